@@ -1,0 +1,114 @@
+"""Reads an utterance's audio, and says what is wrong with a file rather than giving less than it promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"})
+"""What the loaders of corpora take for audio (in lower case)."""
+
+END_TOLERANCE = 0.05
+"""By how many seconds a cut may end after its file; transcripts round."""
+
+MIN_SECONDS = 0.032
+"""The shortest utterance: one analysis window of either front end."""
+
+# Writers that cannot seek back leave the size of the data chunk at 0 or at about 2 or 4 GiB.
+_STREAMED_FROM = 0x7FFF0000
+
+
+class AudioFault(Exception):  # noqa: N818 (a fault of the data, as in DataFaults)
+    """What is wrong with an utterance's audio; the text names the fault and the file."""
+
+
+def read_audio(
+    path: str | Path, start: float | None = None, end: float | None = None, rate: int = 16000
+) -> NDArray[np.float32]:
+    """Decodes an audio file, or a cut of it, to one channel.
+
+    Args:
+        path: Any format that libsndfile reads.
+        start: Where the cut begins, in seconds; None is the file's beginning.
+        end: Where the cut ends, in seconds, at most ``END_TOLERANCE`` after the file does; None is the file's
+            end.
+        rate: Samples per second of the result; other rates are converted by soxr at high quality.
+
+    Returns:
+        (samples,) the mean of the channels, full scale ±1.
+
+    Raises:
+        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC
+            and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
+            end or is shorter than ``MIN_SECONDS``, or its samples are not finite or all the same (silence).
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise AudioFault(f"file is empty (0 bytes): {path}")
+        with path.open("rb") as file:
+            _refuse_truncated_wav(file, size, path)
+        with soundfile.SoundFile(path) as sound:
+            source_rate: int = sound.samplerate
+            samples = _decode(sound, start, end, path)
+    except FileNotFoundError:
+        raise AudioFault(f"file is missing: {path}") from None
+    except soundfile.LibsndfileError as error:
+        raise AudioFault(f"file cannot be decoded ({error.error_string.strip(' .')}): {path}") from None
+    except (OSError, TypeError) as error:  # TypeError: headerless formats such as .raw
+        raise AudioFault(
+            f"file cannot be read ({getattr(error, 'strerror', None) or error}): {path}"
+        ) from None
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise AudioFault(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite: {path}")
+    if mono.min() == mono.max():
+        raise AudioFault(f"silent, every sample is {mono[0]:g}: {path}")
+    if source_rate == rate:
+        return np.ascontiguousarray(mono)
+    return np.asarray(soxr.resample(mono, source_rate, rate, quality="HQ"), dtype=np.float32)
+
+
+def _decode(
+    sound: soundfile.SoundFile, start: float | None, end: float | None, path: Path
+) -> NDArray[np.float32]:
+    """The cut's (samples, channels), decoding nothing else."""
+    rate, total = sound.samplerate, sound.frames
+    if total == 0:
+        raise AudioFault(f"file holds no samples: {path}")
+    if total >= 2**62:
+        raise AudioFault(f"header does not say how many samples there are, encode the file again: {path}")
+    first = 0 if start is None else round(start * rate)
+    last = total if end is None else round(end * rate)
+    if first >= total or last > total + round(END_TOLERANCE * rate):
+        cut = f"{0 if start is None else start:g} to {'its end' if end is None else f'{end:g} s'}"
+        raise AudioFault(f"cut from {cut} lies beyond the file's end at {total / rate:.3f} s: {path}")
+    count = min(last, total) - first
+    if count < MIN_SECONDS * rate:
+        raise AudioFault(f"{max(count, 0) / rate:.3f} s long, shorter than {MIN_SECONDS} s: {path}")
+    sound.seek(first)
+    samples: NDArray[np.float32] = sound.read(count, dtype="float32", always_2d=True)
+    if len(samples) < count:
+        raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
+    return samples
+
+
+def _refuse_truncated_wav(file: BinaryIO, size: int, path: Path) -> None:
+    """Compares a WAV file's size to its header; libsndfile reads a truncated one without a word."""
+    header = file.read(12)
+    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+        return
+    while len(chunk := file.read(8)) == 8:
+        declared = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            there = size - file.tell()
+            if there < declared < _STREAMED_FROM:
+                raise AudioFault(f"truncated, {there} of {declared} bytes of samples are there: {path}")
+            return
+        file.seek(declared + declared % 2, 1)  # chunks are padded to even lengths

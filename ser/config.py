@@ -1,0 +1,290 @@
+"""The configuration of one training run: typed sections, addressed by dotted names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+import yaml
+
+from ser.errors import UserError, unknown_name
+from ser.losses import build_loss
+from ser.models import build_model
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """``model.*``: the network."""
+
+    name: str = "cnn14"
+    """Architecture, one of ``ser.models.MODELS``."""
+    width: float = 1.0
+    """Scales the channels; 1 is the published network."""
+
+    def __post_init__(self) -> None:
+        # On the meta device no weight is drawn or stored; only the checks run.
+        with torch.device("meta"):
+            build_model(self.name, num_classes=2, width=self.width)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """``loss.*``: the loss and its parameters; every key but ``name`` is one of the loss's own."""
+
+    name: str = "cross_entropy"
+    """One of ``ser.losses.LOSSES``."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the loss, by its published names."""
+
+    def __post_init__(self) -> None:
+        build_loss(self.name, self.parameters, total_steps=1)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """``optimizer.*``: AdamW and its schedule."""
+
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-2
+    """Decoupled decay of weight matrices and kernels (Loshchilov and Hutter 2019)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: cosine to zero over the planned steps, or constant."""
+    warmup_ratio: float = 0.1
+    """Share of the planned steps in which the rate rises linearly."""
+    gradient_clip: float = 5.0
+    """Largest norm of the gradient; 0 is none."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be above 0.")
+        _require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
+        _require(
+            0 <= self.warmup_ratio < 1,
+            f"optimizer.warmup_ratio is {self.warmup_ratio}; it must be in [0, 1).",
+        )
+        _require(self.gradient_clip >= 0, f"optimizer.gradient_clip is {self.gradient_clip}; 0 or more is needed.")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """``augment.*``: SpecAugment with the sizes of PANNs (Park et al. 2019; Kong et al. 2020)."""
+
+    time_masks: int = 2
+    """Masks along time for each crop."""
+    time_mask_frames: int = 64
+    """Widest time mask, in frames of 10 ms; never more than a quarter of the crop."""
+    frequency_masks: int = 2
+    """Masks along frequency for each crop."""
+    frequency_mask_bins: int = 8
+    """Widest frequency mask, in mel bins."""
+
+    def __post_init__(self) -> None:
+        for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
+            _require(getattr(self, name) >= 0, f"augment.{name} is {getattr(self, name)}; it must not be negative.")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """``training.*``: the loop."""
+
+    epochs: int = 50
+    """Passes over the training rows; they are the plan that ProSelfLC's time and the schedule refer to."""
+    batch_size: int = 32
+    """Crops in one optimiser step."""
+    crop_seconds: float = 5.0
+    """Length of a training crop and of an evaluation segment."""
+    class_weighting: Literal["balanced", "none"] = "balanced"
+    """``balanced``: weights inverse to the classes' frequency among the (noisy) training labels."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"training.epochs is {self.epochs}; at least 1 is needed.")
+        _require(self.batch_size >= 2, f"training.batch_size is {self.batch_size}; at least 2 is needed.")
+        _require(
+            self.crop_seconds >= 0.4,
+            f"training.crop_seconds is {self.crop_seconds}; CNN14 needs at least 0.4.",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a training run depends on besides its data and seed."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_dotted(cls, values: Mapping[str, Any]) -> Config:
+        """Builds a configuration from dotted names.
+
+        Args:
+            values: Such as ``{"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "optimizer.lr": 1e-3}``;
+                what is not named keeps its default. Strings that read as numbers become numbers.
+
+        Returns:
+            The validated configuration.
+
+        Raises:
+            UserError: An unknown name (with the nearest), or a value out of type or range.
+        """
+        sections: dict[str, dict[str, Any]] = {section.name: {} for section in dataclasses.fields(cls)}
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            if section not in sections or not name:
+                raise unknown_name("configuration key", key, configuration_keys())
+            sections[section][name] = parse_value(value) if isinstance(value, str) else value
+        types = get_type_hints(cls)
+        built = {"loss": _loss_config(sections.pop("loss"))}
+        for section, entries in sections.items():
+            built[section] = _build(section, types[section], entries)
+        return cls(**built)
+
+    def to_dotted(self) -> dict[str, Any]:
+        """The configuration under dotted names; ``from_dotted`` gives it back."""
+        dotted: dict[str, Any] = {}
+        for section in dataclasses.fields(self):
+            part = getattr(self, section.name)
+            for entry in dataclasses.fields(part):
+                if entry.name != "parameters":
+                    dotted[f"{section.name}.{entry.name}"] = getattr(part, entry.name)
+        dotted.update({f"loss.{name}": value for name, value in _flatten(self.loss.parameters).items()})
+        return dotted
+
+
+def _loss_config(entries: dict[str, Any]) -> LossConfig:
+    name = entries.pop("name", LossConfig.name)
+    return LossConfig(name, _nest(entries))
+
+
+def _build(section: str, kind: type, entries: dict[str, Any]) -> Any:
+    types = get_type_hints(kind)
+    for name, value in entries.items():
+        if name not in types:
+            raise unknown_name("configuration key", f"{section}.{name}", configuration_keys())
+        entries[name] = _typed(f"{section}.{name}", types[name], value)
+    return kind(**entries)
+
+
+def _typed(key: str, kind: Any, value: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise unknown_name(f"value for {key}", str(value), get_args(kind))
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and float(value).is_integer():
+        return int(value)
+    if kind is str and isinstance(value, str):
+        return value
+    raise UserError(f"{key} is {value!r}; {kind.__name__} is needed.")
+
+
+def configuration_keys() -> list[str]:
+    """Every dotted name but the losses' own parameters."""
+    return [
+        f"{section}.{entry.name}"
+        for section, kind in get_type_hints(Config).items()
+        for entry in dataclasses.fields(kind)
+        if entry.name != "parameters"
+    ]
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: a number, true, false, null, a JSON list or object, else the text itself."""
+    for reader in (json.loads, float):
+        try:
+            return reader(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_settings(settings: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` strings → dotted names and values.
+
+    Raises:
+        UserError: A string without ``=`` or a key named twice.
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"{setting!r} is not KEY=VALUE; for example optimizer.lr=0.001.")
+        if key in parsed:
+            raise UserError(f"{key!r} is set twice.")
+        parsed[key] = parse_value(value)
+    return parsed
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a YAML or JSON file of nested or dotted names.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Dotted names and values, for ``Config.from_dotted``.
+
+    Raises:
+        UserError: The file is missing or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"configuration file {str(path)!r} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration file {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"configuration file {str(path)!r} must hold names and values, such as 'optimizer: {{lr: 0.001}}'."
+        )
+    return _flatten(content)
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        name = f"{prefix}{key}"
+        flat.update(_flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *path, last = key.split(".")
+        inner = nested
+        for step in path:
+            inner = inner.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"loss.{key} and loss.{step} cannot both be set.")
+        inner[last] = value
+    return nested
+
+
+def corpus_defaults(corpus_name: str) -> dict[str, Any]:
+    """The defaults of a corpus under dotted names: ``synthetic`` is scaled down to minutes on two cores."""
+    if corpus_name == "synthetic":
+        return {
+            "model.width": 0.125,
+            "training.epochs": 8,
+            "training.batch_size": 16,
+            "training.crop_seconds": 2.0,
+            "optimizer.lr": 2e-3,
+        }
+    return {"model.width": 1.0, "training.epochs": 50, "training.batch_size": 32}

@@ -1,0 +1,44 @@
+"""Emotional speech corpora, all giving the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ser.corpora.corpus import Corpus
+from ser.corpora.ravdess import load_ravdess
+from ser.corpora.synthetic import load_synthetic
+from ser.corpora.table import load_table
+from ser.errors import UserError, unknown_name
+
+__all__ = ["NAMES", "Corpus", "load"]
+
+_LOADERS: dict[str, Callable[[Path], Corpus]] = {"ravdess": load_ravdess, "table": load_table}
+NAMES = ("synthetic", *_LOADERS)
+
+
+def load(name: str, root: str | Path | None = None) -> Corpus:
+    """Reads a corpus's table; no audio is decoded.
+
+    Args:
+        name: One of ``NAMES``.
+        root: The corpus's folder, or for ``table`` the CSV or Parquet file. ``synthetic`` takes none.
+
+    Returns:
+        The corpus, validated.
+
+    Raises:
+        UserError: Unknown name, missing or empty root, or faults in the data, all of them listed.
+    """
+    if name == "synthetic":
+        if root is not None:
+            raise UserError("corpus 'synthetic' is generated and takes no root.")
+        return load_synthetic()
+    if name not in _LOADERS:
+        raise unknown_name("corpus", name, NAMES)
+    if root is None:
+        raise UserError(f"corpus {name!r} needs its root: pass --corpus-root PATH.")
+    path = Path(root).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"corpus root {str(path)!r} does not exist.")
+    return _LOADERS[name](path)

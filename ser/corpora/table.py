@@ -1,0 +1,180 @@
+"""A corpus of one's own, described by a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser.corpora.corpus import Corpus
+from ser.errors import DataFaults, UserError
+
+_REQUIRED = ("path", "speaker", "label")
+_VOTES = "votes_"
+_GENDERS = {"": "unknown", "f": "female", "m": "male"}
+_ADVICE = "Mend the table, then run again."
+
+
+def load_table(path: Path) -> Corpus:
+    """Reads a corpus from a table with one row per utterance; no audio is decoded.
+
+    Columns ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label`` are needed.
+    Optional are ``utterance_id`` (default: the path without its suffix, with the cut), ``start`` and ``end``
+    (seconds; blank is the whole file), ``gender`` (female, male, f, m or blank), ``session``, ``true_label``,
+    and votes: one column ``votes_<class>`` per class (blank counts 0; all blank: the utterance has no votes),
+    or one column ``votes`` with a list per row (in CSV as JSON, ``[2, 0, 1]``), in the order of the classes.
+    Names are text, so that speaker ``007`` stays that. Other columns are ignored.
+
+    The classes are those of the ``votes_<class>`` columns in the file's order or, without such, all labels
+    sorted.
+
+    Args:
+        path: A ``.csv`` (UTF-8, commas), ``.parquet`` or ``.pq`` file.
+
+    Returns:
+        The corpus, named ``table``, with the table's folder as its root.
+
+    Raises:
+        UserError: The file cannot be read or holds no rows.
+        DataFaults: Missing columns, or rows with faults; all are listed.
+    """
+    frame = _read(path)
+    if frame.empty:
+        raise UserError(f"table {path} has no rows.")
+    vote_columns = [column for column in frame.columns.astype(str) if column.startswith(_VOTES)]
+    _check_columns(path, frame, vote_columns)
+
+    names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
+    table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
+    if vote_columns:
+        classes = [column.removeprefix(_VOTES) for column in vote_columns]
+    else:
+        labels = {*table["label"], *table.get("true_label", ())}
+        classes = sorted(labels - {""})
+
+    # A cell that cannot be read is blanked, so that the corpus's own checks still run and all faults are told
+    # at once.
+    faults: list[tuple[int, str]] = []
+    for column in ("start", "end"):
+        cells = frame[column] if column in frame else pd.Series(np.nan, frame.index)
+        table[column] = _parsed(cells, _seconds, np.nan, column, faults)
+    if vote_columns:
+        counts = frame[vote_columns].to_numpy(dtype=object).tolist()
+        table["votes"] = _parsed(counts, _counts, None, "votes", faults)
+    elif "votes" in frame:
+        table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", faults)
+    if "gender" in table:
+        table["gender"] = [_GENDERS.get(name.lower(), name.lower()) for name in table["gender"]]
+    if "true_label" in table:
+        table["true_label"] = table["true_label"].where(table["true_label"] != "", None)
+    if "utterance_id" not in table:
+        table["utterance_id"] = [_default_id(*cells) for cells in table[["path", "start", "end"]].to_numpy()]
+    told = [(table["utterance_id"][row] or f"row {row + 1}", fault) for row, fault in faults]
+    table["path"] = [str(path.parent / name) if name else "" for name in table["path"]]
+    try:
+        corpus = Corpus("table", table, tuple(classes), path.parent)
+    except DataFaults as error:
+        told += error.faults
+    if told:
+        raise DataFaults(f"table {path}", told, _ADVICE)
+    return corpus
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The file's columns under their stripped names; a CSV file's cells are text."""
+    try:
+        if path.suffix.lower() == ".csv":
+            # Read without a header, so that pandas neither renames a repeated column nor makes one the index.
+            cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = cells.iloc[1:].reset_index(drop=True)
+            frame.columns = pd.Index(cells.iloc[0])
+        elif path.suffix.lower() in {".parquet", ".pq"}:
+            frame = pd.read_parquet(path).reset_index(drop=True)
+        else:
+            raise UserError(f"table {path} is neither .csv nor .parquet.")
+    except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
+        raise UserError(f"table {path} cannot be read: {str(error).splitlines()[0]}") from error
+    frame.columns = pd.Index([_text(column) for column in frame.columns])
+    return frame
+
+
+def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str]) -> None:
+    columns = list(frame.columns)
+    faults = []
+    for column in _REQUIRED:
+        if column not in columns:
+            near = difflib.get_close_matches(column, columns, n=1)
+            faults.append((column, f"column missing; is it {near[0]!r}?" if near else "column missing"))
+    faults += [
+        (column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]
+    ]
+    if vote_columns and "votes" in columns:
+        faults.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
+    if faults:
+        raise DataFaults(f"table {path}", faults, f"Columns there: {', '.join(columns)}.")
+
+
+def _parsed(
+    cells: Any, parse: Callable[[Any], Any], blank: Any, column: str, faults: list[tuple[int, str]]
+) -> pd.Series:
+    """Parses a column; where ``parse`` raises, adds (row, fault) to ``faults`` and leaves the cell blank."""
+    values = []
+    for row, cell in enumerate(cells):
+        try:
+            values.append(parse(cell))
+        except (ValueError, TypeError) as error:
+            faults.append((row, f"{column}: {error}"))
+            values.append(blank)
+    return pd.Series(values, dtype=object if blank is None else float)
+
+
+def _text(cell: Any) -> str:
+    """A cell as text: missing is empty, and a whole number has no decimals."""
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _seconds(cell: Any) -> float:
+    text = _text(cell)
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number of seconds") from None
+
+
+def _counts(cells: Sequence[Any]) -> tuple[int, ...] | None:
+    texts = [_text(cell) for cell in cells]
+    if not any(texts):
+        return None
+    numbers = [float(text or 0) for text in texts]
+    if not all(number.is_integer() for number in numbers):
+        raise ValueError(f"{texts} are not whole numbers")
+    return tuple(map(int, numbers))
+
+
+def _listed_counts(cell: Any) -> tuple[int, ...] | None:
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell) if cell.strip() else None
+        except json.JSONDecodeError:
+            raise ValueError(f"{cell!r} is not a list such as [2, 0, 1]") from None
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    if not isinstance(cell, (list, tuple, np.ndarray)):
+        raise TypeError(f"{cell!r} is not a list such as [2, 0, 1]")
+    return _counts(list(cell))
+
+
+def _default_id(path: str, start: float, end: float) -> str:
+    name = Path(path).with_suffix("").as_posix() if path else ""
+    if np.isnan(start) and np.isnan(end):
+        return name
+    return f"{name}@{0.0 if np.isnan(start) else start}-{'' if np.isnan(end) else end}"

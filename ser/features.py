@@ -1,0 +1,117 @@
+"""Log-mel spectrograms, equal to those PANNs were trained on.
+
+Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020
+(arXiv 1912.10211): Hann window, centred frames with reflected edges, power spectrum, Slaney's mel scale and
+normalisation, decibels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ser.errors import unknown_name
+from ser.torchaudio_import import torchaudio
+
+SILENCE_DB = -100.0
+"""What ``log_mel`` gives for digital silence, and its lowest value."""
+
+_SMALLEST_POWER = 1e-10
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """How a waveform becomes a log-mel spectrogram.
+
+    Args:
+        name: Its name in ``FRONT_ENDS``.
+        sample_rate: Samples per second of the waveform.
+        n_fft: Samples per window.
+        hop_length: Samples from one frame to the next.
+        f_min: Lower edge of the lowest mel band, in Hz.
+        f_max: Upper edge of the highest mel band, in Hz.
+        n_mels: Mel bands M.
+    """
+
+    name: str
+    sample_rate: int
+    n_fft: int
+    hop_length: int
+    f_min: float
+    f_max: float
+    n_mels: int = 64
+
+
+FRONT_ENDS = {
+    "panns_16k": FrontEnd("panns_16k", 16000, n_fft=512, hop_length=160, f_min=50.0, f_max=8000.0),
+    "panns_32k": FrontEnd("panns_32k", 32000, n_fft=1024, hop_length=320, f_min=50.0, f_max=14000.0),
+}
+"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models; both give 100 frames per second."""
+
+
+def front_end(name: str) -> FrontEnd:
+    """The front end of that name.
+
+    Raises:
+        UserError: No front end is called so.
+    """
+    if name not in FRONT_ENDS:
+        raise unknown_name("front end", name, FRONT_ENDS)
+    return FRONT_ENDS[name]
+
+
+_named = front_end  # log_mel's argument hides the function
+
+
+def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
+    """Log-mel spectrograms, 10·log10(max(x, 1e-10)) of the mel-weighted power spectrum.
+
+    Args:
+        waveform: (N, samples) floating point at the front end's rate, full scale ±1. Fewer than n_fft / 2 + 1
+            samples, too few to reflect at the edges, are padded to that many with zeros at the end.
+        front_end: A front end or its name.
+
+    Returns:
+        (N, T, M) in dB, T = samples // hop_length + 1 (of the padded length), M = 64 mel bands.
+
+    Raises:
+        UserError: No front end has that name.
+        ValueError: ``waveform`` has not two dimensions.
+    """
+    spec = _named(front_end) if isinstance(front_end, str) else front_end
+    if waveform.dim() != 2:
+        raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    if (lacking := spec.n_fft // 2 + 1 - waveform.shape[1]) > 0:
+        waveform = F.pad(waveform, (0, lacking))
+    window = torch.hann_window(spec.n_fft, dtype=waveform.dtype, device=waveform.device)
+    spectrum = torch.stft(
+        waveform,
+        spec.n_fft,
+        spec.hop_length,
+        window=window,
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )
+    power = spectrum.real.square() + spectrum.imag.square()  # (N, n_fft / 2 + 1, T)
+    mel = power.transpose(1, 2) @ _mel_weights(spec).to(waveform)
+    return 10.0 * mel.clamp(min=_SMALLEST_POWER).log10()
+
+
+@lru_cache
+def _mel_weights(spec: FrontEnd) -> Tensor:
+    """(n_fft / 2 + 1, M) triangular bands on Slaney's mel scale, each of unit area."""
+    weights: Tensor = torchaudio.functional.melscale_fbanks(
+        spec.n_fft // 2 + 1,
+        spec.f_min,
+        spec.f_max,
+        spec.n_mels,
+        spec.sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return weights

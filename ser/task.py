@@ -1,0 +1,83 @@
+"""What one training run may see: features, noisy labels, and the truth to score against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser.corpora.corpus import Corpus
+from ser.noise import corrupt_level
+from ser.splits import Split
+
+
+@dataclass(frozen=True)
+class Part:
+    """The utterances of one part of a fold.
+
+    Args:
+        rows: (n,) positions in the feature store.
+        utterance_ids: n names.
+        noisy: (n,) class indices that training and realistic selection see.
+        truth: (n,) true class indices, −1 where unknown.
+        soft: (n, C) annotators' distribution, or None without votes.
+    """
+
+    rows: NDArray[np.int64]
+    utterance_ids: tuple[str, ...]
+    noisy: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    soft: NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train and validation data of one fold at one noise level; it holds no test row.
+
+    Args:
+        classes: The C class names.
+        store: Folder of the feature store.
+        train: Training utterances.
+        validation: Validation utterances, corrupted at the same rate.
+        manifest: The noise manifest.
+    """
+
+    classes: tuple[str, ...]
+    store: Path
+    train: Part
+    validation: Part
+    manifest: dict[str, Any]
+
+
+def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed: int) -> Task:
+    """Corrupts the train and validation rows of a fold.
+
+    Args:
+        corpus: The corpus whose features are in ``store``.
+        parts: One of its splits; the test rows are left out.
+        store: Folder of the feature store.
+        level: Noise level, such as ``"noisy-A"`` or ``"symmetric:0.3"``.
+        noise_seed: Seed of the noise draw.
+
+    Raises:
+        UserError: The level cannot be had from this corpus.
+    """
+    rows = {"train": parts.train, "validation": parts.validation}
+    drawn = corrupt_level(corpus, level, noise_seed, rows)
+    noisy, truth = corpus.class_indices(drawn.labels), corpus.class_indices(drawn.truth)
+    ids = corpus.table["utterance_id"].to_numpy()
+    votes = corpus.votes
+
+    def part(positions: NDArray[np.int64]) -> Part:
+        soft = None
+        if votes is not None:
+            soft = votes[positions] / votes[positions].sum(axis=1, keepdims=True)
+        return Part(positions, tuple(ids[positions]), noisy[positions], truth[positions], soft)
+
+    return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest)

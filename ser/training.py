@@ -1,0 +1,285 @@
+"""The training loop: a generator of epoch records that can be resumed after any of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ser import evaluation
+from ser.audit import Audit
+from ser.batches import MIN_SEGMENT_SECONDS, crop_frames, gather, random_starts, segments, spec_augment
+from ser.config import Config
+from ser.errors import UserError
+from ser.feature_store import FeatureStore
+from ser.hashing import derived_seed, digest
+from ser.losses import build_loss
+from ser.models import build_model
+from ser.task import Part, Task
+
+EVALUATION_BATCH = 64
+
+State = dict[str, Any]
+
+
+class Diverged(RuntimeError):
+    """The training loss is not a number any more; going on, or trying again, would not help."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave.
+
+    Args:
+        epoch: From 1.
+        step: Optimiser steps done so far.
+        metrics: By the names of the study's records: ``train/*``, ``val/*`` (against true labels), ``val_noisy/*``,
+            ``best/*``, ``last/*``.
+        finished: Whether this was the last planned epoch.
+        state: Tensors and numbers that ``train`` resumes from. It refers to live tensors: save or copy it before
+            asking for the next record.
+    """
+
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+    finished: bool
+    state: State
+
+
+def train(
+    config: Config, task: Task, *, seed: int, state: State | None = None, device: torch.device | str = "cpu"
+) -> Iterator[EpochRecord]:
+    """Trains one configuration and yields a record after every epoch.
+
+    All randomness of an epoch is derived from (seed, epoch), so a resumed run gives the numbers of an uninterrupted
+    one without any generator's state being kept. Sets torch's global seed.
+
+    Args:
+        config: The configuration.
+        task: Train and validation data.
+        seed: Initial weights, order, crops, masks and dropout.
+        state: An earlier record's ``state``, to go on from.
+        device: Where to train.
+
+    Yields:
+        One ``EpochRecord`` an epoch, from the one after ``state``'s to ``config.training.epochs``.
+
+    Raises:
+        UserError: ``state`` belongs to another configuration, seed or task, or the GPU's memory ran out.
+        Diverged: The loss is not finite.
+    """
+    try:
+        yield from _epochs(config, task, seed, state, torch.device(device))
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory ran out at model.width {config.model.width}, training.batch_size "
+            f"{config.training.batch_size}, training.crop_seconds {config.training.crop_seconds}; make one of them "
+            "smaller, or put fewer trials on a GPU (--gpus-per-trial)."
+        ) from error
+
+
+def _epochs(config: Config, task: Task, seed: int, state: State | None, device: torch.device) -> Iterator[EpochRecord]:
+    store = FeatureStore.open(task.store)
+    frames = crop_frames(config.training.crop_seconds, store.front_end)
+    steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
+    total_steps = steps_per_epoch * config.training.epochs
+    fingerprint = digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
+
+    torch.manual_seed(derived_seed(seed, "model"))
+    model = build_model(config.model.name, len(task.classes), config.model.width)
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, config, device)
+    loss = build_loss(config.loss.name, config.loss.parameters, total_steps)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
+    weights = _class_weights(task, config).to(device)
+    best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
+    if state is not None:
+        if state["fingerprint"] != fingerprint:
+            raise UserError("the checkpoint belongs to another configuration, seed or corpus; start a new run instead.")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        best, first = dict(state["best"]), state["epoch"] + 1
+
+    for epoch in range(first, config.training.epochs + 1):
+        rng = np.random.default_rng(derived_seed(seed, "epoch", epoch))
+        masks = torch.Generator().manual_seed(derived_seed(seed, "masks", epoch))
+        torch.manual_seed(derived_seed(seed, "dropout", epoch))
+        audit = Audit(len(task.classes), device)
+        model.train()
+        order = rng.permutation(len(task.train))
+        starts = random_starts(store.lengths[task.train.rows], frames, rng)
+        for batch in range(steps_per_epoch):
+            step = (epoch - 1) * steps_per_epoch + batch
+            chosen = order[batch * config.training.batch_size : (batch + 1) * config.training.batch_size]
+            crops = torch.from_numpy(gather(store, task.train.rows[chosen], starts[chosen], frames))
+            crops = spec_augment(crops.to(device), config.augment, masks)
+            noisy = torch.from_numpy(task.train.noisy[chosen]).to(device)
+            truth = torch.from_numpy(task.train.truth[chosen]).to(device)
+            _set_learning_rate(optimizer, config, step, total_steps)
+            with autocast:
+                logits = model(crops)
+            output = loss(logits.float(), noisy, step)
+            weight = weights[noisy]
+            optimizer.zero_grad(set_to_none=True)
+            ((output.per_sample * weight).sum() / weight.sum()).backward()
+            if config.optimizer.gradient_clip:
+                nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
+            optimizer.step()
+            audit.update(logits, noisy, truth, output)
+
+        metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
+        if not math.isfinite(metrics["train/loss"]):
+            raise Diverged(
+                f"the training loss became {metrics['train/loss']} in epoch {epoch}; a smaller optimizer.lr "
+                f"(now {config.optimizer.lr:g}) or optimizer.gradient_clip may help."
+            )
+        metrics["train/lr"] = optimizer.param_groups[0]["lr"]
+        probabilities = predict(model, store, task.validation.rows, frames, device, autocast)
+        metrics |= part_metrics("val", probabilities, task.validation)
+        judged = metrics.get("val/uar")
+        if judged is not None:
+            if judged > best["best/val_uar"]:
+                best = {"best/val_uar": judged, "best/epoch": float(epoch)}
+            metrics |= {**best, "last/val_uar": judged}
+        yield EpochRecord(
+            epoch,
+            epoch * steps_per_epoch,
+            metrics,
+            epoch == config.training.epochs,
+            {
+                "fingerprint": fingerprint,
+                "epoch": epoch,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "best": best,
+            },
+        )
+
+
+def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) -> dict[str, float]:
+    """Scores predictions against the true labels, the noisy ones and the annotators' distribution.
+
+    Args:
+        prefix: ``"val"`` or ``"test"``.
+        probabilities: (n, C) for the part's utterances.
+        part: The part.
+
+    Returns:
+        ``PREFIX/*`` against true labels where all are known, ``PREFIX/soft_ce`` where there are votes, and
+        ``PREFIX_noisy/uar``.
+    """
+    metrics = {f"{prefix}_noisy/uar": evaluation.scores(probabilities, part.noisy)["uar"]}
+    if (part.truth >= 0).all():
+        metrics |= {f"{prefix}/{name}": value for name, value in evaluation.scores(probabilities, part.truth).items()}
+    if part.soft is not None:
+        metrics[f"{prefix}/soft_ce"] = evaluation.soft_cross_entropy(probabilities, part.soft)
+    return metrics
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    frames: int,
+    device: torch.device,
+    autocast: torch.autocast,
+) -> NDArray[np.float64]:
+    """Class probabilities of utterances: the mean over all segments of each.
+
+    Args:
+        model: The network; left in evaluation mode.
+        store: The feature store.
+        rows: (n,) utterances.
+        frames: Length of a segment.
+        device: Where the model is.
+        autocast: The precision to run in.
+
+    Returns:
+        (n, C) float64, rows sum to 1.
+    """
+    model.eval()
+    shortest = crop_frames(MIN_SEGMENT_SECONDS, store.front_end)
+    cut = segments(store.lengths[rows], frames, min(shortest, frames))
+    outputs: list[Tensor] = []
+    for begin in range(0, len(cut.owner), EVALUATION_BATCH):
+        window = slice(begin, begin + EVALUATION_BATCH)
+        batch = torch.from_numpy(gather(store, rows[cut.owner[window]], cut.starts[window], frames))
+        with autocast:
+            logits = model(batch.to(device))
+        outputs.append(logits.double().softmax(dim=1))
+    probabilities = torch.cat(outputs).cpu().numpy()
+    sums = np.zeros((len(rows), probabilities.shape[1]))
+    np.add.at(sums, cut.owner, probabilities)
+    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+
+
+def uses_bfloat16(config: Config, device: torch.device) -> bool:
+    """Whether this configuration trains under bfloat16 autocast on this device."""
+    if config.training.precision != "auto":
+        return config.training.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def learning_rate_factor(config: Config, step: int, total_steps: int) -> float:
+    """Factor on the peak learning rate after ``step`` of ``total_steps`` planned optimiser steps."""
+    warmup = config.optimizer.warmup_ratio * total_steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.optimizer.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total_steps - warmup)))
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, step: int, total_steps: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = config.optimizer.lr * learning_rate_factor(config, step, total_steps)
+
+
+def _optimizer(model: nn.Module, config: Config, device: torch.device) -> torch.optim.AdamW:
+    # Biases and the gains of batch norm are not decayed.
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.optimizer.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=device.type == "cuda")
+
+
+def _class_weights(task: Task, config: Config) -> Tensor:
+    """(C,) weights of the training labels' classes; a class that no label has gets 1, which nothing uses."""
+    if config.training.class_weighting == "none":
+        return torch.ones(len(task.classes))
+    counts = np.bincount(task.train.noisy, minlength=len(task.classes))
+    return torch.tensor(np.where(counts, len(task.train) / (len(task.classes) * np.maximum(counts, 1)), 1.0)).float()
+
+
+def save_state(state: State, path: Path) -> None:
+    """Writes a state so that a reader sees all of it or none."""
+    temporary = path.with_name(path.name + ".writing")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> State:
+    """Reads a state; no code in it is run (``weights_only``).
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"checkpoint {str(path)!r} cannot be read: {error}") from error
+    return state

@@ -1,0 +1,167 @@
+"""The study's options, typed, each with its default and its sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from ser.config import corpus_defaults, parse_settings
+from ser.errors import UserError
+from study.tracking import DEFAULT_URI, ROOT, without_password
+
+RECORD = "study.json"
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Searches each space at each noise level with Ray Tune and Optuna, and records every trial in MLflow."""
+
+    space: tuple[str, ...] = ("proselflc",)
+    """Search spaces: names from search_spaces/, or paths of Python files."""
+    corpus: str = "synthetic"
+    """Corpus: synthetic, ravdess or table."""
+    corpus_root: Path | None = None
+    """The corpus's folder; for table the CSV or Parquet file."""
+    noise: tuple[str, ...] = ("clean", "noisy-A", "noisy-B")
+    """Noise levels: clean, noisy-A, noisy-B, given, or RECIPE:RATE such as symmetric:0.3."""
+    trials: int | None = None
+    """Trials per space and noise level; default 4 for synthetic, else 40."""
+    epochs: int | None = None
+    """Epochs of a trial; default 8 for synthetic, else 50."""
+    model: str = "cnn14"
+    """Network."""
+    width: float | None = None
+    """Scale of the network's channels; default 0.125 for synthetic, else 1."""
+    batch_size: int | None = None
+    """Crops per optimiser step; default 16 for synthetic, else 32."""
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
+    """Fix configuration keys for every trial; a key that a space searches is searched no more."""
+    fold: int | None = None
+    """Which fold is held out; default the last."""
+    exclude: Path | None = None
+    """File with utterances to leave out, one a line."""
+    select_on: Literal["noisy", "clean", "soft"] = "noisy"
+    """Validation labels that choose: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
+    cpus_per_trial: float | None = None
+    """CPUs of a trial; default 1 on a GPU or for width up to .25, else all of the machine's."""
+    gpus_per_trial: float | None = None
+    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
+    max_concurrent: int | None = None
+    """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
+    address: str | None = None
+    """Address of a Ray cluster to join; default is a Ray of the study's own on this machine."""
+    storage_path: Path = ROOT / "results"
+    """Folder for feature stores and the states of studies."""
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI."""
+    experiment: str | None = None
+    """MLflow experiment; default the corpus's name."""
+    name: str | None = None
+    """The study's name; default the corpus and the time."""
+    seed: int = 0
+    """Seed of the search, the noise draw and the training."""
+    resume: bool = False
+    """Go on with the interrupted study --name, with its own options."""
+
+    def __post_init__(self) -> None:
+        for option, least in (("trials", 1), ("epochs", 1), ("max_concurrent", 1), ("fold", 1)):
+            value = getattr(self, option)
+            if value is not None and value < least:
+                raise UserError(f"--{option.replace('_', '-')} is {value}; at least {least} is needed.")
+        if self.cpus_per_trial is not None and not self.cpus_per_trial > 0:
+            raise UserError(f"--cpus-per-trial is {self.cpus_per_trial:g}; more than 0 is needed.")
+        if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 1:
+            raise UserError(f"--gpus-per-trial is {self.gpus_per_trial:g}; a trial uses at most one GPU (0 to 1).")
+        for option, values in (("space", self.space), ("noise", self.noise)):
+            if not values:
+                raise UserError(f"--{option} needs at least one name.")
+            if len(set(values)) < len(values):
+                raise UserError(f"--{option} names one of {', '.join(values)} twice.")
+        for option in ("name", "experiment"):
+            value = getattr(self, option)
+            if value is not None and (not value.strip() or value in {".", ".."} or set(value) & set("/\\'\"\0")):
+                raise UserError(f"--{option} {value!r} is not a plain name: no slashes or quotes, please.")
+        if self.resume and self.name is None:
+            raise UserError("--resume needs the --name of the study to go on with.")
+
+    @property
+    def planned_trials(self) -> int:
+        """Trials per space and noise level."""
+        return self.trials if self.trials is not None else (4 if self.corpus == "synthetic" else 40)
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """Dotted names that the command line fixes, and that no space may search."""
+        named = {
+            "training.epochs": self.epochs,
+            "model.width": self.width,
+            "training.batch_size": self.batch_size,
+        }
+        settings = parse_settings(self.settings)
+        for key, value in named.items():
+            if value is not None and key in settings:
+                raise UserError(f"{key} is set both by its own option and by --set.")
+        return {**{key: value for key, value in named.items() if value is not None}, **settings}
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Dotted names of the corpus's defaults and the network."""
+        return {**corpus_defaults(self.corpus), "model.name": self.model}
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON-able values, less the password of the tracking URI and what a resume may change."""
+        values = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self).items()
+            if key not in {"resume", "address"}
+        }
+        return {**values, "tracking_uri": without_password(self.tracking_uri)}
+
+    def write(self, folder: Path) -> None:
+        """Records the options in the study's folder."""
+        (folder / RECORD).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    def resumed(self, folder: Path) -> StudyOptions:
+        """The options that the study in ``folder`` was started with, with this call's ``--address``.
+
+        Raises:
+            UserError: No study is there, or this call names an option with another value.
+        """
+        try:
+            saved = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            known = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}"))
+            raise UserError(
+                f"there is no study {self.name!r} below {str(folder.parent)!r} to resume. "
+                f"There: {', '.join(known) or 'none'}."
+            ) from error
+        default, asked = StudyOptions().to_json(), self.to_json()
+        plain = json.loads(json.dumps(asked))
+        differing = [
+            key
+            for key, value in plain.items()
+            if key not in {"name", "storage_path", "tracking_uri"}
+            and value != json.loads(json.dumps(default[key]))
+            and value != saved.get(key)
+        ]
+        if differing:
+            options = ", ".join(f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in differing)
+            raise UserError(
+                f"study {self.name!r} goes on with its own options; {options} differ from them. "
+                "Leave them out, or start a new study under another --name."
+            )
+        values: dict[str, Any] = {"resume": True, "address": self.address}
+        for option in fields(StudyOptions):
+            if option.name in saved:
+                value = saved[option.name]
+                is_path = option.name in {"corpus_root", "exclude", "storage_path"} and value is not None
+                values[option.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
+        values["storage_path"] = self.storage_path
+        if self.tracking_uri != DEFAULT_URI:
+            # A password is not written down, so whoever resumes names the server again.
+            values["tracking_uri"] = self.tracking_uri
+        return StudyOptions(**values)

@@ -1,0 +1,266 @@
+"""Everything that can go wrong before a trial starts, checked in order of cost, and what the trials then need."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow import MlflowClient
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ser.config import Config
+from ser.corpora import Corpus, load
+from ser.errors import UserError
+from ser.feature_store import FeatureStore, open_store
+from ser.hashing import digest
+from ser.noise import check_level
+from ser.splits import Split, split
+from ser.task import Task, make_task
+from study.options import RECORD, StudyOptions
+from study.records import SELECTIONS, Selection
+from study.spaces import Space, load_space
+from study.tracking import experiment_id, open_client
+
+FRONT_END = "panns_16k"
+NARROW_WIDTH = 0.25
+
+
+@dataclass(frozen=True)
+class Job:
+    """The search of one space at one noise level.
+
+    Args:
+        space: What is searched.
+        searched: Its searched names.
+        level: Noise level.
+        task: Train and validation data at that level.
+    """
+
+    space: Space
+    searched: tuple[str, ...]
+    level: str
+    task: Task
+
+    @property
+    def title(self) -> str:
+        """Space and noise level, for people."""
+        return f"{self.space.name} {self.level}"
+
+    @property
+    def folder(self) -> str:
+        """Space and noise level, as a folder's name."""
+        return f"{self.space.name}--{self.level.replace(':', '-')}"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A study that can start.
+
+    Args:
+        options: As asked, paths made absolute, name and experiment filled in.
+        folder: The study's own folder.
+        base: Dotted names that trials have unless their space says otherwise.
+        corpus: Less what was excluded.
+        split: The fold.
+        store: The open feature store.
+        store_seconds: How long opening or building it took.
+        jobs: What is searched, in order.
+        selection: How configurations are chosen.
+        client: The MLflow store.
+        experiment: MLflow experiment id.
+        protocol: Digest of all that must agree for two trials to be comparable, besides the noise level.
+    """
+
+    options: StudyOptions
+    folder: Path
+    base: Mapping[str, Any]
+    corpus: Corpus
+    split: Split
+    store: FeatureStore
+    store_seconds: float
+    jobs: tuple[Job, ...]
+    selection: Selection
+    client: MlflowClient
+    experiment: str
+    protocol: str
+
+    @property
+    def epochs(self) -> int:
+        """Planned epochs of a trial."""
+        return int(Config.from_dotted({**self.base, **self.options.pinned}).training.epochs)
+
+
+def prepare(asked: StudyOptions, console: Console) -> Preparation:
+    """Checks the whole study and builds the feature store.
+
+    Args:
+        asked: The options.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: Anything that would make a trial fail.
+    """
+    options = _absolute(asked)
+    if options.resume:
+        assert options.name is not None
+        options = _absolute(options.resumed(_study_folder(options)))
+    base, pinned = options.base, options.pinned
+    plain = Config.from_dotted({**base, **_without_loss(pinned)})
+    for level in options.noise:
+        check_level(level)
+    spaces = [load_space(name, pinned) for name in options.space]
+    names = [space.name for space in spaces]
+    if len(set(names)) < len(names):
+        raise UserError(f"two of the spaces have the same name: {', '.join(names)}.")
+    searched = [space.check(base) for space in spaces]
+    check_gpus(options)
+
+    corpus = load(options.corpus, options.corpus_root)
+    if options.exclude is not None:
+        corpus = corpus.without(read_names(options.exclude))
+    parts = split(corpus, options.fold)
+    folder = _study_folder(options)
+    _make_folder(folder, options)
+    client = open_client(options.tracking_uri)
+    selection = SELECTIONS[options.select_on]
+    # The levels are tried before the features are built: a rate that no labels give must not cost minutes.
+    for level in options.noise:
+        _check_selection(make_task(corpus, parts, Path(), level, options.seed), selection, level)
+
+    began = time.monotonic()
+    store = build_store(corpus, options.storage_path / "features", console)
+    seconds = time.monotonic() - began
+    tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
+    options.write(folder)
+    return Preparation(
+        options=options,
+        folder=folder,
+        base=base,
+        corpus=corpus,
+        split=parts,
+        store=store,
+        store_seconds=seconds,
+        jobs=tuple(
+            Job(space, keys, level, tasks[level])
+            for level in options.noise
+            for space, keys in zip(spaces, searched, strict=True)
+        ),
+        selection=selection,
+        client=client,
+        experiment=experiment_id(client, options.tracking_uri, str(options.experiment)),
+        protocol=digest([corpus.digest, parts.fold, options.seed, plain.to_dotted(), FRONT_END, options.select_on]),
+    )
+
+
+def build_store(corpus: Corpus, folder: Path, console: Console) -> FeatureStore:
+    """Opens the corpus's feature store; builds it with a progress bar if it is not there."""
+    columns = (
+        TextColumn("features"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("utterances"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("features", total=len(corpus), visible=False)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, visible=True)
+
+        return open_store(corpus, FRONT_END, folder, progress=advance)
+
+
+def read_names(path: Path) -> list[str]:
+    """Utterance ids or paths, one a line; blank lines and lines that begin with # are skipped.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--exclude {str(path)!r} cannot be read: {error}.") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def check_gpus(options: StudyOptions) -> None:
+    """Raises where GPUs are asked for on a machine without; a cluster's are counted once it has been joined."""
+    if options.gpus_per_trial and options.address is None and not torch.cuda.is_available():
+        raise UserError(
+            f"--gpus-per-trial {options.gpus_per_trial:g}: torch sees no GPU on this machine. Leave the option out to "
+            "train on CPUs, or join a cluster with --address."
+        )
+
+
+def trial_resources(options: StudyOptions, cpus: int) -> tuple[float, float]:
+    """CPUs and GPUs of a trial, asked for or by default.
+
+    Args:
+        options: The study's options.
+        cpus: CPUs of this machine.
+    """
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if torch.cuda.is_available() and options.address is None else 0.0
+    width = Config.from_dotted({**options.base, **_without_loss(options.pinned)}).model.width
+    if options.cpus_per_trial is not None:
+        return options.cpus_per_trial, gpus
+    # Narrow networks leave a second thread idle; wide ones do not (docs/performance.md).
+    return (1.0 if gpus or width <= NARROW_WIDTH else float(cpus)), gpus
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _without_loss(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A pinned parameter of a loss means nothing without that loss; its spaces check it."""
+    return {key: value for key, value in values.items() if not key.startswith("loss.")}
+
+
+def _check_selection(task: Task, selection: Selection, level: str) -> None:
+    if selection.name == "clean" and (task.validation.truth < 0).any():
+        raise UserError(f"--select-on clean: at noise level {level!r} the true validation labels are not known.")
+    if selection.name == "soft" and task.validation.soft is None:
+        raise UserError("--select-on soft: the corpus has no annotators' votes.")
+
+
+def _absolute(options: StudyOptions) -> StudyOptions:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    return replace(
+        options,
+        corpus_root=absolute(options.corpus_root),
+        exclude=absolute(options.exclude),
+        storage_path=options.storage_path.expanduser().absolute(),
+        experiment=options.experiment or options.corpus,
+        name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
+    )
+
+
+def _study_folder(options: StudyOptions) -> Path:
+    return options.storage_path / "studies" / str(options.name)
+
+
+def _make_folder(folder: Path, options: StudyOptions) -> None:
+    if (folder / RECORD).exists() and not options.resume:
+        raise UserError(
+            f"a study named {options.name!r} is there already ({str(folder)!r}). Go on with it by --resume --name "
+            f"{options.name}, or choose another --name."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--storage-path {str(options.storage_path)!r} is not writable: {error.strerror}.") from error

@@ -1,0 +1,61 @@
+"""The schema of the records: tag and metric names, defined once for those who write and those who read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEARCH = "search"
+
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+
+# What a run is: one parent for each (space, noise level) of a study, one trial for each configuration.
+KIND, PARENT, TRIAL = "kind", "parent", "trial"
+
+
+class Tag:
+    """Tag names of MLflow runs."""
+
+    KIND = KIND
+    STUDY = "study"
+    SPACE = "space"
+    NOISE = "noise"
+    NOISE_RATE = "noise.rate"
+    NOISE_RECIPE = "noise.recipe"
+    NOISE_DIGEST = "noise.digest"
+    CORPUS = "corpus"
+    CORPUS_DIGEST = "corpus.digest"
+    EXCLUDED = "corpus.excluded"
+    STAGE = "stage"
+    TRIAL = "trial"
+    SEED = "seed"
+    FOLD = "fold"
+    FIDELITY = "fidelity"
+    FAILURE = "failure"
+    PROTOCOL = "protocol"
+    SELECT_ON = "select_on"
+    SEARCHED = "searched"
+    PLANNED_TRIALS = "planned_trials"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How configurations are chosen.
+
+    Args:
+        name: ``noisy``, ``clean`` or ``soft``.
+        metric: The validation metric, at the last epoch.
+        mode: ``max`` or ``min``.
+        meaning: In words.
+    """
+
+    name: str
+    metric: str
+    mode: str
+    meaning: str
+
+
+SELECTIONS = {
+    "noisy": Selection("noisy", "val_noisy/uar", "max", "UAR against the noisy validation labels, last epoch"),
+    "clean": Selection("clean", "val/uar", "max", "UAR against the true validation labels (an oracle), last epoch"),
+    "soft": Selection("soft", "val/soft_ce", "min", "cross entropy against the annotators' distribution, last epoch"),
+}

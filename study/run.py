@@ -1,0 +1,181 @@
+"""The main job: python study/run.py --space proselflc.
+
+Read it from ``main`` down, then ``study/trainable.py`` and ``ser/training.py``, for the whole life of a trial.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+if not __package__:
+    # Run as a script: imports begin at the repository's root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import ray
+import tyro
+from rich.console import Console
+
+from ser.errors import run_command
+from study.options import StudyOptions
+from study.preparation import Preparation, prepare
+from study.records import FAILED
+from study.results import best_runs, caveats, display, read_trials, rich_table
+from study.search import Outcome, Slots, run_search, start_ray
+from study.tracking import DEFAULT_URI, sweep, without_password
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Reads the options, prepares, searches every space at every level, and tells what came out.
+
+    Returns:
+        0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
+    """
+    began = time.time()
+    console = Console()
+    prepared = prepare(tyro.cli(StudyOptions, description=__doc__), console)
+    try:
+        slots = start_ray(prepared)
+        _announce(prepared, slots, console)
+        outcomes = _search_all(prepared, slots, console)
+    finally:
+        ray.shutdown()
+    sweep(prepared.client, prepared.experiment, str(prepared.options.name))
+    interrupted = len(outcomes) < len(prepared.jobs) or any(outcome.interrupted for outcome in outcomes)
+    _report(prepared, began, console)
+    if interrupted:
+        console.print(
+            f"\nInterrupted. Go on with:\n  {resume_command(prepared.options)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    _next_commands(prepared, console)
+    return 1 if any(outcome.failed for outcome in outcomes) else 0
+
+
+def _search_all(prepared: Preparation, slots: Slots, console: Console) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for job in prepared.jobs:
+        try:
+            outcomes.append(run_search(prepared, job, slots))
+        except KeyboardInterrupt:
+            break
+        if outcomes[-1].interrupted:
+            break
+    return outcomes
+
+
+def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
+    options, corpus, parts = prepared.options, prepared.corpus, prepared.split
+    store = "built" if prepared.store.built else "reused"
+    searches = len(prepared.jobs)
+
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    tell(f"study {options.name}: {searches} searches × {options.planned_trials} trials × {prepared.epochs} epochs")
+    tell(
+        f"  corpus    {corpus.name}: {len(corpus)} utterances, {corpus.table['speaker'].nunique()} speakers, "
+        f"{len(corpus.classes)} classes (chance UAR {1 / len(corpus.classes):.1%})"
+        + (f"; {len(corpus.excluded)} excluded" if corpus.excluded else "")
+    )
+    held = ", ".join(sorted(set(corpus.table["speaker"].iloc[parts.validation])))
+    tell(
+        f"  fold      {parts.fold} of {parts.folds} ({parts.unit}): {len(parts.train)} train, {len(parts.validation)} "
+        f"validation ({held}), {len(parts.test)} test, out of the search's reach"
+    )
+    for level in options.noise:
+        manifest = next(job.task.manifest for job in prepared.jobs if job.level == level)
+        rates = ", ".join(
+            f"{name} {part['rate']:.2%}" for name, part in manifest["parts"].items() if part["rate"] is not None
+        )
+        tell(f"  noise     {level}: {manifest['recipe']}{f', realised: {rates}' if rates else ''}")
+        if manifest.get("note"):
+            tell(f"            {manifest['note']}")
+    tell(f"  features  {store} in {prepared.store_seconds:.1f} s")
+    tell(f"  selection {prepared.selection.meaning}")
+    size = {**prepared.base, **options.pinned}
+    tell(
+        f"  trial     {size['model.name']} × {size['model.width']:g}, batch {size['training.batch_size']}, "
+        f"{slots.cpus:g} CPU, {slots.gpus:g} GPU; {slots.count} at a time"
+    )
+    tell(f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
+    if corpus.name == "synthetic" and not options.pinned:
+        tell(
+            "  scaled down for a first look; the full size is --width 1 --epochs 50 --batch-size 32 --trials 40 "
+            "--set training.crop_seconds=5"
+        )
+
+
+def _report(prepared: Preparation, began: float, console: Console) -> None:
+    trials = read_trials(prepared.client, prepared.experiment, prepared.options.name)
+    if trials is None:
+        return
+    best = best_runs(trials)
+    console.print()
+    console.print(
+        rich_table(display(best, trials.selection), f"Best run per noise level, study {prepared.options.name}")
+    )
+    for line in caveats(trials, best):
+        console.print(line, highlight=False)
+    if prepared.corpus.name == "synthetic":
+        console.print("The corpus is synthetic: this shows how the study works; nothing is concluded from it.")
+    for row in trials.table[trials.table["fidelity"] == FAILED].to_dict("records"):
+        console.print(
+            f"failed: {row['space']} {row['noise']} trial {row['trial']}: {row['failure'] or 'see its MLflow run'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    first = trials.table["start"].min() / 1000 - began
+    spent = f"{time.time() - began:.0f} s in all"
+    if first > 0:
+        spent += f"; {first:.1f} s from the command to the first trial's training"
+    console.print(spent, highlight=False)
+
+
+def _next_commands(prepared: Preparation, console: Console) -> None:
+    options = prepared.options
+    uri, experiment = without_password(options.tracking_uri), shlex.quote(str(options.experiment))
+    more = "" if options.tracking_uri == DEFAULT_URI else f" --tracking-uri {shlex.quote(uri)}"
+    mlflow_ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    lines = [
+        ("compare the trials", mlflow_ui),
+        (
+            "best runs as table, CSV, Markdown, LaTeX",
+            f"python analysis/best_runs.py --experiment {experiment}{more}",
+        ),
+    ]
+    if prepared.corpus.name == "synthetic":
+        lines.append(
+            (
+                "the same study on real speech",
+                "python study/run.py --space proselflc cross_entropy --corpus ravdess --corpus-root PATH",
+            )
+        )
+    lines.append(("go on after an interruption", resume_command(options)))
+    width = max(len(text) for text, _ in lines)
+    console.print("\nNext:")
+    for text, command in lines:
+        console.print(f"  {text:<{width}}  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def resume_command(options: StudyOptions) -> str:
+    """The command that goes on with a study."""
+    default = StudyOptions()
+    parts = ["python", "study/run.py", "--resume", "--name", str(options.name)]
+    if options.storage_path != default.storage_path:
+        parts += ["--storage-path", str(options.storage_path)]
+    if options.tracking_uri != DEFAULT_URI and without_password(options.tracking_uri) != options.tracking_uri:
+        parts += ["--tracking-uri", without_password(options.tracking_uri)]
+    if options.address is not None:
+        parts += ["--address", options.address]
+    return shlex.join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,204 @@
+"""Runs one search: a Ray Tune Tuner for a space at a noise level."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+
+from ser.errors import UserError
+from ser.hashing import derived_seed
+from study.preparation import Job, Preparation, available_cpus, trial_resources
+from study.progress import SearchProgress
+from study.records import SEARCH, Tag
+from study.searcher import StudySearch
+from study.tracking import ROOT, dataset_of, environment_tags, open_parent, without_password
+from study.trainable import TrialContext, train_trial
+
+MAX_RETRIES = 2
+CHECKPOINTS_KEPT = 2
+
+# glibc gives freed memory back to the system after every step, and takes it again; keeping it is worth a quarter of
+# a step's time (docs/performance.md). It must be set before the worker starts.
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended.
+
+    Args:
+        finished: Trials that trained to their last epoch.
+        failed: Trials that failed for good.
+        planned: Trials that were to run.
+    """
+
+    finished: int
+    failed: int
+    planned: int
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether trials are missing."""
+        return self.finished + self.failed < self.planned
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What the cluster gives to trials.
+
+    Args:
+        cpus: CPUs of a trial.
+        gpus: GPUs of a trial.
+        count: Trials at a time.
+        nodes: Machines.
+    """
+
+    cpus: float
+    gpus: float
+    count: int
+    nodes: int
+
+
+def start_ray(prepared: Preparation) -> Slots:
+    """Starts a local Ray, or joins the cluster at ``--address``.
+
+    Raises:
+        UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
+    """
+    options = prepared.options
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
+    common: dict[str, Any] = {
+        "runtime_env": {"env_vars": environment},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if options.address is None:
+        ray.init(address="local", num_cpus=available_cpus(), include_dashboard=False, **common)
+    else:
+        try:
+            ray.init(address=options.address, **common)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"no Ray cluster answers at --address {options.address!r} ({reason}). Start one with "
+                "'ray start --head', or leave the option out."
+            ) from error
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and options.tracking_uri.startswith("sqlite:"):
+        raise UserError(
+            f"the cluster has {nodes} nodes, and they cannot share the SQLite store "
+            f"{without_password(options.tracking_uri)}. Start a server that all of them reach (mlflow server "
+            "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql://…) and pass --tracking-uri http://HOST:5000."
+        )
+    have = ray.cluster_resources()
+    cpus, gpus = trial_resources(options, available_cpus())
+    room = [have.get("CPU", 0.0) / cpus] + ([have.get("GPU", 0.0) / gpus] if gpus else [])
+    count = int(min(room) + 1e-9)
+    if count < 1:
+        raise UserError(
+            f"a trial asks for {cpus:g} CPU(s) and {gpus:g} GPU(s); there are {have.get('CPU', 0):g} and "
+            f"{have.get('GPU', 0):g}. Lower --cpus-per-trial or --gpus-per-trial."
+        )
+    return Slots(cpus, gpus, min(count, options.max_concurrent or count), nodes)
+
+
+def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
+    """Runs, or goes on with, the trials of one space at one noise level.
+
+    Args:
+        prepared: The study.
+        job: The search.
+        slots: What a trial gets, and how many run at a time.
+
+    Returns:
+        The counts of trials that ended.
+    """
+    options = prepared.options
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, context=_context(prepared, job, slots)),
+        {"cpu": slots.cpus, "gpu": slots.gpus},
+    )
+    path = prepared.folder / job.folder
+    if options.resume and tune.Tuner.can_restore(str(path)):
+        tuner = tune.Tuner.restore(str(path), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearch(
+                    job.space,
+                    prepared.selection,
+                    derived_seed(options.seed, job.space.name, job.level) % 2**32,
+                ),
+                num_samples=options.planned_trials,
+                # Ray lets as many trials wait as run; more than the slots would be drawn without seeing a result.
+                max_concurrent_trials=slots.count,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=job.folder,
+                storage_path=str(prepared.folder),
+                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+                callbacks=[SearchProgress(job.title, options.planned_trials, prepared.epochs, prepared.selection)],
+                verbose=0,
+            ),
+        )
+    results = tuner.fit()
+    failed = sum(result.error is not None for result in results)
+    finished = sum(
+        result.error is None and (result.metrics or {}).get("epoch") == prepared.epochs for result in results
+    )
+    return Outcome(finished, failed, options.planned_trials)
+
+
+def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:
+    options, manifest = prepared.options, job.task.manifest
+    key = {Tag.STUDY: str(options.name), Tag.SPACE: job.space.name, Tag.NOISE: job.level}
+    tags = _tags(prepared, job, manifest)
+    dataset = dataset_of(prepared.corpus, job.level, manifest)
+    parent = open_parent(prepared.client, prepared.experiment, job.title, key, tags, dataset, manifest)
+    return TrialContext(
+        task=job.task,
+        base=prepared.base,
+        seed=options.seed,
+        threads=max(1, int(slots.cpus)),
+        objective=prepared.selection.metric,
+        tracking_uri=options.tracking_uri,
+        experiment=prepared.experiment,
+        parent=parent,
+        name=job.title,
+        key=key,
+        tags={**tags, Tag.STAGE: SEARCH},
+        dataset=dataset,
+    )
+
+
+def _tags(prepared: Preparation, job: Job, manifest: Mapping[str, Any]) -> dict[str, str]:
+    options = prepared.options
+    return {
+        Tag.NOISE_RATE: str(manifest["rate_realised"]),
+        Tag.NOISE_RECIPE: str(manifest["recipe"]),
+        Tag.NOISE_DIGEST: manifest["digest"],
+        Tag.CORPUS: prepared.corpus.name,
+        Tag.CORPUS_DIGEST: prepared.corpus.digest,
+        Tag.EXCLUDED: str(len(prepared.corpus.excluded)),
+        Tag.SEED: str(options.seed),
+        Tag.FOLD: str(prepared.split.fold),
+        Tag.PROTOCOL: prepared.protocol,
+        Tag.SELECT_ON: options.select_on,
+        Tag.SEARCHED: ",".join(job.searched),
+        Tag.PLANNED_TRIALS: str(options.planned_trials),
+        **environment_tags(),
+    }

@@ -1,0 +1,133 @@
+"""Reads search spaces and turns them into what Optuna samples from."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import optuna
+from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search.sample import Domain
+
+import search_spaces
+from ser.config import Config
+from ser.errors import UserError, unknown_name
+
+TRIAL_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space, ready to be sampled.
+
+    Args:
+        name: Its file's name.
+        domains: Dotted names → Optuna distributions, or a define-by-run function.
+        constants: Dotted names → values that every trial has.
+        points: Configurations tried first.
+    """
+
+    name: str
+    domains: Mapping[str, Any] | Callable[[optuna.Trial], dict[str, Any]]
+    constants: Mapping[str, Any]
+    points: tuple[Mapping[str, Any], ...]
+
+    def ask(self, study: optuna.Study) -> tuple[dict[str, Any], set[str]]:
+        """One configuration's dotted names, and which of them were searched."""
+        if callable(self.domains):
+            trial = study.ask()
+            returned = self.domains(trial) or {}
+            return {**trial.params, **returned, **self.constants}, set(trial.params)
+        trial = study.ask(dict(self.domains))
+        return {**trial.params, **self.constants}, set(trial.params)
+
+    def check(self, base: Mapping[str, Any]) -> tuple[str, ...]:
+        """Builds configurations from the points and from random draws, so that mistakes show before a trial starts.
+
+        Args:
+            base: Dotted names that every trial of the study has.
+
+        Returns:
+            The searched names, sorted.
+
+        Raises:
+            UserError: A configuration that cannot be built.
+        """
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for point in self.points:
+            study.enqueue_trial(dict(point))
+        searched: set[str] = set()
+        for _ in range(len(self.points) + TRIAL_DRAWS):
+            values, drawn = self.ask(study)
+            try:
+                Config.from_dotted({**base, **values})
+            except UserError as error:
+                raise UserError(f"space {self.name!r}: {error}") from error
+            searched |= drawn
+        return tuple(sorted(searched - set(self.constants)))
+
+
+def space_names() -> list[str]:
+    """The spaces that come with the project."""
+    return sorted(module.name for module in pkgutil.iter_modules(search_spaces.__path__))
+
+
+def load_space(name: str, pinned: Mapping[str, Any]) -> Space:
+    """Loads a space by name, or by the path of a Python file.
+
+    Args:
+        name: Such as ``"proselflc"`` or ``"path/to/mine.py"``.
+        pinned: Dotted names that are set for the whole study and so are not searched.
+
+    Returns:
+        The space.
+
+    Raises:
+        UserError: No such space, or one that breaks the rules of ``search_spaces``.
+    """
+    module = _load_module(name)
+    title = module.__name__.rpartition(".")[2]
+    space, points = getattr(module, "SPACE", None), getattr(module, "POINTS", None)
+    if not (callable(space) or isinstance(space, dict)) or not isinstance(points, list):
+        raise UserError(f"space {name!r} must define SPACE (a dict or a function) and POINTS (a list of dicts).")
+    if not inspect.getdoc(module):
+        raise UserError(f"space {name!r} needs a docstring that says where its ranges come from.")
+    if callable(space):
+        points = tuple({key: value for key, value in point.items() if key not in pinned} for point in points)
+        return Space(title, space, dict(pinned), points)
+    domains = {key: value for key, value in space.items() if isinstance(value, Domain) and key not in pinned}
+    for point in points:
+        if missing := [key for key in domains if key not in point]:
+            raise UserError(f"space {name!r}: a point in POINTS lacks {', '.join(missing)}; name every searched key.")
+    constants = {key: value for key, value in space.items() if not isinstance(value, Domain)}
+    return Space(
+        title,
+        OptunaSearch.convert_search_space(domains) if domains else {},
+        {**constants, **pinned},
+        tuple({key: point[key] for key in domains} for point in points),
+    )
+
+
+def _load_module(name: str) -> ModuleType:
+    path = Path(name)
+    if path.suffix != ".py":
+        if name not in space_names():
+            raise unknown_name("space", name, space_names())
+        return importlib.import_module(f"search_spaces.{name}")
+    if not path.is_file():
+        raise UserError(f"space file {name!r} does not exist.")
+    spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"space file {name!r} fails: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,286 @@
+"""Writes the records: one MLflow run for each trial, one batch for each epoch, exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_USER,
+)
+
+from ser.corpora import Corpus
+from ser.errors import UserError
+from ser.hashing import digest
+from study.records import FAILED, KIND, PARENT, STOPPED, Tag
+from study.records import TRIAL as TRIAL_KIND
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
+ANSWER_SECONDS = 5
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
+
+PAGE = 1000
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown: a password in it becomes ``***``."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client of a store that is known to answer; creates and migrates a SQLite database.
+
+    Args:
+        uri: An MLflow tracking URI.
+
+    Raises:
+        UserError: The server does not answer, or the store cannot be opened.
+    """
+    shown = without_password(uri)
+    if uri.startswith(("http://", "https://")):
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
+        except urllib.error.HTTPError:
+            pass  # It answers; what it refuses, the client below tells with more reason.
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no MLflow server answers at {shown} ({error}). Start one (mlflow server --port 5000), mend "
+                "--tracking-uri, or leave it out for a local SQLite store."
+            ) from error
+    elif uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UserError(f"--tracking-uri {shown}: folder {str(folder)!r} is missing or not writable.")
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(f"the MLflow store {shown} cannot be opened: {_first_line(error)}") from error
+    return client
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The experiment's id; creates it, with artifacts beside a SQLite database.
+
+    Raises:
+        UserError: The experiment was deleted, or its name is refused.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        if existing.lifecycle_stage == "deleted":
+            raise UserError(f"MLflow experiment {name!r} was deleted; restore it or choose another --experiment.")
+        return str(existing.experiment_id)
+    location = None
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts"
+        location = (folder / digest(name)).as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        raise UserError(f"MLflow experiment {name!r} cannot be created: {_first_line(error)}") from error
+
+
+def environment_tags() -> dict[str, str]:
+    """Git commit and versions, for every run."""
+    tags = {}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if git.returncode == 0:
+        tags[MLFLOW_GIT_COMMIT] = git.stdout.strip()
+    return tags
+
+
+def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """The run that has all these tags, or None."""
+    query = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+    found = client.search_runs([experiment], filter_string=query, max_results=1)
+    return found[0] if found else None
+
+
+def search_all(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
+    """Every run that matches, past MLflow's page limit."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, query, max_results=PAGE, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def open_parent(
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    key: Mapping[str, str],
+    tags: Mapping[str, str],
+    dataset: Dataset,
+    manifest: Mapping[str, Any],
+) -> str:
+    """The parent run of a (study, space, noise level): found by its key, or created with dataset and manifest.
+
+    Args:
+        client: The store.
+        experiment: Experiment id.
+        name: Shown in MLflow's UI.
+        key: Tags that identify it.
+        tags: All other tags.
+        dataset: What was trained on.
+        manifest: The noise manifest; an artifact of the run.
+
+    Returns:
+        The run's id.
+    """
+    key = {**key, KIND: PARENT}
+    run = find_run(client, experiment, key)
+    if run is None:
+        run = client.create_run(experiment, tags={**tags, **key, **_identity(name)})
+    run_id = str(run.info.run_id)
+    client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+    _log_dataset(client, run_id, dataset)
+    client.log_dict(run_id, dict(manifest), "noise_manifest.json")
+    return run_id
+
+
+def dataset_of(corpus: Corpus, level: str, manifest: Mapping[str, Any]) -> Dataset:
+    """The corpus under this noise as an MLflow dataset: digest, schema and profile."""
+    return Dataset(
+        name=f"{corpus.name} {level}",
+        digest=manifest["digest"],
+        source_type="local",
+        source=json.dumps({"uri": str(corpus.root) if corpus.root else corpus.name}),
+        schema=json.dumps({"classes": list(corpus.classes), "columns": list(corpus.table.columns)}),
+        profile=json.dumps({"utterances": len(corpus), "corpus_digest": corpus.digest, "parts": manifest["parts"]}),
+    )
+
+
+def _log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
+
+
+@dataclass
+class TrialRun:
+    """The MLflow run of one trial, written by the trial alone.
+
+    Args:
+        client: The store.
+        run_id: The run.
+        logged: The last epoch whose metrics are in the store.
+        failure: Why it failed for good in an earlier attempt, or None.
+    """
+
+    client: MlflowClient
+    run_id: str
+    logged: int
+    failure: str | None
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        experiment: str,
+        parent: str,
+        name: str,
+        key: Mapping[str, str],
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        dataset: Dataset,
+    ) -> TrialRun:
+        """Finds the trial's run by its key, after a restart, or creates it.
+
+        Args:
+            uri: Tracking URI.
+            experiment: Experiment id.
+            parent: The parent run's id.
+            name: Shown in MLflow's UI.
+            key: Tags that identify the trial.
+            tags: All other tags.
+            params: The configuration under dotted names.
+            dataset: What is trained on.
+        """
+        client = MlflowClient(tracking_uri=uri)
+        key = {**key, KIND: TRIAL_KIND}
+        run = find_run(client, experiment, key)
+        if run is None:
+            all_tags = {**tags, **key, **_identity(name), MLFLOW_PARENT_RUN_ID: parent}
+            run = client.create_run(experiment, tags=all_tags)
+            client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+            _log_dataset(client, run.info.run_id, dataset)
+            return cls(client, str(run.info.run_id), 0, None)
+        run_id = str(run.info.run_id)
+        client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+        history = client.get_metric_history(run_id, "train/loss")
+        logged = max((metric.step for metric in history), default=0)
+        return cls(client, run_id, logged, run.data.tags.get(Tag.FAILURE))
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Writes an epoch's metrics in one batch; an epoch that is there already is left as it is."""
+        if epoch <= self.logged:
+            return
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.run_id, [Metric(key, value, now, epoch) for key, value in metrics.items()])
+        self.logged = epoch
+
+    def close(self, fidelity: str, failure: str | None = None) -> None:
+        """Ends the run.
+
+        Args:
+            fidelity: ``finished``, ``stopped`` or ``failed``.
+            failure: The reason, for ``failed``.
+        """
+        self.client.set_tag(self.run_id, Tag.FIDELITY, fidelity)
+        if failure is not None:
+            self.client.set_tag(self.run_id, Tag.FAILURE, failure)
+        self.client.set_terminated(self.run_id, "FAILED" if fidelity == FAILED else "FINISHED")
+
+
+def sweep(client: MlflowClient, experiment: str, study: str) -> None:
+    """Ends the runs that a killed or interrupted trial left running."""
+    query = f"tags.`{Tag.STUDY}` = {_quoted(study)} and attributes.status = 'RUNNING'"
+    for run in search_all(client, [experiment], query):
+        if run.data.tags.get(KIND) == TRIAL_KIND:
+            client.set_tag(run.info.run_id, Tag.FIDELITY, STOPPED)
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _identity(name: str) -> dict[str, str]:
+    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: os.environ.get("USER", "unknown")}
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,104 @@
+"""One trial: trains a configuration and records every epoch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow.entities import Dataset
+from ray import tune
+
+from ser.config import Config
+from ser.errors import UserError
+from ser.task import Task
+from ser.training import Diverged, load_state, save_state, train
+from study.records import FAILED, FINISHED, Tag
+from study.searcher import TRIAL_KEY
+from study.tracking import TrialRun
+
+CHECKPOINT_FILE = "state.pt"
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What all trials of one (space, noise level) share.
+
+    Args:
+        task: Train and validation data.
+        base: Dotted names that every trial has unless its space says otherwise.
+        seed: Training seed.
+        threads: Torch threads of a trial.
+        objective: Metric that the search maximises or minimises.
+        tracking_uri: Where the records go.
+        experiment: MLflow experiment id.
+        parent: The parent run's id.
+        name: The trials' name, less their number.
+        key: Tags that, with the number, identify a trial.
+        tags: All other tags.
+        dataset: What is trained on, for MLflow.
+    """
+
+    task: Task
+    base: Mapping[str, Any]
+    seed: int
+    threads: int
+    objective: str
+    tracking_uri: str
+    experiment: str
+    parent: str
+    name: str
+    key: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: Dataset
+
+
+def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None:
+    """The function that Ray Tune runs.
+
+    Args:
+        configuration: Dotted names from the searcher, and the trial's number.
+        context: What all trials share.
+
+    Raises:
+        Diverged: The loss is not finite; the run is marked as failed with the reason.
+        UserError: The GPU's memory ran out; likewise.
+    """
+    values = dict(configuration)
+    number = f"{values.pop(TRIAL_KEY):03d}"
+    config = Config.from_dotted({**context.base, **values})
+    torch.set_num_threads(context.threads)
+    run = TrialRun.open(
+        context.tracking_uri,
+        context.experiment,
+        context.parent,
+        f"{context.name} {number}",
+        {**context.key, Tag.TRIAL: number},
+        context.tags,
+        config.to_dotted(),
+        context.dataset,
+    )
+    if run.failure is not None:
+        # Tune retries every error, for the machine may have been at fault; this one would only come again.
+        run.close(FAILED)
+        raise Diverged(run.failure)
+    checkpoint = tune.get_checkpoint()
+    state = load_state(Path(checkpoint.path) / CHECKPOINT_FILE) if checkpoint else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        for record in train(config, context.task, seed=context.seed, state=state, device=device):
+            run.log_epoch(record.epoch, record.metrics)
+            if record.finished:
+                run.close(FINISHED)
+            with tempfile.TemporaryDirectory() as folder:
+                save_state(record.state, Path(folder) / CHECKPOINT_FILE)
+                tune.report(
+                    {context.objective: record.metrics[context.objective], "epoch": record.epoch},
+                    checkpoint=tune.Checkpoint.from_directory(folder),
+                )
+    except (Diverged, UserError) as error:
+        run.close(FAILED, str(error))
+        raise

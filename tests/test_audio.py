@@ -1,0 +1,102 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from ser.audio import AudioFault, read_audio
+
+RATE = 16000
+
+
+@pytest.fixture
+def noise() -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path, noise: NDArray[np.float32]) -> Path:
+    soundfile.write(tmp_path / "noise.wav", noise, RATE, subtype="FLOAT")
+    return tmp_path / "noise.wav"
+
+
+def test_a_file_is_read_as_it_was_written(wav: Path, noise: NDArray[np.float32]) -> None:
+    samples = read_audio(wav)
+    assert samples.dtype == np.float32
+    assert np.array_equal(samples, noise)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_cut_is_that_part_of_the_file(tmp_path: Path, noise: NDArray[np.float32], suffix: str) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    soundfile.write(path, noise, RATE)
+    whole = read_audio(path)
+    assert np.array_equal(read_audio(path, 0.5, 1.25), whole[8000:20000])
+    assert np.array_equal(read_audio(path, start=1.0), whole[16000:])
+    assert np.array_equal(read_audio(path, end=1.0), whole[:16000])
+
+
+def test_a_cut_may_end_a_little_after_the_file_and_no_more(wav: Path) -> None:
+    assert len(read_audio(wav, 1.0, 2.04)) == RATE
+    with pytest.raises(AudioFault, match=r"cut from 1 to 2.06 s lies beyond the file's end at 2.000 s"):
+        read_audio(wav, 1.0, 2.06)
+    with pytest.raises(AudioFault, match="beyond"):
+        read_audio(wav, start=2.0)
+
+
+def test_channels_are_averaged(tmp_path: Path, noise: NDArray[np.float32]) -> None:
+    soundfile.write(tmp_path / "s.wav", np.stack([noise, 3 * noise], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "s.wav"), 2 * noise, rtol=1e-6)
+
+
+def test_another_rate_keeps_the_tone(tmp_path: Path) -> None:
+    time = np.arange(48000) / 48000
+    soundfile.write(tmp_path / "tone.wav", np.sin(2 * np.pi * 1000 * time), 48000, subtype="FLOAT")
+    samples = read_audio(tmp_path / "tone.wav", rate=RATE)
+    assert len(samples) == RATE
+    expected = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0xFFFFFFFF])
+def test_a_streamed_wav_without_a_size_is_read_to_its_end(
+    wav: Path, noise: NDArray[np.float32], size: int
+) -> None:
+    content = bytearray(wav.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", size)
+    wav.write_bytes(content)
+    assert np.array_equal(read_audio(wav), noise)
+
+
+def test_a_truncated_wav_is_found_behind_other_chunks_of_odd_length(wav: Path) -> None:
+    content = wav.read_bytes()
+    place = content.index(b"data")
+    odd = b"note" + struct.pack("<I", 3) + b"abc\0"
+    whole = content[:place] + odd + content[place:]
+    wav.write_bytes(whole)
+    assert len(read_audio(wav)) == 2 * RATE
+    wav.write_bytes(whole[:-4])
+    with pytest.raises(AudioFault, match="truncated, 127996 of 128000 bytes"):
+        read_audio(wav)
+
+
+@pytest.mark.parametrize(("samples", "fine"), [(512, True), (511, False), (0, False)])
+def test_an_utterance_has_at_least_one_window(tmp_path: Path, samples: int, fine: bool) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.linspace(-0.5, 0.5, samples), RATE)
+    if fine:
+        assert len(read_audio(path)) == samples
+    else:
+        with pytest.raises(AudioFault, match="shorter than|no samples"):
+            read_audio(path)
+
+
+def test_a_folder_and_a_headerless_file_are_faults(tmp_path: Path) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "data.raw").write_bytes(b"1234")
+    for name in ("folder.wav", "data.raw"):
+        with pytest.raises(AudioFault, match="cannot be read"):
+            read_audio(tmp_path / name)
