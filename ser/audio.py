@@ -62,9 +62,7 @@ def read_audio(
     except soundfile.LibsndfileError as error:
         raise AudioFault(f"file cannot be decoded ({error.error_string.strip(' .')}): {path}") from None
     except (OSError, TypeError) as error:  # TypeError: headerless formats such as .raw
-        raise AudioFault(
-            f"file cannot be read ({getattr(error, 'strerror', None) or error}): {path}"
-        ) from None
+        raise AudioFault(f"file cannot be read ({getattr(error, 'strerror', None) or error}): {path}") from None
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise AudioFault(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite: {path}")
@@ -75,9 +73,7 @@ def read_audio(
     return np.asarray(soxr.resample(mono, source_rate, rate, quality="HQ"), dtype=np.float32)
 
 
-def _decode(
-    sound: soundfile.SoundFile, start: float | None, end: float | None, path: Path
-) -> NDArray[np.float32]:
+def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, path: Path) -> NDArray[np.float32]:
     """The cut's (samples, channels), decoding nothing else."""
     rate, total = sound.samplerate, sound.frames
     if total == 0:
@@ -92,7 +88,8 @@ def _decode(
     count = min(last, total) - first
     if count < MIN_SECONDS * rate:
         raise AudioFault(f"{max(count, 0) / rate:.3f} s long, shorter than {MIN_SECONDS} s: {path}")
-    sound.seek(first)
+    if first > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
+        sound.seek(first)
     samples: NDArray[np.float32] = sound.read(count, dtype="float32", always_2d=True)
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")

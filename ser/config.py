@@ -148,7 +148,7 @@ class Config:
                 raise unknown_name("configuration key", key, configuration_keys())
             sections[section][name] = parse_value(value) if isinstance(value, str) else value
         types = get_type_hints(cls)
-        built = {"loss": _loss_config(sections.pop("loss"))}
+        built: dict[str, Any] = {"loss": _loss_config(sections.pop("loss"))}
         for section, entries in sections.items():
             built[section] = _build(section, types[section], entries)
         return cls(**built)

@@ -91,9 +91,7 @@ class FeatureStore:
         try:
             meta = json.loads((path / _META).read_text("utf-8"))
             if meta["format"] != FORMAT:
-                raise UserError(
-                    f"feature store {path} has format {meta['format']}, not {FORMAT}: build it again."
-                )
+                raise UserError(f"feature store {path} has format {meta['format']}, not {FORMAT}: build it again.")
             for name, size in meta["sizes"].items():
                 if (there := (path / name).stat().st_size) != size:
                     raise UserError(
@@ -186,9 +184,7 @@ def _build(
             raise DataFaults(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
         _to_disk(file)
     if _fingerprint(corpus) != fingerprint:
-        raise UserError(
-            f"corpus {corpus.name!r}: files changed while they were read. Run again once they rest."
-        )
+        raise UserError(f"corpus {corpus.name!r}: files changed while they were read. Run again once they rest.")
     for name, array in ((_OFFSETS, np.array(offsets, dtype=np.int64)), (_CONTENT, np.array(content))):
         with (folder / name).open("wb") as file:
             np.save(file, array)

@@ -24,8 +24,7 @@ def hashed_uniform(seed: int, purpose: str, ids: Iterable[str]) -> NDArray[np.fl
     """
     prefix = f"{seed}\x1f{purpose}\x1f"
     bits = [
-        int.from_bytes(hashlib.blake2b((prefix + name).encode(), digest_size=8).digest(), "big") >> 12
-        for name in ids
+        int.from_bytes(hashlib.blake2b((prefix + name).encode(), digest_size=8).digest(), "big") >> 12 for name in ids
     ]
     # 52 bits plus a half: exact in float64, and never 0 or 1.
     return (np.array(bits, dtype=np.float64) + 0.5) / 2.0**52

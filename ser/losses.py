@@ -308,9 +308,7 @@ def build_loss(name: str, params: Mapping[str, Any], total_steps: int) -> Loss:
     return _construct(f"loss {name!r}", LOSSES[name], values, {"total_steps": total_steps})
 
 
-def _construct(
-    what: str, make: Callable[..., Built], params: Mapping[str, Any], provided: Mapping[str, Any]
-) -> Built:
+def _construct(what: str, make: Callable[..., Built], params: Mapping[str, Any], provided: Mapping[str, Any]) -> Built:
     """Calls ``make`` with the user's parameters and those of the provided ones that it takes."""
     signature = inspect.signature(make).parameters
     known = [key for key in signature if key not in provided]
@@ -319,9 +317,7 @@ def _construct(
             raise UserError(f"{what} takes no parameters, got {key!r}.")
         if key not in known:
             raise unknown_name(f"parameter of {what}:", key, known)
-    missing = [
-        key for key in known if signature[key].default is inspect.Parameter.empty and key not in params
-    ]
+    missing = [key for key in known if signature[key].default is inspect.Parameter.empty and key not in params]
     if missing:
         raise UserError(f"{what} needs {' and '.join(missing)}: give a value for each.")
     return make(**params, **{key: value for key, value in provided.items() if key in signature})

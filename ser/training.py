@@ -29,7 +29,7 @@ EVALUATION_BATCH = 64
 State = dict[str, Any]
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The training loss is not a number any more; going on, or trying again, would not help."""
 
 
@@ -74,7 +74,7 @@ def train(
 
     Raises:
         UserError: ``state`` belongs to another configuration, seed or task, or the GPU's memory ran out.
-        Diverged: The loss is not finite.
+        DivergedError: The loss is not finite.
     """
     try:
         yield from _epochs(config, task, seed, state, torch.device(device))
@@ -129,7 +129,8 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             output = loss(logits.float(), noisy, step)
             weight = weights[noisy]
             optimizer.zero_grad(set_to_none=True)
-            ((output.per_sample * weight).sum() / weight.sum()).backward()
+            objective = (output.per_sample * weight).sum() / weight.sum()
+            objective.backward()  # type: ignore[no-untyped-call]
             if config.optimizer.gradient_clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
             optimizer.step()
@@ -137,7 +138,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
 
         metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
         if not math.isfinite(metrics["train/loss"]):
-            raise Diverged(
+            raise DivergedError(
                 f"the training loss became {metrics['train/loss']} in epoch {epoch}; a smaller optimizer.lr "
                 f"(now {config.optimizer.lr:g}) or optimizer.gradient_clip may help."
             )
@@ -227,7 +228,7 @@ def uses_bfloat16(config: Config, device: torch.device) -> bool:
     if config.training.precision != "auto":
         return config.training.precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -122,9 +122,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     searched = [space.check(base) for space in spaces]
     check_gpus(options)
 
-    corpus = load(options.corpus, options.corpus_root)
-    if options.exclude is not None:
-        corpus = corpus.without(read_names(options.exclude))
+    corpus = load(options.corpus, options.corpus_root, options.exclude)
     parts = split(corpus, options.fold)
     folder = _study_folder(options)
     _make_folder(folder, options)
@@ -175,19 +173,6 @@ def build_store(corpus: Corpus, folder: Path, console: Console) -> FeatureStore:
             progress.update(bar, completed=done, total=total, visible=True)
 
         return open_store(corpus, FRONT_END, folder, progress=advance)
-
-
-def read_names(path: Path) -> list[str]:
-    """Utterance ids or paths, one a line; blank lines and lines that begin with # are skipped.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--exclude {str(path)!r} cannot be read: {error}.") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def check_gpus(options: StudyOptions) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from rich import box
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from study.records import FAILED, FINISHED, KIND, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
 from study.tracking import search_all
@@ -22,6 +25,7 @@ SCORES = {
     "f1_macro": "val/f1_macro",
     "ece": "val/ece",
 }
+TABLE_WIDTH = 120
 HEADINGS = {
     "noise": "noise",
     "rate": "rate",
@@ -30,13 +34,14 @@ HEADINGS = {
     "uar": "val UAR",
     "uar_best_epoch": "best epoch",
     "wa": "WA",
-    "f1_weighted": "F1 w",
-    "f1_macro": "F1 m",
+    "f1_weighted": "F1 wtd",
+    "f1_macro": "F1 mac",
     "ece": "ECE",
     "trial": "trial",
     "trials": "finished",
     "parameters": "parameters",
 }
+PARAMETERS = HEADINGS["parameters"]
 
 
 @dataclass(frozen=True)
@@ -173,24 +178,31 @@ def short_parameters(parameters: dict[str, str]) -> str:
     return ", ".join(f"{name.partition('.')[2]}={short(value)}" for name, value in sorted(parameters.items()))
 
 
-def rich_table(text: pd.DataFrame, title: str) -> Table:
-    """The best table for the terminal.
+def rich_table(text: pd.DataFrame, title: str) -> Group:
+    """The best table for the terminal; the parameters stand below it, one line for each run.
 
     Args:
         text: From ``display``.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left", show_lines=False)
-    for position, column in enumerate(text.columns):
-        left = column in {"noise", "space", "parameters"}
-        table.add_column(str(column), justify="left" if left else "right", no_wrap=position < 3, overflow="fold")
-    previous = None
-    for row in text.itertuples(index=False):
-        if previous not in (None, row[0]):
-            table.add_section()
-        previous = row[0]
-        table.add_row(*map(str, row))
-    return table
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = text.drop(columns=PARAMETERS)
+    for column in shown.columns:
+        table.add_column(str(column), justify="left" if column in {"noise", "space"} else "right")
+    levels = list(text["noise"])
+    for row, following in zip(shown.itertuples(index=False), [*levels[1:], None], strict=True):
+        table.add_row(*map(str, row), end_section=following not in (None, row[0]))
+    lines = [
+        Text(f"  {row['noise']} {row['space']} {row['trial']}: {row[PARAMETERS] or '–'}")
+        for row in text.to_dict("records")
+    ]
+    return Group(table, Text("parameters:"), *lines)
+
+
+def make_console() -> Console:
+    """A console for tables: a file or a pipe, which has no width of its own, gets one that holds them."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:

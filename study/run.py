@@ -22,7 +22,7 @@ from ser.errors import run_command
 from study.options import StudyOptions
 from study.preparation import Preparation, prepare
 from study.records import FAILED
-from study.results import best_runs, caveats, display, read_trials, rich_table
+from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.search import Outcome, Slots, run_search, start_ray
 from study.tracking import DEFAULT_URI, sweep, without_password
 
@@ -36,7 +36,7 @@ def main() -> int:
         0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
     """
     began = time.time()
-    console = Console()
+    console = make_console()
     prepared = prepare(tyro.cli(StudyOptions, description=__doc__), console)
     try:
         slots = start_ray(prepared)

@@ -125,8 +125,9 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
         The counts of trials that ended.
     """
     options = prepared.options
+    context = _context(prepared, job, slots)
     trainable = tune.with_resources(
-        tune.with_parameters(train_trial, context=_context(prepared, job, slots)),
+        tune.with_parameters(train_trial, context=context),
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     path = prepared.folder / job.folder
@@ -160,7 +161,10 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
     finished = sum(
         result.error is None and (result.metrics or {}).get("epoch") == prepared.epochs for result in results
     )
-    return Outcome(finished, failed, options.planned_trials)
+    outcome = Outcome(finished, failed, options.planned_trials)
+    if not outcome.interrupted:
+        prepared.client.set_terminated(context.parent, "FINISHED")
+    return outcome
 
 
 def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:

@@ -15,7 +15,7 @@ from ray import tune
 from ser.config import Config
 from ser.errors import UserError
 from ser.task import Task
-from ser.training import Diverged, load_state, save_state, train
+from ser.training import DivergedError, load_state, save_state, train
 from study.records import FAILED, FINISHED, Tag
 from study.searcher import TRIAL_KEY
 from study.tracking import TrialRun
@@ -64,7 +64,7 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
         context: What all trials share.
 
     Raises:
-        Diverged: The loss is not finite; the run is marked as failed with the reason.
+        DivergedError: The loss is not finite; the run is marked as failed with the reason.
         UserError: The GPU's memory ran out; likewise.
     """
     values = dict(configuration)
@@ -84,7 +84,7 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
     if run.failure is not None:
         # Tune retries every error, for the machine may have been at fault; this one would only come again.
         run.close(FAILED)
-        raise Diverged(run.failure)
+        raise DivergedError(run.failure)
     checkpoint = tune.get_checkpoint()
     state = load_state(Path(checkpoint.path) / CHECKPOINT_FILE) if checkpoint else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -99,6 +99,6 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
                     {context.objective: record.metrics[context.objective], "epoch": record.epoch},
                     checkpoint=tune.Checkpoint.from_directory(folder),
                 )
-    except (Diverged, UserError) as error:
+    except (DivergedError, UserError) as error:
         run.close(FAILED, str(error))
         raise

@@ -304,9 +304,7 @@ def test_missing_and_repeated_columns_are_named(tmp_path: Path) -> None:
         ("t.xlsx", "x", "neither .csv nor .parquet"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_one_message(
-    tmp_path: Path, name: str, content: str, message: str
-) -> None:
+def test_a_table_that_cannot_be_read_is_one_message(tmp_path: Path, name: str, content: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load("table", write(tmp_path / name, content))
 

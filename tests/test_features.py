@@ -48,7 +48,7 @@ def test_log_mel_equals_its_definition_in_double_precision(name: str, sound: str
     spec = FRONT_ENDS[name]
     samples = np.random.default_rng(1).normal(0, 1e-4 if sound == "faint noise" else 0.1, spec.sample_rate)
     if sound == "tone":
-        samples = samples * 0.01 + np.sin(2 * np.pi * 440 * np.arange(spec.sample_rate) / spec.sample_rate)
+        samples = samples * 0.1 + np.sin(2 * np.pi * 440 * np.arange(spec.sample_rate) / spec.sample_rate)
     single = torch.tensor(samples, dtype=torch.float32)
     got = log_mel(single[None], name)[0].numpy()
     np.testing.assert_allclose(got, reference(single.double().numpy(), spec), rtol=0, atol=1e-3)
@@ -109,10 +109,6 @@ def test_unknown_front_ends_and_shapes_are_refused() -> None:
         log_mel(torch.zeros(1000), "panns_16k")
 
 
-def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-
 def test_torchaudio_without_its_native_part_is_whole_otherwise() -> None:
     from ser.torchaudio_import import HAS_NATIVE_PART, torchaudio
 
@@ -120,13 +116,13 @@ def test_torchaudio_without_its_native_part_is_whole_otherwise() -> None:
     assert HAS_NATIVE_PART == torchaudio._extension._IS_TORCHAUDIO_EXT_AVAILABLE
 
 
-@pytest.mark.parametrize("error", ["OSError('no library')", "RuntimeError('other CUDA version')"])
-def test_a_native_part_that_fails_is_done_without(error: str) -> None:
+def test_a_native_part_that_refuses_this_torch_is_done_without() -> None:
     code = (
-        "import logging, torch; logging.basicConfig(level=logging.DEBUG, format='%(message)s')\n"
-        f"def fail(path): raise {error}\n"
-        "torch.ops.load_library = fail\n"
+        "import torch\n"
+        "def refuse(path): raise RuntimeError('built for another CUDA version')\n"
+        "torch.ops.load_library = refuse\n"
         "from ser.torchaudio_import import HAS_NATIVE_PART, torchaudio\n"
         "print(HAS_NATIVE_PART, torchaudio.functional.melscale_fbanks(257, 50., 8000., 64, 16000).shape)\n"
     )
-    assert run_python(code).startswith("False torch.Size([257, 64])")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("False torch.Size([257, 64])")

@@ -17,19 +17,26 @@ _LOADERS: dict[str, Callable[[Path], Corpus]] = {"ravdess": load_ravdess, "table
 NAMES = ("synthetic", *_LOADERS)
 
 
-def load(name: str, root: str | Path | None = None) -> Corpus:
+def load(name: str, root: str | Path | None = None, exclude: Path | None = None) -> Corpus:
     """Reads a corpus's table; no audio is decoded.
 
     Args:
         name: One of ``NAMES``.
         root: The corpus's folder, or for ``table`` the CSV or Parquet file. ``synthetic`` takes none.
+        exclude: File of utterances to leave out: ids or paths, one a line; blank lines and lines that begin with
+            # are skipped.
 
     Returns:
-        The corpus, validated.
+        The corpus, validated, less what is excluded.
 
     Raises:
         UserError: Unknown name, missing or empty root, or faults in the data, all of them listed.
     """
+    corpus = _load(name, root)
+    return corpus if exclude is None else corpus.without(_read_names(exclude))
+
+
+def _load(name: str, root: str | Path | None) -> Corpus:
     if name == "synthetic":
         if root is not None:
             raise UserError("corpus 'synthetic' is generated and takes no root.")
@@ -42,3 +49,11 @@ def load(name: str, root: str | Path | None = None) -> Corpus:
     if not path.exists():
         raise UserError(f"corpus root {str(path)!r} does not exist.")
     return _LOADERS[name](path)
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--exclude {str(path)!r} cannot be read: {error}.") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -21,8 +21,7 @@ OPTIONAL_COLUMNS = ("true_label",)
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
-    "Mend the data, or leave these utterances out: put their names, one a line, into a file "
-    "and pass --exclude FILE."
+    "Mend the data, or leave these utterances out: put their names, one a line, into a file and pass --exclude FILE."
 )
 
 SYNTHESIS_RATE = 16000
@@ -93,11 +92,7 @@ class Corpus:
     @cached_property
     def digest(self) -> str:
         """Identifies the table (all columns and the classes), the same on every machine."""
-        rows = (
-            self.table.drop(columns="path")
-            .astype(object)
-            .where(self.table.drop(columns="path").notna(), None)
-        )
+        rows = self.table.drop(columns="path").astype(object).where(self.table.drop(columns="path").notna(), None)
         records = [
             [list(map(int, value)) if isinstance(value, tuple) else value for value in row]
             for row in rows.itertuples(index=False, name=None)
@@ -108,9 +103,7 @@ class Corpus:
     def audio_digest(self) -> str:
         """Identifies which audio belongs to which utterance; labels may change without changing it."""
         cuts = self.table[["start", "end"]].astype(object).where(self.table[["start", "end"]].notna(), None)
-        return digest(
-            [self.name, list(self.table["utterance_id"]), self.relative_paths, cuts.to_numpy().tolist()]
-        )
+        return digest([self.name, list(self.table["utterance_id"]), self.relative_paths, cuts.to_numpy().tolist()])
 
     @cached_property
     def relative_paths(self) -> list[str]:
@@ -145,9 +138,7 @@ class Corpus:
             )
         out = set().union(*(lookup[name] for name in names))
         kept = self.table[~self.table["utterance_id"].isin(out)]
-        return Corpus(
-            self.name, kept, self.classes, self.root, self.synthesize, tuple(sorted({*self.excluded, *out}))
-        )
+        return Corpus(self.name, kept, self.classes, self.root, self.synthesize, tuple(sorted({*self.excluded, *out})))
 
 
 def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthesized: bool) -> None:

@@ -110,9 +110,7 @@ def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str])
         if column not in columns:
             near = difflib.get_close_matches(column, columns, n=1)
             faults.append((column, f"column missing; is it {near[0]!r}?" if near else "column missing"))
-    faults += [
-        (column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]
-    ]
+    faults += [(column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]]
     if vote_columns and "votes" in columns:
         faults.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
     if faults:

@@ -134,8 +134,7 @@ def check_log_mel(log_mel: Tensor) -> None:
         raise ValueError(f"log-mel must be (N, T, {MEL_BINS}), got {tuple(log_mel.shape)}")
     if log_mel.shape[1] < MIN_FRAMES:
         raise ValueError(
-            f"{log_mel.shape[1]} frames are too few: five poolings need at least {MIN_FRAMES} (.32 s). "
-            "Pad the clip."
+            f"{log_mel.shape[1]} frames are too few: five poolings need at least {MIN_FRAMES} (.32 s). Pad the clip."
         )
 
 

@@ -1,0 +1,123 @@
+"""Trains one configuration, without Ray or MLflow: python -m ser.train --corpus ravdess --corpus-root PATH."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+
+from ser.config import Config, corpus_defaults, parse_settings, read_config
+from ser.corpora import load
+from ser.errors import UserError, run_command
+from ser.feature_store import open_store
+from ser.noise import check_level
+from ser.splits import split
+from ser.task import make_task
+from ser.training import EpochRecord, load_state, save_state, train
+
+SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
+STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Trains one configuration and writes its history, configuration, noise manifest and last state."""
+
+    corpus: str = "synthetic"
+    """Corpus: synthetic, ravdess or table."""
+    corpus_root: Path | None = None
+    """The corpus's folder; for table the CSV or Parquet file."""
+    noise: str = "clean"
+    """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
+    config: Path | None = None
+    """YAML or JSON file of configuration keys, nested or dotted."""
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
+    """Configuration keys; they override the file's."""
+    fold: int | None = None
+    """Which fold is held out; default the last."""
+    exclude: Path | None = None
+    """File with utterances to leave out, one a line."""
+    seed: int = 0
+    """Seed of the noise draw and the training."""
+    output: Path = Path("results/train")
+    """Folder for what is written."""
+    features: Path = Path("results/features")
+    """Folder of the feature stores."""
+    resume: bool = False
+    """Go on from the state in the output folder."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = tyro.cli(TrainOptions, description=__doc__)
+    console = Console()
+    check_level(options.noise)
+    given = read_config(options.config) if options.config else {}
+    config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})
+    corpus = load(options.corpus, options.corpus_root, options.exclude)
+    parts = split(corpus, options.fold)
+    make_task(corpus, parts, Path(), options.noise, options.seed)
+    state = _start(options)
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("features", total=len(corpus))
+        store = open_store(
+            corpus, "panns_16k", options.features, progress=lambda done, total: progress.update(bar, completed=done)
+        )
+    task = make_task(corpus, parts, store.path, options.noise, options.seed)
+    (options.output / CONFIGURATION).write_text(yaml.safe_dump(config.to_dotted(), sort_keys=True), encoding="utf-8")
+    (options.output / MANIFEST).write_text(json.dumps(task.manifest, indent=2) + "\n", encoding="utf-8")
+    console.print(
+        f"{config.loss.name} on {corpus.name} {options.noise}, fold {parts.fold} of {parts.folds}: "
+        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    began = time.monotonic()
+    for record in train(config, task, seed=options.seed, state=state, device=device):
+        _write(record, options.output)
+        scores = "  ".join(f"{name} {record.metrics[name]:.3f}" for name in SHOWN if name in record.metrics)
+        console.print(
+            f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}", highlight=False, soft_wrap=True
+        )
+    return 0
+
+
+def _start(options: TrainOptions) -> dict[str, Any] | None:
+    """Makes the output folder ready; returns the state to go on from, or None for a new run."""
+    state = options.output / STATE
+    if options.resume:
+        return load_state(state)
+    if state.exists():
+        raise UserError(
+            f"{str(options.output)!r} holds a run already. Go on with it by --resume, or choose another --output."
+        )
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / HISTORY).write_text("", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output {str(options.output)!r} is not writable: {error.strerror}.") from error
+    return None
+
+
+def _write(record: EpochRecord, folder: Path) -> None:
+    """Adds the epoch to the history, then saves the state; a line without its state is written anew on resume."""
+    history = folder / HISTORY
+    lines = history.read_text(encoding="utf-8").splitlines()[: record.epoch - 1]
+    lines.append(json.dumps({"epoch": record.epoch, "step": record.step, **record.metrics}))
+    history.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save_state(record.state, folder / STATE)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
