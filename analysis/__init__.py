@@ -1,0 +1,1 @@
+"""What came out: reads the records, writes tables, figures and the report."""

@@ -23,7 +23,7 @@ MIN_SECONDS = 0.032
 _STREAMED_FROM = 0x7FFF0000
 
 
-class AudioFault(Exception):  # noqa: N818 (a fault of the data, as in DataFaults)
+class AudioFault(Exception):
     """What is wrong with an utterance's audio; the text names the fault and the file."""
 
 

@@ -222,7 +222,7 @@ def _computed(corpus: Corpus, spec: FrontEnd, workers: int) -> Generator[tuple[s
             yield utterance_id, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads)  # threads started later would otherwise inherit the workers' 1
 
 
 def _features(

@@ -5,6 +5,7 @@ Read it from ``main`` down, then ``study/trainable.py`` and ``ser/training.py``,
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 import time
@@ -14,6 +15,7 @@ if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import optuna
 import ray
 import tyro
 from rich.console import Console
@@ -36,6 +38,7 @@ def main() -> int:
         0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
     """
     began = time.time()
+    _quieten()
     console = make_console()
     prepared = prepare(tyro.cli(StudyOptions, description=__doc__), console)
     try:
@@ -56,6 +59,14 @@ def main() -> int:
         return INTERRUPTED
     _next_commands(prepared, console)
     return 1 if any(outcome.failed for outcome in outcomes) else 0
+
+
+def _quieten() -> None:
+    """Leaves the terminal to the study's own progress; what matters still comes through."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Tune warns of an interruption with a way to resume that is not this study's.
+    for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
 
 
 def _search_all(prepared: Preparation, slots: Slots, console: Console) -> list[Outcome]:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -124,14 +125,16 @@ def test_synthesised_corpora_are_built_once_and_again_when_the_voice_changes(sto
         return synthesize
 
     def voiced(volume: float) -> Corpus:
-        frame = pd.DataFrame({"utterance_id": list("12345"), "speaker": "s", "label": list("xyxyx")})
+        names = [str(number) for number in range(10, 40)]
+        frame = pd.DataFrame({"utterance_id": names, "speaker": "s", "label": ["x", "y"] * 15})
         return Corpus("made", frame, ("x", "y"), synthesize=voice(volume))
 
-    store = open_store(voiced(1.0), "panns_16k", stores)
-    assert np.array_equal(store.utterance(3), spectrogram(noise(4)))
+    store = open_store(voiced(1.0), "panns_16k", stores, workers=2)
+    for row, seed in enumerate(range(10, 40)):
+        assert np.array_equal(store.utterance(row), spectrogram(noise(seed)))
     calls.clear()
     assert not open_store(voiced(1.0), "panns_16k", stores).built
-    assert calls == ["1", "2"]  # one utterance of each label tells whether the voice is still the same
+    assert calls == ["10", "11"]  # one utterance of each label tells whether the voice is still the same
     assert open_store(voiced(0.5), "panns_16k", stores).built
 
 
@@ -146,7 +149,8 @@ def test_building_leaves_torchs_threads_as_they_were(corpus: Corpus, stores: Pat
     torch.set_num_threads(2)
     try:
         open_store(corpus, "panns_16k", stores)
-        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:  # a new thread starts with the process's number
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

@@ -90,7 +90,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".csv":
             # Read without a header, so that pandas neither renames a repeated column nor makes one the index.
-            cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
             frame = cells.iloc[1:].reset_index(drop=True)
             frame.columns = pd.Index(cells.iloc[0])
         elif path.suffix.lower() in {".parquet", ".pq"}:

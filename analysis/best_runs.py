@@ -1,0 +1,134 @@
+"""The best run per noise level and search space: python analysis/best_runs.py.
+
+Prints the table and writes it as CSV (all columns, full precision), Markdown and LaTeX (booktabs).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:
+    # Run as a script: imports begin at the repository's root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import pandas as pd
+import tyro
+from mlflow import MlflowClient
+
+from ser.errors import UserError, run_command, unknown_name
+from study.results import Trials, best_runs, caveats, display, make_console, read_trials, rich_table
+from study.tracking import DEFAULT_URI, ROOT, open_client, search_all, without_password
+
+
+@dataclass(frozen=True)
+class BestRunsOptions:
+    """Shows the best finished runs of an experiment, per noise level and search space."""
+
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI."""
+    experiment: str | None = None
+    """MLflow experiment; default the one with the newest run."""
+    study: str | None = None
+    """Only this study; default every study of the experiment that is comparable with the newest."""
+    output: Path = ROOT / "results" / "best_runs"
+    """Folder for best_runs.csv, best_runs.md and best_runs.tex."""
+    top: int = 1
+    """Runs per noise level and space."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = tyro.cli(BestRunsOptions, description=__doc__)
+    if options.top < 1:
+        raise UserError(f"--top is {options.top}; at least 1 is needed.")
+    client = open_client(options.tracking_uri)
+    name, trials = choose_trials(client, options)
+    best = best_runs(trials, options.top)
+    text = display(best, trials.selection)
+    notes = caveats(trials, best)
+    console = make_console()
+    console.print(rich_table(text, f"Best runs of experiment {name}"))
+    for note in notes:
+        console.print(note, highlight=False)
+    for path in write_tables(best, text, notes, options.output):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def choose_trials(client: MlflowClient, options: BestRunsOptions) -> tuple[str, Trials]:
+    """The experiment's name and its comparable trials.
+
+    Raises:
+        UserError: No such experiment or study, or no trial in it.
+    """
+    experiments = {experiment.name: experiment for experiment in client.search_experiments()}
+    start = "Run a study first: python study/run.py"
+    where = without_password(options.tracking_uri)
+    if options.experiment is not None:
+        if options.experiment not in experiments:
+            raise unknown_name("experiment", options.experiment, experiments)
+        name = options.experiment
+    else:
+        newest = client.search_runs(
+            [experiment.experiment_id for experiment in experiments.values()],
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not newest:
+            raise UserError(f"there is no run in {where}. {start}")
+        ids = {experiment.experiment_id: name for name, experiment in experiments.items()}
+        name = ids[newest[0].info.experiment_id]
+    identifier = experiments[name].experiment_id
+    trials = read_trials(client, identifier, options.study)
+    if trials is None:
+        known = {run.data.tags.get("study", "") for run in search_all(client, [identifier], "")} - {""}
+        if options.study is not None and known:
+            raise unknown_name("study", options.study, known)
+        raise UserError(f"experiment {name!r} in {where} has no trial of a study. {start}")
+    return name, trials
+
+
+def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folder: Path) -> list[Path]:
+    """Writes the best table as CSV, Markdown and LaTeX.
+
+    Args:
+        best: Full precision, for the CSV; each searched parameter gets a column.
+        text: As displayed, for Markdown and LaTeX.
+        notes: What a reader must know; below the Markdown table, and comments in LaTeX.
+        folder: Made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: The folder is not writable.
+    """
+    plain = best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
+    markdown = "\n".join([_markdown(text), "", *(f"* {note}" for note in notes), ""])
+    latex = "\n".join(
+        [*(f"% {note}" for note in notes), text.drop(columns="parameters").to_latex(index=False, escape=True)]
+    )
+    contents = {"csv": plain.to_csv(index=False), "md": markdown, "tex": latex}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for suffix, content in contents.items():
+            path = folder / f"best_runs.{suffix}"
+            path.write_text(content, encoding="utf-8")
+            paths.append(path)
+    except OSError as error:
+        raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
+    return paths
+
+
+def _markdown(text: pd.DataFrame) -> str:
+    header = "| " + " | ".join(text.columns) + " |"
+    rule = "| " + " | ".join("---" for _ in text.columns) + " |"
+    rows = ["| " + " | ".join(row) + " |" for row in text.itertuples(index=False, name=None)]
+    return "\n".join([header, rule, *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
