@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,13 @@ class ModelConfig:
     """Architecture, one of ``ser.models.MODELS``."""
     width: float = 1.0
     """Scales the channels; 1 is the published network."""
+    dropout: float = 1.0
+    """Scales the published dropout rates; a narrow network trained from scratch wants 0."""
 
     def __post_init__(self) -> None:
         # On the meta device no weight is drawn or stored; only the checks run.
         with torch.device("meta"):
-            build_model(self.name, num_classes=2, width=self.width)
+            build_model(self.name, num_classes=2, width=self.width, dropout=self.dropout)
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class Config:
 
 
 def _loss_config(entries: dict[str, Any]) -> LossConfig:
-    name = entries.pop("name", LossConfig.name)
+    name = _typed("loss.name", str, entries.pop("name", LossConfig.name))
     return LossConfig(name, _nest(entries))
 
 
@@ -185,13 +188,14 @@ def _typed(key: str, kind: Any, value: Any) -> Any:
             raise unknown_name(f"value for {key}", str(value), get_args(kind))
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is float and number:
+    if kind is float and number and math.isfinite(value):
         return float(value)
     if kind is int and number and float(value).is_integer():
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    raise UserError(f"{key} is {value!r}; {kind.__name__} is needed.")
+    needed = {float: "a finite number", int: "a whole number", str: "a name"}[kind]
+    raise UserError(f"{key} is {value!r}; {needed} is needed.")
 
 
 def configuration_keys() -> list[str]:
@@ -241,7 +245,7 @@ def read_config(path: Path) -> dict[str, Any]:
         Dotted names and values, for ``Config.from_dotted``.
 
     Raises:
-        UserError: The file is missing or is not a mapping.
+        UserError: The file is missing, is not a mapping, or names a key both nested and dotted.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -260,7 +264,10 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
-        flat.update(_flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+        part = _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if twice := flat.keys() & part.keys():
+            raise UserError(f"{min(twice)!r} is set twice.")
+        flat.update(part)
     return flat
 
 
@@ -269,10 +276,10 @@ def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in dotted.items():
         *path, last = key.split(".")
         inner = nested
-        for step in path:
+        for depth, step in enumerate(path, start=1):
+            if (whole := ".".join(path[:depth])) in dotted:
+                raise UserError(f"loss.{whole} and loss.{key} cannot both be set.")
             inner = inner.setdefault(step, {})
-            if not isinstance(inner, dict):
-                raise UserError(f"loss.{key} and loss.{step} cannot both be set.")
         inner[last] = value
     return nested
 
@@ -282,6 +289,7 @@ def corpus_defaults(corpus_name: str) -> dict[str, Any]:
     if corpus_name == "synthetic":
         return {
             "model.width": 0.125,
+            "model.dropout": 0.0,
             "training.epochs": 8,
             "training.batch_size": 16,
             "training.crop_seconds": 2.0,

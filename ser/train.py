@@ -22,7 +22,7 @@ from ser.feature_store import open_store
 from ser.noise import check_level
 from ser.splits import split
 from ser.task import make_task
-from ser.training import EpochRecord, load_state, save_state, train
+from ser.training import DivergedError, EpochRecord, load_state, save_state, train
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
 STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"
@@ -57,7 +57,7 @@ class TrainOptions:
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Runs the command line; returns the exit code: 0 done, 1 diverged."""
     options = tyro.cli(TrainOptions, description=__doc__)
     console = Console()
     check_level(options.noise)
@@ -74,8 +74,10 @@ def main() -> int:
             corpus, "panns_16k", options.features, progress=lambda done, total: progress.update(bar, completed=done)
         )
     task = make_task(corpus, parts, store.path, options.noise, options.seed)
-    (options.output / CONFIGURATION).write_text(yaml.safe_dump(config.to_dotted(), sort_keys=True), encoding="utf-8")
-    (options.output / MANIFEST).write_text(json.dumps(task.manifest, indent=2) + "\n", encoding="utf-8")
+    if state is None:
+        dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
+        (options.output / CONFIGURATION).write_text(dotted, encoding="utf-8")
+        (options.output / MANIFEST).write_text(json.dumps(task.manifest, indent=2) + "\n", encoding="utf-8")
     console.print(
         f"{config.loss.name} on {corpus.name} {options.noise}, fold {parts.fold} of {parts.folds}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
@@ -84,12 +86,16 @@ def main() -> int:
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.monotonic()
-    for record in train(config, task, seed=options.seed, state=state, device=device):
-        _write(record, options.output)
-        scores = "  ".join(f"{name} {record.metrics[name]:.3f}" for name in SHOWN if name in record.metrics)
-        console.print(
-            f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}", highlight=False, soft_wrap=True
-        )
+    try:
+        for record in train(config, task, seed=options.seed, state=state, device=device):
+            _write(record, options.output)
+            scores = "  ".join(f"{name} {record.metrics[name]:.3f}" for name in SHOWN if name in record.metrics)
+            console.print(
+                f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}", highlight=False, soft_wrap=True
+            )
+    except DivergedError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ State = dict[str, Any]
 
 
 class DivergedError(RuntimeError):
-    """The training loss is not a number any more; going on, or trying again, would not help."""
+    """The loss or the predictions are not finite any more; going on, or trying again, would not help."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def train(
 
     Raises:
         UserError: ``state`` belongs to another configuration, seed or task, or the GPU's memory ran out.
-        DivergedError: The loss is not finite.
+        DivergedError: The loss or a prediction is not finite.
     """
     try:
         yield from _epochs(config, task, seed, state, torch.device(device))
@@ -94,7 +95,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     fingerprint = digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
 
     torch.manual_seed(derived_seed(seed, "model"))
-    model = build_model(config.model.name, len(task.classes), config.model.width)
+    model = build_model(config.model.name, len(task.classes), config.model.width, config.model.dropout)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, config, device)
     loss = build_loss(config.loss.name, config.loss.parameters, total_steps)
@@ -105,7 +106,8 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         if state["fingerprint"] != fingerprint:
             raise UserError("the checkpoint belongs to another configuration, seed or corpus; start a new run instead.")
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        # Else the optimizer would go on in the caller's own tensors.
+        optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         best, first = dict(state["best"]), state["epoch"] + 1
 
     for epoch in range(first, config.training.epochs + 1):
@@ -137,13 +139,14 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             audit.update(logits, noisy, truth, output)
 
         metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
-        if not math.isfinite(metrics["train/loss"]):
-            raise DivergedError(
-                f"the training loss became {metrics['train/loss']} in epoch {epoch}; a smaller optimizer.lr "
-                f"(now {config.optimizer.lr:g}) or optimizer.gradient_clip may help."
-            )
         metrics["train/lr"] = optimizer.param_groups[0]["lr"]
         probabilities = predict(model, store, task.validation.rows, frames, device, autocast)
+        # The epoch's last step shows in the predictions alone.
+        if not (math.isfinite(metrics["train/loss"]) and np.isfinite(probabilities).all()):
+            raise DivergedError(
+                f"training diverged in epoch {epoch} (training loss {metrics['train/loss']:g}); a smaller "
+                f"optimizer.lr (now {config.optimizer.lr:g}) or optimizer.gradient_clip may help."
+            )
         metrics |= part_metrics("val", probabilities, task.validation)
         judged = metrics.get("val/uar")
         if judged is not None:

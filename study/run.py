@@ -119,7 +119,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
     if corpus.name == "synthetic" and not options.pinned:
         tell(
             "  scaled down for a first look; the full size is --width 1 --epochs 50 --batch-size 32 --trials 40 "
-            "--set training.crop_seconds=5"
+            "--set training.crop_seconds=5 model.dropout=1"
         )
 
 

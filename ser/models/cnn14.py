@@ -50,18 +50,24 @@ class Cnn14(nn.Module):
     Args:
         num_classes: C, the outputs of ``head``.
         width: Factor on every layer's channels, in (0, 2]; .25 and .125 train on a laptop.
+        dropout: Factor on the published dropout rates, in [0, 1]. They are made for width 1 and AudioSet; a narrow
+            network trained from scratch hardly learns under them.
 
     Attributes:
         embedding_size: Length of an embedding, 2048 · width.
 
     Raises:
-        UserError: ``width`` is out of range.
+        UserError: ``width`` or ``dropout`` is out of range.
     """
 
-    def __init__(self, num_classes: int, width: float = 1.0) -> None:
+    def __init__(self, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> None:
         super().__init__()
+        if not 0 <= dropout <= 1:
+            raise UserError(f"model dropout is {dropout}; it scales the published rates and must be in [0, 1].")
         c1, c2, c3, c4, c5, c6 = scaled_channels((64, 128, 256, 512, 1024, 2048), width)
         self.embedding_size = c6
+        self.block_dropout = BLOCK_DROPOUT * dropout
+        self.embedding_dropout = EMBEDDING_DROPOUT * dropout
         self.bn0 = nn.BatchNorm1d(MEL_BINS)
         self.conv_block1 = ConvBlock(1, c1)
         self.conv_block2 = ConvBlock(c1, c2)
@@ -94,16 +100,16 @@ class Cnn14(nn.Module):
             self.conv_block4,
             self.conv_block5,
         ):
-            x = F.dropout(F.avg_pool2d(block(x), 2), BLOCK_DROPOUT, self.training)
-        x = F.dropout(self.conv_block6(x), BLOCK_DROPOUT, self.training)
+            x = F.dropout(F.avg_pool2d(block(x), 2), self.block_dropout, self.training)
+        x = F.dropout(self.conv_block6(x), self.block_dropout, self.training)
         x = x.mean(dim=3)  # over mel: (N, channels, T / 32)
         x = x.amax(dim=2) + x.mean(dim=2)
-        x = F.dropout(x, EMBEDDING_DROPOUT, self.training)
+        x = F.dropout(x, self.embedding_dropout, self.training)
         return F.relu(self.fc1(x))
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel (N, T, 64) → logits (N, C); see `embed` for what raises."""
-        x: Tensor = self.head(F.dropout(self.embed(log_mel), EMBEDDING_DROPOUT, self.training))
+        x: Tensor = self.head(F.dropout(self.embed(log_mel), self.embedding_dropout, self.training))
         return x
 
 
