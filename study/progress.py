@@ -6,7 +6,6 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
 )
 
 from study.records import Selection
+from study.results import make_console
 from study.searcher import TRIAL_KEY
 
 
@@ -49,7 +49,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
                 TextColumn("epochs"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=Console(),
+                console=make_console(),
             )
             self._progress.add_task(self._title, total=self._trials * self._epochs)
             self._progress.start()

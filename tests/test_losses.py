@@ -130,9 +130,7 @@ def test_permuting_classes_changes_no_loss_and_permutes_the_targets(loss):
 
 def test_shifting_all_logits_of_a_sample_changes_nothing(loss):
     logits, labels = logits_and_labels()
-    torch.testing.assert_close(
-        loss(logits + 5.0, labels, STEP).per_sample, loss(logits, labels, STEP).per_sample
-    )
+    torch.testing.assert_close(loss(logits + 5.0, labels, STEP).per_sample, loss(logits, labels, STEP).per_sample)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -335,9 +333,7 @@ def test_flowing_adds_entropy_minimisation():
     p, epsilon = logits.softmax(dim=1), loss(logits, q, STEP).trust[:, None]
     entropy = -(p * p.log()).sum(dim=1, keepdim=True)
     entropy_gradient = -p * (p.log() + entropy)
-    torch.testing.assert_close(
-        gradient(loss, logits, q), (1 - epsilon) * (p - q) + epsilon * entropy_gradient
-    )
+    torch.testing.assert_close(gradient(loss, logits, q), (1 - epsilon) * (p - q) + epsilon * entropy_gradient)
 
 
 def test_flowing_passes_a_numerical_gradient_check_where_trust_is_constant():
@@ -350,9 +346,7 @@ def test_without_trust_it_is_cross_entropy():
     logits, labels = logits_and_labels()
     loss = proselflc(transit_time_ratio=1.0, exp_base=1e4)  # g(0) = 1 / (1 + exp(10⁴)) = 0
     assert not loss(logits, labels, 0).trust.any()
-    torch.testing.assert_close(
-        loss(logits, labels, 0).per_sample, F.cross_entropy(logits, labels, reduction="none")
-    )
+    torch.testing.assert_close(loss(logits, labels, 0).per_sample, F.cross_entropy(logits, labels, reduction="none"))
     torch.testing.assert_close(gradient(loss, logits, labels, 0), gradient(CrossEntropy(), logits, labels))
 
 

@@ -122,9 +122,7 @@ def test_channels_last_weights_give_the_same_logits_and_keep_the_layout_througho
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(
-                lambda _module, _inputs, output: layouts.append(
-                    output.is_contiguous(memory_format=torch.channels_last)
-                )
+                lambda _module, _inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
             )
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
     assert layouts
@@ -221,9 +219,7 @@ def test_pooling_averages_then_takes_the_mean_over_mel_and_maximum_plus_mean_ove
     x[3, :, ::2] = 1.0  # every other bin: the first pooling makes it ½ everywhere
     embedding = passing_through().embed(x)
     # Thirteen batch normalisations with an epsilon of 1e-5 each shrink by .0065 % in all.
-    torch.testing.assert_close(
-        embedding, torch.tensor([[3.0], [3.0], [4.0], [1.0]]).expand(4, 32), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(embedding, torch.tensor([[3.0], [3.0], [4.0], [1.0]]).expand(4, 32), rtol=1e-3, atol=0)
 
 
 def test_dropout_is_a_fifth_after_each_block_and_a_half_around_fc1(monkeypatch):

@@ -1,0 +1,95 @@
+from collections.abc import Sequence
+from itertools import chain
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from ser.audit import Audit
+from ser.losses import LossOutput
+
+CPU = torch.device("cpu")
+
+
+def update(
+    audit: Audit,
+    predicted: Sequence[int],
+    noisy: Sequence[int],
+    truth: Sequence[int],
+    changed_to: Sequence[int],
+    per_sample: Sequence[float] | None = None,
+    trust: Sequence[float] | None = None,
+) -> None:
+    losses = torch.tensor(per_sample or [0.0] * len(noisy))
+    targets = F.one_hot(torch.tensor(changed_to), 3).float()
+    output = LossOutput(losses.mean(), losses, targets, torch.tensor(trust or [0.0] * len(noisy)))
+    audit.update(F.one_hot(torch.tensor(predicted), 3).float(), torch.tensor(noisy), torch.tensor(truth), output)
+
+
+def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
+    audit = Audit(3, CPU)
+    # Kept; rightly changed, though the wrong label is predicted; wrongly changed; changed with unknown truth.
+    update(audit, [0, 1, 2, 2], [0, 1, 2, 0], [0, 0, 2, -1], [0, 0, 1, 1], [0.0, 1.0, 2.0, 5.0], [0.1, 0.2, 0.3, 0.8])
+    metrics = audit.metrics()
+    assert metrics.pop("uar") == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert metrics.pop("f1_weighted") == pytest.approx((2 * 2 / 3 + 1 + 2 / 3) / 4)
+    assert metrics == pytest.approx(
+        {
+            "loss": 2.0,
+            "trust": 0.35,
+            "labels_changed": 3 / 4,
+            "labels_corrected": 1 / 4,
+            "correction_precision": 1 / 2,
+            "correction_recall": 1.0,
+            "memorised": 1.0,
+        }
+    )
+
+
+def test_a_mislabelled_utterance_predicted_otherwise_is_not_memorised() -> None:
+    audit = Audit(3, CPU)
+    update(audit, [0, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0])
+    metrics = audit.metrics()
+    assert metrics["memorised"] == pytest.approx(1 / 3)
+    assert metrics["correction_recall"] == 0.0
+
+
+UNDEFINED_WITHOUT_TRUTH = {"labels_corrected", "correction_precision", "correction_recall", "memorised"}
+
+
+@pytest.mark.parametrize(
+    ("noisy", "truth", "changed_to", "absent"),
+    [
+        ([0, 1], [-1, -1], [1, 1], UNDEFINED_WITHOUT_TRUTH),
+        ([0, 1], [0, 1], [1, 1], {"correction_recall", "memorised"}),  # nothing is mislabelled
+        ([0, 1], [1, 1], [0, 1], {"correction_precision"}),  # nothing is changed
+        ([0, 1], [1, -1], [0, 2], {"correction_precision"}),  # what is changed cannot be judged
+        ([0, 1], [1, 1], [1, 1], set()),
+    ],
+)
+def test_what_is_undefined_is_left_out(
+    noisy: list[int], truth: list[int], changed_to: list[int], absent: set[str]
+) -> None:
+    audit = Audit(3, CPU)
+    update(audit, [0, 0], noisy, truth, changed_to)
+    assert UNDEFINED_WITHOUT_TRUTH - audit.metrics().keys() == absent
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6), min_size=1))
+def test_scores_over_batches_are_scikit_learns_over_all(batches: list[list[tuple[int, int]]]) -> None:
+    audit = Audit(3, CPU)
+    for batch in batches:
+        noisy, predicted = zip(*batch, strict=True)
+        update(audit, predicted, noisy, noisy, noisy, per_sample=[float(label) for label in noisy])
+    noisy, predicted = zip(*chain.from_iterable(batches), strict=True)
+    metrics = audit.metrics()
+    recalls = [
+        sum(p == label for q, p in zip(noisy, predicted, strict=True) if q == label) / noisy.count(label)
+        for label in set(noisy)
+    ]
+    assert metrics["uar"] == pytest.approx(sum(recalls) / len(recalls))
+    assert metrics["f1_weighted"] == pytest.approx(f1_score(noisy, predicted, average="weighted", zero_division=0))
+    assert metrics["loss"] == pytest.approx(sum(noisy) / len(noisy))

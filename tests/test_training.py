@@ -1,0 +1,463 @@
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ser import training
+from ser.batches import gather
+from ser.config import Config
+from ser.corpora import Corpus
+from ser.errors import UserError
+from ser.feature_store import FeatureStore
+from ser.features import SILENCE_DB
+from ser.losses import LossOutput
+from ser.models import build_model
+from ser.task import Part, Task
+from ser.training import (
+    DivergedError,
+    EpochRecord,
+    learning_rate_factor,
+    load_state,
+    part_metrics,
+    predict,
+    save_state,
+    train,
+    uses_bfloat16,
+)
+
+CPU = torch.device("cpu")
+FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+SMALL = {
+    "model.width": 0.03,
+    "optimizer.lr": 5e-3,
+    "training.epochs": 3,
+    "training.batch_size": 6,  # 16 utterances: the last batch is smaller
+    "training.crop_seconds": 0.5,
+    "training.precision": "float32",
+}
+LOSSES: dict[str, dict[str, Any]] = {
+    "cross_entropy": {},
+    "proselflc": {
+        "loss.name": "proselflc",
+        "loss.transit_time_ratio": 0.3,
+        "loss.exp_base": 10.0,
+        "loss.temperature": 0.5,
+    },
+}
+
+
+def config_of(**changes: Any) -> Config:
+    return Config.from_dotted(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def with_loss(name: str) -> Config:
+    return Config.from_dotted(SMALL | LOSSES[name])
+
+
+@pytest.fixture(scope="session")
+def noisy(task_at: Callable[..., Task]) -> Task:
+    return task_at("symmetric:0.25")
+
+
+def weights_of(record: EpochRecord) -> dict[str, Tensor]:
+    return copy.deepcopy(record.state["model"])
+
+
+def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def run(config: Config, task: Task, seed: int = 0) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """Metrics of every epoch, and the final weights."""
+    records = list(train(config, task, seed=seed))
+    return [record.metrics for record in records], weights_of(records[-1])
+
+
+# What an epoch gives
+
+
+def test_records_count_epochs_and_steps_to_the_plan(noisy: Task) -> None:
+    records = list(train(config_of(), noisy, seed=0))
+    assert [(record.epoch, record.step, record.finished) for record in records] == [
+        (1, 3, False),
+        (2, 6, False),
+        (3, 9, True),
+    ]
+
+
+def test_records_hold_the_metrics_of_the_study(noisy: Task) -> None:
+    (record, *_) = train(config_of(), noisy, seed=0)
+    train_names = ("loss", "trust", "uar", "f1_weighted", "lr", "labels_changed", "labels_corrected", "memorised")
+    val_names = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "loss", "soft_ce")
+    expected = {f"train/{name}" for name in train_names} | {f"val/{name}" for name in val_names}
+    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar", "train/correction_recall"}
+    assert record.metrics.keys() - {"train/correction_precision"} == expected
+    assert all(math.isfinite(value) for value in record.metrics.values())
+
+
+def test_best_is_the_first_of_the_highest_so_far_and_last_is_the_last(
+    noisy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = iter([2, 3, 1, 3])  # of four validation utterances, two of either class
+
+    def predictions(*_: object) -> np.ndarray:
+        right = next(rights)
+        truth = noisy.validation.truth
+        return np.eye(2)[np.where(np.arange(4) < right, truth, 1 - truth)]
+
+    monkeypatch.setattr(training, "predict", predictions)
+    metrics, _ = run(config_of(training__epochs=4), noisy)
+    assert [epoch["last/val_uar"] for epoch in metrics] == [0.5, 0.75, 0.25, 0.75]
+    assert [epoch["best/val_uar"] for epoch in metrics] == [0.5, 0.75, 0.75, 0.75]
+    assert [epoch["best/epoch"] for epoch in metrics] == [1, 2, 2, 2]
+
+
+def test_an_easy_problem_is_learnt(task_at: Callable[..., Task]) -> None:
+    easy = {"model.width": 0.0625, "optimizer.lr": 1e-2, "training.batch_size": 4, "training.epochs": 12}
+    metrics, _ = run(Config.from_dotted(SMALL | easy), task_at("clean"))
+    assert metrics[0]["val/uar"] < 0.8
+    assert metrics[-1]["val/uar"] == 1.0
+    assert metrics[-1]["val/loss"] < 0.2 < metrics[0]["val/loss"]
+    assert metrics[-1]["train/loss"] < metrics[0]["train/loss"]
+
+
+def test_without_the_truth_what_needs_it_is_left_out(task_at: Callable[..., Task]) -> None:
+    metrics, _ = run(config_of(training__epochs=1), task_at("given"))
+    assert {"train/loss", "train/labels_changed", "val_noisy/uar", "val/soft_ce"} <= metrics[0].keys()
+    needing = {"val/uar", "val/loss", "best/val_uar", "last/val_uar", "train/labels_corrected", "train/memorised"}
+    assert not needing & metrics[0].keys()
+
+
+def test_validation_never_reaches_the_weights(noisy: Task) -> None:
+    part = noisy.validation
+    other = replace(part, rows=noisy.train.rows[:4], noisy=1 - part.noisy, truth=1 - part.truth, soft=None)
+    metrics, weights = run(config_of(), noisy)
+    other_metrics, other_weights = run(config_of(), replace(noisy, validation=other))
+    assert same_weights(weights, other_weights)
+    assert metrics[-1]["val/loss"] != other_metrics[-1]["val/loss"]
+
+
+# Seeds and steps
+
+
+def test_a_seed_gives_the_same_numbers_and_another_one_others(noisy: Task) -> None:
+    first, weights = run(config_of(), noisy)
+    torch.rand(7)  # nothing depends on what was drawn before
+    again, same = run(config_of(), noisy)
+    other, different = run(config_of(), noisy, seed=1)
+    assert first == again
+    assert same_weights(weights, same)
+    assert first != other
+    assert not same_weights(weights, different)
+
+
+class Recording:
+    """A loss that notes its calls."""
+
+    def __init__(self, loss: Callable[..., LossOutput], total_steps: int) -> None:
+        self.loss, self.total_steps = loss, total_steps
+        self.steps: list[int] = []
+        self.sizes: list[int] = []
+        self.labels: list[int] = []
+
+    def __call__(self, logits: Tensor, targets: Tensor, step: int) -> LossOutput:
+        self.steps.append(step)
+        self.sizes.append(len(targets))
+        self.labels += targets.tolist()
+        return self.loss(logits, targets, step)
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recording]]:
+    made: list[Recording] = []
+    build = training.build_loss
+
+    def build_recording(name: str, params: dict[str, Any], total_steps: int) -> Recording:
+        made.append(Recording(build(name, params, total_steps), total_steps))
+        return made[-1]
+
+    monkeypatch.setattr(training, "build_loss", build_recording)
+    return made
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_loss_sees_every_planned_step_and_every_noisy_label(
+    noisy: Task, recordings: list[Recording], loss: str
+) -> None:
+    run(with_loss(loss), noisy)
+    (recording,) = recordings
+    assert recording.total_steps == 9
+    assert recording.steps == list(range(9))
+    assert recording.sizes == [6, 6, 4] * 3
+    for epoch in range(3):
+        assert sorted(recording.labels[16 * epoch : 16 * (epoch + 1)]) == sorted(noisy.train.noisy)
+    assert recording.labels[:16] != recording.labels[16:32]  # shuffled anew
+
+
+def test_the_plan_stays_when_training_is_resumed(noisy: Task, recordings: list[Recording]) -> None:
+    first = next(iter(train(config_of(), noisy, seed=0)))
+    list(train(config_of(), noisy, seed=0, state=first.state))
+    resumed = recordings[1]
+    assert resumed.total_steps == 9
+    assert resumed.steps == list(range(3, 9))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_resuming_after_any_epoch_gives_what_an_uninterrupted_run_gives(noisy: Task, tmp_path: Path, loss: str) -> None:
+    config = with_loss(loss)
+    uninterrupted = []
+    for record in train(config, noisy, seed=3):
+        uninterrupted.append(record.metrics)
+        save_state(record.state, tmp_path / f"{record.epoch}.pt")
+    last = load_state(tmp_path / "3.pt")
+    for after in (1, 2, 3):
+        records = list(train(config, noisy, seed=3, state=load_state(tmp_path / f"{after}.pt")))
+        assert [record.metrics for record in records] == uninterrupted[after:]
+        if records:
+            assert same_weights(records[-1].state["model"], last["model"])
+
+
+def test_a_state_can_be_resumed_from_more_than_once(noisy: Task) -> None:
+    state = copy.deepcopy(next(iter(train(config_of(), noisy, seed=0))).state)
+    one, other = ([record.metrics for record in train(config_of(), noisy, seed=0, state=state)] for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.parametrize("what", ["configuration", "seed", "noise", "utterances"])
+def test_the_state_of_another_run_is_refused(noisy: Task, task_at: Callable[..., Task], what: str) -> None:
+    state = next(iter(train(config_of(), noisy, seed=0))).state
+    config, task, seed = config_of(), noisy, 0
+    if what == "configuration":
+        config = config_of(optimizer__weight_decay=0.5)
+    elif what == "seed":
+        seed = 1
+    elif what == "noise":
+        task = task_at("symmetric:0.25", 1)
+    else:
+        task = replace(noisy, train=replace(noisy.train, utterance_ids=noisy.train.utterance_ids[::-1]))
+    with pytest.raises(UserError, match="belongs to another"):
+        next(iter(train(config, task, seed=seed, state=state)))
+
+
+# States on disk
+
+
+def test_a_state_comes_back_and_its_writing_leaves_nothing_else(tmp_path: Path) -> None:
+    save_state({"epoch": 1, "model": {"weight": torch.arange(3)}}, tmp_path / "state.pt")
+    save_state({"epoch": 2, "model": {"weight": torch.arange(4)}}, tmp_path / "state.pt")
+    state = load_state(tmp_path / "state.pt")
+    assert state["epoch"] == 2
+    assert torch.equal(state["model"]["weight"], torch.arange(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_write_that_fails_leaves_the_state_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    save_state({"epoch": 1}, path)
+
+    def fail(state: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_state({"epoch": 2}, path)
+    assert load_state(path)["epoch"] == 1
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, None])
+def test_a_torn_or_missing_state_is_told_with_its_path(tmp_path: Path, kept: float | None) -> None:
+    path = tmp_path / "state.pt"
+    if kept is not None:
+        save_state({"model": {"weight": torch.arange(1000)}}, path)
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"state\.pt.*cannot be read"):
+        load_state(path)
+
+
+class Mischief:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.mkdir, (self.folder,)
+
+
+def test_code_in_a_state_is_not_run(tmp_path: Path) -> None:
+    torch.save({"epoch": Mischief(tmp_path / "made")}, tmp_path / "state.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_state(tmp_path / "state.pt")
+    assert not (tmp_path / "made").exists()
+    torch.load(tmp_path / "state.pt", weights_only=False)  # it would have been
+    assert (tmp_path / "made").exists()
+
+
+# When it cannot go on
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_a_run_that_diverges_is_told_in_its_epoch(noisy: Task, batch_size: int) -> None:
+    # With one batch an epoch the loss is still finite: the predictions tell.
+    config = config_of(optimizer__lr=1e30, training__batch_size=batch_size, training__epochs=1)
+    with pytest.raises(DivergedError, match=r"diverged in epoch 1.*optimizer\.lr \(now 1e\+30\)"):
+        list(train(config, noisy, seed=0))
+
+
+def test_a_gpu_without_memory_is_told_with_what_to_make_smaller(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "gather", refuse)
+    with pytest.raises(UserError, match=r"model\.width 0\.03, training\.batch_size 6, training\.crop_seconds 0\.5"):
+        list(train(config_of(), noisy, seed=0))
+
+
+# Learning rate, class weights, precision
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 1 / 11), (4, 5 / 11), (9, 10 / 11), (10, 1.0), (40, 0.75), (55, 0.5), (100, 0.0)],
+)
+def test_the_learning_rate_rises_then_follows_a_cosine_to_zero(step: int, expected: float) -> None:
+    assert learning_rate_factor(config_of(optimizer__warmup_ratio=0.1), step, 100) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1 / 11), (9, 10 / 11), (10, 1.0), (99, 1.0)])
+def test_a_constant_learning_rate_stays_at_its_peak(step: int, expected: float) -> None:
+    config = config_of(optimizer__schedule="constant", optimizer__warmup_ratio=0.1)
+    assert learning_rate_factor(config, step, 100) == pytest.approx(expected)
+
+
+def test_without_warm_up_the_first_step_has_the_peak() -> None:
+    assert learning_rate_factor(config_of(optimizer__warmup_ratio=0), 0, 100) == 1.0
+
+
+def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> None:
+    config = config_of(optimizer__warmup_ratio=0)
+    metrics, _ = run(config, noisy)
+    expected = [5e-3 * 0.5 * (1 + math.cos(math.pi * step / 9)) for step in (2, 5, 8)]
+    assert [epoch["train/lr"] for epoch in metrics] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weighting", "expected"),
+    [
+        ([0, 0, 0, 1], "balanced", [4 / 6, 4 / 2, 1.0][:2]),
+        ([0, 0, 1, 1], "balanced", [1.0, 1.0]),
+        ([1, 1, 1, 1], "balanced", [1.0, 0.5]),  # none is 0
+        ([0, 0, 0, 1], "none", [1.0, 1.0]),
+    ],
+)
+def test_class_weights_are_worked_out_by_hand(
+    noisy: Task, labels: list[int], weighting: str, expected: list[float]
+) -> None:
+    part = replace(noisy.train, rows=noisy.train.rows[:4], noisy=np.array(labels))
+    weights = training._class_weights(replace(noisy, train=part), config_of(training__class_weighting=weighting))
+    assert weights.tolist() == pytest.approx(expected)
+
+
+def test_class_weights_reach_the_training(noisy: Task) -> None:
+    labels = np.array([0] * 13 + [1] * 3)
+    rare = replace(noisy, train=replace(noisy.train, noisy=labels))
+    results = [run(config_of(training__class_weighting=weighting), rare)[1] for weighting in ("balanced", "none")]
+    assert not same_weights(*results)
+
+
+def test_precision_is_as_asked() -> None:
+    assert uses_bfloat16(config_of(training__precision="bfloat16"), CPU)
+    assert not uses_bfloat16(config_of(training__precision="float32"), CPU)
+
+
+def test_bfloat16_trains_in_other_numbers_than_float32(noisy: Task) -> None:
+    (full, _), (half, _) = (run(config_of(training__precision=name), noisy) for name in ("float32", "bfloat16"))
+    assert half != full
+    assert half[0]["train/loss"] == pytest.approx(full[0]["train/loss"], rel=0.1)
+
+
+# Predicting and scoring
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = build_model("cnn14", 2, 0.03)
+    network.bn0.running_mean.fill_(-40.0)
+    network.bn0.running_var.fill_(400.0)
+    with torch.no_grad():
+        network.head.weight.mul_(50)
+    return network
+
+
+def test_predictions_are_the_mean_over_an_utterances_segments(model: torch.nn.Module, store: FeatureStore) -> None:
+    rows = np.array([4, 3, 0])
+    assert store.lengths[rows].tolist() == [126, 53, 100]
+    model.train()  # predict has to see to it
+    probabilities = predict(model, store, rows, 50, CPU, FLOAT32)
+    windows = {4: [(0, 50), (50, 100)], 3: [(0, 50)], 0: [(0, 50), (50, 100)]}
+    with torch.no_grad():
+        for row, found in zip(rows, probabilities, strict=True):
+            parts = [torch.from_numpy(store.utterance(row)[begin:end].copy())[None] for begin, end in windows[row]]
+            expected = torch.cat([model(part).double().softmax(dim=1) for part in parts])
+            assert found == pytest.approx(expected.mean(dim=0).numpy(), abs=1e-6)
+            if len(parts) == 2:
+                assert not torch.allclose(expected[0], expected[1], atol=1e-4)
+
+
+def test_a_short_utterance_is_predicted_with_silence_behind_it(model: torch.nn.Module, store: FeatureStore) -> None:
+    padded = np.full((1, 80, 64), SILENCE_DB, dtype=np.float32)
+    padded[0, :53] = store.utterance(3)
+    model.eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(padded)).double().softmax(dim=1)[0].numpy()
+    assert predict(model, store, np.array([3]), 80, CPU, FLOAT32)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_predictions_do_not_depend_on_batch_size_or_order(
+    model: torch.nn.Module, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.arange(len(store))
+    whole = predict(model, store, rows, 50, CPU, FLOAT32)
+    assert whole.shape == (24, 2)
+    assert whole.sum(axis=1) == pytest.approx(np.ones(24))
+    assert whole.std(axis=0).min() > 1e-3
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 5)
+    assert predict(model, store, rows, 50, CPU, FLOAT32) == pytest.approx(whole, abs=1e-6)
+    assert predict(model, store, rows[::-1].copy(), 50, CPU, FLOAT32)[::-1] == pytest.approx(whole, abs=1e-6)
+
+
+PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+VOTES = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+
+
+def part_of(truth: list[int], soft: np.ndarray | None) -> Part:
+    return Part(np.arange(3), ("a", "b", "c"), np.array([0, 1, 1]), np.array(truth), soft)
+
+
+def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
+    metrics = part_metrics("val", PROBABILITIES, part_of([0, 1, 0], VOTES))
+    assert metrics["val/uar"] == 1.0
+    assert metrics["val_noisy/uar"] == 0.75
+    expected = -(math.log(0.9) + math.log(0.8) + 0.5 * math.log(0.6 * 0.4)) / 3
+    assert metrics["val/soft_ce"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("truth", "soft", "names"),
+    [
+        ([-1, -1, -1], None, {"test_noisy/uar"}),
+        ([0, -1, 0], None, {"test_noisy/uar"}),  # some unknown is not all known
+        ([-1, -1, -1], VOTES, {"test_noisy/uar", "test/soft_ce"}),
+    ],
+)
+def test_a_part_is_not_scored_against_what_is_unknown(
+    truth: list[int], soft: np.ndarray | None, names: set[str]
+) -> None:
+    assert part_metrics("test", PROBABILITIES, part_of(truth, soft)).keys() == names
