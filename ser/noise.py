@@ -19,39 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from ser.corpora.corpus import Corpus
 from ser.errors import UserError, unknown_name
 from ser.hashing import digest, hashed_uniform
+from ser.listeners import human_transition
 
 Rows = Mapping[str, ArrayLike] | ArrayLike | None
 
 # Noise rate, and the share of the eligible utterances that takes its place where votes do not allow it.
 _NAMED_RATES = {"noisy-A": (0.2648, 0.4), "noisy-B": (0.4019, 0.6)}
 NAMED_LEVELS = ("clean", *_NAMED_RATES, "given")
-
-# What people heard in CREMA-D's voice-only condition: rows intended, columns heard, both as in _EMOTIONS.
-_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
-_HEARD = np.array(
-    [
-        [0.532, 0.211, 0.051, 0.019, 0.176, 0.011],
-        [0.121, 0.286, 0.092, 0.028, 0.377, 0.096],
-        [0.064, 0.063, 0.321, 0.030, 0.383, 0.139],
-        [0.070, 0.075, 0.082, 0.290, 0.450, 0.033],
-        [0.039, 0.059, 0.050, 0.020, 0.762, 0.070],
-        [0.019, 0.070, 0.116, 0.013, 0.531, 0.250],
-    ]
-)
-_SPELLINGS = {
-    "anger": ("anger", "angry", "ang"),
-    "disgust": ("disgust", "disgusted", "dis"),
-    "fear": ("fear", "fearful", "fea"),
-    "happiness": ("happiness", "happy", "hap", "joy"),
-    "neutral": ("neutral", "neu"),
-    "sadness": ("sadness", "sad"),
-}
-# Emotions that CREMA-D lacks, under the one whose row they take.
-_NEIGHBOURS = {
-    "anger": ("frustration", "frustrated", "fru"),
-    "happiness": ("surprise", "surprised", "sur", "excitement", "excited", "exc"),
-    "neutral": ("calm", "cal", "boredom", "bored", "bor"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,42 +121,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "symmetric": Recipe("of every class", "one of the other classes, all equally likely", symmetric),
 }
-
-
-def human_transition(classes: Sequence[str]) -> NDArray[np.float64]:
-    """How listeners to CREMA-D's voices confuse these classes.
-
-    A class that CREMA-D lacks takes the row of its neighbour (calm and boredom: neutral; surprise and
-    excitement: happiness; frustration: anger). A heard emotion's column belongs to the first class of that
-    name, else to its first neighbour; columns that belong to no class are dropped, and rows normalised.
-
-    Args:
-        classes: C class names: nouns, adjectives or three-letter abbreviations, in any case.
-
-    Returns:
-        (C, C) intended × heard, rows sum to 1.
-
-    Raises:
-        UserError: Unknown class names, all of them listed.
-    """
-    exact = {name: emotion for emotion, names in _SPELLINGS.items() for name in names}
-    neighbour = {name: emotion for emotion, names in _NEIGHBOURS.items() for name in names}
-    known = exact | neighbour
-    folded = [name.casefold() for name in classes]
-    if unknown := [name for name, fold in zip(classes, folded, strict=True) if fold not in known]:
-        raise UserError(
-            f"noise recipe 'human' has no confusions for {'class' if len(unknown) == 1 else 'classes'} "
-            f"{', '.join(map(repr, unknown))}. It knows {', '.join(sorted(known))}. "
-            "Take symmetric:RATE, which suits any classes."
-        )
-    transition = np.zeros((len(folded), len(folded)))
-    rows = [_EMOTIONS.index(known[name]) for name in folded]
-    for column, emotion in enumerate(_EMOTIONS):
-        owners = [i for i, name in enumerate(folded) if exact.get(name) == emotion]
-        owners += [i for i, name in enumerate(folded) if neighbour.get(name) == emotion]
-        if owners:
-            transition[:, owners[0]] = _HEARD[rows, column]
-    return np.asarray(transition / transition.sum(axis=1, keepdims=True))
 
 
 def check_level(level: str) -> None:

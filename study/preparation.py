@@ -108,9 +108,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         UserError: Anything that would make a trial fail.
     """
     options = _absolute(asked)
-    if options.resume:
-        assert options.name is not None
-        options = _absolute(options.resumed(_study_folder(options)))
+    options = options.resumed(_study_folder(options)) if options.resume else _named(options)
     base, pinned = options.base, options.pinned
     plain = Config.from_dotted({**base, **_without_loss(pinned)})
     for level in options.noise:
@@ -227,6 +225,12 @@ def _absolute(options: StudyOptions) -> StudyOptions:
         corpus_root=absolute(options.corpus_root),
         exclude=absolute(options.exclude),
         storage_path=options.storage_path.expanduser().absolute(),
+    )
+
+
+def _named(options: StudyOptions) -> StudyOptions:
+    return replace(
+        options,
         experiment=options.experiment or options.corpus,
         name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
     )

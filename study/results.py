@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.records import FAILED, FINISHED, KIND, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
-from study.tracking import search_all
+from study.tracking import quoted, search_all
 
 # Column of the best table → metric of the records, all at the last epoch but the two of the best one.
 SCORES = {
@@ -72,7 +72,7 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     """
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
     if study is not None:
-        query += f" and tags.`{Tag.STUDY}` = '{study}'"
+        query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
     runs = search_all(client, [experiment], query)
     if not runs:
         return None

@@ -18,6 +18,7 @@ general = st.fixed_dictionaries(
     {},
     optional={
         "model.width": st.floats(0.01, 0.1),
+        "model.dropout": st.floats(0.0, 1.0),
         "optimizer.lr": positive,
         "optimizer.weight_decay": st.floats(0.0, 1.0),
         "optimizer.schedule": st.sampled_from(["cosine", "constant"]),
@@ -117,6 +118,8 @@ def test_a_misspelt_name_is_told_with_the_nearest(values: dict[str, Any], neares
         ("model.width", 0),
         ("model.width", 2.5),
         ("model.width", "wide"),
+        ("model.dropout", -0.1),
+        ("model.dropout", 1.1),
         ("model.name", 14),
         ("loss.name", 1),
         ("loss.name", ["proselflc"]),

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from ser import training
-from ser.batches import gather
 from ser.config import Config
-from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
 from ser.features import SILENCE_DB
@@ -97,8 +95,9 @@ def test_records_hold_the_metrics_of_the_study(noisy: Task) -> None:
     train_names = ("loss", "trust", "uar", "f1_weighted", "lr", "labels_changed", "labels_corrected", "memorised")
     val_names = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "loss", "soft_ce")
     expected = {f"train/{name}" for name in train_names} | {f"val/{name}" for name in val_names}
-    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar", "train/correction_recall"}
-    assert record.metrics.keys() - {"train/correction_precision"} == expected
+    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar"}
+    # Cross entropy changes no label, so that a precision is not defined.
+    assert record.metrics.keys() == expected | {"train/correction_recall"}
     assert all(math.isfinite(value) for value in record.metrics.values())
 
 
@@ -120,7 +119,13 @@ def test_best_is_the_first_of_the_highest_so_far_and_last_is_the_last(
 
 
 def test_an_easy_problem_is_learnt(task_at: Callable[..., Task]) -> None:
-    easy = {"model.width": 0.0625, "optimizer.lr": 1e-2, "training.batch_size": 4, "training.epochs": 12}
+    easy = {
+        "model.width": 0.0625,
+        "model.dropout": 0.0,
+        "optimizer.lr": 1e-2,
+        "training.batch_size": 4,
+        "training.epochs": 12,
+    }
     metrics, _ = run(Config.from_dotted(SMALL | easy), task_at("clean"))
     assert metrics[0]["val/uar"] < 0.8
     assert metrics[-1]["val/uar"] == 1.0
@@ -350,7 +355,7 @@ def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> Non
 @pytest.mark.parametrize(
     ("labels", "weighting", "expected"),
     [
-        ([0, 0, 0, 1], "balanced", [4 / 6, 4 / 2, 1.0][:2]),
+        ([0, 0, 0, 1], "balanced", [4 / 6, 4 / 2]),
         ([0, 0, 1, 1], "balanced", [1.0, 1.0]),
         ([1, 1, 1, 1], "balanced", [1.0, 0.5]),  # none is 0
         ([0, 0, 0, 1], "none", [1.0, 1.0]),

@@ -1,0 +1,232 @@
+"""The real command on a small study: a real Ray, a real MLflow store, read back through MLflow's own client."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from ser.corpora import load
+from ser.feature_store import open_store
+from ser.splits import split
+from ser.task import make_task
+
+ROOT = Path(__file__).resolve().parents[1]
+TRIALS, EPOCHS = 2, 2
+SPACES, LEVELS = ("proselflc", "cross_entropy"), ("clean", "noisy-A")
+SIZE = ("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--width", "0.03", "--batch-size", "48")
+SETTINGS = ("--set", "training.crop_seconds=0.5", "training.precision=float32")
+
+
+def command(script, folder, *arguments):
+    return [sys.executable, str(ROOT / script), "--tracking-uri", f"sqlite:///{folder}/mlflow.db", *arguments]
+
+
+def call(script, folder, *arguments):
+    # Another working directory than the repository's: nothing may depend on it.
+    return subprocess.run(
+        command(script, folder, *arguments), capture_output=True, text=True, cwd=folder, check=False, timeout=500
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    """A finished study of two spaces at two levels, one trial at a time."""
+    return call(
+        "study/run.py", folder, "--space", *SPACES, "--noise", *LEVELS, *SIZE, *SETTINGS,
+        "--max-concurrent", "1", "--storage-path", "out", "--name", "small", "--experiment", "e2e",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(folder, done):
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    experiment = client.get_experiment_by_name("e2e")
+    return client.search_runs([experiment.experiment_id])
+
+
+def kind(runs, name):
+    return [run for run in runs if run.data.tags["kind"] == name]
+
+
+def history(client, run, metric):
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+
+
+def test_it_ends_well_and_says_what_it_did_and_what_comes_next(done):
+    assert done.returncode == 0, done.stderr
+    assert "Best run per noise level" in done.stdout
+    assert "features  built" in done.stdout
+    assert "nothing is concluded" in done.stdout
+    assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout
+    assert "--resume --name small" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_trial_has_one_finished_run_below_its_parent(runs):
+    parents = {run.info.run_id: run for run in kind(runs, "parent")}
+    children = kind(runs, "trial")
+    assert len(parents) == len(SPACES) * len(LEVELS)
+    assert len(children) == len(parents) * TRIALS
+    keys = set()
+    for run in children:
+        tags = run.data.tags
+        parent = parents[tags["mlflow.parentRunId"]]
+        assert (parent.data.tags["space"], parent.data.tags["noise"]) == (tags["space"], tags["noise"])
+        assert (run.info.status, tags["fidelity"], tags["stage"]) == ("FINISHED", "finished", "search")
+        assert (tags["corpus"], tags["seed"], tags["fold"]) == ("synthetic", "0", "5")
+        assert len(tags["version.torch"]) > 0
+        keys.add((tags["space"], tags["noise"], tags["trial"]))
+    assert keys == {(space, level, f"{n:03d}") for space in SPACES for level in LEVELS for n in range(1, TRIALS + 1)}
+    assert {run.info.status for run in parents.values()} == {"FINISHED"}
+
+
+def test_every_epoch_is_one_point_of_every_metric_and_none_is_of_the_test_fold(client, runs):
+    for run in kind(runs, "trial"):
+        names = set(run.data.metrics)
+        assert {
+            "val/uar", "val/wa", "val/f1_weighted", "val/f1_macro", "val/ece", "val/brier", "val/soft_ce", "val/loss",
+            "val_noisy/uar", "train/loss", "train/labels_changed", "train/labels_corrected", "best/val_uar",
+            "last/val_uar",
+        } <= names  # fmt: skip
+        assert ("train/memorised" in names) == (run.data.tags["noise"] != "clean")
+        assert not [name for name in names if name.startswith("test")]
+        for name in ("train/loss", "val/uar", "val_noisy/uar"):
+            assert [step for step, _ in history(client, run, name)] == list(range(1, EPOCHS + 1))
+        uars = [value for _, value in history(client, run, "val/uar")]
+        assert run.data.metrics["best/val_uar"] == max(uars)
+        assert run.data.metrics["last/val_uar"] == uars[-1]
+
+
+def test_the_published_defaults_are_tried_first(runs):
+    first = {run.data.tags["space"]: run.data.params for run in kind(runs, "trial") if run.data.tags["trial"] == "001"}
+    assert float(first["cross_entropy"]["optimizer.lr"]) == 1e-3
+    assert float(first["proselflc"]["loss.transit_time_ratio"]) == 0.5
+    assert float(first["proselflc"]["loss.temperature.start"]) == 1.0
+
+
+def test_dataset_and_noise_manifest_are_recorded(client, runs):
+    for run in kind(runs, "parent"):
+        level = run.data.tags["noise"]
+        assert run.inputs.dataset_inputs[0].dataset.name == f"synthetic {level}"
+        path = client.download_artifacts(run.info.run_id, "noise_manifest.json")
+        manifest = pd.read_json(path, typ="series")
+        assert manifest["digest"] == run.data.tags["noise.digest"]
+        train_part = manifest["parts"]["train"]
+        asked = {"clean": 0.0, "noisy-A": 0.2648}[level]
+        assert train_part["flipped"] == round(asked * train_part["utterances"])
+
+
+def test_a_trial_has_the_numbers_of_the_plain_training_loop(client, runs, folder, tmp_path):
+    corpus = load("synthetic")
+    store = open_store(corpus, "panns_16k", folder / "out" / "features")
+    assert not store.built
+    run = next(
+        run for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"], run.data.tags["trial"]) == ("proselflc", "noisy-A", "002")
+    )  # fmt: skip
+    task = make_task(corpus, split(corpus), store.path, "noisy-A", noise_seed=0)
+    script = (
+        "import json, pickle, sys, torch; from ser.config import Config; from ser.training import train\n"
+        "torch.set_num_threads(1); config, task = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(json.dumps([r.metrics['train/loss'] for r in train(Config.from_dotted(config), task, seed=0)]))"
+    )
+    # A process of its own, with one thread like the trial's: torch's sums depend on their number.
+    pd.to_pickle((dict(run.data.params), task), tmp_path / "trial.pkl")
+    plain = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "trial.pkl"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    recorded = [value for _, value in history(client, run, "train/loss")]
+    assert recorded == json.loads(plain.stdout)
+
+
+def test_best_runs_agrees_with_the_store(client, runs, folder, done):
+    shown = call("analysis/best_runs.py", folder, "--output", "tables")
+    assert shown.returncode == 0, shown.stderr
+    table = pd.read_csv(folder / "tables" / "best_runs.csv", dtype={"trial": str})
+    assert list(table["noise"]) == ["clean", "clean", "noisy-A", "noisy-A"]
+    for row in table.to_dict("records"):
+        rivals = [
+            run for run in kind(runs, "trial")
+            if (run.data.tags["space"], run.data.tags["noise"]) == (row["space"], row["noise"])
+        ]  # fmt: skip
+        best = max(run.data.metrics["val_noisy/uar"] for run in rivals)
+        assert row["selected"] == best
+        run = client.get_run(row["run_id"])
+        assert run.data.metrics["val_noisy/uar"] == best
+        assert (row["uar"], row["ece"]) == (run.data.metrics["val/uar"], run.data.metrics["val/ece"])
+        assert row["optimizer.lr"] == float(run.data.params["optimizer.lr"])
+    assert "| noisy-A |" in (folder / "tables" / "best_runs.md").read_text()
+    assert r"\toprule" in (folder / "tables" / "best_runs.tex").read_text()
+
+
+def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, folder):
+    again = call(
+        "study/run.py", folder, "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS,
+        "--max-concurrent", "1", "--storage-path", "out", "--name", "again", "--experiment", "again",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "features  reused" in again.stdout
+    experiment = client.get_experiment_by_name("again")
+    second = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(client.search_runs([experiment.experiment_id]), "trial")
+    }
+    first = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"]) == ("proselflc", "noisy-A")
+    }
+    assert second == first
+
+
+def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
+    arguments = (
+        "--space", "cross_entropy", "--noise", "clean", "--trials", "3", "--epochs", "4", *SIZE[4:], *SETTINGS,
+        "--max-concurrent", "1", "--name", "broken", "--experiment", "broken",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command("study/run.py", folder, *arguments, "--storage-path", str(folder / "out")),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+
+    def epochs():
+        experiment = client.get_experiment_by_name("broken")
+        if experiment is None:
+            return 0
+        children = kind(client.search_runs([experiment.experiment_id]), "trial")
+        return sum(len(history(client, run, "train/loss")) for run in children)
+
+    while epochs() < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the whole foreground group gets it
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "Interrupted. Go on with:" in printed
+    assert 5 <= epochs() < 12
+    experiment = client.get_experiment_by_name("broken").experiment_id
+    assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
+
+    resumed = call("study/run.py", folder, "--resume", "--name", "broken", "--storage-path", str(folder / "out"))
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    children = kind(client.search_runs([experiment]), "trial")
+    assert sorted(run.data.tags["trial"] for run in children) == ["001", "002", "003"]
+    for run in children:
+        assert run.data.tags["fidelity"] == "finished"
+        assert [step for step, _ in history(client, run, "train/loss")] == [1, 2, 3, 4]
