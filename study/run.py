@@ -64,8 +64,8 @@ def main() -> int:
 def _quieten() -> None:
     """Leaves the terminal to the study's own progress; what matters still comes through."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Tune warns of an interruption with a way to resume that is not this study's.
-    for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.ERROR)):
+    # Tune tells of interruptions and failures with tracebacks and ways to resume that are not this study's.
+    for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
 
 

@@ -16,8 +16,8 @@ from ser.hashing import derived_seed
 from study.preparation import Job, Preparation, available_cpus, trial_resources
 from study.progress import SearchProgress
 from study.records import SEARCH, Tag
-from study.searcher import StudySearch
-from study.tracking import ROOT, dataset_of, environment_tags, open_parent, without_password
+from study.searcher import TRIAL_KEY, StudySearch, trial_name
+from study.tracking import ROOT, dataset_of, environment_tags, mark_failed, open_parent, without_password
 from study.trainable import TrialContext, train_trial
 
 MAX_RETRIES = 2
@@ -157,11 +157,15 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
             ),
         )
     results = tuner.fit()
-    failed = sum(result.error is not None for result in results)
+    errors = [result for result in results if result.error is not None]
+    for result in errors:
+        key = {**context.key, Tag.TRIAL: trial_name((result.config or {})[TRIAL_KEY])}
+        reason = str(result.error).strip().splitlines()[-1]
+        mark_failed(prepared.client, prepared.experiment, key, reason)
     finished = sum(
         result.error is None and (result.metrics or {}).get("epoch") == prepared.epochs for result in results
     )
-    outcome = Outcome(finished, failed, options.planned_trials)
+    outcome = Outcome(finished, len(errors), options.planned_trials)
     if not outcome.interrupted:
         prepared.client.set_terminated(context.parent, "FINISHED")
     return outcome

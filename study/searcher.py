@@ -14,6 +14,11 @@ from study.spaces import Space
 TRIAL_KEY = "trial"
 
 
+def trial_name(number: int) -> str:
+    """A trial's number as it is written in the records."""
+    return f"{number:03d}"
+
+
 class StudySearch(OptunaSearch):  # type: ignore[misc]
     """Seeded TPE over a space, published points first; every configuration carries its number and the constants.
 

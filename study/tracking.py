@@ -265,6 +265,20 @@ class TrialRun:
         self.client.set_terminated(self.run_id, "FAILED" if fidelity == FAILED else "FINISHED")
 
 
+def mark_failed(client: MlflowClient, experiment: str, key: Mapping[str, str], reason: str) -> None:
+    """Records that a trial failed for good, unless the trial said so itself.
+
+    Args:
+        client: The store.
+        experiment: Experiment id.
+        key: Tags that identify the trial.
+        reason: What Tune knows of it.
+    """
+    run = find_run(client, experiment, {**key, KIND: TRIAL_KIND})
+    if run is not None and run.data.tags.get(Tag.FIDELITY) != FAILED:
+        TrialRun(client, str(run.info.run_id), 0, None).close(FAILED, reason)
+
+
 def sweep(client: MlflowClient, experiment: str, study: str) -> None:
     """Ends the runs that a killed or interrupted trial left running."""
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"

@@ -17,7 +17,7 @@ from ser.errors import UserError
 from ser.task import Task
 from ser.training import DivergedError, load_state, save_state, train
 from study.records import FAILED, FINISHED, Tag
-from study.searcher import TRIAL_KEY
+from study.searcher import TRIAL_KEY, trial_name
 from study.tracking import TrialRun
 
 CHECKPOINT_FILE = "state.pt"
@@ -68,7 +68,7 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
         UserError: The GPU's memory ran out; likewise.
     """
     values = dict(configuration)
-    number = f"{values.pop(TRIAL_KEY):03d}"
+    number = trial_name(values.pop(TRIAL_KEY))
     config = Config.from_dotted({**context.base, **values})
     torch.set_num_threads(context.threads)
     run = TrialRun.open(

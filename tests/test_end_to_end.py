@@ -230,3 +230,25 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
     for run in children:
         assert run.data.tags["fidelity"] == "finished"
         assert [step for step, _ in history(client, run, "train/loss")] == [1, 2, 3, 4]
+
+
+def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_rest_goes_on(client, folder):
+    space = folder / "reckless.py"
+    space.write_text(
+        "'One rate that no training survives, and one that it does; 2026.'\n"
+        "from ray import tune\n"
+        "SPACE = {'loss.name': 'cross_entropy', 'optimizer.lr': tune.choice([1e-3, 1e30])}\n"
+        "POINTS = [{'optimizer.lr': 1e30}, {'optimizer.lr': 1e-3}]\n"
+    )
+    ended = call(
+        "study/run.py", folder, "--space", str(space), "--noise", "clean", *SIZE, *SETTINGS,
+        "--max-concurrent", "1", "--storage-path", "out", "--name", "reckless", "--experiment", "reckless",
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "failed: reckless clean trial 001: training diverged in epoch" in ended.stdout
+    experiment = client.get_experiment_by_name("reckless").experiment_id
+    states = {
+        run.data.tags["trial"]: (run.info.status, run.data.tags["fidelity"])
+        for run in kind(client.search_runs([experiment]), "trial")
+    }
+    assert states == {"001": ("FAILED", "failed"), "002": ("FINISHED", "finished")}
