@@ -1,6 +1,7 @@
 """The best run per noise level and search space: python analysis/best_runs.py.
 
-Prints the table and writes it as CSV (all columns, full precision), Markdown and LaTeX (booktabs).
+Prints the table and writes it as CSV (all columns, full precision), Markdown and LaTeX (booktabs), with a figure of
+every finished trial.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import matplotlib
 import pandas as pd
 import tyro
 from mlflow import MlflowClient
 
+from analysis.figures import draw_trials, save
 from ser.errors import UserError, run_command, unknown_name
 from study.results import Trials, best_runs, caveats, display, make_console, read_trials, rich_table
 from study.tracking import DEFAULT_URI, ROOT, open_client, search_all, without_password
@@ -33,7 +36,7 @@ class BestRunsOptions:
     study: str | None = None
     """Only this study; default every study of the experiment that is comparable with the newest."""
     output: Path = ROOT / "results" / "best_runs"
-    """Folder for best_runs.csv, best_runs.md and best_runs.tex."""
+    """Folder for best_runs.csv, .md, .tex, .svg and .png."""
     top: int = 1
     """Runs per noise level and space."""
 
@@ -41,6 +44,7 @@ class BestRunsOptions:
 def main() -> int:
     """Runs the command line; returns the exit code."""
     options = tyro.cli(BestRunsOptions, description=__doc__)
+    matplotlib.use("agg")
     if options.top < 1:
         raise UserError(f"--top is {options.top}; at least 1 is needed.")
     client = open_client(options.tracking_uri)
@@ -52,7 +56,7 @@ def main() -> int:
     console.print(rich_table(text, f"Best runs of experiment {name}"))
     for note in notes:
         console.print(note, highlight=False)
-    for path in write_tables(best, text, notes, options.output):
+    for path in [*write_tables(best, text, notes, options.output), *write_figure(trials, best, options.output)]:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
 
@@ -120,6 +124,29 @@ def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folde
             paths.append(path)
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
+    return paths
+
+
+def write_figure(trials: Trials, best: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draws every finished trial and the chosen ones: validation UAR, or the selected score without true labels.
+
+    Args:
+        trials: From ``study.results.read_trials``.
+        best: From ``study.results.best_runs``.
+        folder: A folder that is there.
+
+    Returns:
+        The files; none if no trial has finished.
+    """
+    score, label = ("uar", "validation UAR, true labels, last epoch")
+    if trials.table[score].isna().all():
+        score, label = "selected", f"{trials.selection.metric}, last epoch"
+    if trials.table[score].isna().all():
+        return []
+    figure = draw_trials(trials.table, best, score, label, None if score == "selected" else trials.chance)
+    paths = [folder / "best_runs.svg", folder / "best_runs.png"]
+    for path in paths:
+        save(figure, path)
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -51,11 +52,13 @@ class Trials:
     Args:
         table: One row for each trial: tags, scores, ``parameters`` (searched names → values), ``run_id``.
         selection: How configurations are chosen.
+        chance: UAR of guessing.
         others: Trials of the experiment with another protocol (corpus, fold, epochs, width, …).
     """
 
     table: pd.DataFrame
     selection: Selection
+    chance: float
     others: int
 
 
@@ -81,7 +84,8 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     selection = SELECTIONS[newest.data.tags[Tag.SELECT_ON]]
     same = [run for run in runs if run.data.tags[Tag.PROTOCOL] == protocol]
     rows = [_row(run, selection) for run in same]
-    return Trials(pd.DataFrame(rows), selection, len(runs) - len(same))
+    classes = json.loads(newest.inputs.dataset_inputs[0].dataset.schema)["classes"]
+    return Trials(pd.DataFrame(rows), selection, 1 / len(classes), len(runs) - len(same))
 
 
 def _row(run: Run, selection: Selection) -> dict[str, object]:

@@ -126,6 +126,18 @@ def test_masks_are_whole_stripes_of_at_most_their_number_and_width(
     assert lines.any(axis=0).mean() > 0.9  # anywhere along the axis
 
 
+def test_masks_have_every_width_and_reach_either_edge() -> None:
+    crops = torch.rand((600, 20, 64), generator=torch.Generator().manual_seed(1))
+    in_time = masked(AugmentConfig(time_masks=1, frequency_masks=0), crops=crops).all(axis=2)
+    in_frequency = masked(AugmentConfig(time_masks=0, frequency_masks=1, frequency_mask_bins=4), crops=crops).all(
+        axis=1
+    )
+    assert set(in_time.sum(axis=1)) == {0, 1, 2, 3, 4, 5}
+    assert set(in_frequency.sum(axis=1)) == {0, 1, 2, 3, 4}
+    assert in_time.any(axis=0).all()
+    assert in_frequency.any(axis=0).all()
+
+
 def test_masks_along_both_axes_come_together() -> None:
     hit = masked(AugmentConfig(time_masks=1, time_mask_frames=25, frequency_masks=1, frequency_mask_bins=8))
     in_time, in_frequency = hit.all(axis=2), hit.all(axis=1)

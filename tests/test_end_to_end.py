@@ -172,6 +172,7 @@ def test_best_runs_agrees_with_the_store(client, runs, folder, done):
         assert (row["uar"], row["ece"]) == (run.data.metrics["val/uar"], run.data.metrics["val/ece"])
         assert row["optimizer.lr"] == float(run.data.params["optimizer.lr"])
     assert "| noisy-A |" in (folder / "tables" / "best_runs.md").read_text()
+    assert (folder / "tables" / "best_runs.png").stat().st_size > 10_000
     assert r"\toprule" in (folder / "tables" / "best_runs.tex").read_text()
 
 

@@ -255,7 +255,7 @@ def trial(noise, space, number, selected, fidelity=FINISHED, rate=0.0):
 
 
 def ranked(rows, selection="noisy", top=1):
-    trials = Trials(pd.DataFrame(rows), SELECTIONS[selection], others=0)
+    trials = Trials(pd.DataFrame(rows), SELECTIONS[selection], chance=0.25, others=0)
     return trials, best_runs(trials, top)
 
 

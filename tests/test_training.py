@@ -214,6 +214,24 @@ def test_the_plan_stays_when_training_is_resumed(noisy: Task, recordings: list[R
     assert resumed.steps == list(range(3, 9))
 
 
+def test_every_epoch_has_its_own_crops_and_masks(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops: list[Tensor] = []
+    masks: list[Tensor] = []
+    augment = training.spec_augment
+
+    def recording(log_mel: Tensor, *more: Any) -> Tensor:
+        result = augment(log_mel, *more)
+        crops.append(log_mel.sum(dim=(1, 2)).sort().values)
+        masks.append(result != log_mel)
+        return result
+
+    monkeypatch.setattr(training, "spec_augment", recording)
+    run(config_of(training__batch_size=16), noisy)
+    assert len(crops) == 3
+    for drawn in (crops, masks):
+        assert not any(torch.equal(drawn[one], drawn[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_resuming_after_any_epoch_gives_what_an_uninterrupted_run_gives(noisy: Task, tmp_path: Path, loss: str) -> None:
     config = with_loss(loss)
@@ -315,6 +333,14 @@ def test_a_run_that_diverges_is_told_in_its_epoch(noisy: Task, batch_size: int) 
         list(train(config, noisy, seed=0))
 
 
+def test_a_loss_that_is_not_finite_tells_although_the_predictions_are(
+    noisy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "predict", lambda *_: np.full((4, 2), 0.5))
+    with pytest.raises(DivergedError, match="training loss nan"):
+        list(train(config_of(optimizer__lr=1e30), noisy, seed=0))
+
+
 def test_a_gpu_without_memory_is_told_with_what_to_make_smaller(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -369,11 +395,24 @@ def test_class_weights_are_worked_out_by_hand(
     assert weights.tolist() == pytest.approx(expected)
 
 
-def test_class_weights_reach_the_training(noisy: Task) -> None:
-    labels = np.array([0] * 13 + [1] * 3)
-    rare = replace(noisy, train=replace(noisy.train, noisy=labels))
-    results = [run(config_of(training__class_weighting=weighting), rare)[1] for weighting in ("balanced", "none")]
-    assert not same_weights(*results)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model__dropout", 0.5),
+        ("optimizer__weight_decay", 0.5),
+        ("optimizer__schedule", "constant"),
+        ("optimizer__warmup_ratio", 0.5),
+        ("optimizer__gradient_clip", 0),
+        ("augment__time_masks", 0),
+        ("augment__frequency_masks", 0),
+        ("training__class_weighting", "none"),
+        ("training__crop_seconds", 0.4),
+    ],
+)
+def test_every_setting_reaches_the_weights(noisy: Task, key: str, value: Any) -> None:
+    rare = replace(noisy, train=replace(noisy.train, noisy=np.array([0] * 13 + [1] * 3)))
+    (_, weights), (_, changed) = (run(config_of(training__epochs=1, **changes), rare) for changes in ({}, {key: value}))
+    assert not same_weights(weights, changed)
 
 
 def test_precision_is_as_asked() -> None:
