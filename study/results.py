@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.records import FAILED, FINISHED, KIND, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
-from study.tracking import quoted, search_all
+from study.tracking import classes_of, quoted, search_all
 
 # Column of the best table → metric of the records, all at the last epoch but the two of the best one.
 SCORES = {
@@ -84,8 +83,7 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     selection = SELECTIONS[newest.data.tags[Tag.SELECT_ON]]
     same = [run for run in runs if run.data.tags[Tag.PROTOCOL] == protocol]
     rows = [_row(run, selection) for run in same]
-    classes = json.loads(newest.inputs.dataset_inputs[0].dataset.schema)["classes"]
-    return Trials(pd.DataFrame(rows), selection, 1 / len(classes), len(runs) - len(same))
+    return Trials(pd.DataFrame(rows), selection, 1 / len(classes_of(newest)), len(runs) - len(same))
 
 
 def _row(run: Run, selection: Selection) -> dict[str, object]:

@@ -185,6 +185,14 @@ def dataset_of(corpus: Corpus, level: str, manifest: Mapping[str, Any]) -> Datas
     )
 
 
+def classes_of(run: Run) -> list[str]:
+    """The class names in the schema of the run's dataset."""
+    dataset = run.inputs.dataset_inputs[0].dataset if run.inputs else None
+    if dataset is None or dataset.schema is None:
+        raise UserError(f"MLflow run {run.info.run_id} has no dataset with a schema; it is not a trial of this study.")
+    return list(json.loads(dataset.schema)["classes"])
+
+
 def _log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
 
