@@ -145,7 +145,7 @@ def _report(prepared: Preparation, began: float, console: Console) -> None:
     first = trials.table["start"].min() / 1000 - began
     spent = f"{time.time() - began:.0f} s in all"
     if first > 0:
-        spent += f"; {first:.1f} s from the command to the first trial's training"
+        spent += f"; {first:.1f} s from the command to the first trial"
     console.print(spent, highlight=False)
 
 

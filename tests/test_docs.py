@@ -1,0 +1,47 @@
+"""What the documentation says can be done: snippets run, links and options exist."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import tyro
+
+from analysis.best_runs import BestRunsOptions
+from ser.train import TrainOptions
+from study.options import StudyOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+ELSEWHERE = {"--backend-store-uri"}  # MLflow's own
+
+
+def options():
+    names = set()
+    for kind in (StudyOptions, TrainOptions, BestRunsOptions):
+        names |= {"--" + field.name.replace("_", "-") for field in fields(kind)}
+    return names - {"--settings"} | {"--set"}
+
+
+def test_the_options_above_are_those_of_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(StudyOptions, args=["--help"])
+    shown = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert {"--set", "--space", "--noise", "--resume"} <= shown & options()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_and_link_of_a_page_exists(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named <= options() | ELSEWHERE
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert all((page.parent / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "noise.md"], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), {})
