@@ -43,7 +43,7 @@ class BestRunsOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    options = tyro.cli(BestRunsOptions, description=__doc__)
+    options = tyro.cli(BestRunsOptions)
     matplotlib.use("agg")
     if options.top < 1:
         raise UserError(f"--top is {options.top}; at least 1 is needed.")

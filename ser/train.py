@@ -58,7 +58,7 @@ class TrainOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 1 diverged."""
-    options = tyro.cli(TrainOptions, description=__doc__)
+    options = tyro.cli(TrainOptions)
     console = Console()
     check_level(options.noise)
     given = read_config(options.config) if options.config else {}

@@ -40,7 +40,7 @@ def main() -> int:
     began = time.time()
     _quieten()
     console = make_console()
-    prepared = prepare(tyro.cli(StudyOptions, description=__doc__), console)
+    prepared = prepare(tyro.cli(StudyOptions), console)
     try:
         slots = start_ray(prepared)
         _announce(prepared, slots, console)

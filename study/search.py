@@ -76,6 +76,7 @@ def start_ray(prepared: Preparation) -> Slots:
         UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
     """
     options = prepared.options
+    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
     common: dict[str, Any] = {
@@ -182,6 +183,7 @@ def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:
         base=prepared.base,
         seed=options.seed,
         threads=max(1, int(slots.cpus)),
+        device="cuda" if slots.gpus else "cpu",
         objective=prepared.selection.metric,
         tracking_uri=options.tracking_uri,
         experiment=prepared.experiment,

@@ -32,6 +32,7 @@ class TrialContext:
         base: Dotted names that every trial has unless its space says otherwise.
         seed: Training seed.
         threads: Torch threads of a trial.
+        device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
         objective: Metric that the search maximises or minimises.
         tracking_uri: Where the records go.
         experiment: MLflow experiment id.
@@ -46,6 +47,7 @@ class TrialContext:
     base: Mapping[str, Any]
     seed: int
     threads: int
+    device: str
     objective: str
     tracking_uri: str
     experiment: str
@@ -87,9 +89,8 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
         raise DivergedError(run.failure)
     checkpoint = tune.get_checkpoint()
     state = load_state(Path(checkpoint.path) / CHECKPOINT_FILE) if checkpoint else None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        for record in train(config, context.task, seed=context.seed, state=state, device=device):
+        for record in train(config, context.task, seed=context.seed, state=state, device=context.device):
             run.log_epoch(record.epoch, record.metrics)
             if record.finished:
                 run.close(FINISHED)
