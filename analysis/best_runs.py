@@ -21,8 +21,11 @@ from mlflow import MlflowClient
 
 from analysis.figures import draw_trials, save
 from ser.errors import UserError, run_command, unknown_name
-from study.results import Trials, best_runs, caveats, display, make_console, read_trials, rich_table
-from study.tracking import DEFAULT_URI, ROOT, open_client, search_all, without_password
+from study.results import HEADINGS, Trials, best_runs, caveats, display, make_console, read_trials, rich_table
+from study.tracking import DEFAULT_URI, ROOT, absolute_uri, open_client, search_all, without_password
+
+# Noise, rate, space, then figures, then the parameters in a column that breaks.
+LATEX_COLUMNS = "lrl" + "r" * (len(HEADINGS) - 4) + "p{6cm}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def main() -> int:
     matplotlib.use("agg")
     if options.top < 1:
         raise UserError(f"--top is {options.top}; at least 1 is needed.")
-    client = open_client(options.tracking_uri)
+    client = open_client(absolute_uri(options.tracking_uri))
     name, trials = choose_trials(client, options)
     best = best_runs(trials, options.top)
     text = display(best, trials.selection)

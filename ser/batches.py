@@ -65,7 +65,7 @@ class Segments:
 
 
 def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments:
-    """Cuts utterances into consecutive segments; a last piece below ``shortest`` is left to those before it.
+    """Cuts utterances into consecutive segments; a last piece below ``shortest`` is left out.
 
     Args:
         lengths: (n,) frames of each utterance.

@@ -14,6 +14,7 @@ from ser.errors import UserError
 from study.tracking import DEFAULT_URI, ROOT, without_password
 
 RECORD = "study.json"
+CORPUS_DIGEST = "corpus_digest"
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,18 @@ class StudyOptions:
         }
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 
-    def write(self, folder: Path) -> None:
-        """Records the options in the study's folder."""
-        (folder / RECORD).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+    def write(self, folder: Path, corpus_digest: str) -> None:
+        """Records the options, and the corpus they were meant for, in the study's folder."""
+        record = {**self.to_json(), CORPUS_DIGEST: corpus_digest}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def check_unchanged(self, folder: Path, corpus_digest: str) -> None:
+        """Raises if the corpus is no longer the one that the study in ``folder`` began with."""
+        if json.loads((folder / RECORD).read_text(encoding="utf-8"))[CORPUS_DIGEST] != corpus_digest:
+            raise UserError(
+                f"corpus {self.corpus!r}, or the list of what to exclude, has changed since study {self.name!r} began. "
+                "Restore it, or start a new study under another --name."
+            )
 
     def resumed(self, folder: Path) -> StudyOptions:
         """The options that the study in ``folder`` was started with, with this call's ``--address``.

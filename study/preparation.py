@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,9 +25,9 @@ from ser.noise import check_level
 from ser.splits import Split, split
 from ser.task import Task, make_task
 from study.options import RECORD, StudyOptions
-from study.records import SELECTIONS, Selection
+from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
-from study.tracking import experiment_id, open_client
+from study.tracking import absolute_uri, experiment_id, find_run, open_client
 
 FRONT_END = "panns_16k"
 NARROW_WIDTH = 0.25
@@ -76,6 +77,8 @@ class Preparation:
         client: The MLflow store.
         experiment: MLflow experiment id.
         protocol: Digest of all that must agree for two trials to be comparable, besides the noise level.
+        epochs: Planned epochs of a trial.
+        lock: Held as long as the study runs.
     """
 
     options: StudyOptions
@@ -90,11 +93,8 @@ class Preparation:
     client: MlflowClient
     experiment: str
     protocol: str
-
-    @property
-    def epochs(self) -> int:
-        """Planned epochs of a trial."""
-        return int(Config.from_dotted({**self.base, **self.options.pinned}).training.epochs)
+    epochs: int
+    lock: FileLock
 
 
 def prepare(asked: StudyOptions, console: Console) -> Preparation:
@@ -123,8 +123,16 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     corpus = load(options.corpus, options.corpus_root, options.exclude)
     parts = split(corpus, options.fold)
     folder = _study_folder(options)
-    _make_folder(folder, options)
+    lock = _claim_folder(folder, options)
+    if options.resume:
+        options.check_unchanged(folder, corpus.digest)
     client = open_client(options.tracking_uri)
+    experiment = experiment_id(client, options.tracking_uri, str(options.experiment))
+    if not options.resume and find_run(client, experiment, {Tag.STUDY: str(options.name)}) is not None:
+        raise UserError(
+            f"experiment {options.experiment!r} holds runs of a study named {options.name!r} already, whose folder is "
+            f"not below {str(options.storage_path)!r}. Choose another --name."
+        )
     selection = SELECTIONS[options.select_on]
     # The levels are tried before the features are built: a rate that no labels give must not cost minutes.
     for level in options.noise:
@@ -134,7 +142,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     store = build_store(corpus, options.storage_path / "features", console)
     seconds = time.monotonic() - began
     tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
-    options.write(folder)
+    options.write(folder, corpus.digest)
     return Preparation(
         options=options,
         folder=folder,
@@ -150,8 +158,12 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         ),
         selection=selection,
         client=client,
-        experiment=experiment_id(client, options.tracking_uri, str(options.experiment)),
-        protocol=digest([corpus.digest, parts.fold, options.seed, plain.to_dotted(), FRONT_END, options.select_on]),
+        experiment=experiment,
+        protocol=digest(
+            [corpus.digest, parts.fold, options.seed, {**plain.to_dotted(), **pinned}, FRONT_END, options.select_on]
+        ),
+        epochs=plain.training.epochs,
+        lock=lock,
     )
 
 
@@ -182,21 +194,22 @@ def check_gpus(options: StudyOptions) -> None:
         )
 
 
-def trial_resources(options: StudyOptions, cpus: int) -> tuple[float, float]:
+def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tuple[float, float]:
     """CPUs and GPUs of a trial, asked for or by default.
 
     Args:
         options: The study's options.
-        cpus: CPUs of this machine.
+        cpus: CPUs of the smallest node.
+        gpus_there: GPUs of all nodes.
     """
     gpus = options.gpus_per_trial
     if gpus is None:
-        gpus = 1.0 if torch.cuda.is_available() and options.address is None else 0.0
+        gpus = 1.0 if gpus_there else 0.0
     width = Config.from_dotted({**options.base, **_without_loss(options.pinned)}).model.width
     if options.cpus_per_trial is not None:
         return options.cpus_per_trial, gpus
     # Narrow networks leave a second thread idle; wide ones do not (docs/performance.md).
-    return (1.0 if gpus or width <= NARROW_WIDTH else float(cpus)), gpus
+    return (1.0 if gpus or width <= NARROW_WIDTH else cpus), gpus
 
 
 def available_cpus() -> int:
@@ -222,6 +235,10 @@ def _absolute(options: StudyOptions) -> StudyOptions:
 
     return replace(
         options,
+        space=tuple(
+            str(Path(name).expanduser().absolute()) if name.endswith(".py") else name for name in options.space
+        ),
+        tracking_uri=absolute_uri(options.tracking_uri),
         corpus_root=absolute(options.corpus_root),
         exclude=absolute(options.exclude),
         storage_path=options.storage_path.expanduser().absolute(),
@@ -240,7 +257,8 @@ def _study_folder(options: StudyOptions) -> Path:
     return options.storage_path / "studies" / str(options.name)
 
 
-def _make_folder(folder: Path, options: StudyOptions) -> None:
+def _claim_folder(folder: Path, options: StudyOptions) -> FileLock:
+    """Makes the study's folder and holds it against a second process."""
     if (folder / RECORD).exists() and not options.resume:
         raise UserError(
             f"a study named {options.name!r} is there already ({str(folder)!r}). Go on with it by --resume --name "
@@ -248,8 +266,10 @@ def _make_folder(folder: Path, options: StudyOptions) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        lock = FileLock(folder / ".lock", blocking=False)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"study {options.name!r} is running already, in another process.") from None
     except OSError as error:
         raise UserError(f"--storage-path {str(options.storage_path)!r} is not writable: {error.strerror}.") from error
+    return lock

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.markup import escape
@@ -19,6 +22,20 @@ from rich.progress import (
 from study.records import Selection
 from study.results import make_console
 from study.searcher import TRIAL_KEY
+from study.trainable import EPOCH
+
+
+class KeepLastCheckpoint(Callback):  # type: ignore[misc]
+    """Removes a finished trial's older checkpoints, which Tune keeps; at width 1 each holds a gigabyte."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Leaves the last checkpoint alone in the trial's folder."""
+        if trial.checkpoint is None or not isinstance(trial.checkpoint.filesystem, LocalFileSystem):
+            return
+        last = Path(trial.checkpoint.path)
+        for folder in last.parent.glob("checkpoint_*"):
+            if folder != last:
+                shutil.rmtree(folder)
 
 
 class SearchProgress(Callback):  # type: ignore[misc]
@@ -53,7 +70,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
             )
             self._progress.add_task(self._title, total=self._trials * self._epochs)
             self._progress.start()
-        done = sum((trial.last_result or {}).get("epoch", 0) for trial in trials)
+        done = sum((trial.last_result or {}).get(EPOCH, 0) for trial in trials)
         best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
         self._progress.update(
             self._progress.task_ids[0],

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 SEARCH = "search"
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+RUNNING = "running"  # what a reader sees before a trial has ended; never written
 
 # What a run is: one parent for each (space, noise level) of a study, one trial for each configuration.
-KIND, PARENT, TRIAL = "kind", "parent", "trial"
+# A superseded run is of a trial that a killed search has forgotten.
+KIND, PARENT, TRIAL, SUPERSEDED = "kind", "parent", "trial", "superseded"
 
 
 class Tag:
@@ -31,6 +33,7 @@ class Tag:
     FOLD = "fold"
     FIDELITY = "fidelity"
     FAILURE = "failure"
+    FAILURE_FINAL = "failure.final"
     PROTOCOL = "protocol"
     SELECT_ON = "select_on"
     SEARCHED = "searched"

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from study.records import FAILED, FINISHED, KIND, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
+from study.records import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
 from study.tracking import classes_of, quoted, search_all
 
 # Column of the best table → metric of the records, all at the last epoch but the two of the best one.
@@ -95,7 +95,7 @@ def _row(run: Run, selection: Selection) -> dict[str, object]:
         "space": tags[Tag.SPACE],
         "study": tags[Tag.STUDY],
         "trial": tags[Tag.TRIAL],
-        "fidelity": tags.get(Tag.FIDELITY, STOPPED),
+        "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
         "failure": tags.get(Tag.FAILURE, ""),
         "selected": metrics.get(selection.metric),
         **{column: metrics.get(metric) for column, metric in SCORES.items()},
@@ -114,12 +114,12 @@ def best_runs(trials: Trials, top: int = 1) -> pd.DataFrame:
 
     Returns:
         Sorted by noise rate, then space, then rank: the columns of ``Trials.table``, ``rank``, ``finished``,
-        ``failed`` and ``stopped`` (counts for that level and space). A level and space without a finished trial has
-        one row without a score, so that it is not silently missing.
+        ``failed``, ``stopped`` and ``running`` (counts for that level and space). A level and space without a
+        finished trial has one row without a score, so that it is not silently missing.
     """
     rows = []
     for (noise, space), group in trials.table.groupby(["noise", "space"], sort=False):
-        counts = {name: int((group["fidelity"] == name).sum()) for name in (FINISHED, FAILED, STOPPED)}
+        counts = {name: int((group["fidelity"] == name).sum()) for name in (FINISHED, FAILED, STOPPED, RUNNING)}
         done = group[group["fidelity"] == FINISHED]
         order = done.sort_values(
             ["selected", "start", "run_id"], ascending=[trials.selection.mode == "min", True, True]
@@ -128,7 +128,7 @@ def best_runs(trials: Trials, top: int = 1) -> pd.DataFrame:
             {"noise": noise, "space": space, "rate": group["rate"].iloc[0], "parameters": {}, "trial": "none"}
         ]
         rows += [{**record, "rank": rank, **counts} for rank, record in enumerate(found, start=1)]
-    table = pd.DataFrame(rows).reindex(columns=[*trials.table.columns, "rank", FINISHED, FAILED, STOPPED])
+    table = pd.DataFrame(rows).reindex(columns=[*trials.table.columns, "rank", FINISHED, FAILED, STOPPED, RUNNING])
     table["rate"] = table["rate"].astype(float)
     return table.sort_values(["rate", "noise", "space", "rank"], kind="stable").reset_index(drop=True)
 
@@ -160,7 +160,7 @@ def display(best: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     ]
     text["trial"] = best["trial"]
     text["trials"] = [
-        f"{row[FINISHED]}" + "".join(f", {row[name]} {name}" for name in (FAILED, STOPPED) if row[name])
+        f"{row[FINISHED]}" + "".join(f", {row[name]} {name}" for name in (FAILED, STOPPED, RUNNING) if row[name])
         for row in best.to_dict("records")
     ]
     text["parameters"] = [short_parameters(parameters) for parameters in best["parameters"]]

@@ -6,9 +6,11 @@ Read it from ``main`` down, then ``study/trainable.py`` and ``ser/training.py``,
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -18,15 +20,16 @@ if not __package__:
 import optuna
 import ray
 import tyro
+from mlflow.exceptions import MlflowException
+from ray.tune import TuneError
 from rich.console import Console
 
 from ser.errors import run_command
 from study.options import StudyOptions
 from study.preparation import Preparation, prepare
-from study.records import FAILED
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.search import Outcome, Slots, run_search, start_ray
-from study.tracking import DEFAULT_URI, sweep, without_password
+from study.tracking import DEFAULT_URI, first_line, sweep, without_password
 
 INTERRUPTED = 130
 
@@ -41,24 +44,31 @@ def main() -> int:
     _quieten()
     console = make_console()
     prepared = prepare(tyro.cli(StudyOptions), console)
+    outcomes: list[Outcome] = []
+    reason = "Interrupted."
     try:
         slots = start_ray(prepared)
         _announce(prepared, slots, console)
-        outcomes = _search_all(prepared, slots, console)
+        for job in prepared.jobs:
+            outcomes.append(run_search(prepared, job, slots))
+            if outcomes[-1].interrupted:
+                break
+    except KeyboardInterrupt:
+        pass
+    except (MlflowException, TuneError) as error:
+        reason = f"Stopped: {first_line(error)}."
     finally:
         ray.shutdown()
-    sweep(prepared.client, prepared.experiment, str(prepared.options.name))
-    interrupted = len(outcomes) < len(prepared.jobs) or any(outcome.interrupted for outcome in outcomes)
-    _report(prepared, began, console)
-    if interrupted:
-        console.print(
-            f"\nInterrupted. Go on with:\n  {resume_command(prepared.options)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    try:
+        sweep(prepared.client, prepared.experiment, str(prepared.options.name))
+        _report(prepared, outcomes, began, console)
+    except MlflowException as error:
+        reason = f"Stopped: the records are out of reach: {first_line(error)}."
+    if len(outcomes) < len(prepared.jobs) or outcomes[-1].interrupted:
+        _print(console, f"\n{reason} Go on with:\n  {resume_command(prepared.options)}")
         return INTERRUPTED
     _next_commands(prepared, console)
-    return 1 if any(outcome.failed for outcome in outcomes) else 0
+    return 1 if any(outcome.failures for outcome in outcomes) else 0
 
 
 def _quieten() -> None:
@@ -69,16 +79,8 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _search_all(prepared: Preparation, slots: Slots, console: Console) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    for job in prepared.jobs:
-        try:
-            outcomes.append(run_search(prepared, job, slots))
-        except KeyboardInterrupt:
-            break
-        if outcomes[-1].interrupted:
-            break
-    return outcomes
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
@@ -86,9 +88,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
     store = "built" if prepared.store.built else "reused"
     searches = len(prepared.jobs)
 
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    tell = partial(_print, console)
     tell(f"study {options.name}: {searches} searches × {options.planned_trials} trials × {prepared.epochs} epochs")
     tell(
         f"  corpus    {corpus.name}: {len(corpus)} utterances, {corpus.table['speaker'].nunique()} speakers, "
@@ -123,25 +123,21 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
         )
 
 
-def _report(prepared: Preparation, began: float, console: Console) -> None:
+def _report(prepared: Preparation, outcomes: list[Outcome], began: float, console: Console) -> None:
+    for job, outcome in zip(prepared.jobs, outcomes, strict=False):
+        for number, reason in outcome.failures.items():
+            _print(console, f"failed: {job.title} trial {number}: {reason}")
     trials = read_trials(prepared.client, prepared.experiment, prepared.options.name)
     if trials is None:
         return
     best = best_runs(trials)
+    title = f"Best run per noise level, study {prepared.options.name}"
     console.print()
-    console.print(
-        rich_table(display(best, trials.selection), f"Best run per noise level, study {prepared.options.name}")
-    )
+    console.print(rich_table(display(best, trials.selection), title))
     for line in caveats(trials, best):
         console.print(line, highlight=False)
     if prepared.corpus.name == "synthetic":
         console.print("The corpus is synthetic: this shows how the study works; nothing is concluded from it.")
-    for row in trials.table[trials.table["fidelity"] == FAILED].to_dict("records"):
-        console.print(
-            f"failed: {row['space']} {row['noise']} trial {row['trial']}: {row['failure'] or 'see its MLflow run'}",
-            highlight=False,
-            soft_wrap=True,
-        )
     first = trials.table["start"].min() / 1000 - began
     spent = f"{time.time() - began:.0f} s in all"
     if first > 0:
@@ -156,23 +152,20 @@ def _next_commands(prepared: Preparation, console: Console) -> None:
     mlflow_ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines = [
         ("compare the trials", mlflow_ui),
-        (
-            "best runs as table, CSV, Markdown, LaTeX",
-            f"python analysis/best_runs.py --experiment {experiment}{more}",
-        ),
+        ("best runs as table, CSV, Markdown, LaTeX", f"python analysis/best_runs.py --experiment {experiment}{more}"),
     ]
     if prepared.corpus.name == "synthetic":
-        lines.append(
-            (
-                "the same study on real speech",
-                "python study/run.py --space proselflc cross_entropy --corpus ravdess --corpus-root PATH",
-            )
-        )
+        real = "python study/run.py --space proselflc cross_entropy --corpus ravdess --corpus-root PATH"
+        lines.append(("the same study on real speech", real))
     lines.append(("go on after an interruption", resume_command(options)))
+    if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:
+        lines.insert(0, ("make these commands work", f"source {shlex.quote(sys.prefix)}/bin/activate"))
     width = max(len(text) for text, _ in lines)
-    console.print("\nNext:")
+    _print(console, "\nNext:")
     for text, command in lines:
-        console.print(f"  {text:<{width}}  {command}", highlight=False, soft_wrap=True, markup=False)
+        _print(console, f"  {text:<{width}}  {command}")
+    if "***" in more + resume_command(options):
+        _print(console, "  (put the password in place of ***)")
 
 
 def resume_command(options: StudyOptions) -> str:

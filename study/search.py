@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 
 from ser.errors import UserError
 from ser.hashing import derived_seed
+from study.options import StudyOptions
 from study.preparation import Job, Preparation, available_cpus, trial_resources
-from study.progress import SearchProgress
+from study.progress import KeepLastCheckpoint, SearchProgress
 from study.records import SEARCH, Tag
 from study.searcher import TRIAL_KEY, StudySearch, trial_name
 from study.tracking import ROOT, dataset_of, environment_tags, mark_failed, open_parent, without_password
-from study.trainable import TrialContext, train_trial
+from study.trainable import DONE, TrialContext, train_trial
 
 MAX_RETRIES = 2
 CHECKPOINTS_KEPT = 2
+ROUNDING = 1e-9
 
 # glibc gives freed memory back to the system after every step, and takes it again; keeping it is worth a quarter of
 # a step's time (docs/performance.md). It must be set before the worker starts.
@@ -38,18 +41,18 @@ class Outcome:
 
     Args:
         finished: Trials that trained to their last epoch.
-        failed: Trials that failed for good.
+        failures: Number of each trial that failed for good → the reason.
         planned: Trials that were to run.
     """
 
     finished: int
-    failed: int
+    failures: Mapping[str, str]
     planned: int
 
     @property
     def interrupted(self) -> bool:
         """Whether trials are missing."""
-        return self.finished + self.failed < self.planned
+        return self.finished + len(self.failures) < self.planned
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,11 @@ class Slots:
         cpus: CPUs of a trial.
         gpus: GPUs of a trial.
         count: Trials at a time.
-        nodes: Machines.
     """
 
     cpus: float
     gpus: float
     count: int
-    nodes: int
 
 
 def start_ray(prepared: Preparation) -> Slots:
@@ -78,7 +79,8 @@ def start_ray(prepared: Preparation) -> Slots:
     options = prepared.options
     # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
     common: dict[str, Any] = {
         "runtime_env": {"env_vars": environment},
         "log_to_driver": False,
@@ -95,23 +97,40 @@ def start_ray(prepared: Preparation) -> Slots:
                 f"no Ray cluster answers at --address {options.address!r} ({reason}). Start one with "
                 "'ray start --head', or leave the option out."
             ) from error
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    if nodes > 1 and options.tracking_uri.startswith("sqlite:"):
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
         raise UserError(
-            f"the cluster has {nodes} nodes, and they cannot share the SQLite store "
+            f"the cluster has {len(nodes)} nodes, and they cannot share the SQLite store "
             f"{without_password(options.tracking_uri)}. Start a server that all of them reach (mlflow server "
             "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql://…) and pass --tracking-uri http://HOST:5000."
         )
-    have = ray.cluster_resources()
-    cpus, gpus = trial_resources(options, available_cpus())
-    room = [have.get("CPU", 0.0) / cpus] + ([have.get("GPU", 0.0) / gpus] if gpus else [])
-    count = int(min(room) + 1e-9)
-    if count < 1:
+    slots = slots_of(nodes, options)
+    if slots.count < 1:
+        have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UserError(
-            f"a trial asks for {cpus:g} CPU(s) and {gpus:g} GPU(s); there are {have.get('CPU', 0):g} and "
-            f"{have.get('GPU', 0):g}. Lower --cpus-per-trial or --gpus-per-trial."
+            f"a trial asks for {slots.cpus:g} CPU(s) and {slots.gpus:g} GPU(s), and no node has them; there are "
+            f"{have}. Lower --cpus-per-trial or --gpus-per-trial."
         )
-    return Slots(cpus, gpus, min(count, options.max_concurrent or count), nodes)
+    return slots
+
+
+def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:
+    """What a trial gets, and how many fit; a trial lives on one node, and a share of a GPU on one GPU.
+
+    Args:
+        nodes: Ray's resources of each node.
+        options: The study's options.
+    """
+    cpus, gpus = trial_resources(
+        options, min(node.get("CPU", 0.0) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
+    )
+    count = 0
+    for node in nodes:
+        room = [node.get("CPU", 0.0) / cpus]
+        if gpus:
+            room.append(node.get("GPU", 0.0) * int(1 / gpus + ROUNDING))
+        count += int(min(room) + ROUNDING)
+    return Slots(cpus, gpus, min(count, options.max_concurrent or count))
 
 
 def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
@@ -132,7 +151,8 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     path = prepared.folder / job.folder
-    if options.resume and tune.Tuner.can_restore(str(path)):
+    # Tune takes a folder without a saved state for restorable, and then silently starts anew.
+    if options.resume and tune.Tuner.can_restore(str(path)) and any(path.glob("experiment_state-*.json")):
         tuner = tune.Tuner.restore(str(path), trainable=trainable, resume_unfinished=True, resume_errored=True)
     else:
         tuner = tune.Tuner(
@@ -147,29 +167,37 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
                 # Ray lets as many trials wait as run; more than the slots would be drawn without seeing a result.
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
+                trial_dirname_creator=trial_folder,
             ),
             run_config=tune.RunConfig(
                 name=job.folder,
                 storage_path=str(prepared.folder),
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
-                callbacks=[SearchProgress(job.title, options.planned_trials, prepared.epochs, prepared.selection)],
+                callbacks=[
+                    SearchProgress(job.title, options.planned_trials, prepared.epochs, prepared.selection),
+                    KeepLastCheckpoint(),
+                ],
                 verbose=0,
             ),
         )
     results = tuner.fit()
-    errors = [result for result in results if result.error is not None]
-    for result in errors:
-        key = {**context.key, Tag.TRIAL: trial_name((result.config or {})[TRIAL_KEY])}
-        reason = str(result.error).strip().splitlines()[-1]
-        mark_failed(prepared.client, prepared.experiment, key, reason)
-    finished = sum(
-        result.error is None and (result.metrics or {}).get("epoch") == prepared.epochs for result in results
-    )
-    outcome = Outcome(finished, len(errors), options.planned_trials)
+    failures: dict[str, str] = {}
+    for result in results:
+        if result.error is not None:
+            number = trial_name((result.config or {})[TRIAL_KEY])
+            failures[number] = without_password(str(result.error).strip().splitlines()[-1])
+            mark_failed(prepared.client, prepared.experiment, {**context.key, Tag.TRIAL: number}, failures[number])
+    finished = sum(result.error is None and bool((result.metrics or {}).get(DONE)) for result in results)
+    outcome = Outcome(finished, failures, options.planned_trials)
     if not outcome.interrupted:
         prepared.client.set_terminated(context.parent, "FINISHED")
     return outcome
+
+
+def trial_folder(trial: Trial) -> str:
+    """A trial's folder: its number, and Tune's id."""
+    return f"trial_{trial_name(trial.config[TRIAL_KEY])}_{trial.trial_id}"
 
 
 def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:

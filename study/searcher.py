@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import optuna
+from ray import cloudpickle
 from ray.tune.search.optuna import OptunaSearch
 
 from study.records import Selection
@@ -50,6 +52,14 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             return None
         self._issued += 1
         return {**suggested, **self._constants, TRIAL_KEY: self._issued}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes the state; by value, for a space of one's own may be a function in a file that is no module."""
+        Path(checkpoint_path).write_bytes(cloudpickle.dumps(self.__dict__))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Reads the state that ``save`` wrote."""
+        self.__dict__.update(cloudpickle.loads(Path(checkpoint_path).read_bytes()))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells Optuna; a score that is not a number counts as a failure, which Optuna would leave running."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
+import requests
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
@@ -29,23 +29,29 @@ from mlflow.utils.mlflow_tags import (
 from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.hashing import digest
-from study.records import FAILED, KIND, PARENT, STOPPED, Tag
+from study.records import FAILED, FINISHED, KIND, PARENT, STOPPED, SUPERSEDED, Tag
 from study.records import TRIAL as TRIAL_KIND
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
+SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown: a password in it becomes ``***``."""
-    parts = urlsplit(uri)
-    if parts.password is None:
+def without_password(text: str) -> str:
+    """A URI, or a text with URIs in it, as it may be shown: passwords become ``***``."""
+    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
+
+
+def absolute_uri(uri: str) -> str:
+    """A SQLite URI with an absolute path, for Ray's workers run in folders of their own; others as they are."""
+    if not uri.startswith(SQLITE):
         return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -60,23 +66,30 @@ def open_client(uri: str) -> MlflowClient:
     shown = without_password(uri)
     if uri.startswith(("http://", "https://")):
         try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
-        except urllib.error.HTTPError:
-            pass  # It answers; what it refuses, the client below tells with more reason.
-        except (OSError, ValueError) as error:
+            # MLflow's own client would try for minutes. Any answer will do: what the server refuses, it tells below.
+            requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
+        except (requests.RequestException, ValueError) as error:
             raise UserError(
-                f"no MLflow server answers at {shown} ({error}). Start one (mlflow server --port 5000), mend "
-                "--tracking-uri, or leave it out for a local SQLite store."
-            ) from error
-    elif uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UserError(f"--tracking-uri {shown}: folder {str(folder)!r} is missing or not writable.")
+                f"no MLflow server answers at {shown} ({type(error).__name__}). Start one (mlflow server --port 5000), "
+                "mend --tracking-uri, or leave it out for a local SQLite store."
+            ) from None
+        return _opened(uri)
+    if not uri.startswith(SQLITE):
+        return _opened(uri)
+    database = Path(uri.removeprefix(SQLITE)).absolute()
+    if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
+        raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
+    # Two processes must not create and migrate one database at a time.
+    with FileLock(f"{database}.lock"):
+        return _opened(uri)
+
+
+def _opened(uri: str) -> MlflowClient:
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:
-        raise UserError(f"the MLflow store {shown} cannot be opened: {_first_line(error)}") from error
+        raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
     return client
 
 
@@ -92,13 +105,16 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             raise UserError(f"MLflow experiment {name!r} was deleted; restore it or choose another --experiment.")
         return str(existing.experiment_id)
     location = None
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts"
+    if uri.startswith(SQLITE):
+        folder = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts"
         location = (folder / digest(name)).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException as error:
-        raise UserError(f"MLflow experiment {name!r} cannot be created: {_first_line(error)}") from error
+        # Another study may have created it in between.
+        if (created := client.get_experiment_by_name(name)) is not None:
+            return str(created.experiment_id)
+        raise UserError(f"MLflow experiment {name!r} cannot be created: {first_line(error)}") from None
 
 
 def environment_tags() -> dict[str, str]:
@@ -109,15 +125,12 @@ def environment_tags() -> dict[str, str]:
             tags[f"version.{package}"] = version(package)
         except PackageNotFoundError:
             continue
-    git = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if git.returncode == 0:
-        tags[MLFLOW_GIT_COMMIT] = git.stdout.strip()
-    return tags
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return tags  # An installation without git, or from an archive, has no commit to name.
+    return {**tags, MLFLOW_GIT_COMMIT: git.stdout.strip()}
 
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
@@ -210,8 +223,8 @@ class TrialRun:
 
     client: MlflowClient
     run_id: str
-    logged: int
-    failure: str | None
+    logged: int = 0
+    failure: str | None = None
 
     @classmethod
     def open(
@@ -227,6 +240,9 @@ class TrialRun:
     ) -> TrialRun:
         """Finds the trial's run by its key, after a restart, or creates it.
 
+        A run of the same key with other parameters is of a trial that the search, killed before its state was saved,
+        has forgotten; it is put aside.
+
         Args:
             uri: Tracking URI.
             experiment: Experiment id.
@@ -239,18 +255,34 @@ class TrialRun:
         """
         client = MlflowClient(tracking_uri=uri)
         key = {**key, KIND: TRIAL_KIND}
+        written = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
         run = find_run(client, experiment, key)
+        if run is not None and run.data.params and run.data.params != written:
+            client.set_tag(run.info.run_id, KIND, SUPERSEDED)
+            cls(client, str(run.info.run_id)).close(STOPPED)
+            run = None
         if run is None:
             all_tags = {**tags, **key, **_identity(name), MLFLOW_PARENT_RUN_ID: parent}
             run = client.create_run(experiment, tags=all_tags)
-            client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-            _log_dataset(client, run.info.run_id, dataset)
-            return cls(client, str(run.info.run_id), 0, None)
-        run_id = str(run.info.run_id)
-        client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-        history = client.get_metric_history(run_id, "train/loss")
-        logged = max((metric.step for metric in history), default=0)
-        return cls(client, run_id, logged, run.data.tags.get(Tag.FAILURE))
+        opened = cls(client, str(run.info.run_id))
+        if not run.data.params:
+            client.log_batch(opened.run_id, params=[Param(name, value) for name, value in written.items()])
+            _log_dataset(client, opened.run_id, dataset)
+            return opened
+        client.update_run(opened.run_id, RunStatus.to_string(RunStatus.RUNNING))
+        if run.data.tags.get(Tag.FAILURE_FINAL):
+            opened.failure = run.data.tags[Tag.FAILURE]
+            return opened
+        for tag in (Tag.FIDELITY, Tag.FAILURE):
+            if tag in run.data.tags:
+                client.delete_tag(opened.run_id, tag)
+        history = client.get_metric_history(opened.run_id, "train/loss")
+        opened.logged = max((metric.step for metric in history), default=0)
+        return opened
+
+    def last(self, metric: str) -> float:
+        """The newest value of a metric that was logged."""
+        return float(self.client.get_run(self.run_id).data.metrics[metric])
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Writes an epoch's metrics in one batch; an epoch that is there already is left as it is."""
@@ -260,17 +292,21 @@ class TrialRun:
         self.client.log_batch(self.run_id, [Metric(key, value, now, epoch) for key, value in metrics.items()])
         self.logged = epoch
 
-    def close(self, fidelity: str, failure: str | None = None) -> None:
+    def close(self, fidelity: str, failure: str | None = None, *, final: bool = False) -> None:
         """Ends the run.
 
         Args:
             fidelity: ``finished``, ``stopped`` or ``failed``.
             failure: The reason, for ``failed``.
+            final: Another attempt would fail for the same reason.
         """
         self.client.set_tag(self.run_id, Tag.FIDELITY, fidelity)
         if failure is not None:
-            self.client.set_tag(self.run_id, Tag.FAILURE, failure)
-        self.client.set_terminated(self.run_id, "FAILED" if fidelity == FAILED else "FINISHED")
+            self.client.set_tag(self.run_id, Tag.FAILURE, without_password(failure))
+        if final:
+            self.client.set_tag(self.run_id, Tag.FAILURE_FINAL, "true")
+        status = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}[fidelity]
+        self.client.set_terminated(self.run_id, status)
 
 
 def mark_failed(client: MlflowClient, experiment: str, key: Mapping[str, str], reason: str) -> None:
@@ -284,7 +320,7 @@ def mark_failed(client: MlflowClient, experiment: str, key: Mapping[str, str], r
     """
     run = find_run(client, experiment, {**key, KIND: TRIAL_KIND})
     if run is not None and run.data.tags.get(Tag.FIDELITY) != FAILED:
-        TrialRun(client, str(run.info.run_id), 0, None).close(FAILED, reason)
+        TrialRun(client, str(run.info.run_id)).close(FAILED, reason)
 
 
 def sweep(client: MlflowClient, experiment: str, study: str) -> None:
@@ -292,8 +328,9 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
     for run in search_all(client, [experiment], query):
         if run.data.tags.get(KIND) == TRIAL_KIND:
-            client.set_tag(run.info.run_id, Tag.FIDELITY, STOPPED)
-        client.set_terminated(run.info.run_id, "KILLED")
+            TrialRun(client, str(run.info.run_id)).close(STOPPED)
+        else:
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _identity(name: str) -> dict[str, str]:
@@ -305,5 +342,6 @@ def quoted(value: str) -> str:
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def first_line(error: Exception) -> str:
+    """An error's first line, passwords hidden."""
+    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -10,17 +10,21 @@ from typing import Any
 
 import torch
 from mlflow.entities import Dataset
+from mlflow.exceptions import MlflowException
 from ray import tune
 
 from ser.config import Config
 from ser.errors import UserError
 from ser.task import Task
-from ser.training import DivergedError, load_state, save_state, train
+from ser.training import DivergedError, EpochRecord, State, load_state, save_state, train
 from study.records import FAILED, FINISHED, Tag
 from study.searcher import TRIAL_KEY, trial_name
-from study.tracking import TrialRun
+from study.tracking import TrialRun, first_line
 
 CHECKPOINT_FILE = "state.pt"
+
+# What a trial tells Tune, besides its objective.
+EPOCH, DONE = "epoch", "finished"
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,14 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
     number = trial_name(values.pop(TRIAL_KEY))
     config = Config.from_dotted({**context.base, **values})
     torch.set_num_threads(context.threads)
+    try:
+        _run(config, number, context)
+    except MlflowException as error:
+        # Its own text holds the tracking URI, password and all, and Tune writes errors to files.
+        raise RuntimeError(f"MLflow: {first_line(error)}") from None
+
+
+def _run(config: Config, number: str, context: TrialContext) -> None:
     run = TrialRun.open(
         context.tracking_uri,
         context.experiment,
@@ -89,17 +101,32 @@ def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None
         raise DivergedError(run.failure)
     checkpoint = tune.get_checkpoint()
     state = load_state(Path(checkpoint.path) / CHECKPOINT_FILE) if checkpoint else None
+    if state is not None and state["epoch"] >= config.training.epochs:
+        # It was killed between its last report and Tune's note of it.
+        run.close(FINISHED)
+        last = {context.objective: run.last(context.objective), EPOCH: state["epoch"], DONE: True}
+        tune.report(last, checkpoint=checkpoint)
+        return
     try:
         for record in train(config, context.task, seed=context.seed, state=state, device=context.device):
             run.log_epoch(record.epoch, record.metrics)
             if record.finished:
                 run.close(FINISHED)
             with tempfile.TemporaryDirectory() as folder:
-                save_state(record.state, Path(folder) / CHECKPOINT_FILE)
+                save_state(_kept(record), Path(folder) / CHECKPOINT_FILE)
                 tune.report(
-                    {context.objective: record.metrics[context.objective], "epoch": record.epoch},
+                    {
+                        context.objective: record.metrics[context.objective],
+                        EPOCH: record.epoch,
+                        DONE: record.finished,
+                    },
                     checkpoint=tune.Checkpoint.from_directory(folder),
                 )
     except (DivergedError, UserError) as error:
-        run.close(FAILED, str(error))
+        run.close(FAILED, str(error), final=True)
         raise
+
+
+def _kept(record: EpochRecord) -> State:
+    """The state to save: the last epoch's needs no optimizer, which is two thirds of its size."""
+    return {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}

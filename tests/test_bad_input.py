@@ -9,9 +9,11 @@ import pytest
 import ray
 import soundfile
 import torch
+from filelock import FileLock
 
 from ser.errors import run_command
 from study import run
+from study.tracking import experiment_id, open_client
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -149,6 +151,24 @@ def test_two_studies_cannot_have_one_name(study, tmp_path):
     code, message = study("--name", "mine")
     assert code == 2
     assert "--resume --name mine" in message
+
+
+def test_a_study_that_is_running_is_not_joined_by_a_second_process(study, tmp_path):
+    folder = tmp_path / "out" / "studies" / "mine"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        code, message = study("--name", "mine")
+    assert code == 2
+    assert "'mine' is running already" in message
+
+
+def test_a_name_that_has_runs_in_the_experiment_is_not_taken_again(study, tmp_path):
+    uri = f"sqlite:///{tmp_path}/m.db"
+    client = open_client(uri)
+    client.create_run(experiment_id(client, uri, "synthetic"), tags={"study": "mine"})
+    code, message = study("--name", "mine")
+    assert code == 2
+    assert "holds runs of a study named 'mine'" in message
 
 
 def test_the_command_itself_says_it_without_a_traceback(tmp_path):

@@ -35,6 +35,7 @@ def test_every_option_and_link_of_a_page_exists(page):
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert named <= options() | ELSEWHERE
+    assert "PLACEHOLDER" not in text
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert all((page.parent / link).exists() for link in links), links
 
@@ -45,3 +46,12 @@ def test_the_python_of_a_page_runs(page, capsys):
     assert blocks
     for block in blocks:
         exec(compile(block, page.name, "exec"), {})
+
+
+def test_the_pages_that_the_code_names_exist():
+    sources = [
+        path for folder in ("ser", "study", "analysis", "search_spaces") for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = {name for path in sources for name in re.findall(r"docs/[a-z_]+\.md", path.read_text(encoding="utf-8"))}
+    assert named
+    assert all((ROOT / name).exists() for name in named), named

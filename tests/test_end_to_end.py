@@ -238,18 +238,50 @@ def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_rest_goes_on(c
     space.write_text(
         "'One rate that no training survives, and one that it does; 2026.'\n"
         "from ray import tune\n"
-        "SPACE = {'loss.name': 'cross_entropy', 'optimizer.lr': tune.choice([1e-3, 1e30])}\n"
+        "SPACE = {'loss.name': 'proselflc', 'loss.exp_base': 10.0, 'loss.transit_time_ratio': 0.5,\n"
+        "         'optimizer.lr': tune.choice([1e-3, 1e30])}\n"
         "POINTS = [{'optimizer.lr': 1e30}, {'optimizer.lr': 1e-3}]\n"
     )
     ended = call(
         "study/run.py", folder, "--space", str(space), "--noise", "clean", *SIZE, *SETTINGS,
-        "--max-concurrent", "1", "--storage-path", "out", "--name", "reckless", "--experiment", "reckless",
+        "loss.trust=confidence", "--max-concurrent", "1", "--storage-path", "out", "--name", "reckless",
+        "--experiment", "reckless",
     )  # fmt: skip
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "failed: reckless clean trial 001: training diverged in epoch" in ended.stdout
     experiment = client.get_experiment_by_name("reckless").experiment_id
-    states = {
-        run.data.tags["trial"]: (run.info.status, run.data.tags["fidelity"])
+    trials = kind(client.search_runs([experiment]), "trial")
+    assert {run.data.params["loss.trust"] for run in trials} == {"confidence"}
+    states = {run.data.tags["trial"]: (run.info.status, run.data.tags["fidelity"]) for run in trials}
+    assert states == {"001": ("FAILED", "failed"), "002": ("FINISHED", "finished")}
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_again_and_again_ends_as_one_that_is_not(client, runs, folder):
+    arguments = (
+        "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS, "--max-concurrent", "1",
+        "--experiment", "killed", "--name", "killed", "--storage-path", str(folder / "out"),
+    )  # fmt: skip
+    for patience in (20, 24, 28, None):
+        resume = ("--resume",) if (folder / "out" / "studies" / "killed" / "study.json").exists() else ()
+        process = subprocess.Popen(
+            command("study/run.py", folder, *arguments, *resume), cwd=folder, start_new_session=True
+        )
+        try:
+            code = process.wait(patience)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert code == 0
+    experiment = client.get_experiment_by_name("killed").experiment_id
+    ended = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
         for run in kind(client.search_runs([experiment]), "trial")
     }
-    assert states == {"001": ("FAILED", "failed"), "002": ("FINISHED", "finished")}
+    undisturbed = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"]) == ("proselflc", "noisy-A")
+    }
+    assert ended == undisturbed

@@ -1,8 +1,10 @@
 """The study's parts without Ray: spaces, searcher, records, ranking, options."""
 
 import math
+import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 
 import optuna
 import pandas as pd
@@ -16,9 +18,19 @@ from ser.errors import UserError
 from study.options import StudyOptions
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
+from study.search import slots_of
 from study.searcher import TRIAL_KEY, StudySearch
 from study.spaces import load_space, space_names
-from study.tracking import TrialRun, experiment_id, open_client, search_all, sweep, without_password
+from study.tracking import (
+    TrialRun,
+    absolute_uri,
+    experiment_id,
+    mark_failed,
+    open_client,
+    search_all,
+    sweep,
+    without_password,
+)
 
 # Spaces: one battery over all that ship.
 
@@ -71,6 +83,10 @@ def test_a_space_of_ones_own_can_be_conditional(tmp_path):
     assert drawn[0] == {"loss.name": "cross_entropy", TRIAL_KEY: 1}
     assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
     assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
+    search.save(str(tmp_path / "state"))  # as Tune does; the function's file is no module that could be imported
+    other = StudySearch(space, SELECTIONS["noisy"], seed=1)
+    other.restore(str(tmp_path / "state"))
+    assert other.suggest("next") == search.suggest("next")
 
 
 @pytest.mark.parametrize(
@@ -179,11 +195,12 @@ def store(tmp_path, database):
     return uri, client, experiment_id(client, uri, "e")
 
 
-def open_run(store, number="001"):
+def open_run(store, number="001", lr=1e-3):
     uri, _, experiment = store
     dataset = Dataset("d", "digest", "local", "{}")
     key = {"study": "it's", "trial": number}
-    return TrialRun.open(uri, experiment, "parent", "name", key, {"seed": "0"}, {"optimizer.lr": 1e-3}, dataset)
+    params = {"optimizer.lr": lr, "loss.target_gradient": False}
+    return TrialRun.open(uri, experiment, "parent", "name", key, {"seed": "0"}, params, dataset)
 
 
 def test_a_trial_that_starts_again_finds_its_run_and_doubles_no_point(store):
@@ -200,10 +217,40 @@ def test_a_trial_that_starts_again_finds_its_run_and_doubles_no_point(store):
     assert len(search_all(client, [experiment], "")) == 2
 
 
-def test_a_failure_is_kept_for_the_next_attempt(store):
+def test_a_final_failure_is_kept_for_the_next_attempt(store):
     run = open_run(store)
-    run.close(FAILED, "the loss became nan")
+    run.close(FAILED, "the loss became nan", final=True)
     assert open_run(store).failure == "the loss became nan"
+
+
+def test_a_failure_of_the_machine_is_tried_again(store):
+    _, client, experiment = store
+    run = open_run(store)
+    mark_failed(client, experiment, {"study": "it's", "trial": "001"}, "worker died at http://me:s3cret@host")
+    tags = client.get_run(run.run_id).data.tags
+    assert (tags["fidelity"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
+    again = open_run(store)
+    assert (again.run_id, again.failure) == (run.run_id, None)
+    assert not {"fidelity", "failure"} & set(client.get_run(run.run_id).data.tags)
+    mark_failed(client, experiment, {"study": "it's", "trial": "no such"}, "nothing to mark")
+
+
+def test_a_run_of_a_forgotten_trial_is_put_aside_and_not_mixed(store):
+    _, client, _ = store
+    old = open_run(store, lr=1e-3)
+    old.log_epoch(1, {"train/loss": 2.0})
+    new = open_run(store, lr=5e-3)
+    assert (new.run_id == old.run_id, new.logged) == (False, 0)
+    aside = client.get_run(old.run_id)
+    assert (aside.data.tags["kind"], aside.info.status) == ("superseded", "KILLED")
+    assert open_run(store, lr=5e-3).run_id == new.run_id
+
+
+def test_a_run_that_died_before_its_parameters_gets_them(store):
+    _, client, experiment = store
+    bare = client.create_run(experiment, tags={"study": "it's", "trial": "001", "kind": "trial"})
+    assert open_run(store).run_id == bare.info.run_id
+    assert client.get_run(bare.info.run_id).data.params == {"optimizer.lr": "0.001", "loss.target_gradient": "false"}
 
 
 def test_the_sweep_ends_what_was_left_running_and_nothing_else(store):
@@ -240,6 +287,25 @@ def test_a_deleted_experiment_is_told(store):
 def test_passwords_are_hidden():
     assert without_password("postgresql://me:s3cret@host:5432/db") == "postgresql://me:***@host:5432/db"
     assert without_password("sqlite:////x/m.db") == "sqlite:////x/m.db"
+    assert without_password("at http://me:a/b@h?password=x&y=1 now") == "at http://me:***@h?password=***&y=1 now"
+
+
+def test_a_relative_database_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("sqlite:///m.db") == f"sqlite:///{tmp_path}/m.db"
+    assert absolute_uri("sqlite:////x/m.db") == "sqlite:////x/m.db"
+    assert absolute_uri("http://host") == "http://host"
+
+
+def open_database(uri, number):
+    client = open_client(uri)
+    return experiment_id(client, uri, "shared"), number
+
+
+def test_two_studies_can_create_one_database_at_once(tmp_path):
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ids = list(pool.map(open_database, [f"sqlite:///{tmp_path}/m.db"] * 2, range(2)))
+    assert ids[0][0] == ids[1][0]
 
 
 # Ranking.
@@ -299,24 +365,49 @@ def test_parameters_are_short():
     )
 
 
+# Slots.
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "expected"),
+    [
+        ([{"CPU": 2.0}], StudyOptions(), (1, 0, 2)),
+        ([{"CPU": 2.0}], StudyOptions(max_concurrent=1), (1, 0, 1)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], StudyOptions(width=1.0), (8, 0, 2)),
+        ([{"CPU": 8.0}, {"CPU": 6.0}], StudyOptions(cpus_per_trial=4), (4, 0, 3)),
+        ([{"CPU": 32.0, "GPU": 8.0}], StudyOptions(width=1.0), (1, 1, 8)),
+        ([{"CPU": 32.0, "GPU": 2.0}], StudyOptions(gpus_per_trial=0.6), (1, 0.6, 2)),
+        ([{"CPU": 32.0, "GPU": 2.0}], StudyOptions(gpus_per_trial=1 / 3), (1, 1 / 3, 6)),
+        ([{"CPU": 4.0}], StudyOptions(gpus_per_trial=1.0, address="auto"), (1, 1, 0)),
+        ([{"CPU": 1.0}], StudyOptions(cpus_per_trial=2), (2, 0, 0)),
+    ],
+)
+def test_trials_at_a_time_are_what_fits_on_each_node(nodes, options, expected):
+    slots = slots_of(nodes, options)
+    assert (slots.cpus, slots.gpus, slots.count) == expected
+
+
 # Options.
 
 
 def test_options_come_back_as_they_were_written(tmp_path):
     options = StudyOptions(name="n", trials=7, settings=("a.b=1",), corpus_root=tmp_path, storage_path=tmp_path)
-    options.write(tmp_path)
+    options.write(tmp_path, "c0ffee")
+    options.check_unchanged(tmp_path, "c0ffee")
+    with pytest.raises(UserError, match="has changed since study 'n' began"):
+        options.check_unchanged(tmp_path, "decaf")
     back = StudyOptions(name="n", storage_path=tmp_path, resume=True, address="auto").resumed(tmp_path)
     assert (back.trials, back.settings, back.corpus_root) == (7, ("a.b=1",), tmp_path)
     assert (back.resume, back.address) == (True, "auto")
 
 
 def test_resuming_with_another_value_is_refused(tmp_path):
-    StudyOptions(name="n", trials=7).write(tmp_path)
+    StudyOptions(name="n", trials=7).write(tmp_path, "")
     StudyOptions(name="n", trials=7, resume=True).resumed(tmp_path)
     with pytest.raises(UserError, match="--trials, --set differ"):
         StudyOptions(name="n", trials=8, settings=("a.b=1",), resume=True).resumed(tmp_path)
 
 
 def test_a_password_is_not_written_down(tmp_path):
-    StudyOptions(name="n", tracking_uri="http://me:s3cret@host").write(tmp_path)
+    StudyOptions(name="n", tracking_uri="http://me:s3cret@host").write(tmp_path, "")
     assert "s3cret" not in (tmp_path / "study.json").read_text()
