@@ -114,9 +114,8 @@ def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folde
     """
     plain = best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
     markdown = "\n".join([_markdown(text), "", *(f"* {note}" for note in notes), ""])
-    latex = "\n".join(
-        [*(f"% {note}" for note in notes), text.drop(columns="parameters").to_latex(index=False, escape=True)]
-    )
+    tabular = text.to_latex(index=False, escape=True, column_format=LATEX_COLUMNS)
+    latex = "\n".join([*(f"% {note}" for note in notes), tabular])
     contents = {"csv": plain.to_csv(index=False), "md": markdown, "tex": latex}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -226,7 +226,8 @@ def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:
 def _tags(prepared: Preparation, job: Job, manifest: Mapping[str, Any]) -> dict[str, str]:
     options = prepared.options
     return {
-        Tag.NOISE_RATE: str(manifest["rate_realised"]),
+        # The training part's own: parts are corrupted separately, each to the nearest utterance.
+        Tag.NOISE_RATE: str(manifest["parts"]["train"]["rate"]),
         Tag.NOISE_RECIPE: str(manifest["recipe"]),
         Tag.NOISE_DIGEST: manifest["digest"],
         Tag.CORPUS: prepared.corpus.name,

@@ -130,6 +130,7 @@ def test_dataset_and_noise_manifest_are_recorded(client, runs):
         train_part = manifest["parts"]["train"]
         asked = {"clean": 0.0, "noisy-A": 0.2648}[level]
         assert train_part["flipped"] == round(asked * train_part["utterances"])
+        assert float(run.data.tags["noise.rate"]) == train_part["rate"]
 
 
 def test_a_trial_has_the_numbers_of_the_plain_training_loop(client, runs, folder, tmp_path):
@@ -173,7 +174,9 @@ def test_best_runs_agrees_with_the_store(client, runs, folder, done):
         assert row["optimizer.lr"] == float(run.data.params["optimizer.lr"])
     assert "| noisy-A |" in (folder / "tables" / "best_runs.md").read_text()
     assert (folder / "tables" / "best_runs.png").stat().st_size > 10_000
-    assert r"\toprule" in (folder / "tables" / "best_runs.tex").read_text()
+    latex = (folder / "tables" / "best_runs.tex").read_text()
+    assert r"\toprule" in latex
+    assert r"transit\_time\_ratio=" in latex
 
 
 def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, folder):
