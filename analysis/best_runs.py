@@ -16,11 +16,11 @@ if not __package__:
 
 import matplotlib
 import pandas as pd
-import tyro
 from mlflow import MlflowClient
 
 from analysis.figures import draw_trials, save
-from ser.errors import UserError, run_command, unknown_name
+from ser.command_line import parse, run_command
+from ser.errors import UserError, unknown_name
 from study.results import HEADINGS, Trials, best_runs, caveats, display, make_console, read_trials, rich_table
 from study.tracking import DEFAULT_URI, ROOT, absolute_uri, open_client, search_all, without_password
 
@@ -46,7 +46,7 @@ class BestRunsOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    options = tyro.cli(BestRunsOptions)
+    options = parse(BestRunsOptions)
     matplotlib.use("agg")
     if options.top < 1:
         raise UserError(f"--top is {options.top}; at least 1 is needed.")
@@ -58,9 +58,9 @@ def main() -> int:
     console = make_console()
     console.print(rich_table(text, f"Best runs of experiment {name}"))
     for note in notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     for path in [*write_tables(best, text, notes, options.output), *write_figure(trials, best, options.output)]:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
     return 0
 
 

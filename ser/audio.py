@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"})
 """What the loaders of corpora take for audio (in lower case)."""
 
+LOWEST_RATE = 1000
 END_TOLERANCE = 0.05
 """By how many seconds a cut may end after its file; transcripts round."""
 
@@ -56,6 +57,8 @@ def read_audio(
             _refuse_truncated_wav(file, size, path)
         with soundfile.SoundFile(path) as sound:
             source_rate: int = sound.samplerate
+            if source_rate < LOWEST_RATE:
+                raise AudioFault(f"{source_rate} samples per second, which is no speech: {path}")
             samples = _decode(sound, start, end, path)
     except FileNotFoundError:
         raise AudioFault(f"file is missing: {path}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,9 @@ import yaml
 from ser.errors import UserError, unknown_name
 from ser.losses import build_loss
 from ser.models import build_model
+
+# Beyond it nothing is meant; infinities and numbers that no float holds are.
+LARGEST = 1e100
 
 
 def _require(condition: bool, message: str) -> None:
@@ -69,7 +71,7 @@ class OptimizerConfig:
     """Largest norm of the gradient; 0 is none."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be above 0.")
+        _require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be above 0, and float32 must hold it.")
         _require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
         _require(
             0 <= self.warmup_ratio < 1,
@@ -93,7 +95,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
-            _require(getattr(self, name) >= 0, f"augment.{name} is {getattr(self, name)}; it must not be negative.")
+            value = getattr(self, name)
+            _require(0 <= value <= 1000, f"augment.{name} is {value}; 0 to 1000 are possible.")
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,10 @@ class TrainingConfig:
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, f"training.epochs is {self.epochs}; at least 1 is needed.")
-        _require(self.batch_size >= 2, f"training.batch_size is {self.batch_size}; at least 2 is needed.")
+        _require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; 1 to 100,000 are possible.")
+        _require(2 <= self.batch_size <= 65_536, f"training.batch_size is {self.batch_size}; 2 to 65,536 are possible.")
         _require(
-            self.crop_seconds >= 0.4,
-            f"training.crop_seconds is {self.crop_seconds}; CNN14 needs at least 0.4.",
+            0.4 <= self.crop_seconds <= 60, f"training.crop_seconds is {self.crop_seconds}; .4 to 60 are possible."
         )
 
 
@@ -187,8 +189,8 @@ def _typed(key: str, kind: Any, value: Any) -> Any:
         if value not in get_args(kind):
             raise unknown_name(f"value for {key}", str(value), get_args(kind))
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is float and number and math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+    if kind is float and number:
         return float(value)
     if kind is int and number and float(value).is_integer():
         return int(value)
@@ -248,16 +250,31 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: The file is missing, is not a mapping, or names a key both nested and dotted.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise UserError(f"configuration file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"configuration file {str(path)!r} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(
             f"configuration file {str(path)!r} must hold names and values, such as 'optimizer: {{lr: 0.001}}'."
         )
-    return _flatten(content)
+    try:
+        return _flatten(content)
+    except RecursionError as error:
+        raise UserError(f"configuration file {str(path)!r} has an alias that holds itself.") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as it is specified: a key stands once in a mapping; PyYAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping; raises ``yaml.YAMLError`` for a key that stands twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is set twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Callable, Iterable, Sequence
-
-EXIT_MISTAKE = 2
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -47,22 +44,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(match) for match in near)}? " if near else ""
     return UserError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")
-
-
-def run_command(main: Callable[[], int]) -> int:
-    """Runs the body of a command line; turns a ``UserError`` into one message on stderr and exit code 2.
-
-    Args:
-        main: Does the work and returns the exit code.
-
-    Returns:
-        The exit code: ``main``'s, 2 for a ``UserError``, 130 for an interrupt that ``main`` let through.
-    """
-    try:
-        return main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130

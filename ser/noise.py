@@ -226,7 +226,12 @@ def _plan_named(corpus: Corpus, level: str, parts: _Parts) -> _Plan:
     rate, share = _NAMED_RATES[level]
     if corpus.votes is None:
         note = f"{_lack_of_votes(corpus)}, so {level} is human confusion instead of annotator disagreement."
-        return _Plan(level, "human", rate, note=note[0].upper() + note[1:])
+        note = note[0].upper() + note[1:]
+        try:
+            human_transition(corpus.classes)
+        except UserError as error:
+            raise UserError(f"{note} But {error}") from error
+        return _Plan(level, "human", rate, note=note)
     eligible = disagreement(corpus).sum(axis=1) > 0
     most = {name: int(eligible[positions].sum()) for name, positions in parts.items()}
     highest, _ = _NAMED_RATES["noisy-B"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
+from ser.errors import UserError
 from ser.noise import corrupt_level
 from ser.splits import Split
 
@@ -66,11 +67,16 @@ def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed:
         noise_seed: Seed of the noise draw.
 
     Raises:
-        UserError: The level cannot be had from this corpus.
+        UserError: The level cannot be had from this corpus, or the training labels are all of one class.
     """
     rows = {"train": parts.train, "validation": parts.validation}
     drawn = corrupt_level(corpus, level, noise_seed, rows)
     noisy, truth = corpus.class_indices(drawn.labels), corpus.class_indices(drawn.truth)
+    if len(np.unique(noisy[parts.train])) < 2:
+        raise UserError(
+            f"fold {parts.fold} of corpus {corpus.name!r} at noise level {level!r}: the {len(parts.train)} training "
+            "labels are all of one class, so there is nothing to learn."
+        )
     ids = corpus.table["utterance_id"].to_numpy()
     votes = corpus.votes
 

@@ -15,9 +15,10 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress
 
+from ser.command_line import parse, run_command
 from ser.config import Config, corpus_defaults, parse_settings, read_config
 from ser.corpora import load
-from ser.errors import UserError, run_command
+from ser.errors import UserError
 from ser.feature_store import open_store
 from ser.noise import check_level
 from ser.splits import split
@@ -58,8 +59,8 @@ class TrainOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 1 diverged."""
-    options = tyro.cli(TrainOptions)
-    console = Console()
+    options = parse(TrainOptions)
+    console = Console(markup=False)
     check_level(options.noise)
     given = read_config(options.config) if options.config else {}
     config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})

@@ -84,7 +84,9 @@ class StudyOptions:
                 raise UserError(f"--{option} names one of {', '.join(values)} twice.")
         for option in ("name", "experiment"):
             value = getattr(self, option)
-            if value is not None and (not value.strip() or value in {".", ".."} or set(value) & set("/\\'\"\0")):
+            if value is not None and (
+                not value.strip() or value in {".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
+            ):
                 raise UserError(f"--{option} {value!r} is not a plain name: no slashes or quotes, please.")
         if self.resume and self.name is None:
             raise UserError("--resume needs the --name of the study to go on with.")

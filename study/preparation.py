@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ser.config import Config
-from ser.corpora import Corpus, load
-from ser.errors import UserError
+from ser.corpora import NAMES, Corpus, load
+from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
 from ser.hashing import digest
 from ser.noise import check_level
@@ -107,6 +107,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     Raises:
         UserError: Anything that would make a trial fail.
     """
+    if asked.corpus not in NAMES:
+        raise unknown_name("corpus", asked.corpus, NAMES)
     options = _absolute(asked)
     options = options.resumed(_study_folder(options)) if options.resume else _named(options)
     base, pinned = options.base, options.pinned
@@ -142,7 +144,6 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     store = build_store(corpus, options.storage_path / "features", console)
     seconds = time.monotonic() - began
     tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
-    options.write(folder, corpus.digest)
     return Preparation(
         options=options,
         folder=folder,
@@ -230,8 +231,11 @@ def _check_selection(task: Task, selection: Selection, level: str) -> None:
 
 
 def _absolute(options: StudyOptions) -> StudyOptions:
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
+    def absolute(path: Path) -> Path:
+        try:
+            return path.expanduser().absolute()
+        except RuntimeError as error:
+            raise UserError(f"{str(path)!r}: {error}") from error
 
     return replace(
         options,
@@ -239,9 +243,9 @@ def _absolute(options: StudyOptions) -> StudyOptions:
             str(Path(name).expanduser().absolute()) if name.endswith(".py") else name for name in options.space
         ),
         tracking_uri=absolute_uri(options.tracking_uri),
-        corpus_root=absolute(options.corpus_root),
-        exclude=absolute(options.exclude),
-        storage_path=options.storage_path.expanduser().absolute(),
+        corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
+        exclude=None if options.exclude is None else absolute(options.exclude),
+        storage_path=absolute(options.storage_path),
     )
 
 

@@ -75,7 +75,7 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
     if study is not None:
         query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
-    runs = search_all(client, [experiment], query)
+    runs = [run for run in search_all(client, [experiment], query) if Tag.PROTOCOL in run.data.tags]
     if not runs:
         return None
     newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))
@@ -187,7 +187,7 @@ def rich_table(text: pd.DataFrame, title: str) -> Group:
         text: From ``display``.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = text.drop(columns=PARAMETERS)
     for column in shown.columns:
         table.add_column(str(column), justify="left" if column in {"noise", "space"} else "right")

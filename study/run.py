@@ -19,19 +19,16 @@ if not __package__:
 
 import optuna
 import ray
-import tyro
 from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
 
-from ser.errors import run_command
+from ser.command_line import EXIT_INTERRUPTED, parse, run_command
 from study.options import StudyOptions
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.search import Outcome, Slots, run_search, start_ray
 from study.tracking import DEFAULT_URI, first_line, sweep, without_password
-
-INTERRUPTED = 130
 
 
 def main() -> int:
@@ -43,11 +40,13 @@ def main() -> int:
     began = time.time()
     _quieten()
     console = make_console()
-    prepared = prepare(tyro.cli(StudyOptions), console)
+    prepared = prepare(parse(StudyOptions), console)
     outcomes: list[Outcome] = []
     reason = "Interrupted."
     try:
         slots = start_ray(prepared)
+        # Only now: a study that could not begin must not take a name.
+        prepared.options.write(prepared.folder, prepared.corpus.digest)
         _announce(prepared, slots, console)
         for job in prepared.jobs:
             outcomes.append(run_search(prepared, job, slots))
@@ -66,7 +65,7 @@ def main() -> int:
         reason = f"Stopped: the records are out of reach: {first_line(error)}."
     if len(outcomes) < len(prepared.jobs) or outcomes[-1].interrupted:
         _print(console, f"\n{reason} Go on with:\n  {resume_command(prepared.options)}")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     _next_commands(prepared, console)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
 

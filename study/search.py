@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +21,23 @@ from study.preparation import Job, Preparation, available_cpus, trial_resources
 from study.progress import KeepLastCheckpoint, SearchProgress
 from study.records import SEARCH, Tag
 from study.searcher import TRIAL_KEY, StudySearch, trial_name
-from study.tracking import ROOT, dataset_of, environment_tags, mark_failed, open_parent, without_password
+from study.tracking import (
+    ANSWER_SECONDS,
+    ROOT,
+    dataset_of,
+    environment_tags,
+    mark_failed,
+    open_parent,
+    without_password,
+)
 from study.trainable import DONE, TrialContext, train_trial
 
 MAX_RETRIES = 2
 CHECKPOINTS_KEPT = 2
 ROUNDING = 1e-9
 
-# glibc gives freed memory back to the system after every step, and takes it again; keeping it is worth a quarter of
-# a step's time (docs/performance.md). It must be set before the worker starts.
+# glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
+# quarter of a step's time (docs/performance.md). It must be set before the worker starts.
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
@@ -89,6 +99,7 @@ def start_ray(prepared: Preparation) -> Slots:
     if options.address is None:
         ray.init(address="local", num_cpus=available_cpus(), include_dashboard=False, **common)
     else:
+        _check_address(options.address)
         try:
             ray.init(address=options.address, **common)
         except Exception as error:
@@ -112,6 +123,20 @@ def start_ray(prepared: Preparation) -> Slots:
             f"{have}. Lower --cpus-per-trial or --gpus-per-trial."
         )
     return slots
+
+
+def _check_address(address: str) -> None:
+    """Ray would try for minutes to reach a port where nothing listens."""
+    host_and_port = re.fullmatch(r"(?:ray://)?([^/:]+):(\d{1,5})", address)
+    if host_and_port is None:
+        return
+    try:
+        socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers at --address {address!r} ({error}). Start one with 'ray start --head', or leave "
+            "the option out."
+        ) from error
 
 
 def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:
@@ -186,13 +211,18 @@ def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
     for result in results:
         if result.error is not None:
             number = trial_name((result.config or {})[TRIAL_KEY])
-            failures[number] = without_password(str(result.error).strip().splitlines()[-1])
+            failures[number] = _reason(result.error)
             mark_failed(prepared.client, prepared.experiment, {**context.key, Tag.TRIAL: number}, failures[number])
     finished = sum(result.error is None and bool((result.metrics or {}).get(DONE)) for result in results)
     outcome = Outcome(finished, failures, options.planned_trials)
     if not outcome.interrupted:
         prepared.client.set_terminated(context.parent, "FINISHED")
     return outcome
+
+
+def _reason(error: Exception) -> str:
+    """The last line of a trial's traceback; the names of the project's own errors say nothing more."""
+    return re.sub(r"^ser\.[\w.]+: ", "", without_password(str(error).strip().splitlines()[-1]))
 
 
 def trial_folder(trial: Trial) -> str:

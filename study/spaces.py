@@ -101,11 +101,17 @@ def load_space(name: str, pinned: Mapping[str, Any]) -> Space:
     if callable(space):
         points = tuple({key: value for key, value in point.items() if key not in pinned} for point in points)
         return Space(title, space, dict(pinned), points)
-    domains = {key: value for key, value in space.items() if isinstance(value, Domain) and key not in pinned}
+    # A pinned key takes its parts along, and the whole that it is a part of: loss.temperature and its schedule.
+    left = {
+        key: value
+        for key, value in space.items()
+        if not any(key == fixed or key.startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in pinned)
+    }
+    domains = {key: value for key, value in left.items() if isinstance(value, Domain)}
     for point in points:
         if missing := [key for key in domains if key not in point]:
             raise UserError(f"space {name!r}: a point in POINTS lacks {', '.join(missing)}; name every searched key.")
-    constants = {key: value for key, value in space.items() if not isinstance(value, Domain)}
+    constants = {key: value for key, value in left.items() if not isinstance(value, Domain)}
     return Space(
         title,
         OptunaSearch.convert_search_space(domains) if domains else {},

@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 DEFAULT_URI = f"{SQLITE}{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5
+FIRST_SERVER_ERROR = 500
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
@@ -43,7 +44,7 @@ PAGE = 1000
 
 def without_password(text: str) -> str:
     """A URI, or a text with URIs in it, as it may be shown: passwords become ``***``."""
-    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
 
 
@@ -64,10 +65,12 @@ def open_client(uri: str) -> MlflowClient:
         UserError: The server does not answer, or the store cannot be opened.
     """
     shown = without_password(uri)
-    if uri.startswith(("http://", "https://")):
+    if uri.lower().startswith(("http://", "https://")):
         try:
-            # MLflow's own client would try for minutes. Any answer will do: what the server refuses, it tells below.
-            requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
+            # MLflow's own client would try for minutes. What a server refuses for good, it tells below.
+            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+            if answer.status_code >= FIRST_SERVER_ERROR:
+                answer.raise_for_status()
         except (requests.RequestException, ValueError) as error:
             raise UserError(
                 f"no MLflow server answers at {shown} ({type(error).__name__}). Start one (mlflow server --port 5000), "
@@ -75,21 +78,34 @@ def open_client(uri: str) -> MlflowClient:
             ) from None
         return _opened(uri)
     if not uri.startswith(SQLITE):
+        if not uri or uri.startswith("sqlite:"):
+            raise UserError(f"--tracking-uri {uri!r} names no database; write sqlite:///PATH/mlflow.db.")
         return _opened(uri)
     database = Path(uri.removeprefix(SQLITE)).absolute()
     if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
         raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
+    if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
+        raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
     # Two processes must not create and migrate one database at a time.
     with FileLock(f"{database}.lock"):
         return _opened(uri)
 
 
 def _opened(uri: str) -> MlflowClient:
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
+    before = {name: os.environ.get(name) for name in patience}
+    os.environ.update(patience)  # for this first call alone; a trial waits longer for its records
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:
         raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     return client
 
 

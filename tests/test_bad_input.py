@@ -11,7 +11,7 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from ser.errors import run_command
+from ser.command_line import run_command
 from study import run
 from study.tracking import experiment_id, open_client
 
@@ -23,18 +23,9 @@ def study(tmp_path, monkeypatch, capsys):
     """Runs the study's command line in this process; returns the exit code and what it printed as an error."""
 
     def call(*arguments):
-        monkeypatch.setattr(
-            sys,
-            "argv",
-            [
-                "run.py",
-                "--storage-path",
-                str(tmp_path / "out"),
-                "--tracking-uri",
-                f"sqlite:///{tmp_path}/m.db",
-                *arguments,
-            ],
-        )
+        defaults = {"--storage-path": str(tmp_path / "out"), "--tracking-uri": f"sqlite:///{tmp_path}/m.db"}
+        given = [word for option, value in defaults.items() if option not in arguments for word in (option, value)]
+        monkeypatch.setattr(sys, "argv", ["run.py", *given, *arguments])
         try:
             code = run_command(run.main)
         except SystemExit as stop:  # how the parser of the command line ends
@@ -97,6 +88,19 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--resume", "--name", "nothing"], ["no study 'nothing'"]),
         (["--exclude", "/no/list.txt"], ["/no/list.txt"]),
         (["--spaces", "proselflc"], ["--space"]),
+        (["--noise", "clean", "--noise", "noisy-A"], ["--noise is given twice"]),
+        (["--corpus", ""], ["corpus ''"]),
+        (["--experiment", "\udcff"], ["--experiment", "plain name"]),
+        (["--tracking-uri", "sqlite://"], ["names no database", "sqlite:///PATH"]),
+        (["--tracking-uri", ""], ["names no database"]),
+        (["--tracking-uri", "sqlite:////tmp"], ["/tmp", "not a file"]),
+        (["--tracking-uri", "HTTP://127.0.0.1:9"], ["127.0.0.1:9", "mlflow server"]),
+        (["--tracking-uri", "http://me:sec@ret@127.0.0.1:9"], ["me:***@127.0.0.1:9"]),
+        (["--storage-path", "~no_such_user/x"], ["~no_such_user"]),
+        (["--set", "training.crop_seconds=3000"], ["training.crop_seconds", "60"]),
+        (["--set", "training.epochs=" + "9" * 400], ["training.epochs", "whole number"]),
+        (["--set", "optimizer.lr=1e38"], ["optimizer.lr", "float32"]),
+        (["--set", "augment.time_masks=1000000"], ["augment.time_masks", "1000"]),
     ],
 )
 def test_a_mistake_is_told_in_one_message(study, arguments, said):
@@ -105,6 +109,7 @@ def test_a_mistake_is_told_in_one_message(study, arguments, said):
     for words in said:
         assert words in message
     assert "secret" not in message
+    assert "ret@" not in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -293,3 +293,18 @@ def test_every_corpus_has_valid_defaults_and_synthetic_small_ones(corpus: str, w
     config = Config.from_dotted(corpus_defaults(corpus))
     assert config.model.width == width
     assert config.training.epochs == epochs
+
+
+def test_a_key_that_stands_twice_in_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("optimizer: {lr: 0.1}\nmodel: {width: 0.5}\noptimizer: {weight_decay: 0.1}\n")
+    with pytest.raises(UserError, match="'optimizer' is set twice"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("text", ["a: 2020-99-99", "a: &x [*x]", "a: !!int abc", "a: {b: &y {c: *y}}"])
+def test_yaml_that_cannot_be_meant_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError):
+        Config.from_dotted(read_config(path))

@@ -315,3 +315,45 @@ def test_a_folder_or_a_file_in_another_encoding_is_one_message(tmp_path: Path) -
     for name in ("folder.csv", "latin.csv"):
         with pytest.raises(UserError, match="cannot be read"):
             load("table", tmp_path / name)
+
+
+# What a folder or a table may hide.
+
+
+def test_a_votes_column_that_no_label_names_is_no_class(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.csv",
+        "path,speaker,label,votes_a,votes_b,votes_count\nx.wav,s,a,2,1,3\ny.wav,t,b,0,3,3\nz.wav,u,a,3,0,3\n",
+    )
+    with pytest.raises(DataFaults, match="votes_count: no utterance has this label"):
+        load("table", path)
+
+
+@pytest.mark.parametrize(("end", "votes"), [("1e308", "1"), ("1", "99999999999999999999")])
+def test_numbers_beyond_all_reason_are_faults(tmp_path: Path, end: str, votes: str) -> None:
+    path = write(
+        tmp_path / "t.csv",
+        f"utterance_id,path,end,speaker,label,votes_a,votes_b\none,x.wav,{end},s,a,{votes},0\ntwo,y.wav,1,t,b,0,1\n",
+    )
+    with pytest.raises(DataFaults, match="one: "):
+        load("table", path)
+
+
+def test_ravdess_follows_links_and_keeps_what_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "Actor_02").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "Actor_02" / "03-01-01-01-01-01-02.wav").touch()
+    root = tmp_path / "ravdess"
+    (root / "Actor_01" / "03-01-02-01-01-01-01.wav").mkdir(parents=True)
+    (root / "Actor_01" / "03-01-01-01-01-01-01.wav").symlink_to("nowhere")
+    (root / "Actor_02").symlink_to(tmp_path / "elsewhere" / "Actor_02")
+    assert list(load("ravdess", root).table["utterance_id"]) == [
+        "03-01-01-01-01-01-01",
+        "03-01-01-01-01-01-02",
+        "03-01-02-01-01-01-01",
+    ]
+
+
+def test_a_list_of_exclusions_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "utterance_id,path,speaker,label\none,x.wav,s,a\ntwo,y.wav,t,b\n")
+    names = write(tmp_path / "bad.txt", "\ufeffone\n\n# why\n")
+    assert load("table", path, names).excluded == ("one",)

@@ -18,7 +18,7 @@ from ser.errors import UserError
 from study.options import StudyOptions
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
-from study.search import slots_of
+from study.search import _check_address, slots_of
 from study.searcher import TRIAL_KEY, StudySearch
 from study.spaces import load_space, space_names
 from study.tracking import (
@@ -411,3 +411,17 @@ def test_resuming_with_another_value_is_refused(tmp_path):
 def test_a_password_is_not_written_down(tmp_path):
     StudyOptions(name="n", tracking_uri="http://me:s3cret@host").write(tmp_path, "")
     assert "s3cret" not in (tmp_path / "study.json").read_text()
+
+
+# Clusters.
+
+
+def test_an_address_where_nothing_listens_is_told_at_once():
+    with pytest.raises(UserError, match=r"no Ray cluster answers at --address '127\.0\.0\.1:9'"):
+        _check_address("127.0.0.1:9")
+
+
+def test_a_pinned_whole_takes_its_parts_out_of_the_search():
+    space = load_space("proselflc", {"loss.temperature": 0.5})
+    assert not [key for key in (*space.domains, *space.constants) if key.startswith("loss.temperature.")]
+    assert space.check(corpus_defaults("synthetic"))

@@ -12,8 +12,8 @@ import soundfile
 import torch
 
 from ser import train
+from ser.command_line import run_command
 from ser.corpora import Corpus
-from ser.errors import run_command
 from ser.training import EpochRecord
 
 SETTINGS = (
@@ -49,8 +49,9 @@ Arguments = Callable[..., list[str]]
 @pytest.fixture(scope="module")
 def arguments(table: Path, features: Path) -> Arguments:
     def make(output: Path, *more: str, settings: tuple[str, ...] = SETTINGS) -> list[str]:
-        where = ["--corpus", "table", "--corpus-root", table, "--features", features, "--output", output]
-        return [*map(str, where), "--noise", "symmetric:0.25", *more, *(("--set", *settings) if settings else ())]
+        defaults = {"--corpus": "table", "--corpus-root": table, "--features": features, "--noise": "symmetric:0.25"}
+        where = [str(word) for pair in defaults.items() if pair[0] not in more for word in pair]
+        return [*where, "--output", str(output), *more, *(("--set", *settings) if settings else ())]
 
     return make
 

@@ -53,7 +53,7 @@ def _load(name: str, root: str | Path | None) -> Corpus:
 
 def _read_names(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--exclude {str(path)!r} cannot be read: {error}.") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

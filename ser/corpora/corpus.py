@@ -19,6 +19,8 @@ from ser.hashing import digest
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
 OPTIONAL_COLUMNS = ("true_label",)
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
+LONGEST = 1e6  # seconds of a recording
+MOST_VOTES = 1_000_000  # for an utterance
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
     "Mend the data, or leave these utterances out: put their names, one a line, into a file and pass --exclude FILE."
@@ -182,10 +184,14 @@ def _row_faults(row: Mapping[Hashable, Any], known: set[str], width: int, synthe
         yield f"gender {row['gender']!r} is not one of {', '.join(GENDERS)}"
     if not synthesized and (not isinstance(path, str) or not path):
         yield f"path is {path!r}"
+    elif "\0" in path:
+        yield f"path {path!r} has a NUL character"
     begin = 0.0 if np.isnan(start) else start
-    if begin < 0 or np.isinf(begin) or np.isinf(end) or end <= begin:
+    if begin < 0 or begin > LONGEST or end > LONGEST:
+        yield f"cut from {start} to {end} s does not lie between 0 and {LONGEST:g} s"
+    elif end <= begin:
         yield f"cut from {start} to {end} s is empty or reversed"
     if votes is not None and not (
-        isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and sum(votes) > 0
+        isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and 0 < sum(votes) <= MOST_VOTES
     ):
-        yield f"votes {votes!r} are not {width} counts, one per class, with at least one vote"
+        yield f"votes {votes!r} are not {width} counts, one per class, with 1 to {MOST_VOTES} votes"

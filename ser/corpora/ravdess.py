@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -39,8 +40,7 @@ def load_ravdess(root: Path) -> Corpus:
         root: A folder with ``Actor_NN/03-01-EE-II-SS-RR-AA.wav`` below it.
 
     Returns:
-        The corpus: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male,
-            no
+        The corpus: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
         sessions, no votes.
 
     Raises:
@@ -52,10 +52,10 @@ def load_ravdess(root: Path) -> Corpus:
         raise UserError(f"{root} is not a folder. Expected is RAVDESS's: {_LAYOUT}.")
     files: dict[str, list[Path]] = defaultdict(list)
     faults: list[tuple[str, str]] = []
-    for path in sorted(root.rglob("*")):
+    for path in _below(root):
         place = path.relative_to(root)
         hidden = any(part.startswith(".") for part in place.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if hidden or path.suffix.lower() not in SUFFIXES:
             continue
         fields = path.stem.split("-")
         if len(fields) != len(_FIELDS) and not path.stem.startswith(_SPEECH):
@@ -77,6 +77,16 @@ def load_ravdess(root: Path) -> Corpus:
     if not files:
         raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
     return Corpus("ravdess", pd.DataFrame([_row(paths[0]) for paths in files.values()]), CLASSES, root)
+
+
+def _below(root: Path) -> list[Path]:
+    """Everything below ``root``, sorted: through links, and with an error for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
+
+    found = os.walk(root, onerror=refuse, followlinks=True)
+    return sorted(Path(folder) / name for folder, folders, files in found for name in (*folders, *files))
 
 
 def _fault(fields: list[str]) -> str | None:

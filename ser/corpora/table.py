@@ -82,6 +82,13 @@ def load_table(path: Path) -> Corpus:
         told += error.faults
     if told:
         raise DataFaults(f"table {path}", told, _ADVICE)
+    labelled = {*table["label"], *table.get("true_label", ())}
+    if idle := [f"{_VOTES}{name}" for name in classes if name not in labelled]:
+        raise DataFaults(
+            f"table {path}",
+            [(column, "no utterance has this label") for column in idle],
+            "A column votes_CLASS counts the votes for a class that labels name; rename or remove others.",
+        )
     return corpus
 
 
