@@ -199,6 +199,26 @@ def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, ru
     assert second == first
 
 
+def epochs_recorded(client, name):
+    """Epochs in the records of an experiment, over all its trials."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return 0
+    trials = kind(client.search_runs([experiment.experiment_id]), "trial")
+    return sum(len(history(client, run, "train/loss")) for run in trials)
+
+
+def signal_after(client, name, epochs, process, number):
+    """Sends a signal to a study's whole process group once so many epochs are recorded; False if it ended before."""
+    deadline = time.monotonic() + 300
+    while epochs_recorded(client, name) < epochs and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    if process.poll() is not None:
+        return False
+    os.killpg(process.pid, number)
+    return True
+
+
 def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
     arguments = (
         "--space", "cross_entropy", "--noise", "clean", "--trials", "3", "--epochs", "4", *SIZE[4:], *SETTINGS,
@@ -208,22 +228,12 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
         command("study/run.py", folder, *arguments, "--storage-path", str(folder / "out")),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-
-    def epochs():
-        experiment = client.get_experiment_by_name("broken")
-        if experiment is None:
-            return 0
-        children = kind(client.search_runs([experiment.experiment_id]), "trial")
-        return sum(len(history(client, run, "train/loss")) for run in children)
-
-    while epochs() < 5 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the whole foreground group gets it
+    # What Ctrl-C does: the whole foreground group gets it.
+    assert signal_after(client, "broken", 5, process, signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
     assert "Interrupted. Go on with:" in printed
-    assert 5 <= epochs() < 12
+    assert 5 <= epochs_recorded(client, "broken") < 12
     experiment = client.get_experiment_by_name("broken").experiment_id
     assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
 
@@ -265,17 +275,14 @@ def test_a_study_that_is_killed_again_and_again_ends_as_one_that_is_not(client, 
         "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS, "--max-concurrent", "1",
         "--experiment", "killed", "--name", "killed", "--storage-path", str(folder / "out"),
     )  # fmt: skip
-    for patience in (20, 24, 28, None):
+    for epochs in (1, 2, 3, None):
         resume = ("--resume",) if (folder / "out" / "studies" / "killed" / "study.json").exists() else ()
         process = subprocess.Popen(
             command("study/run.py", folder, *arguments, *resume), cwd=folder, start_new_session=True
         )
-        try:
-            code = process.wait(patience)
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if epochs is not None:
+            assert signal_after(client, "killed", epochs, process, signal.SIGKILL)
+        code = process.wait(300)
     assert code == 0
     experiment = client.get_experiment_by_name("killed").experiment_id
     ended = {
