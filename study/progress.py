@@ -78,6 +78,10 @@ class SearchProgress(Callback):  # type: ignore[misc]
             description=f"{escape(self._title)}: {len(trials)} of {self._trials} trials begun{best}",
         )
 
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Shows the bar, long before the first epoch ends."""
+        self._show(trials)
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
