@@ -24,7 +24,7 @@ from ray.tune import TuneError
 from rich.console import Console
 
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
-from study.options import StudyOptions
+from study.options import RECORD, StudyOptions
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.search import Outcome, Slots, run_search, start_ray
@@ -53,7 +53,8 @@ def main() -> int:
             if outcomes[-1].interrupted:
                 break
     except KeyboardInterrupt:
-        pass
+        if not (prepared.folder / RECORD).exists():
+            raise  # It had not begun; there is nothing to go on from.
     except (MlflowException, TuneError) as error:
         reason = f"Stopped: {first_line(error)}."
     finally:

@@ -26,6 +26,7 @@ from study.tracking import (
     ROOT,
     dataset_of,
     environment_tags,
+    first_line,
     mark_failed,
     open_parent,
     without_password,
@@ -103,11 +104,7 @@ def start_ray(prepared: Preparation) -> Slots:
         try:
             ray.init(address=options.address, **common)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"no Ray cluster answers at --address {options.address!r} ({reason}). Start one with "
-                "'ray start --head', or leave the option out."
-            ) from error
+            raise _no_cluster(options.address, error) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
         raise UserError(
@@ -133,10 +130,14 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"no Ray cluster answers at --address {address!r} ({error}). Start one with 'ray start --head', or leave "
-            "the option out."
-        ) from error
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at --address {address!r} ({first_line(error)}). Start one with 'ray start --head', or "
+        "leave the option out."
+    )
 
 
 def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:
@@ -146,9 +147,9 @@ def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slo
         nodes: Ray's resources of each node.
         options: The study's options.
     """
-    cpus, gpus = trial_resources(
-        options, min(node.get("CPU", 0.0) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
-    )
+    # The head of a cluster often has no CPU to give.
+    smallest = min((node["CPU"] for node in nodes if node.get("CPU")), default=1.0)
+    cpus, gpus = trial_resources(options, smallest, sum(node.get("GPU", 0.0) for node in nodes))
     count = 0
     for node in nodes:
         room = [node.get("CPU", 0.0) / cpus]

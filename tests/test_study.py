@@ -375,6 +375,8 @@ def test_parameters_are_short():
         ([{"CPU": 2.0}], StudyOptions(max_concurrent=1), (1, 0, 1)),
         ([{"CPU": 8.0}, {"CPU": 8.0}], StudyOptions(width=1.0), (8, 0, 2)),
         ([{"CPU": 8.0}, {"CPU": 6.0}], StudyOptions(cpus_per_trial=4), (4, 0, 3)),
+        ([{}, {"CPU": 0.0}, {"CPU": 8.0}], StudyOptions(width=1.0), (8, 0, 1)),
+        ([{}], StudyOptions(width=1.0), (1, 0, 0)),
         ([{"CPU": 32.0, "GPU": 8.0}], StudyOptions(width=1.0), (1, 1, 8)),
         ([{"CPU": 32.0, "GPU": 2.0}], StudyOptions(gpus_per_trial=0.6), (1, 0.6, 2)),
         ([{"CPU": 32.0, "GPU": 2.0}], StudyOptions(gpus_per_trial=1 / 3), (1, 1 / 3, 6)),
