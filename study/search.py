@@ -136,7 +136,7 @@ def _check_address(address: str) -> None:
 def _no_cluster(address: str, error: Exception) -> UserError:
     return UserError(
         f"no Ray cluster answers at --address {address!r} ({first_line(error)}). Start one with 'ray start --head', or "
-        "leave the option out."
+        "leave the option out. If it is there and asks for a token, export RAY_AUTH_MODE=token here and on every node."
     )
 
 
