@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ser.config import corpus_defaults, parse_settings
+from ser.config import Config, corpus_defaults, parse_settings
 from ser.errors import UserError
 from study.tracking import DEFAULT_URI, ROOT, without_password
 
@@ -114,6 +114,12 @@ class StudyOptions:
     def base(self) -> dict[str, Any]:
         """Dotted names of the corpus's defaults and the network."""
         return {**corpus_defaults(self.corpus), "model.name": self.model}
+
+    @property
+    def plain(self) -> Config:
+        """What all trials share, less the loss: a pinned parameter of a loss means nothing without that loss."""
+        pinned = {key: value for key, value in self.pinned.items() if not key.startswith("loss.")}
+        return Config.from_dotted({**self.base, **pinned})
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-able values, less the password of the tracking URI and what a resume may change."""

@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ser.config import Config
 from ser.corpora import NAMES, Corpus, load
 from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
@@ -112,7 +111,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     options = _absolute(asked)
     options = options.resumed(_study_folder(options)) if options.resume else _named(options)
     base, pinned = options.base, options.pinned
-    plain = Config.from_dotted({**base, **_without_loss(pinned)})
+    plain = options.plain
     for level in options.noise:
         check_level(level)
     spaces = [load_space(name, pinned) for name in options.space]
@@ -206,21 +205,15 @@ def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tu
     gpus = options.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if gpus_there else 0.0
-    width = Config.from_dotted({**options.base, **_without_loss(options.pinned)}).model.width
     if options.cpus_per_trial is not None:
         return options.cpus_per_trial, gpus
     # Narrow networks leave a second thread idle; wide ones do not (docs/performance.md).
-    return (1.0 if gpus or width <= NARROW_WIDTH else cpus), gpus
+    return (1.0 if gpus or options.plain.model.width <= NARROW_WIDTH else cpus), gpus
 
 
 def available_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _without_loss(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A pinned parameter of a loss means nothing without that loss; its spaces check it."""
-    return {key: value for key, value in values.items() if not key.startswith("loss.")}
 
 
 def _check_selection(task: Task, selection: Selection, level: str) -> None:
@@ -239,9 +232,7 @@ def _absolute(options: StudyOptions) -> StudyOptions:
 
     return replace(
         options,
-        space=tuple(
-            str(Path(name).expanduser().absolute()) if name.endswith(".py") else name for name in options.space
-        ),
+        space=tuple(str(absolute(Path(name))) if name.endswith(".py") else name for name in options.space),
         tracking_uri=absolute_uri(options.tracking_uri),
         corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
         exclude=None if options.exclude is None else absolute(options.exclude),

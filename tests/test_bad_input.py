@@ -97,6 +97,7 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--tracking-uri", "HTTP://127.0.0.1:9"], ["127.0.0.1:9", "mlflow server"]),
         (["--tracking-uri", "http://me:sec@ret@127.0.0.1:9"], ["me:***@127.0.0.1:9"]),
         (["--storage-path", "~no_such_user/x"], ["~no_such_user"]),
+        (["--space", "~no_such_user/mine.py"], ["~no_such_user"]),
         (["--set", "training.crop_seconds=3000"], ["training.crop_seconds", "60"]),
         (["--set", "training.epochs=" + "9" * 400], ["training.epochs", "whole number"]),
         (["--set", "optimizer.lr=1e38"], ["optimizer.lr", "float32"]),

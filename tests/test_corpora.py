@@ -353,6 +353,11 @@ def test_ravdess_follows_links_and_keeps_what_leads_nowhere(tmp_path: Path) -> N
     ]
 
 
+def test_a_home_that_is_nobodys_is_told() -> None:
+    with pytest.raises(UserError, match="~no_such_user/x"):
+        load("ravdess", "~no_such_user/x")
+
+
 def test_a_list_of_exclusions_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "utterance_id,path,speaker,label\none,x.wav,s,a\ntwo,y.wav,t,b\n")
     names = write(tmp_path / "bad.txt", "\ufeffone\n\n# why\n")

@@ -113,6 +113,13 @@ def test_every_epoch_is_one_point_of_every_metric_and_none_is_of_the_test_fold(c
         assert run.data.metrics["last/val_uar"] == uars[-1]
 
 
+def test_a_finished_trial_keeps_its_last_checkpoint_alone(folder, done):
+    trials = list((folder / "out" / "studies" / "small").glob("*/trial_*"))
+    assert len(trials) == len(SPACES) * len(LEVELS) * TRIALS
+    kept = [[path.name for path in trial.glob("checkpoint_*")] for trial in trials]
+    assert kept == [[f"checkpoint_{EPOCHS - 1:06d}"]] * len(trials)
+
+
 def test_the_published_defaults_are_tried_first(runs):
     first = {run.data.tags["space"]: run.data.params for run in kind(runs, "trial") if run.data.tags["trial"] == "001"}
     assert float(first["cross_entropy"]["optimizer.lr"]) == 1e-3

@@ -45,7 +45,10 @@ def _load(name: str, root: str | Path | None) -> Corpus:
         raise unknown_name("corpus", name, NAMES)
     if root is None:
         raise UserError(f"corpus {name!r} needs its root: pass --corpus-root PATH.")
-    path = Path(root).expanduser().absolute()
+    try:
+        path = Path(root).expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(f"corpus root {str(root)!r}: {error}") from error
     if not path.exists():
         raise UserError(f"corpus root {str(path)!r} does not exist.")
     return _LOADERS[name](path)
