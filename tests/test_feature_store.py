@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ser import feature_store
 from ser.audio import read_audio
-from ser.corpora import Corpus, load
+from ser.corpora import Corpus, load, without
 from ser.errors import DataFaults, UserError
 from ser.feature_store import FeatureStore, open_store
 from ser.features import log_mel
@@ -184,7 +184,7 @@ def test_front_ends_and_excluded_utterances_have_their_own_stores(corpus: Corpus
     paths = {
         open_store(corpus, "panns_16k", stores).path,
         open_store(corpus, "panns_32k", stores).path,
-        open_store(corpus.without(["a"]), "panns_16k", stores).path,
+        open_store(without(corpus, ["a"]), "panns_16k", stores).path,
     }
     assert len(paths) == 3
 
@@ -339,7 +339,7 @@ def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: P
 def test_without_the_faulty_utterances_the_store_is_built(faulty: Corpus, stores: Path) -> None:
     with pytest.raises(DataFaults) as error:
         open_store(faulty, "panns_16k", stores)
-    rest = faulty.without([name for name, _ in error.value.faults])
+    rest = without(faulty, [name for name, _ in error.value.faults])
     store = open_store(rest, "panns_16k", stores)
     assert list(rest.table["utterance_id"]) == ["a", "b"]
     assert store.lengths.tolist() == [41, 61]

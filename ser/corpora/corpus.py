@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +16,27 @@ from ser.errors import DataFaults, UserError
 from ser.hashing import digest
 
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
-OPTIONAL_COLUMNS = ("true_label",)
+OPTIONAL_COLUMNS = (
+    "true_label",
+    "other_votes",
+    "valence",
+    "activation",
+    "dominance",
+    "dialog_start",
+    "dialog_end",
+    "recognition",
+    "naturalness",
+    "comments",
+)
+ANNOTATION_COLUMNS = ("utterance_id", "annotator", "label", "is_self")
+RATING_COLUMNS = ("utterance_id", "annotator", "is_self", "valence", "activation", "dominance")
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
 LONGEST = 1e6  # seconds of a recording
 MOST_VOTES = 1_000_000  # for an utterance
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
-    "Mend the data, or leave these utterances out: put their names, one a line, into a file and pass --exclude FILE."
+    "Mend the data, or leave these out: put their names, or these lines as they are, into a file, and pass "
+    "--exclude FILE."
 )
 
 SYNTHESIS_RATE = 16000
@@ -42,11 +55,22 @@ class Corpus:
             unique), ``path`` (str, absolute; of synthesised audio a name for it, or empty), ``start`` and
             ``end`` (seconds within ``path``; NaN is the whole file), ``speaker``, ``gender`` (female, male,
             unknown), ``session`` (str; empty if the corpus has none), ``label`` (consensus class), ``votes``
-            (tuple of C ints, or None). ``true_label`` is optional: what level ``given`` scores against.
+            (tuple of C ints, or None: how many annotators named each class). Optional: ``true_label``, what level
+            ``given`` scores against; ``other_votes``, votes for categories outside the classes; ``valence``,
+            ``activation``, ``dominance``, the annotators' means on the corpus's own scale; ``dialog_start`` and
+            ``dialog_end``, seconds within the conversation that the utterance comes from (nothing is cut by
+            them); ``recognition`` and ``naturalness``, shares of listeners; ``comments``, the annotators' own
+            words.
         classes: The C class names, in the order of the votes.
         root: The folder that paths are relative to in digests, so that they agree between machines.
         synthesize: For corpora without files: utterance_id → (samples,) float32 at ``SYNTHESIS_RATE``.
-        excluded: Utterances left out on request.
+        excluded: Utterances left out on request, and faults that left no utterance.
+        annotations: Who said what, where the corpus tells: one row per utterance, annotator and category named;
+            ``utterance_id``, ``annotator``, ``label`` (a class, or the corpus's word for what is none),
+            ``is_self`` (the speaker's own judgement, which is no vote). None without names.
+        ratings: Likewise ``utterance_id``, ``annotator``, ``is_self``, ``valence``, ``activation``, ``dominance``
+            (NaN where left blank).
+        outside: Utterances of the corpus that are none of its classes: the corpus's word → how many.
 
     Raises:
         DataFaults: A row breaks one of the rules above; all faults are listed.
@@ -58,6 +82,9 @@ class Corpus:
     root: Path | None = None
     synthesize: Synthesizer | None = field(default=None, repr=False)
     excluded: tuple[str, ...] = ()
+    annotations: pd.DataFrame | None = field(default=None, repr=False)
+    ratings: pd.DataFrame | None = field(default=None, repr=False)
+    outside: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         table = self.table.reset_index(drop=True)
@@ -69,6 +96,10 @@ class Corpus:
         table = table.sort_values("utterance_id", kind="stable").reset_index(drop=True)
         kept = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in table]
         object.__setattr__(self, "table", table[kept])
+        for name, columns in (("annotations", ANNOTATION_COLUMNS), ("ratings", RATING_COLUMNS)):
+            if (frame := getattr(self, name)) is not None:
+                frame = frame.loc[frame["utterance_id"].isin(table["utterance_id"]), list(columns)]
+                object.__setattr__(self, name, frame.reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -85,6 +116,13 @@ class Corpus:
         if not len(column) or any(votes is None for votes in column):
             return None
         return np.array(column.tolist(), dtype=np.int64)
+
+    @cached_property
+    def other_votes(self) -> NDArray[np.int64]:
+        """(N,) votes for categories outside the classes; 0 where none are told."""
+        if "other_votes" not in self.table:
+            return np.zeros(len(self), dtype=np.int64)
+        return self.table["other_votes"].fillna(0).to_numpy(dtype=np.int64)
 
     def class_indices(self, names: Iterable[str]) -> NDArray[np.int64]:
         """Class names → (N,) indices; −1 for a missing (None or NaN) name."""
@@ -110,37 +148,49 @@ class Corpus:
     @cached_property
     def relative_paths(self) -> list[str]:
         """Paths below ``root`` with forward slashes; a path outside of it stays as it is."""
-        root = self.root
-        return [
-            Path(path).relative_to(root).as_posix() if root and Path(path).is_relative_to(root) else path
-            for path in self.table["path"]
-        ]
+        return relative_paths(self.table["path"], self.root)
 
-    def without(self, names: Sequence[str]) -> Corpus:
-        """The corpus less the named utterances.
 
-        Args:
-            names: Utterance ids, or paths (absolute, or relative to the root), which stand for every
-                utterance cut from them.
+def relative_paths(paths: Iterable[str], root: Path | None) -> list[str]:
+    """Paths below ``root`` with forward slashes; a path outside of it stays as it is.
 
-        Raises:
-            UserError: Names that are not in the corpus: how many, and the first with the nearest that is.
-        """
-        ids = list(self.table["utterance_id"])
-        lookup = {id_: {id_} for id_ in ids}
-        for paths in (self.table["path"], self.relative_paths):
-            for id_, path in zip(ids, paths, strict=True):
-                if path:
-                    lookup.setdefault(path, set()).add(id_)
-        if unknown := [name for name in names if name not in lookup]:
-            nearest = (difflib.get_close_matches(unknown[0], lookup, n=1) or ids)[0]
-            raise UserError(
-                f"{len(unknown)} of {len(names)} utterances to exclude are not in corpus {self.name!r}, "
-                f"the first: {unknown[0]!r}. The nearest there is {nearest!r}."
-            )
-        out = set().union(*(lookup[name] for name in names))
-        kept = self.table[~self.table["utterance_id"].isin(out)]
-        return Corpus(self.name, kept, self.classes, self.root, self.synthesize, tuple(sorted({*self.excluded, *out})))
+    Args:
+        paths: N paths.
+        root: A folder, or None.
+    """
+    if root is None:
+        return list(paths)
+    prefix = f"{root.as_posix().rstrip('/')}/"
+    texts = (Path(path).as_posix() if path else "" for path in paths)
+    return [text.removeprefix(prefix) for text in texts]
+
+
+def count_votes(
+    annotations: pd.DataFrame, ids: Sequence[str], classes: Sequence[str]
+) -> tuple[list[tuple[int, ...] | None], list[int]]:
+    """Counts how many annotators named each class.
+
+    An annotator who names several categories votes for each; naming one twice is one vote. Self-evaluations do not
+    count.
+
+    Args:
+        annotations: As ``Corpus.annotations``, of these utterances and perhaps others.
+        ids: N utterances.
+        classes: The C class names.
+
+    Returns:
+        For each utterance its C counts, or None where no annotator named a class; and how many votes went to
+        other categories.
+    """
+    row = {id_: position for position, id_ in enumerate(ids)}
+    column = {name: position for position, name in enumerate(classes)}
+    counting = annotations["utterance_id"].isin(row) & ~annotations["is_self"].astype(bool)
+    said = annotations[counting].drop_duplicates(["utterance_id", "annotator", "label"])
+    counts = np.zeros((len(ids), len(classes) + 1), dtype=np.int64)
+    columns = said["label"].map(column).fillna(len(classes)).astype(int)
+    np.add.at(counts, (said["utterance_id"].map(row).astype(int), columns), 1)
+    votes = [tuple(line) if any(line) else None for line in counts[:, :-1].tolist()]
+    return votes, counts[:, -1].tolist()
 
 
 def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthesized: bool) -> None:

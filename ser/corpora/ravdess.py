@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 
-from ser.audio import SUFFIXES
-from ser.corpora.corpus import Corpus
-from ser.errors import DataFaults, UserError
+from ser.corpora.files import audio_below
+from ser.corpora.reading import Reading
+from ser.errors import UserError
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the codes 01 to 08."""
@@ -29,7 +28,7 @@ _SPEECH = "03-01-"
 _LAYOUT = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac, …), at any depth"
 
 
-def load_ravdess(root: Path) -> Corpus:
+def load_ravdess(root: Path) -> Reading:
     """Reads RAVDESS's speech from its file names; no audio is decoded.
 
     What counts is the name, ``03-01-EE-II-SS-RR-AA`` (audio only, speech, emotion, intensity, statement,
@@ -40,53 +39,39 @@ def load_ravdess(root: Path) -> Corpus:
         root: A folder with ``Actor_NN/03-01-EE-II-SS-RR-AA.wav`` below it.
 
     Returns:
-        The corpus: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
-        sessions, no votes.
+        What was found: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
+        sessions, no votes. Faults are names with codes that do not exist, and the same utterance in several files.
 
     Raises:
         UserError: There is no speech below ``root``.
-        DataFaults: Names with codes that do not exist, or the same utterance in several files; all are
-            listed.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Expected is RAVDESS's: {_LAYOUT}.")
     files: dict[str, list[Path]] = defaultdict(list)
     faults: list[tuple[str, str]] = []
-    for path in _below(root):
-        place = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in place.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in audio_below(root):
         fields = path.stem.split("-")
         if len(fields) != len(_FIELDS) and not path.stem.startswith(_SPEECH):
             continue
         if fault := _fault(fields):
-            faults.append((place.as_posix(), fault))
+            faults.append((path.relative_to(root).as_posix(), fault))
         elif path.stem.startswith(_SPEECH):
             files[path.stem].append(path)
     for name, paths in files.items():
         if len(paths) > 1:
             places = ", ".join(path.relative_to(root).as_posix() for path in paths)
             faults.append((name, f"{len(paths)} files are this utterance: {places}"))
-    if faults:
-        raise DataFaults(
-            f"corpus 'ravdess' at {root}",
-            faults,
-            f"Expected: {_LAYOUT}. Rename the files or move them elsewhere.",
-        )
-    if not files:
+    if not files and not faults:
         raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
-    return Corpus("ravdess", pd.DataFrame([_row(paths[0]) for paths in files.values()]), CLASSES, root)
-
-
-def _below(root: Path) -> list[Path]:
-    """Everything below ``root``, sorted: through links, and with an error for a folder that cannot be read."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
-
-    found = os.walk(root, onerror=refuse, followlinks=True)
-    return sorted(Path(folder) / name for folder, folders, files in found for name in (*folders, *files))
+    return Reading(
+        "ravdess",
+        f"corpus 'ravdess' at {root}",
+        pd.DataFrame([_row(paths[0]) for paths in files.values()]),
+        CLASSES,
+        root,
+        faults,
+        f"Expected: {_LAYOUT}.",
+    )
 
 
 def _fault(fields: list[str]) -> str | None:

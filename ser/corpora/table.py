@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser.corpora.corpus import Corpus
+from ser.corpora.reading import Reading
 from ser.errors import DataFaults, UserError
 
 _REQUIRED = ("path", "speaker", "label")
 _VOTES = "votes_"
 _GENDERS = {"": "unknown", "f": "female", "m": "male"}
-_ADVICE = "Mend the table, then run again."
 
 
-def load_table(path: Path) -> Corpus:
+def load_table(path: Path) -> Reading:
     """Reads a corpus from a table with one row per utterance; no audio is decoded.
 
     Columns ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label`` are needed.
@@ -37,11 +36,11 @@ def load_table(path: Path) -> Corpus:
         path: A ``.csv`` (UTF-8, commas), ``.parquet`` or ``.pq`` file.
 
     Returns:
-        The corpus, named ``table``, with the table's folder as its root.
+        What was found, named ``table``, with the table's folder as its root.
 
     Raises:
         UserError: The file cannot be read or holds no rows.
-        DataFaults: Missing columns, or rows with faults; all are listed.
+        DataFaults: Missing columns, or columns that mean nothing.
     """
     frame = _read(path)
     if frame.empty:
@@ -51,11 +50,9 @@ def load_table(path: Path) -> Corpus:
 
     names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
     table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
+    classes = None
     if vote_columns:
-        classes = [column.removeprefix(_VOTES) for column in vote_columns]
-    else:
-        labels = {*table["label"], *table.get("true_label", ())}
-        classes = sorted(labels - {""})
+        classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
 
     # A cell that cannot be read is blanked, so that the corpus's own checks still run and all faults are told
     # at once.
@@ -68,28 +65,24 @@ def load_table(path: Path) -> Corpus:
         table["votes"] = _parsed(counts, _counts, None, "votes", faults)
     elif "votes" in frame:
         table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", faults)
+    if "other_votes" in frame:
+        table["other_votes"] = _parsed(frame["other_votes"], _count, np.nan, "other_votes", faults).fillna(0)
     if "gender" in table:
         table["gender"] = [_GENDERS.get(name.lower(), name.lower()) for name in table["gender"]]
     if "true_label" in table:
         table["true_label"] = table["true_label"].where(table["true_label"] != "", None)
     if "utterance_id" not in table:
         table["utterance_id"] = [_default_id(*cells) for cells in table[["path", "start", "end"]].to_numpy()]
-    told = [(table["utterance_id"][row] or f"row {row + 1}", fault) for row, fault in faults]
+    elif "" in set(table["utterance_id"]):
+        faults += [(row, "utterance_id is blank") for row in np.flatnonzero(table["utterance_id"] == "").tolist()]
+    # A name for every row, so that each can be left out.
+    table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
+    told = [(table["utterance_id"][row], fault) for row, fault in faults]
     table["path"] = [str(path.parent / name) if name else "" for name in table["path"]]
-    try:
-        corpus = Corpus("table", table, tuple(classes), path.parent)
-    except DataFaults as error:
-        told += error.faults
-    if told:
-        raise DataFaults(f"table {path}", told, _ADVICE)
     labelled = {*table["label"], *table.get("true_label", ())}
-    if idle := [f"{_VOTES}{name}" for name in classes if name not in labelled]:
-        raise DataFaults(
-            f"table {path}",
-            [(column, "no utterance has this label") for column in idle],
-            "A column votes_CLASS counts the votes for a class that labels name; rename or remove others.",
-        )
-    return corpus
+    idle = [f"{_VOTES}{name}" for name in classes or () if name not in labelled]
+    told += [(name, "no utterance has this label; rename the column if it counts no votes") for name in idle]
+    return Reading("table", f"table {path}", table, classes, path.parent, told)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -163,6 +156,13 @@ def _counts(cells: Sequence[Any]) -> tuple[int, ...] | None:
     if not all(number.is_integer() for number in numbers):
         raise ValueError(f"{texts} are not whole numbers")
     return tuple(map(int, numbers))
+
+
+def _count(cell: Any) -> float:
+    counts = _counts([cell])
+    if counts is not None and counts[0] < 0:
+        raise ValueError(f"{cell!r} is not a count")
+    return float("nan") if counts is None else float(counts[0])
 
 
 def _listed_counts(cell: Any) -> tuple[int, ...] | None:

@@ -1,0 +1,99 @@
+"""What loaders read: folders, names of audio files, and tables of text cells."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ser.audio import SUFFIXES
+from ser.errors import DataFaults, UserError
+
+LONGEST_CELL = 2**20
+
+
+def below(root: Path) -> list[Path]:
+    """Everything below a folder, sorted, through links; hidden files and folders are passed over.
+
+    Args:
+        root: Where to begin.
+
+    Raises:
+        UserError: A folder below cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
+
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder) / name for name in (*folders, *files) if not name.startswith(".")]
+    return sorted(found)
+
+
+def audio_below(root: Path) -> list[Path]:
+    """What is named like audio below a folder, sorted; hidden files are passed over.
+
+    Args:
+        root: Where to begin.
+
+    Raises:
+        UserError: A folder below cannot be read.
+    """
+    return [path for path in below(root) if path.suffix.lower() in SUFFIXES]
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: The file is missing, is not UTF-8, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{str(path)!r} is not UTF-8 text: {error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UserError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file whose first line names its columns; cells are stripped text.
+
+    Args:
+        path: A UTF-8 file.
+        required: Columns that must be there.
+        delimiter: What stands between cells.
+
+    Returns:
+        An iterator of (line number in the file, column → cell); blank lines are passed over. A row with too few
+        cells lacks the last columns' keys; one with too many has the key ``""``.
+
+    Raises:
+        UserError: The file cannot be read, is empty, or is no CSV.
+        DataFaults: Columns that are missing or appear more than once.
+    """
+    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise UserError(f"{str(path)!r}, line {reader.line_num}: {error}.") from error
+    finally:
+        csv.field_size_limit(before)
+    if not lines:
+        raise UserError(f"{str(path)!r} is empty.")
+    header = lines[0][1]
+    faults = [(name, "column missing") for name in required if name not in header]
+    faults += [(name, "column appears more than once") for name in required if header.count(name) > 1]
+    if faults:
+        raise DataFaults(str(path), faults, f"Columns there: {', '.join(header)}.")
+    return (
+        (number, dict(zip(header, cells, strict=False)) | ({"": cells[-1]} if len(cells) > len(header) else {}))
+        for number, cells in lines[1:]
+    )
