@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser.agreement import soft_labels
 from ser.corpora.corpus import Corpus
 from ser.errors import UserError
 from ser.noise import corrupt_level
@@ -83,7 +84,7 @@ def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed:
     def part(positions: NDArray[np.int64]) -> Part:
         soft = None
         if votes is not None:
-            soft = votes[positions] / votes[positions].sum(axis=1, keepdims=True)
+            soft = soft_labels(votes[positions])
         return Part(positions, tuple(ids[positions]), noisy[positions], truth[positions], soft)
 
     return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ser.errors import UserError
-from ser.listeners import human_transition
+from ser.noise.listeners import human_transition
 
 RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ser.corpora.corpus import Corpus
 from ser.errors import UserError
-from ser.listeners import human_transition
 from ser.noise import NAMED_LEVELS, RECIPES, check_level, corrupt, corrupt_level
+from ser.noise.listeners import human_transition
 
 EMOTIONS = ("angry", "fearful", "happy", "neutral", "sad")
 recipes = pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -110,7 +110,7 @@ def test_neither_row_order_nor_the_rest_of_the_corpus_matters(recipe, drawn, sha
     assert other.manifest == noisy.manifest
 
     train = corpus.table.iloc[parts["train"]]
-    if len(train):
+    if len(train) and recipe != "pair":  # whose pairs are those of the whole corpus
         alone = corrupt(Corpus("other", train, corpus.classes, synthesize=corpus.synthesize), recipe, rate, seed)
         assert list(alone.labels) == list(noisy.labels[parts["train"]])
 
@@ -237,7 +237,7 @@ def test_a_mask_and_positions_name_the_same_rows():
 def test_the_draw_is_the_same_on_every_machine():
     votes = [(1, 0, 0, 3, 1), (0, 2, 0, 1, 2), (3, 0, 0, 0, 0), (0, 1, 2, 1, 0)] * 3
     corpus = corpus_of(["neutral", "sad", "angry", "happy"] * 3, EMOTIONS, votes)
-    drawn = {recipe: flips(corrupt(corpus, recipe, 0.25, 5)) for recipe in RECIPES}
+    drawn = {recipe: flips(corrupt(corpus, recipe, 0.25, 5)) for recipe in ("disagreement", "human", "symmetric")}
     # Worked out apart, in plain Python from the hash and the formulas.
     assert drawn == {
         "disagreement": {0: "sad", 1: "neutral", 11: "neutral"},
@@ -250,6 +250,88 @@ def test_a_dissenting_vote_is_drawn_with_multiplicity():
     corpus = corpus_of(["sad"] * 3000, ("angry", "happy", "sad"), votes=[(3, 1, 5)] * 3000)
     drawn = list(flips(corrupt(corpus, "disagreement", 0.4, 11)).values())
     assert drawn.count("angry") / 1200 == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 1200))
+
+
+def test_the_more_annotators_dissent_the_sooner_the_instance_flips():
+    # Shares of dissent .1 and .9: as exponential clocks run, the first of two is the second with chance .9.
+    corpus = corpus_of(["sad"] * 2000, ("angry", "sad"), votes=[(1, 9), (9, 1)] * 1000)
+    flipped = np.array(list(flips(corrupt(corpus, "instance", 0.05, 3))))
+    assert (flipped % 2).mean() == pytest.approx(0.9, abs=4 * np.sqrt(0.9 * 0.1 / 100))
+    few = corpus_of(["sad"] * 4, ("angry", "sad"), votes=[(0, 3), (1, 2), (0, 3), (0, 3)])
+    assert flips(corrupt(few, "instance", 0.25, 0)) == {1: "angry"}
+
+
+def test_votes_for_categories_outside_the_classes_dilute_dissent():
+    corpus = corpus_of(["sad"] * 2000, ("angry", "sad"), votes=[(1, 1)] * 2000)
+    table = corpus.table.assign(other_votes=[0, 8] * 1000)
+    corpus = Corpus("tiny", table, corpus.classes, synthesize=corpus.synthesize)
+    flipped = np.array(list(flips(corrupt(corpus, "instance", 0.05, 3))))
+    assert (flipped % 2).mean() == pytest.approx(1 / 6, abs=4 * np.sqrt(5 / 36 / 100))
+
+
+def test_a_pair_is_the_class_that_most_votes_dissent_for():
+    votes = [(0, 3, 2), (1, 3, 0), (4, 1, 0), (0, 0, 5)]
+    corpus = corpus_of(["happy", "happy", "angry", "sad"], ("angry", "happy", "sad"), votes)
+    noisy = corrupt(corpus, "pair", 0.75, 0)
+    assert list(noisy.labels) == ["sad", "sad", "happy", "sad"]  # nobody takes sad for another: it cannot flip
+    assert noisy.manifest["note"] == ("Pairs by the corpus's own votes: angry → happy, happy → sad, sad → sad.")
+    with pytest.raises(UserError, match=r"The most possible is pair:0\.75"):
+        corrupt(corpus, "pair", 0.9, 0)
+
+
+def test_without_votes_pairs_are_what_listeners_hear():
+    noisy = corrupt(corpus_of(["anger", "sadness", "fear"], ("anger", "fear", "sadness")), "pair", 1, 0)
+    assert list(noisy.labels) == ["fear", "fear", "sadness"]
+    assert noisy.manifest["note"].startswith("Pairs by CREMA-D's listeners: ")
+
+
+def matrix_file(tmp_path, text):
+    (tmp_path / "m.csv").write_text(text, encoding="utf-8")
+    return f"matrix:{tmp_path / 'm.csv'}"
+
+
+def test_a_matrix_gives_its_classes_and_its_rates(tmp_path):
+    # Counts in another order than the corpus's; happy is never mislabelled.
+    recipe = matrix_file(tmp_path, ",sad,happy,angry\nangry,3,1,12\nhappy,0,9,0\nsad,50,0,50\n")
+    corpus = corpus_of(["angry"] * 4000 + ["happy"] * 4000 + ["sad"] * 4000, ("angry", "happy", "sad"))
+    noisy = corrupt(corpus, recipe, 0.05, 0)
+    rates = noisy.manifest["rate_by_class"]
+    assert rates["happy"] == 0
+    assert rates["sad"] / rates["angry"] == pytest.approx(2, rel=0.3)  # 50 % against 25 %
+    drawn = [label for row, label in flips(noisy).items() if row < 4000]
+    assert drawn.count("sad") / len(drawn) == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / len(drawn)))
+    assert set(flips(noisy).values()) == {"angry", "sad", "happy"}
+    assert "m.csv, digest " in noisy.manifest["note"]
+    with pytest.raises(UserError, match=r"most possible is matrix:.*:0\.6666"):
+        corrupt(corpus, recipe, 0.7, 0)
+    assert corrupt_level(corpus, f"{recipe}:0.05", 0).manifest == noisy.manifest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there are none"),
+        (",angry,sad\n", "there are none"),
+        (",angry,sad\nangry,1\nsad,0,1\n", "angry: row is not 2 rates"),
+        (",angry,sad\nangry,1,-1\nsad,0,1\n", "angry: row is not 2 rates"),
+        (",angry,sad\nangry,1,nan\nsad,0,0\n", "(?s)angry: row is not.*sad: row is not"),
+        (",angry,sad\nangry,1,0\nangry,1,0\n", "angry: row appears more than once"),
+        (",angry,angry\nangry,1,0\nsad,1,0\n", "angry: column appears more than once"),
+        (",angry,sad\nangry,1,much\nsad,1,0\n", "angry: row is not"),
+        (",angry,joy\nangry,1,0\njoy,1,0\n", "(?s)sad: no row.*sad: no column.*joy: is no class of the corpus"),
+    ],
+)
+def test_a_file_that_is_no_matrix_of_the_classes_is_told(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        corrupt(corpus_of(["sad", "angry"], ("angry", "sad")), matrix_file(tmp_path, text), 0.5, 0)
+
+
+def test_a_matrix_that_is_missing_or_binary_is_told(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        check_level(f"matrix:{tmp_path}/none.csv:0.3")
+    (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        check_level(f"matrix:{tmp_path}/m.csv:0.3")
 
 
 def test_symmetric_is_uniform_over_the_other_classes():

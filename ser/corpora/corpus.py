@@ -65,9 +65,10 @@ class Corpus:
         root: The folder that paths are relative to in digests, so that they agree between machines.
         synthesize: For corpora without files: utterance_id → (samples,) float32 at ``SYNTHESIS_RATE``.
         excluded: Utterances left out on request, and faults that left no utterance.
-        annotations: Who said what, where the corpus tells: one row per utterance, annotator and category named;
-            ``utterance_id``, ``annotator``, ``label`` (a class, or the corpus's word for what is none),
-            ``is_self`` (the speaker's own judgement, which is no vote). None without names.
+        annotations: What was said, where the corpus tells more than ``votes``: one row per utterance, annotator
+            and category named; ``utterance_id`` (also of utterances outside the classes: agreement among those
+            with a consensus alone would flatter), ``annotator`` (None: somebody), ``label`` (a class, or the
+            corpus's word for what is none), ``is_self`` (the speaker's own judgement, which is no vote).
         ratings: Likewise ``utterance_id``, ``annotator``, ``is_self``, ``valence``, ``activation``, ``dominance``
             (NaN where left blank).
         outside: Utterances of the corpus that are none of its classes: the corpus's word → how many.
@@ -98,8 +99,7 @@ class Corpus:
         object.__setattr__(self, "table", table[kept])
         for name, columns in (("annotations", ANNOTATION_COLUMNS), ("ratings", RATING_COLUMNS)):
             if (frame := getattr(self, name)) is not None:
-                frame = frame.loc[frame["utterance_id"].isin(table["utterance_id"]), list(columns)]
-                object.__setattr__(self, name, frame.reset_index(drop=True))
+                object.__setattr__(self, name, frame[list(columns)].reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.table)

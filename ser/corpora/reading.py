@@ -68,6 +68,10 @@ class Reading:
             classes = tuple(sorted({name for name in named if isinstance(name, str) and name}))
         if faults and kept.empty:
             raise self._faulty(faults)
+        spoken, rated = (
+            None if frame is None else frame[~frame["utterance_id"].isin(out)]
+            for frame in (self.annotations, self.ratings)
+        )
         try:
             corpus = Corpus(
                 self.name,
@@ -76,8 +80,8 @@ class Reading:
                 self.root,
                 self.synthesize,
                 tuple(sorted({*before, *out})),
-                self.annotations,
-                self.ratings,
+                spoken,
+                rated,
                 self.outside,
             )
         except DataFaults as error:

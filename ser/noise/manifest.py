@@ -1,0 +1,136 @@
+"""What was done to the labels, as data that can be written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser.corpora.corpus import Corpus
+from ser.hashing import digest
+from ser.noise.rows import Parts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a level means for a corpus.
+
+    Args:
+        level: As asked for.
+        recipe: Name of the recipe, or of the level where none is used.
+        definition: What the rate is a rate of.
+        rate: Share of a part's utterances, or None.
+        eligible_share: Where set, a share of the eligible utterances that takes the rate's place.
+        note: What else the reader must know.
+    """
+
+    level: str
+    recipe: str
+    definition: str
+    rate: float | None
+    eligible_share: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyLabels:
+    """A corpus's labels at one noise level.
+
+    The manifest is JSON-able; counts and rates cover the utterances of the parts; what has no value is None:
+
+    * ``level``, ``recipe``, ``definition`` of the rate, ``note`` (what else the reader must know, or empty)
+    * ``rate_asked``, ``eligible_share_asked`` (where that stood in for the rate), ``rate_realised``,
+      ``eligible_share``, ``truth_known`` (utterances)
+    * ``parts``: name → ``utterances``, ``truth_known``, ``flipped``, ``rate``, ``most_possible`` (rate)
+    * ``transition_counts``, ``transition_rates``: (C, C), true × noisy in the order of ``classes``; rates are
+      row-normalised, zeros for a class without utterances
+    * ``rate_by_class`` (the true one), ``rate_by_speaker``: None for one without utterances there
+    * ``seed``, ``classes``, ``corpus``, ``corpus_digest``, ``digest`` (of all ids and noisy labels)
+
+    Args:
+        labels: (N,) class names to train on, aligned with ``corpus.table``.
+        truth: (N,) class names that count as true: the consensus labels; at level ``given`` the corpus's true
+            labels, None where there is none.
+        manifest: What was done.
+    """
+
+    labels: NDArray[np.object_]
+    truth: NDArray[np.object_]
+    manifest: dict[str, Any]
+
+
+def noisy_labels(
+    corpus: Corpus,
+    plan: Plan,
+    seed: int,
+    parts: Parts,
+    noisy: NDArray[np.int64],
+    *,
+    truth: NDArray[np.int64],
+    eligible: NDArray[np.bool_] | None = None,
+) -> NoisyLabels:
+    """Names for the indices, and the manifest.
+
+    Args:
+        corpus: N utterances.
+        plan: What was planned.
+        seed: Of the draw.
+        parts: Row positions by part.
+        noisy: (N,) class indices to train on.
+        truth: (N,) true class indices, −1 where unknown.
+        eligible: (N,) which utterances could flip; None where that means nothing.
+    """
+    names = np.array([*corpus.classes, None], dtype=object)  # −1 is None
+    rows = np.concatenate(list(parts.values()))
+    known = rows[truth[rows] >= 0]
+    wrong = noisy != truth
+    speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=object), return_inverse=True)
+    transition = np.zeros((len(corpus.classes), len(corpus.classes)), dtype=np.int64)
+    np.add.at(transition, (truth[known], noisy[known]), 1)
+
+    def share(property_: NDArray[np.bool_], members: NDArray[np.int64]) -> float | None:
+        return int(property_[members].sum()) / len(members) if len(members) else None
+
+    def rates(groups: Sequence[str], group: NDArray[np.int64]) -> dict[str, float | None]:
+        totals = np.bincount(group[known], minlength=len(groups)).tolist()
+        flips = np.bincount(group[known[wrong[known]]], minlength=len(groups)).tolist()
+        return {name: flips[i] / totals[i] if totals[i] else None for i, name in enumerate(groups)}
+
+    def part(positions: NDArray[np.int64]) -> dict[str, Any]:
+        scored = positions[truth[positions] >= 0]
+        return {
+            "utterances": len(positions),
+            "truth_known": len(scored),
+            "flipped": int(wrong[scored].sum()) if len(scored) or not len(positions) else None,
+            "rate": share(wrong, scored),
+            "most_possible": None if eligible is None else share(eligible, positions),
+        }
+
+    against_truth = {
+        "transition_counts": transition.tolist(),
+        "transition_rates": (transition / np.maximum(transition.sum(axis=1, keepdims=True), 1)).tolist(),
+        "rate_by_class": rates(corpus.classes, truth),
+        "rate_by_speaker": rates(speakers.tolist(), speaker),
+    }
+    manifest = {
+        "level": plan.level,
+        "recipe": plan.recipe,
+        "definition": plan.definition,
+        "note": plan.note,
+        "rate_asked": plan.rate,
+        "eligible_share_asked": plan.eligible_share,
+        "rate_realised": share(wrong, known),
+        "eligible_share": None if eligible is None else share(eligible, rows),
+        "truth_known": len(known),
+        "parts": {name: part(positions) for name, positions in parts.items()},
+        **(against_truth if len(known) else dict.fromkeys(against_truth)),
+        "seed": int(seed),
+        "classes": list(corpus.classes),
+        "corpus": corpus.name,
+        "corpus_digest": corpus.digest,
+        "digest": digest(dict(zip(corpus.table["utterance_id"], names[noisy], strict=True))),
+    }
+    return NoisyLabels(names[noisy], names[truth], manifest)
