@@ -109,8 +109,9 @@ class TrainingConfig:
     """Crops in one optimiser step."""
     crop_seconds: float = 5.0
     """Length of a training crop and of an evaluation segment."""
-    class_weighting: Literal["balanced", "none"] = "balanced"
-    """``balanced``: weights inverse to the classes' frequency among the (noisy) training labels."""
+    class_balance: Literal["weighting", "sampling", "none"] = "weighting"
+    """By the classes' frequency among the (noisy) training labels: ``weighting`` weights the loss by its inverse;
+    ``sampling`` draws an epoch's utterances with replacement, all classes alike."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 

@@ -17,11 +17,11 @@ from rich.progress import Progress
 
 from ser.command_line import parse, run_command
 from ser.config import Config, corpus_defaults, parse_settings, read_config
-from ser.corpora import load
+from ser.corpora import load, parse_options
 from ser.errors import UserError
 from ser.feature_store import open_store
 from ser.noise import check_level
-from ser.splits import split
+from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.task import make_task
 from ser.training import DivergedError, EpochRecord, load_state, save_state, train
 
@@ -34,17 +34,23 @@ class TrainOptions:
     """Trains one configuration and writes its history, configuration, noise manifest and last state."""
 
     corpus: str = "synthetic"
-    """Corpus: synthetic, ravdess or table."""
+    """Corpus, by its name in docs/corpora.md."""
     corpus_root: Path | None = None
     """The corpus's folder; for table the CSV or Parquet file."""
+    corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
     noise: str = "clean"
     """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
     config: Path | None = None
     """YAML or JSON file of configuration keys, nested or dotted."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
     """Configuration keys; they override the file's."""
+    split_by: SplitBy = "auto"
+    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
     fold: int | None = None
     """Which fold is held out; default the last."""
+    validation: Validation = "held-out"
+    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
     """File with utterances to leave out, one a line."""
     seed: int = 0
@@ -64,8 +70,8 @@ def main() -> int:
     check_level(options.noise)
     given = read_config(options.config) if options.config else {}
     config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})
-    corpus = load(options.corpus, options.corpus_root, options.exclude)
-    parts = split(corpus, options.fold)
+    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    parts = split(corpus, options.fold, options.split_by, options.validation)
     make_task(corpus, parts, Path(), options.noise, options.seed)
     state = _start(options)
 
@@ -74,6 +80,7 @@ def main() -> int:
         store = open_store(
             corpus, "panns_16k", options.features, progress=lambda done, total: progress.update(bar, completed=done)
         )
+    check_disjoint(corpus, parts, store.content)
     task = make_task(corpus, parts, store.path, options.noise, options.seed)
     if state is None:
         dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
@@ -85,6 +92,8 @@ def main() -> int:
         highlight=False,
         soft_wrap=True,
     )
+    if parts.warning:
+        console.print(f"warning: {parts.warning}", highlight=False, soft_wrap=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.monotonic()
     try:

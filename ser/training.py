@@ -100,7 +100,9 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     optimizer = _optimizer(model, config, device)
     loss = build_loss(config.loss.name, config.loss.parameters, total_steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
-    weights = _class_weights(task, config).to(device)
+    weights = torch.ones(len(task.classes), device=device)
+    if config.training.class_balance == "weighting":
+        weights = _class_weights(task).float().to(device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
     if state is not None:
         if state["fingerprint"] != fingerprint:
@@ -116,7 +118,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         torch.manual_seed(derived_seed(seed, "dropout", epoch))
         audit = Audit(len(task.classes), device)
         model.train()
-        order = rng.permutation(len(task.train))
+        order = _epoch_order(task, config, rng)
         starts = random_starts(store.lengths[task.train.rows], frames, rng)
         for batch in range(steps_per_epoch):
             step = (epoch - 1) * steps_per_epoch + batch
@@ -261,12 +263,18 @@ def _optimizer(model: nn.Module, config: Config, device: torch.device) -> torch.
     return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=device.type == "cuda")
 
 
-def _class_weights(task: Task, config: Config) -> Tensor:
-    """(C,) weights of the training labels' classes; a class that no label has gets 1, which nothing uses."""
-    if config.training.class_weighting == "none":
-        return torch.ones(len(task.classes))
+def _epoch_order(task: Task, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:
+    """An epoch's training utterances: each once, or as many drawn with replacement, all classes alike."""
+    if config.training.class_balance != "sampling":
+        return rng.permutation(len(task.train))
+    chances = _class_weights(task).numpy()[task.train.noisy]
+    return rng.choice(len(task.train), size=len(task.train), p=chances / chances.sum())
+
+
+def _class_weights(task: Task) -> Tensor:
+    """(C,) inverse frequencies of the training labels' classes; 1, which nothing uses, for a class without labels."""
     counts = np.bincount(task.train.noisy, minlength=len(task.classes))
-    return torch.tensor(np.where(counts, len(task.train) / (len(task.classes) * np.maximum(counts, 1)), 1.0)).float()
+    return torch.tensor(np.where(counts, len(task.train) / (len(task.classes) * np.maximum(counts, 1)), 1.0))
 
 
 def save_state(state: State, path: Path) -> None:

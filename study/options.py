@@ -11,6 +11,7 @@ import tyro
 
 from ser.config import Config, corpus_defaults, parse_settings
 from ser.errors import UserError
+from ser.splits import SplitBy, Validation
 from study.tracking import DEFAULT_URI, ROOT, without_password
 
 RECORD = "study.json"
@@ -24,9 +25,11 @@ class StudyOptions:
     space: tuple[str, ...] = ("proselflc",)
     """Search spaces: names from search_spaces/, or paths of Python files."""
     corpus: str = "synthetic"
-    """Corpus: synthetic, ravdess or table."""
+    """Corpus, by its name in docs/corpora.md."""
     corpus_root: Path | None = None
     """The corpus's folder; for table the CSV or Parquet file."""
+    corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
     noise: tuple[str, ...] = ("clean", "noisy-A", "noisy-B")
     """Noise levels: clean, noisy-A, noisy-B, given, or RECIPE:RATE such as symmetric:0.3."""
     trials: int | None = None
@@ -41,8 +44,12 @@ class StudyOptions:
     """Crops per optimiser step; default 16 for synthetic, else 32."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
     """Fix configuration keys for every trial; a key that a space searches is searched no more."""
+    split_by: SplitBy = "auto"
+    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
     fold: int | None = None
     """Which fold is held out; default the last."""
+    validation: Validation = "held-out"
+    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
     """File with utterances to leave out, one a line."""
     select_on: Literal["noisy", "clean", "soft"] = "noisy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ser.corpora import NAMES, Corpus, load
+from ser.corpora import NAMES, Corpus, load, parse_options
 from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
 from ser.hashing import digest
-from ser.noise import check_level
-from ser.splits import Split, split
+from ser.noise import MATRIX, check_level
+from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
 from study.options import RECORD, StudyOptions
 from study.records import SELECTIONS, Selection, Tag
@@ -121,8 +121,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     searched = [space.check(base) for space in spaces]
     check_gpus(options)
 
-    corpus = load(options.corpus, options.corpus_root, options.exclude)
-    parts = split(corpus, options.fold)
+    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    parts = split(corpus, options.fold, options.split_by, options.validation)
     folder = _study_folder(options)
     lock = _claim_folder(folder, options)
     if options.resume:
@@ -142,6 +142,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     began = time.monotonic()
     store = build_store(corpus, options.storage_path / "features", console)
     seconds = time.monotonic() - began
+    check_disjoint(corpus, parts, store.content)
     tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
     return Preparation(
         options=options,
@@ -160,7 +161,16 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         client=client,
         experiment=experiment,
         protocol=digest(
-            [corpus.digest, parts.fold, options.seed, {**plain.to_dotted(), **pinned}, FRONT_END, options.select_on]
+            [
+                corpus.digest,
+                parts.unit,
+                parts.fold,
+                options.validation,
+                options.seed,
+                {**plain.to_dotted(), **pinned},
+                FRONT_END,
+                options.select_on,
+            ]
         ),
         epochs=plain.training.epochs,
         lock=lock,
@@ -232,12 +242,20 @@ def _absolute(options: StudyOptions) -> StudyOptions:
 
     return replace(
         options,
+        noise=tuple(_absolute_level(level, absolute) for level in options.noise),
         space=tuple(str(absolute(Path(name))) if name.endswith(".py") else name for name in options.space),
         tracking_uri=absolute_uri(options.tracking_uri),
         corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
     )
+
+
+def _absolute_level(level: str, absolute: Callable[[Path], Path]) -> str:
+    recipe, _, rate = level.rpartition(":")
+    if not recipe.startswith(MATRIX):
+        return level
+    return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
 
 
 def _named(options: StudyOptions) -> StudyOptions:

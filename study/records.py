@@ -31,6 +31,7 @@ class Tag:
     TRIAL = "trial"
     SEED = "seed"
     FOLD = "fold"
+    SPLIT = "split"
     FIDELITY = "fidelity"
     FAILURE = "failure"
     FAILURE_FINAL = "failure.final"

@@ -30,6 +30,8 @@ from study.results import best_runs, caveats, display, make_console, read_trials
 from study.search import Outcome, Slots, run_search, start_ray
 from study.tracking import DEFAULT_URI, first_line, sweep, without_password
 
+MANY = 12
+
 
 def main() -> int:
     """Reads the options, prepares, searches every space at every level, and tells what came out.
@@ -95,11 +97,14 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
         f"{len(corpus.classes)} classes (chance UAR {1 / len(corpus.classes):.1%})"
         + (f"; {len(corpus.excluded)} excluded" if corpus.excluded else "")
     )
-    held = ", ".join(sorted(set(corpus.table["speaker"].iloc[parts.validation])))
+    speakers = sorted(set(corpus.table["speaker"].iloc[parts.validation]))
+    held = ", ".join(speakers[:MANY]) + (f" and {len(speakers) - MANY} more" if len(speakers) > MANY else "")
     tell(
         f"  fold      {parts.fold} of {parts.folds} ({parts.unit}): {len(parts.train)} train, {len(parts.validation)} "
         f"validation ({held}), {len(parts.test)} test, out of the search's reach"
     )
+    if parts.warning:
+        tell(f"            {parts.warning}")
     for level in options.noise:
         manifest = next(job.task.manifest for job in prepared.jobs if job.level == level)
         rates = ", ".join(

@@ -266,6 +266,7 @@ def _tags(prepared: Preparation, job: Job, manifest: Mapping[str, Any]) -> dict[
         Tag.EXCLUDED: str(len(prepared.corpus.excluded)),
         Tag.SEED: str(options.seed),
         Tag.FOLD: str(prepared.split.fold),
+        Tag.SPLIT: f"by {prepared.split.unit}, {options.validation} validation",
         Tag.PROTOCOL: prepared.protocol,
         Tag.SELECT_ON: options.select_on,
         Tag.SEARCHED: ",".join(job.searched),

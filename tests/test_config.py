@@ -31,7 +31,7 @@ general = st.fixed_dictionaries(
         "training.epochs": st.integers(1, 500),
         "training.batch_size": st.integers(2, 512),
         "training.crop_seconds": st.floats(0.4, 20.0),
-        "training.class_weighting": st.sampled_from(["balanced", "none"]),
+        "training.class_balance": st.sampled_from(["weighting", "sampling", "none"]),
         "training.precision": st.sampled_from(["auto", "float32", "bfloat16"]),
     },
 )
@@ -147,7 +147,7 @@ def test_a_misspelt_name_is_told_with_the_nearest(values: dict[str, Any], neares
         ("training.batch_size", 1),
         ("training.crop_seconds", 0.3),
         ("training.crop_seconds", "inf"),
-        ("training.class_weighting", "balance d"),
+        ("training.class_balance", "sampling d"),
         ("training.precision", 32),
     ],
 )

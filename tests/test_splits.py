@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpora import Corpus
-from ser.errors import UserError
+from ser.errors import DataFaults, UserError
 from ser.splits import MAX_FOLDS, Split, check_disjoint, fold_groups, split
 
 
@@ -96,6 +96,66 @@ def test_no_fold_shares_a_speaker_and_each_row_is_tested_once(rows: list[tuple[i
             assert all(speakers)
             assert len(set().union(*speakers)) == sum(map(len, speakers))
             assert sorted(np.concatenate(list(parts.parts.values()))) == list(range(len(rows)))
+
+
+def test_leaving_one_speaker_out_validates_on_the_partner_of_the_session(five_sessions: Corpus) -> None:
+    for fold, (tested, validated) in enumerate([("Ses01F", "Ses01M"), ("Ses01M", "Ses01F"), ("Ses02F", "Ses02M")], 1):
+        parts = split(five_sessions, fold, by="speaker")
+        assert (parts.folds, parts.unit) == (10, "speaker")
+        assert members(five_sessions, parts, "test") == [tested]
+        assert members(five_sessions, parts, "validation") == [validated]
+        assert len(members(five_sessions, parts, "train")) == 8
+
+
+def test_without_sessions_the_speaker_before_validates() -> None:
+    corpus = corpus_of(["a", "b", "c", "d"] * 10)
+    parts = split(corpus, 1, by="speaker")
+    assert (members(corpus, parts, "test"), members(corpus, parts, "validation")) == (["a"], ["d"])
+    assert len(fold_groups(corpus_of([f"{i:03}" for i in range(50)]), "speaker")[1]) == 50
+
+
+@pytest.mark.parametrize(
+    ("sessions", "message"),
+    [
+        (["1", "2", "1", "2", "2"], "there are 2"),
+        (["1", "2", "3", "1", "3"], r"more than one session \(a, b\)"),
+        (["1", "2", "", "3", "3"], "1 of 5 utterances have no session"),
+    ],
+)
+def test_sessions_asked_for_that_cannot_be_held_out_are_told(sessions: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"cannot be split by session.*{message}.*--split-by speaker"):
+        split(corpus_of(["a", "b", "a", "b", "c"], sessions), by="session")
+
+
+def test_a_random_fifth_validates_and_says_what_it_leaks(five_sessions: Corpus) -> None:
+    parts = split(five_sessions, 5, validation="random")
+    assert members(five_sessions, parts, "test", "session") == ["Ses05"]
+    assert (len(parts.train), len(parts.validation)) == (19, 5)  # round(.2 · 24)
+    assert "speakers are those of training" in parts.warning
+    assert split(five_sessions, 5).warning == ""
+    rows = five_sessions.table.sample(frac=1, random_state=1)
+    shuffled = split(Corpus("toy", rows, ("x", "y"), Path("/audio")), 5, validation="random")
+    assert shuffled.validation.tolist() == parts.validation.tolist()
+
+
+def test_a_random_fifth_takes_whole_recordings() -> None:
+    paths = [f"/audio/dialogue{row // 10}.wav" for row in range(100)]
+    corpus = corpus_of([f"s{row // 10 % 5}" for row in range(100)], paths=paths)
+    parts = split(corpus, 1, validation="random")
+    assert len(parts.validation) in (10, 20)
+    assert not set(members(corpus, parts, "validation", "path")) & set(members(corpus, parts, "train", "path"))
+
+
+def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
+    corpus = corpus_of(["a", "a", "b", "c", "c"])
+    parts = split(corpus)
+    check_disjoint(corpus, parts, ["1", "1", "2", "3", "3"])  # copies within a part leak nothing
+    with pytest.raises(DataFaults, match="--exclude") as leak:
+        check_disjoint(corpus, parts, ["1", "2", "1", "3", "2"])
+    assert leak.value.faults == [
+        ("u002", "in validation, is the same recording as u000 in train"),
+        ("u004", "in test, is the same recording as u001 in train"),
+    ]
 
 
 def test_a_recording_in_two_parts_is_a_leak() -> None:

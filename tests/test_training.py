@@ -373,20 +373,27 @@ def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> Non
 
 
 @pytest.mark.parametrize(
-    ("labels", "weighting", "expected"),
+    ("labels", "expected"),
     [
-        ([0, 0, 0, 1], "balanced", [4 / 6, 4 / 2]),
-        ([0, 0, 1, 1], "balanced", [1.0, 1.0]),
-        ([1, 1, 1, 1], "balanced", [1.0, 0.5]),  # none is 0
-        ([0, 0, 0, 1], "none", [1.0, 1.0]),
+        ([0, 0, 0, 1], [4 / 6, 4 / 2]),
+        ([0, 0, 1, 1], [1.0, 1.0]),
+        ([1, 1, 1, 1], [1.0, 0.5]),  # none is 0
     ],
 )
-def test_class_weights_are_worked_out_by_hand(
-    noisy: Task, labels: list[int], weighting: str, expected: list[float]
-) -> None:
+def test_class_weights_are_worked_out_by_hand(noisy: Task, labels: list[int], expected: list[float]) -> None:
     part = replace(noisy.train, rows=noisy.train.rows[:4], noisy=np.array(labels))
-    weights = training._class_weights(replace(noisy, train=part), config_of(training__class_weighting=weighting))
-    assert weights.tolist() == pytest.approx(expected)
+    assert training._class_weights(replace(noisy, train=part)).tolist() == pytest.approx(expected)
+
+
+def test_sampling_draws_an_epoch_in_which_classes_are_alike(noisy: Task) -> None:
+    rows = np.resize(noisy.train.rows, 4000)
+    part = replace(noisy.train, rows=rows, noisy=np.array([0] * 3600 + [1] * 400))
+    task, rng = replace(noisy, train=part), np.random.default_rng(0)
+    drawn = training._epoch_order(task, config_of(training__class_balance="sampling"), rng)
+    assert len(drawn) == 4000
+    assert np.mean(drawn >= 3600) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(4000))
+    once = training._epoch_order(task, config_of(training__class_balance="weighting"), rng)
+    assert sorted(once) == list(range(4000))
 
 
 @pytest.mark.parametrize(
@@ -399,7 +406,8 @@ def test_class_weights_are_worked_out_by_hand(
         ("optimizer__gradient_clip", 0),
         ("augment__time_masks", 0),
         ("augment__frequency_masks", 0),
-        ("training__class_weighting", "none"),
+        ("training__class_balance", "none"),
+        ("training__class_balance", "sampling"),
         ("training__crop_seconds", 0.4),
     ],
 )

@@ -2,9 +2,10 @@
 
 from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, check_level, corrupt, corrupt_level
 from ser.noise.manifest import NoisyLabels
-from ser.noise.recipes import RECIPES, Recipe
+from ser.noise.recipes import MATRIX, RECIPES, Recipe
 
 __all__ = [
+    "MATRIX",
     "NAMED_LEVELS",
     "NAMED_RATES",
     "RECIPES",
