@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,10 @@ MIN_SECONDS = 0.032
 
 # Writers that cannot seek back leave the size of the data chunk at 0 or at about 2 or 4 GiB.
 _STREAMED_FROM = 0x7FFF0000
+
+_OGG_HEADER = 27
+_LONGEST_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
+_OGG_END_OF_STREAM = 4
 
 
 class AudioFault(Exception):
@@ -44,7 +49,7 @@ def read_audio(
         (samples,) the mean of the channels, full scale ±1.
 
     Raises:
-        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC
+        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC, OGG
             and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
             end or is shorter than ``MIN_SECONDS``, or its samples are not finite or all the same (silence).
     """
@@ -55,6 +60,7 @@ def read_audio(
             raise AudioFault(f"file is empty (0 bytes): {path}")
         with path.open("rb") as file:
             _refuse_truncated_wav(file, size, path)
+            _refuse_truncated_ogg(file, size, path)
         with soundfile.SoundFile(path) as sound:
             source_rate: int = sound.samplerate
             if source_rate < LOWEST_RATE:
@@ -97,6 +103,25 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
     return samples
+
+
+def _refuse_truncated_ogg(file: BinaryIO, size: int, path: Path) -> None:
+    """Looks for the end of the stream in the last page (RFC 3533); libsndfile takes any page for the last."""
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return
+    file.seek(max(size - _LONGEST_OGG_PAGE, 0))
+    tail = file.read()
+    pages = (tail[match.start() :] for match in re.finditer(b"OggS", tail))
+    if not any(_is_whole_last_page(page) for page in pages):
+        raise AudioFault(f"truncated, the stream has no end: {path}")
+
+
+def _is_whole_last_page(page: bytes) -> bool:
+    if len(page) < _OGG_HEADER or not page[5] & _OGG_END_OF_STREAM:
+        return False
+    segments = page[_OGG_HEADER - 1]
+    return len(page) >= _OGG_HEADER + segments + sum(page[_OGG_HEADER : _OGG_HEADER + segments])
 
 
 def _refuse_truncated_wav(file: BinaryIO, size: int, path: Path) -> None:

@@ -60,6 +60,56 @@ def test_another_rate_keeps_the_tone(tmp_path: Path) -> None:
     np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_U8", 0.01),
+        ("wav", "PCM_16", 1e-4),
+        ("wav", "PCM_24", 1e-6),
+        ("wav", "PCM_32", 1e-6),
+        ("wav", "DOUBLE", 1e-7),
+        ("wav", "ULAW", 0.02),
+        ("flac", "PCM_16", 1e-4),
+        ("flac", "PCM_24", 1e-6),
+        ("aiff", "PCM_16", 1e-4),
+        ("ogg", "VORBIS", 0.05),
+        ("ogg", "OPUS", 0.05),
+        ("mp3", "MPEG_LAYER_III", 0.05),
+    ],
+)
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_every_format_integer_or_float_stereo_or_not_at_any_rate(
+    tmp_path: Path, suffix: str, subtype: str, tolerance: float, rate: int
+) -> None:
+    time = np.arange(2 * rate) / rate
+    # Quieter at first, so that a cut at the wrong place shows.
+    tone = 0.4 * np.where(time < 1, 0.5, 1.0) * np.sin(2 * np.pi * 440 * time)
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, np.stack([tone, tone], axis=1), rate, subtype=subtype)
+    middle = read_audio(path, 0.5, 1.5)
+    assert len(middle) == RATE
+    at = 0.5 + np.arange(RATE) / RATE
+    expected = 0.4 * np.where(at < 1, 0.5, 1.0) * np.sin(2 * np.pi * 440 * at)
+    # Away from the edges of the cut and of the step; MP3 may shift by its encoder's delay, so levels are compared.
+    for part in (slice(1000, 7000), slice(9000, 15000)):
+        level, wanted = (float(np.sqrt(np.mean(np.square(wave[part])))) for wave in (middle, expected))
+        assert level == pytest.approx(wanted, abs=tolerance)
+    if suffix != "mp3":
+        assert np.abs(middle - expected)[1000:7000].max() < max(4 * tolerance, 1e-3)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_a_truncated_ogg_is_found(tmp_path: Path, noise: NDArray[np.float32], subtype: str, kept: float) -> None:
+    path = tmp_path / "n.ogg"
+    soundfile.write(path, np.tile(noise, 5), RATE, subtype=subtype)
+    assert len(read_audio(path)) == 10 * RATE
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(AudioFault, match=r"truncated|cannot be decoded|does not say"):
+        read_audio(path)
+
+
 @pytest.mark.parametrize("size", [0x7FFFF000, 0xFFFFFFFF])
 def test_a_streamed_wav_without_a_size_is_read_to_its_end(wav: Path, noise: NDArray[np.float32], size: int) -> None:
     content = bytearray(wav.read_bytes())
