@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ser.corpora.corpus import Corpus
+from ser.corpora.crema_d import load_crema_d
+from ser.corpora.emodb import load_emodb
 from ser.corpora.files import read_text
 from ser.corpora.ravdess import load_ravdess
 from ser.corpora.reading import Reading, without
@@ -16,7 +18,12 @@ from ser.errors import UserError, unknown_name
 
 __all__ = ["NAMES", "Corpus", "load", "parse_options", "without"]
 
-_LOADERS: dict[str, Callable[..., Reading]] = {"ravdess": load_ravdess, "table": load_table}
+_LOADERS: dict[str, Callable[..., Reading]] = {
+    "crema-d": load_crema_d,
+    "ravdess": load_ravdess,
+    "emodb": load_emodb,
+    "table": load_table,
+}
 NAMES = ("synthetic", *_LOADERS)
 
 

@@ -98,6 +98,9 @@ class Reading:
         if not exclude:
             return set()
         lookup: dict[str, set[str]] = {name: {name} for name, _ in self.faults}
+        if self.annotations is not None:
+            # Also utterances outside the classes, so that one list serves every set of classes.
+            lookup |= {id_: {id_} for id_ in self.annotations["utterance_id"]}
         if len(self.rows):
             ids = list(self.rows["utterance_id"])
             lookup |= {id_: {id_} for id_ in ids}
