@@ -109,14 +109,16 @@ def main(corpus: str, corpus_root: Path, repeats: int = 3) -> None:
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             results[name].append(json.loads(output.splitlines()[-1]))
     plain = median(run[0] for run in results["librosa, all cores"])
-    print(f"{'variant':<22}{'s':>8}{'min':>8}{'max':>8}{'h of audio / s':>16}{'per core':>10}{'speed':>8}{'peak MB':>9}")
+    print(
+        f"{'variant':<22}{'s':>8}{'min':>8}{'max':>8}{'h of audio / s':>16}{'per core':>10}{'speed':>8}{'peak MB':>9}"
+    )
     for name, runs in results.items():
         seconds = [run[0] for run in runs]
         used = VARIANTS[name][1] or cores
         rate = hours / median(seconds)
         print(
-            f"{name:<22}{median(seconds):>8.2f}{min(seconds):>8.2f}{max(seconds):>8.2f}{rate:>16.3f}{rate / used:>10.3f}"
-            f"{plain / median(seconds):>7.1f}×{median(run[1] for run in runs):>9.0f}"
+            f"{name:<22}{median(seconds):>8.2f}{min(seconds):>8.2f}{max(seconds):>8.2f}{rate:>16.3f}"
+            f"{rate / used:>10.3f}{plain / median(seconds):>7.1f}×{median(run[1] for run in runs):>9.0f}"
         )
     difference = max(run[2] for runs in results.values() for run in runs)
     print(f"largest difference between store and librosa on a few utterances: {difference:.1e} dB")

@@ -11,11 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from ser.errors import DataFaults, UserError
 from ser.features import FrontEnd, log_mel
 from ser.features import front_end as front_end_named
 from ser.hashing import digest
+from ser.parallel import in_order
 
 FORMAT = 1
 """Raised whenever the files or the numbers in them change, so that older stores are left alone."""
@@ -123,7 +123,7 @@ def open_store(
         front_end: A name in ``ser.features.FRONT_ENDS``.
         folder: Where stores lie; created if need be.
         progress: Called as (utterances done, utterances in all) while building.
-        workers: Threads that decode; None is one per core, at most 8.
+        workers: Threads that decode; None is one per core, within reason.
 
     Returns:
         The store; ``built`` tells whether it had to be built.
@@ -146,16 +146,16 @@ def open_store(
         with FileLock(f"{target}.lock"):
             with suppress(UserError):
                 return FeatureStore.open(target)  # another process has built it meanwhile
-            partial = target.with_name(target.name + ".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
+            partial_folder = target.with_name(target.name + ".partial")
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            partial_folder.mkdir()
             try:
-                _build(corpus, spec, fingerprint, partial, progress, workers or min(8, _cores()))
+                _build(corpus, spec, fingerprint, partial_folder, progress, workers)
                 if target.exists():  # torn, or it would have been opened
                     shutil.rmtree(target)
-                partial.rename(target)
+                partial_folder.rename(target)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(partial_folder, ignore_errors=True)
             return replace(FeatureStore.open(target), built=True)
     except OSError as error:
         raise UserError(
@@ -165,7 +165,7 @@ def open_store(
 
 
 def _build(
-    corpus: Corpus, spec: FrontEnd, fingerprint: str, folder: Path, progress: Progress | None, workers: int
+    corpus: Corpus, spec: FrontEnd, fingerprint: str, folder: Path, progress: Progress | None, workers: int | None
 ) -> None:
     """Fills a folder with a store's files, ``meta.json`` last."""
     offsets, content, faults = [0], [], []
@@ -206,22 +206,18 @@ def _build(
 Result = tuple[NDArray[np.float32], str] | str
 
 
-def _computed(corpus: Corpus, spec: FrontEnd, workers: int) -> Generator[tuple[str, Result]]:
+def _computed(corpus: Corpus, spec: FrontEnd, workers: int | None) -> Generator[tuple[str, Result]]:
     """Yields (utterance id, result of ``_features``) in the table's order, at most a few utterances ahead."""
-    pending: deque[tuple[str, Future[Result]]] = deque()
+    rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
     threads = torch.get_num_threads()
-    # One torch thread each: the utterances are what is parallel.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for row in corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None):
-            pending.append((row[0], pool.submit(_features, corpus.synthesize, spec, *row)))
-            if len(pending) > 4 * workers:
-                utterance_id, future = pending.popleft()
-                yield utterance_id, future.result()
-        for utterance_id, future in pending:
-            yield utterance_id, future.result()
+        # One torch thread each: the utterances are what is parallel.
+        one_thread = partial(torch.set_num_threads, 1)
+        results = in_order(lambda row: _features(corpus.synthesize, spec, *row), rows, workers, one_thread)
+        with closing(results):
+            for row, result in results:
+                yield row[0], result
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # threads started later would otherwise inherit the workers' 1
 
 
@@ -266,7 +262,3 @@ def _stamp(path: str) -> tuple[int, ...]:
 def _to_disk(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -219,11 +218,6 @@ def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tu
         return options.cpus_per_trial, gpus
     # Narrow networks leave a second thread idle; wide ones do not (docs/performance.md).
     return (1.0 if gpus or options.plain.model.width <= NARROW_WIDTH else cpus), gpus
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_selection(task: Task, selection: Selection, level: str) -> None:

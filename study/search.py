@@ -16,8 +16,9 @@ from ray.tune.experiment import Trial
 
 from ser.errors import UserError
 from ser.hashing import derived_seed
+from ser.parallel import cores
 from study.options import StudyOptions
-from study.preparation import Job, Preparation, available_cpus, trial_resources
+from study.preparation import Job, Preparation, trial_resources
 from study.progress import KeepLastCheckpoint, SearchProgress
 from study.records import SEARCH, Tag
 from study.searcher import TRIAL_KEY, StudySearch, trial_name
@@ -98,7 +99,7 @@ def start_ray(prepared: Preparation) -> Slots:
         "logging_level": logging.ERROR,
     }
     if options.address is None:
-        ray.init(address="local", num_cpus=available_cpus(), include_dashboard=False, **common)
+        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **common)
     else:
         _check_address(options.address)
         try:

@@ -185,7 +185,9 @@ def count_votes(
     row = {id_: position for position, id_ in enumerate(ids)}
     column = {name: position for position, name in enumerate(classes)}
     counting = annotations["utterance_id"].isin(row) & ~annotations["is_self"].astype(bool)
-    said = annotations[counting].drop_duplicates(["utterance_id", "annotator", "label"])
+    said = annotations[counting]
+    # Of two votes without a name nobody knows that they are one person's.
+    said = said[said["annotator"].isna() | ~said.duplicated(["utterance_id", "annotator", "label"])]
     counts = np.zeros((len(ids), len(classes) + 1), dtype=np.int64)
     columns = said["label"].map(column).fillna(len(classes)).astype(int)
     np.add.at(counts, (said["utterance_id"].map(row).astype(int), columns), 1)

@@ -1,0 +1,54 @@
+"""Work on many utterances at a time, in order and within little memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_THREADS = 8
+AHEAD = 4
+"""Results that may wait for each thread."""
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int | None = None,
+    initializer: Callable[[], Any] | None = None,
+) -> Generator[tuple[Item, Result]]:
+    """Works on items in threads, a bounded number ahead of whoever takes the results.
+
+    Args:
+        work: Releases the interpreter's lock most of the time, as decoding and transforms do.
+        items: What to work on.
+        workers: Threads; None is one per core, at most ``MOST_THREADS``.
+        initializer: Called in each thread first.
+
+    Yields:
+        (item, result), in the items' order. Close the generator to stop early.
+    """
+    threads = workers or min(MOST_THREADS, cores())
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    pool = ThreadPoolExecutor(threads, initializer=initializer)
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) > AHEAD * threads:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
