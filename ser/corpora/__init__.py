@@ -10,6 +10,7 @@ from ser.corpora.corpus import Corpus
 from ser.corpora.crema_d import load_crema_d
 from ser.corpora.emodb import load_emodb
 from ser.corpora.files import read_text
+from ser.corpora.iemocap import load_iemocap, load_iemocap_4
 from ser.corpora.ravdess import load_ravdess
 from ser.corpora.reading import Reading, without
 from ser.corpora.synthetic import load_synthetic
@@ -19,6 +20,8 @@ from ser.errors import UserError, unknown_name
 __all__ = ["NAMES", "Corpus", "load", "parse_options", "without"]
 
 _LOADERS: dict[str, Callable[..., Reading]] = {
+    "iemocap": load_iemocap,
+    "iemocap-4": load_iemocap_4,
     "crema-d": load_crema_d,
     "ravdess": load_ravdess,
     "emodb": load_emodb,
