@@ -9,8 +9,10 @@ from typing import Any, get_args, get_type_hints
 from ser.corpora.corpus import Corpus
 from ser.corpora.crema_d import load_crema_d
 from ser.corpora.emodb import load_emodb
+from ser.corpora.esd import load_esd
 from ser.corpora.files import read_text
 from ser.corpora.iemocap import load_iemocap, load_iemocap_4
+from ser.corpora.msp_podcast import load_msp_podcast
 from ser.corpora.ravdess import load_ravdess
 from ser.corpora.reading import Reading, without
 from ser.corpora.synthetic import load_synthetic
@@ -25,6 +27,8 @@ _LOADERS: dict[str, Callable[..., Reading]] = {
     "crema-d": load_crema_d,
     "ravdess": load_ravdess,
     "emodb": load_emodb,
+    "msp-podcast": load_msp_podcast,
+    "esd": load_esd,
     "table": load_table,
 }
 NAMES = ("synthetic", *_LOADERS)

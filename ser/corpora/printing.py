@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ser.corpora.describe import CLIPPED, QUIET
 
+NAMED = 4
 SHOWN = 20
 """Groups of duplicates, and names left out, that are listed; the file describe.json has all of them."""
 
@@ -132,7 +133,9 @@ def _print_duplicates(console: Console, groups: Sequence[Mapping[str, Any]]) -> 
     for group in groups[:SHOWN]:
         flags = [f"LABELS DIFFER: {', '.join(group['labels'])}"] if group["different_labels"] else []
         flags += [f"SPEAKERS DIFFER: {', '.join(group['speakers'])}"] if group["crosses_speakers"] else []
-        _say(console, f"  {' = '.join(group['utterances'])}{''.join(f'; {flag}' for flag in flags)}")
+        names = group["utterances"]
+        more = f" = {len(names) - NAMED} more" if len(names) > NAMED else ""
+        _say(console, f"  {' = '.join(names[:NAMED])}{more}{''.join(f'; {flag}' for flag in flags)}")
     if len(groups) > SHOWN:
         _say(console, f"  and {len(groups) - SHOWN} more, all of them in describe.json (--output).")
 

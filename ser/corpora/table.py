@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ser.audio import SUFFIXES
 from ser.corpora.reading import Reading
 from ser.errors import DataFaults, UserError
 
 _REQUIRED = ("path", "speaker", "label")
 _VOTES = "votes_"
 _GENDERS = {"": "unknown", "f": "female", "m": "male"}
+
+ANCESTOR_COLUMNS = (
+    "wavfile",
+    "noisy-label",
+    "ground-truth",
+    "soft-gt",
+    "comments",
+    "timestamps",
+    "audio-path",
+)
+"""Of the ancestor study's files of noisy labels; ``python -m ser.noise`` writes these and more."""
+_OF_ANCESTOR = {"audio-path": "path", "noisy-label": "label", "ground-truth": "true_label"}
+# Speaker and session are in the name: the speaker is the session and the letter of the turn.
+_IEMOCAP = re.compile(r"(Ses[0-9]{2})[FM]_\w+_([FM])\w*")
 
 
 def load_table(path: Path) -> Reading:
@@ -32,6 +48,11 @@ def load_table(path: Path) -> Reading:
     The classes are those of the ``votes_<class>`` columns in the file's order or, without such, all labels
     sorted.
 
+    A file of noisy labels as the ancestor study has them, with ``wavfile``, ``noisy-label`` and ``audio-path``, is
+    taken too: the latter two are ``label`` and ``path``, ``ground-truth`` is ``true_label``, ``wavfile`` without its
+    suffix the utterance's name. Where it has no ``speaker`` and all names are IEMOCAP's, they tell speaker, gender and
+    session. Its ``timestamps`` are no cuts, and its ``soft-gt``, which has no counts, gives no votes.
+
     Args:
         path: A ``.csv`` (UTF-8, commas), ``.parquet`` or ``.pq`` file.
 
@@ -46,7 +67,9 @@ def load_table(path: Path) -> Reading:
     if frame.empty:
         raise UserError(f"table {path} has no rows.")
     vote_columns = [column for column in frame.columns.astype(str) if column.startswith(_VOTES)]
-    _check_columns(path, frame, vote_columns)
+    there = list(frame.columns)
+    frame = _of_ancestor(frame)
+    _check_columns(path, frame, vote_columns, there)
 
     names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
     table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
@@ -103,7 +126,31 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str]) -> None:
+def id_of_file(name: str) -> str:
+    """What an utterance is called after its file of audio: the name without the suffix of such a file."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
+
+
+def _of_ancestor(frame: pd.DataFrame) -> pd.DataFrame:
+    """The ancestor's columns under this module's names; any other table as it is."""
+    if not {"wavfile", "noisy-label", "audio-path"} <= set(frame.columns):
+        return frame
+    frame = frame.rename(columns=_OF_ANCESTOR)
+    if not frame.columns.is_unique:
+        return frame
+    names = [id_of_file(_text(cell)) for cell in frame["wavfile"]]
+    if "utterance_id" not in frame:
+        frame["utterance_id"] = names
+    told = [_IEMOCAP.fullmatch(name) for name in names]
+    if "speaker" not in frame and all(told):
+        parts = [(match[1], match[2]) for match in told if match]
+        frame["speaker"] = [session + letter for session, letter in parts]
+        frame["gender"], frame["session"] = [letter for _, letter in parts], [session for session, _ in parts]
+    return frame
+
+
+def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str], there: Sequence[str]) -> None:
     columns = list(frame.columns)
     faults = []
     for column in _REQUIRED:
@@ -114,7 +161,7 @@ def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str])
     if vote_columns and "votes" in columns:
         faults.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
     if faults:
-        raise DataFaults(f"table {path}", faults, f"Columns there: {', '.join(columns)}.")
+        raise DataFaults(f"table {path}", faults, f"Columns there: {', '.join(there)}.")
 
 
 def _parsed(
