@@ -47,41 +47,6 @@ def table(tmp_path: Path) -> Path:
     )
 
 
-# Every loader's corpus
-
-
-@pytest.fixture(params=["synthetic", "ravdess", "table"])
-def corpus(request: pytest.FixtureRequest) -> Corpus:
-    root = None if request.param == "synthetic" else request.getfixturevalue(request.param)
-    return load(request.param, root)
-
-
-def test_every_corpus_is_sorted_by_id_and_complete(corpus: Corpus) -> None:
-    assert list(corpus.table["utterance_id"]) == sorted(corpus.table["utterance_id"])
-    assert list(corpus.table.index) == list(range(len(corpus)))
-    assert corpus.labels.min() >= 0
-    assert [corpus.classes[index] for index in corpus.labels] == list(corpus.table["label"])
-    assert corpus.synthesize is not None or all(Path(path).is_absolute() for path in corpus.table["path"])
-
-
-def test_every_corpus_keeps_its_digest_and_loses_it_with_an_utterance(corpus: Corpus) -> None:
-    first = corpus.table["utterance_id"][0]
-    rest = without(corpus, [first])
-    assert without(corpus, []).digest == corpus.digest
-    assert rest.digest != corpus.digest
-    assert rest.audio_digest != corpus.audio_digest
-    assert rest.excluded == (first,)
-    assert list(rest.table["utterance_id"]) == list(corpus.table["utterance_id"][1:])
-
-
-def test_a_changed_label_changes_the_digest_but_not_the_audio_digest(corpus: Corpus) -> None:
-    table = corpus.table.copy()
-    table.loc[0, "label"] = next(name for name in corpus.classes if name != table.loc[0, "label"])
-    changed = Corpus(corpus.name, table, corpus.classes, corpus.root, corpus.synthesize)
-    assert changed.digest != corpus.digest
-    assert changed.audio_digest == corpus.audio_digest
-
-
 # Leaving utterances out
 
 
