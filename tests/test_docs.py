@@ -8,17 +8,29 @@ import pytest
 import tyro
 
 from analysis.best_runs import BestRunsOptions
+from ser.corpora.__main__ import DescribeOptions
+from ser.corpora.fetch import FetchOptions
+from ser.noise.__main__ import EstimateOptions, ExportOptions
 from ser.train import TrainOptions
 from study.options import StudyOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+OPTIONS = (
+    StudyOptions,
+    TrainOptions,
+    BestRunsOptions,
+    DescribeOptions,
+    FetchOptions,
+    ExportOptions,
+    EstimateOptions,
+)
 ELSEWHERE = {"--backend-store-uri", "--repeats"}  # MLflow's own, and the benchmark's
 
 
 def options():
     names = set()
-    for kind in (StudyOptions, TrainOptions, BestRunsOptions):
+    for kind in OPTIONS:
         names |= {"--" + field.name.replace("_", "-") for field in fields(kind)}
     return names - {"--settings"} | {"--set"}
 
