@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,12 @@ _LONGEST_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
 
 
+LOUDEST = 1e6
+"""Largest sample that can be meant; full scale is 1."""
+LONGEST_SECONDS = 1e5
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
 class AudioFault(Exception):
     """What is wrong with an utterance's audio; the text names the fault and the file."""
 
@@ -49,18 +56,25 @@ def read_audio(
         (samples,) the mean of the channels, full scale ±1.
 
     Raises:
-        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC, OGG
-            and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
+        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC, OGG,
+            AIFF and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
             end or is shorter than ``MIN_SECONDS``, or its samples are not finite or all the same (silence).
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            raise AudioFault(f"not a file, but a pipe or a device: {path}")
         if size == 0:
             raise AudioFault(f"file is empty (0 bytes): {path}")
         with path.open("rb") as file:
             _refuse_truncated_wav(file, size, path)
             _refuse_truncated_ogg(file, size, path)
+            _refuse_truncated_aiff(file, size, path)
+            file.seek(0)
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise AudioFault(f"Git LFS's stub in place of the audio, run git lfs pull there: {path}")
         with soundfile.SoundFile(path) as sound:
             source_rate: int = sound.samplerate
             if source_rate < LOWEST_RATE:
@@ -75,6 +89,8 @@ def read_audio(
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise AudioFault(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite: {path}")
+    if (peak := float(np.abs(mono).max())) > LOUDEST:
+        raise AudioFault(f"samples of up to {peak:g} (full scale is 1): {path}")
     if mono.min() == mono.max():
         raise AudioFault(f"silent, every sample is {mono[0]:g}: {path}")
     if source_rate == rate:
@@ -95,6 +111,8 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
         cut = f"{0 if start is None else start:g} to {'its end' if end is None else f'{end:g} s'}"
         raise AudioFault(f"cut from {cut} lies beyond the file's end at {total / rate:.3f} s: {path}")
     count = min(last, total) - first
+    if count > LONGEST_SECONDS * rate:
+        raise AudioFault(f"header claims {count / rate:.0f} s of audio: {path}")
     if count < MIN_SECONDS * rate:
         raise AudioFault(f"{max(count, 0) / rate:.3f} s long, shorter than {MIN_SECONDS} s: {path}")
     if first > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
@@ -103,6 +121,17 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
     return samples
+
+
+def _refuse_truncated_aiff(file: BinaryIO, size: int, path: Path) -> None:
+    """Compares an AIFF file's size to its header."""
+    file.seek(0)
+    header = file.read(12)
+    if header[:4] != b"FORM" or header[8:] not in (b"AIFF", b"AIFC"):
+        return
+    declared = int.from_bytes(header[4:8], "big") + 8
+    if size < declared < _STREAMED_FROM:
+        raise AudioFault(f"truncated, {size} of {declared} bytes are there: {path}")
 
 
 def _refuse_truncated_ogg(file: BinaryIO, size: int, path: Path) -> None:
@@ -127,13 +156,19 @@ def _is_whole_last_page(page: bytes) -> bool:
 def _refuse_truncated_wav(file: BinaryIO, size: int, path: Path) -> None:
     """Compares a WAV file's size to its header; libsndfile reads a truncated one without a word."""
     header = file.read(12)
-    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+    if header[:4] not in (b"RIFF", b"RF64") or header[8:] != b"WAVE":
         return
+    limit, long_data = _STREAMED_FROM, 0
     while len(chunk := file.read(8)) == 8:
         declared = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"ds64":  # EBU Tech 3306: where 32 bits are too few
+            long_data = int.from_bytes(file.read(16)[8:], "little")
+            file.seek(-16, 1)
         if chunk[:4] == b"data":
             there = size - file.tell()
-            if there < declared < _STREAMED_FROM:
+            if header[:4] == b"RF64":
+                declared, limit = long_data, 2**63
+            if there < declared < limit:
                 raise AudioFault(f"truncated, {there} of {declared} bytes of samples are there: {path}")
             return
         file.seek(declared + declared % 2, 1)  # chunks are padded to even lengths

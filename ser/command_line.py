@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import operator
 import sys
@@ -12,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ser.errors import UserError
+from ser.errors import UserError, unknown_name
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
@@ -44,9 +45,11 @@ def parse_commands(commands: Mapping[str, type[Any]], default: str | None = None
         The options of the command that was given; their class tells which it is.
 
     Raises:
-        UserError: An option named twice.
+        UserError: An option named twice, or a command misspelt.
     """
     words = sys.argv[1:]
+    if words and words[0] not in commands and difflib.get_close_matches(words[0], commands, n=1, cutoff=0.8):
+        raise unknown_name("command", words[0], commands)
     if default is not None and not {*words[:1]} & {*commands, "-h", "--help"}:
         words = [default, *words]
     kinds = [Annotated[options, tyro.conf.subcommand(name)] for name, options in commands.items()]

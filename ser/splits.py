@@ -180,20 +180,21 @@ def check_disjoint(corpus: Corpus, parts: Split, content: ArrayLike | None = Non
             undiscovered.
 
     Raises:
-        UserError: A leak, with the first speakers or recordings that leak.
-        DataFaults: Recordings in two parts that are the same by content; all of them.
+        DataFaults: A leak: all speakers, else all recordings, else all copies by content, that are in two parts.
     """
-    kinds = [("speaker", "speakers"), ("path", "recordings")]
-    for column, kind in kinds:
-        members = {part: set(corpus.table[column].iloc[rows]) - {""} for part, rows in parts.parts.items()}
-        for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
-            if column == "speaker" and parts.shared_speakers and second == "validation":
-                continue
-            if shared := sorted(members[first] & members[second]):
-                raise UserError(
-                    f"leak in fold {parts.fold} of corpus {corpus.name!r}: {len(shared)} {kind} in both {first} and "
-                    f"{second}: {', '.join(shared[:5])}. Mend the corpus's speaker and session columns."
-                )
+    names = {"speaker": list(corpus.table["speaker"]), "path": corpus.relative_paths}
+    pairs = (("train", "validation"), ("train", "test"), ("validation", "test"))
+    for kind, name in names.items():
+        members = {part: {name[row] for row in rows} - {""} for part, rows in parts.parts.items()}
+        faults = [
+            (shared, f"{'speaker' if kind == 'speaker' else 'recording'} in both {first} and {second}")
+            for first, second in pairs
+            if not (kind == "speaker" and parts.shared_speakers and second == "validation")
+            for shared in sorted(members[first] & members[second])
+        ]
+        if faults:
+            advice = "Mend the corpus's speaker and session columns." if kind == "speaker" else EXCLUDE_ADVICE
+            raise DataFaults(f"leak in fold {parts.fold} of corpus {corpus.name!r}", faults, advice)
     if content is not None:
         _check_content(corpus, parts, np.asarray(content))
 

@@ -83,9 +83,7 @@ def main() -> int:
     check_disjoint(corpus, parts, store.content)
     task = make_task(corpus, parts, store.path, options.noise, options.seed)
     if state is None:
-        dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
-        (options.output / CONFIGURATION).write_text(dotted, encoding="utf-8")
-        (options.output / MANIFEST).write_text(json.dumps(task.manifest, indent=2) + "\n", encoding="utf-8")
+        _begin(options, config, task.manifest)
     console.print(
         f"{config.loss.name} on {corpus.name} {options.noise}, fold {parts.fold} of {parts.folds}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
@@ -110,20 +108,27 @@ def main() -> int:
 
 
 def _start(options: TrainOptions) -> dict[str, Any] | None:
-    """Makes the output folder ready; returns the state to go on from, or None for a new run."""
-    state = options.output / STATE
+    """The state to go on from, or None for a new run, whose output folder must hold no other."""
     if options.resume:
-        return load_state(state)
-    if state.exists():
+        return load_state(options.output / STATE)
+    if there := [name for name in (STATE, HISTORY, CONFIGURATION, MANIFEST) if (options.output / name).exists()]:
         raise UserError(
-            f"{str(options.output)!r} holds a run already. Go on with it by --resume, or choose another --output."
+            f"{str(options.output)!r} holds a run already ({', '.join(there)}). Go on with it by --resume, or choose "
+            "another --output."
         )
+    return None
+
+
+def _begin(options: TrainOptions, config: Config, manifest: dict[str, Any]) -> None:
+    """Writes what a new run is."""
     try:
         options.output.mkdir(parents=True, exist_ok=True)
+        dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
+        (options.output / CONFIGURATION).write_text(dotted, encoding="utf-8")
+        (options.output / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         (options.output / HISTORY).write_text("", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {str(options.output)!r} is not writable: {error.strerror}.") from error
-    return None
 
 
 def _write(record: EpochRecord, folder: Path) -> None:

@@ -15,7 +15,7 @@ from ser.splits import SplitBy, Validation
 from study.tracking import DEFAULT_URI, ROOT, without_password
 
 RECORD = "study.json"
-CORPUS_DIGEST = "corpus_digest"
+DATA_DIGEST = "data_digest"
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,17 @@ class StudyOptions:
         }
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 
-    def write(self, folder: Path, corpus_digest: str) -> None:
-        """Records the options, and the corpus they were meant for, in the study's folder."""
-        record = {**self.to_json(), CORPUS_DIGEST: corpus_digest}
+    def write(self, folder: Path, data_digest: str) -> None:
+        """Records the options, and the data they were meant for, in the study's folder."""
+        record = {**self.to_json(), DATA_DIGEST: data_digest}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    def check_unchanged(self, folder: Path, corpus_digest: str) -> None:
-        """Raises if the corpus is no longer the one that the study in ``folder`` began with."""
-        if json.loads((folder / RECORD).read_text(encoding="utf-8"))[CORPUS_DIGEST] != corpus_digest:
+    def check_unchanged(self, folder: Path, data_digest: str) -> None:
+        """Raises if the data are no longer those that the study in ``folder`` began with."""
+        if json.loads((folder / RECORD).read_text(encoding="utf-8"))[DATA_DIGEST] != data_digest:
             raise UserError(
-                f"corpus {self.corpus!r}, or the list of what to exclude, has changed since study {self.name!r} began. "
+                f"corpus {self.corpus!r}, the list of what to exclude, or a noise matrix has changed since study "
+                f"{self.name!r} began. "
                 "Restore it, or start a new study under another --name."
             )
 

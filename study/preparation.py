@@ -19,7 +19,7 @@ from ser.corpora import NAMES, Corpus, load, parse_options
 from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
 from ser.hashing import digest
-from ser.noise import MATRIX, check_level
+from ser.noise import MATRIX, check_level, level_name
 from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
 from study.options import RECORD, StudyOptions
@@ -38,7 +38,7 @@ class Job:
     Args:
         space: What is searched.
         searched: Its searched names.
-        level: Noise level.
+        level: Noise level, by its name for records.
         task: Train and validation data at that level.
     """
 
@@ -67,6 +67,7 @@ class Preparation:
         folder: The study's own folder.
         base: Dotted names that trials have unless their space says otherwise.
         corpus: Less what was excluded.
+        data: Digest of the corpus and of the levels' own files.
         split: The fold.
         store: The open feature store.
         store_seconds: How long opening or building it took.
@@ -83,6 +84,7 @@ class Preparation:
     folder: Path
     base: Mapping[str, Any]
     corpus: Corpus
+    data: str
     split: Split
     store: FeatureStore
     store_seconds: float
@@ -122,10 +124,15 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
 
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     parts = split(corpus, options.fold, options.split_by, options.validation)
+    selection = SELECTIONS[options.select_on]
+    # The levels are tried before anything is written: a rate that no labels give must not cost minutes.
+    for level in options.noise:
+        _check_selection(make_task(corpus, parts, Path(), level, options.seed), selection, level)
+    data = digest([corpus.digest, *map(level_name, options.noise)])
     folder = _study_folder(options)
     lock = _claim_folder(folder, options)
     if options.resume:
-        options.check_unchanged(folder, corpus.digest)
+        options.check_unchanged(folder, data)
     client = open_client(options.tracking_uri)
     experiment = experiment_id(client, options.tracking_uri, str(options.experiment))
     if not options.resume and find_run(client, experiment, {Tag.STUDY: str(options.name)}) is not None:
@@ -133,10 +140,6 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
             f"experiment {options.experiment!r} holds runs of a study named {options.name!r} already, whose folder is "
             f"not below {str(options.storage_path)!r}. Choose another --name."
         )
-    selection = SELECTIONS[options.select_on]
-    # The levels are tried before the features are built: a rate that no labels give must not cost minutes.
-    for level in options.noise:
-        _check_selection(make_task(corpus, parts, Path(), level, options.seed), selection, level)
 
     began = time.monotonic()
     store = build_store(corpus, options.storage_path / "features", console)
@@ -148,11 +151,12 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         folder=folder,
         base=base,
         corpus=corpus,
+        data=data,
         split=parts,
         store=store,
         store_seconds=seconds,
         jobs=tuple(
-            Job(space, keys, level, tasks[level])
+            Job(space, keys, level_name(level), tasks[level])
             for level in options.noise
             for space, keys in zip(spaces, searched, strict=True)
         ),

@@ -48,7 +48,7 @@ def main() -> int:
     try:
         slots = start_ray(prepared)
         # Only now: a study that could not begin must not take a name.
-        prepared.options.write(prepared.folder, prepared.corpus.digest)
+        prepared.options.write(prepared.folder, prepared.data)
         _announce(prepared, slots, console)
         for job in prepared.jobs:
             outcomes.append(run_search(prepared, job, slots))
@@ -105,8 +105,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
     )
     if parts.warning:
         tell(f"            {parts.warning}")
-    for level in options.noise:
-        manifest = next(job.task.manifest for job in prepared.jobs if job.level == level)
+    for level, manifest in {job.level: job.task.manifest for job in prepared.jobs}.items():
         rates = ", ".join(
             f"{name} {part['rate']:.2%}" for name, part in manifest["parts"].items() if part["rate"] is not None
         )

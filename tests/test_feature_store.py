@@ -321,7 +321,7 @@ def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: P
         "cut_flac": "cannot be decoded (Error : flac decoder lost sync)",
         "cut_wav": "truncated, ",
         "garbage": "cannot be decoded (Format not recognised)",
-        "huge": "no finite spectrum",
+        "huge": "full scale is 1",
         "missing": "file is missing",
         "nan": "1 samples are NaN or infinite",
         "short": "shorter than",

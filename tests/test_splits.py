@@ -160,7 +160,9 @@ def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
 
 def test_a_recording_in_two_parts_is_a_leak() -> None:
     corpus = corpus_of(["a", "b", "c"], paths=["/audio/dialogue.wav", "/audio/b.wav", "/audio/dialogue.wav"])
-    with pytest.raises(UserError, match=r"leak in fold 3.*1 recordings in both train and test: /audio/dialogue\.wav"):
+    with pytest.raises(
+        UserError, match=r"(?s)leak in fold 3.*dialogue\.wav: recording in both train and test.*--exclude"
+    ):
         split(corpus)
 
 
@@ -172,7 +174,7 @@ def test_one_recording_may_hold_all_of_a_part() -> None:
 def test_a_speaker_in_two_parts_is_a_leak() -> None:
     corpus = corpus_of(["a", "b", "c", "a"])
     torn = Split(1, 3, "speaker group", np.array([0]), np.array([1, 3]), np.array([2]))
-    with pytest.raises(UserError, match="1 speakers in both train and validation: a"):
+    with pytest.raises(UserError, match="a: speaker in both train and validation"):
         check_disjoint(corpus, torn)
 
 

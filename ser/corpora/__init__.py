@@ -10,7 +10,7 @@ from ser.corpora.corpus import Corpus
 from ser.corpora.crema_d import load_crema_d
 from ser.corpora.emodb import load_emodb
 from ser.corpora.esd import load_esd
-from ser.corpora.files import read_text
+from ser.corpora.files import check_names, read_text
 from ser.corpora.iemocap import load_iemocap, load_iemocap_4
 from ser.corpora.msp_podcast import load_msp_podcast
 from ser.corpora.ravdess import load_ravdess
@@ -95,6 +95,7 @@ def _read(name: str, root: str | Path | None, options: Mapping[str, str]) -> Cor
         path = Path(root).expanduser().absolute()
     except RuntimeError as error:
         raise UserError(f"corpus root {str(root)!r}: {error}") from error
+    check_names([path])
     if not path.exists():
         raise UserError(f"corpus root {str(path)!r} does not exist.")
     return _LOADERS[name](path, **options)
@@ -114,7 +115,7 @@ def _check_options(name: str, loader: Callable[..., Any], options: Mapping[str, 
 
 def _read_names(path: Path) -> list[str]:
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).split("\n")
     except UserError as error:
         raise UserError(f"--exclude: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from ser.corpora.describe import Description, describe
 from ser.corpora.fetch import FetchOptions, fetch
 from ser.corpora.printing import print_description
 from ser.errors import DataFaults, UserError
+from ser.noise.files import output_folder
 
 DESCRIPTION, UTTERANCES, FAULTS = "describe.json", "utterances.csv", "faults.txt"
 
@@ -62,7 +62,7 @@ def run_describe(options: DescribeOptions) -> None:
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
     corpus = load(options.name, options.root, options.exclude, parse_options(options.corpus_options))
     if options.output is not None:
-        _check_writable(options.output)
+        _check_output(output_folder(options.output))
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("decoding", total=len(corpus))
@@ -83,14 +83,15 @@ def run_describe(options: DescribeOptions) -> None:
         raise DataFaults(f"corpus {corpus.name!r}", found.faults, advice)
 
 
-def _check_writable(folder: Path) -> None:
-    """Before minutes are spent on decoding."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror or error}.") from error
+def _check_output(folder: Path) -> None:
+    """Before minutes are spent on decoding: it can be written, and holds nothing of these names but a description."""
+    from ser.corpora.figures import NAMES as FIGURES
+
+    there = [name for name in (UTTERANCES, FAULTS, *FIGURES) if (folder / name).exists()]
+    if there and not (folder / DESCRIPTION).exists():
+        raise UserError(
+            f"--output {str(folder)!r} has {', '.join(there)}, which no description wrote. Choose another --output."
+        )
 
 
 def _write(found: Description, classes: tuple[str, ...], folder: Path) -> list[Path]:

@@ -64,7 +64,7 @@ class Corpus:
         classes: The C class names, in the order of the votes.
         root: The folder that paths are relative to in digests, so that they agree between machines.
         synthesize: For corpora without files: utterance_id → (samples,) float32 at ``SYNTHESIS_RATE``.
-        excluded: Utterances left out on request, and faults that left no utterance.
+        excluded: Names left out on request: of utterances, and of faults that left none.
         annotations: What was said, where the corpus tells more than ``votes``: one row per utterance, annotator
             and category named; ``utterance_id`` (also of utterances outside the classes: agreement among those
             with a consensus alone would flatter), ``annotator`` (None: somebody), ``label`` (a class, or the
@@ -207,8 +207,6 @@ def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthes
     if table.empty:
         raise UserError(f"corpus {name!r} has no utterances.")
     faults: list[tuple[str, str]] = []
-    if len(set(classes)) != len(classes) or len(classes) < 2:
-        faults.append(("classes", f"at least two distinct class names are needed, not {list(classes)}"))
     seen: set[str] = set()
     known = set(classes)
     for position, row in enumerate(table.to_dict("records")):
@@ -216,12 +214,16 @@ def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthes
         who = id_ if isinstance(id_, str) and id_ else f"row {position + 1}"
         if not isinstance(id_, str) or not id_:
             faults.append((who, f"utterance_id is {id_!r}, not a name"))
+        elif id_.startswith("#") or id_ != id_.strip() or "\n" in id_ or "\r" in id_:
+            faults.append((who, "utterance_id begins with #, has spaces at an end, or a line break"))
         elif id_ in seen:
             faults.append((who, "utterance_id appears more than once"))
         seen.add(id_)
         faults.extend((who, fault) for fault in _row_faults(row, known, len(classes), synthesized))
     if faults:
         raise DataFaults(f"corpus {name!r}", faults, "Mend the data, then run again.")
+    if len(set(classes)) != len(classes) or len(classes) < 2:
+        raise UserError(f"corpus {name!r}: at least two distinct class names are needed, not {list(classes)}.")
 
 
 def _row_faults(row: Mapping[Hashable, Any], known: set[str], width: int, synthesized: bool) -> Iterable[str]:
@@ -243,6 +245,8 @@ def _row_faults(row: Mapping[Hashable, Any], known: set[str], width: int, synthe
         yield f"cut from {start} to {end} s does not lie between 0 and {LONGEST:g} s"
     elif end <= begin:
         yield f"cut from {start} to {end} s is empty or reversed"
+    if not 0 <= (others := row.get("other_votes") or 0) <= MOST_VOTES:
+        yield f"other_votes {others!r} is not a count up to {MOST_VOTES}"
     if votes is not None and not (
         isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and 0 < sum(votes) <= MOST_VOTES
     ):

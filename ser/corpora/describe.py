@@ -143,7 +143,7 @@ def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: 
 
 
 def _measured(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:
-    power = float(np.mean(np.square(samples)))
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
     return _Sound(
         seconds=len(samples) / rate,
         rate=rate,

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
+from ser.audio import LFS_POINTER
 from ser.errors import UserError, unknown_name
 
 TIMEOUT = 30.0
@@ -38,7 +39,6 @@ BLOCK = 2**14
 CONNECTIONS = 8
 
 _ARCHIVE = "archive.zip"
-_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _AGAIN = "Run the same command again: it goes on where it stopped."
 _WAITS = {408, 425, 429, 500, 502, 503, 504}
 
@@ -439,7 +439,7 @@ def _pointers(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], dow
     for name, member in sorted(members.items()):
         content = archive.read(member)
         checksum, size = hashlib.sha256(content).hexdigest(), str(len(content))
-        if content.startswith(_POINTER):
+        if content.startswith(LFS_POINTER):
             fields = dict(line.partition(" ")[::2] for line in content.decode("ascii", "replace").splitlines())
             checksum, size = fields.get("oid", "").removeprefix("sha256:"), fields.get("size", "")
             remote.append((name, checksum, size))

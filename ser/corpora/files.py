@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ser.audio import SUFFIXES
@@ -27,10 +28,34 @@ def below(root: Path) -> list[Path]:
         raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
 
     found: list[Path] = []
+    seen: set[tuple[int, int]] = set()  # links may lead in circles
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        entered = Path(folder).stat()
+        if (entered.st_dev, entered.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((entered.st_dev, entered.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(folder) / name for name in (*folders, *files) if not name.startswith(".")]
+    check_names(found)
     return sorted(found)
+
+
+def check_names(paths: Iterable[Path]) -> None:
+    """Raises where names are not UTF-8, as copies from old file systems have them: no table could hold them.
+
+    Args:
+        paths: What was found.
+
+    Raises:
+        UserError: How many, and the first.
+    """
+    strange = [os.fsencode(path) for path in paths if any("\udc80" <= letter <= "\udcff" for letter in str(path))]
+    if strange:
+        raise UserError(
+            f"{len(strange)} names are not UTF-8, the first: {ascii(min(strange))[2:-1]}. Rename them, with convmv for "
+            "instance."
+        )
 
 
 def audio_below(root: Path) -> list[Path]:
@@ -78,7 +103,7 @@ def csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Ite
         UserError: The file cannot be read, is empty, or is no CSV.
         DataFaults: Columns that are missing or appear more than once.
     """
-    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     before = csv.field_size_limit(LONGEST_CELL)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]

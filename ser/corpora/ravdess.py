@@ -25,6 +25,7 @@ _FIELDS = {
     "actor": 24,
 }
 _SPEECH = "03-01-"
+_COLUMNS = ["utterance_id", "path", "speaker", "gender", "label"]
 _LAYOUT = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac, …), at any depth"
 
 
@@ -66,7 +67,7 @@ def load_ravdess(root: Path) -> Reading:
     return Reading(
         "ravdess",
         f"corpus 'ravdess' at {root}",
-        pd.DataFrame([_row(paths[0]) for paths in files.values()]),
+        pd.DataFrame([_row(paths[0]) for paths in files.values()], columns=_COLUMNS),
         CLASSES,
         root,
         faults,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,9 @@ import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
 from ser.errors import DataFaults, UserError
+
+LONGEST_NAME = 200
+MOST_COMPARED = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Reading:
         synthesize: As ``Corpus.synthesize``.
         annotations: As ``Corpus.annotations``; may have utterances without a row.
         ratings: As ``Corpus.ratings``; likewise.
-        outside: As ``Corpus.outside``.
+        outside: As ``Corpus.outside``, before anything is left out.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Reading:
             classes = tuple(sorted({name for name in named if isinstance(name, str) and name}))
         if faults and kept.empty:
             raise self._faulty(faults)
+        if kept.empty and len(self.rows):
+            raise UserError(f"corpus {self.name!r}: all of its {len(self.rows)} utterances are left out by --exclude.")
         spoken, rated = (
             None if frame is None else frame[~frame["utterance_id"].isin(out)]
             for frame in (self.annotations, self.ratings)
@@ -109,15 +114,23 @@ class Reading:
                 for id_, path in zip(ids, column, strict=True):
                     if path:
                         lookup.setdefault(path, set()).add(id_)
-        # A line of a list of faults is "name: what is wrong".
-        names = [name if name in lookup else name.partition(": ")[0] for name in exclude]
+        names = [_name_in(line, lookup) for line in exclude]
         if unknown := [name for name in names if name not in lookup]:
-            nearest = (difflib.get_close_matches(unknown[0], lookup, n=1) or sorted(lookup))[0]
+            first = unknown[0][:LONGEST_NAME]
+            candidates = lookup if len(lookup) <= MOST_COMPARED else ()
+            nearest = (difflib.get_close_matches(first, candidates, n=1) or sorted(lookup))[0]
             raise UserError(
                 f"{len(unknown)} of {len(names)} names to exclude are not in corpus {self.name!r}, "
-                f"the first: {unknown[0]!r}. The nearest there is {nearest!r}."
+                f"the first: {first!r}. The nearest there is {nearest!r}."
             )
         return set().union(*(lookup[name] for name in names))
+
+
+def _name_in(line: str, known: Collection[str]) -> str:
+    """The name that a line of a list of faults, "name: what is wrong", begins with; names may have colons as well."""
+    pieces = line.split(": ")
+    heads = (": ".join(pieces[:count]) for count in range(len(pieces), 0, -1))
+    return next((head for head in heads if head in known), line)
 
 
 def without(corpus: Corpus, names: Sequence[str]) -> Corpus:

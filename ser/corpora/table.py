@@ -216,7 +216,7 @@ def _listed_counts(cell: Any) -> tuple[int, ...] | None:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell) if cell.strip() else None
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             raise ValueError(f"{cell!r} is not a list such as [2, 0, 1]") from None
     if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
         return None

@@ -1,6 +1,6 @@
 """Label noise: recipes, levels, and the manifest of what was done."""
 
-from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, check_level, corrupt, corrupt_level
+from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, check_level, corrupt, corrupt_level, level_name
 from ser.noise.manifest import NoisyLabels
 from ser.noise.recipes import MATRIX, RECIPES, Recipe
 
@@ -14,4 +14,5 @@ __all__ = [
     "check_level",
     "corrupt",
     "corrupt_level",
+    "level_name",
 ]

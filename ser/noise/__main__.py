@@ -102,6 +102,7 @@ def run_export(options: ExportOptions, console: Console) -> None:
     corpus = _load(options)
     fold = split(corpus, options.fold)
     train = np.setdiff1d(np.arange(len(corpus)), fold.test)
+    files.check_copies(corpus, {"train": train, "test": fold.test})
     noisy = corrupt(corpus, options.recipe, options.rate, options.seed, {"train": train})
     folder = files.output_folder(options.output)
     stem = files.stem(options.rate)

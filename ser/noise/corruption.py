@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ser.errors import UserError, unknown_name
 from ser.hashing import hashed_uniform
 from ser.noise.listeners import human_transition
 from ser.noise.manifest import NoisyLabels, Plan, noisy_labels
-from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, lack_of_votes, recipe_named
+from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, lack_of_votes, matrix_digest, recipe_named
 from ser.noise.rows import Parts, Rows, parts_of
 
 # Noise rate, and the share of the eligible utterances that takes its place where votes do not allow it.
@@ -44,6 +45,23 @@ def check_level(level: str) -> None:
     """
     if level not in NAMED_LEVELS:
         _parse(level)
+
+
+def level_name(level: str) -> str:
+    """A level as records name it, the same on every machine: a matrix by its file's name and its content's digest.
+
+    Args:
+        level: As for ``check_level``.
+
+    Raises:
+        UserError: As for ``check_level``.
+    """
+    check_level(level)
+    recipe, _, rate = level.rpartition(":")
+    if not recipe.startswith(MATRIX):
+        return level
+    path = Path(recipe.removeprefix(MATRIX)).expanduser()
+    return f"{MATRIX}{path.name}#{matrix_digest(path)[:8]}:{rate}"
 
 
 def corrupt(corpus: Corpus, recipe: str, rate: float, seed: int, rows: Rows = None) -> NoisyLabels:
@@ -175,7 +193,7 @@ def _check_possible(plan: Plan, recipe: Recipe, parts: Parts, able: Parts, flips
         others = " or ".join(f"{name}:{plan.rate}" for name in ("human", "symmetric") if name != plan.recipe)
         raise UserError(
             f"noise {plan.recipe}:{plan.rate} flips utterances {recipe.eligible}; "
-            f"{'; '.join(short)}. The most possible is {plan.recipe}:{most}; or take {others}."
+            f"{'; '.join(short)}. {f'The most possible is {plan.recipe}:{most}; or take' if most else 'Take'} {others}."
         )
 
 
@@ -207,7 +225,8 @@ def _parse(level: str) -> tuple[str, float]:
     try:
         number = float(rate)
     except ValueError:
-        raise UserError(f"noise level {level!r}: the rate {rate!r} is not a number. Write {recipe}:0.3.") from None
+        example = f"{level if recipe == MATRIX[:-1] else recipe}:0.3"
+        raise UserError(f"noise level {level!r}: the rate {rate!r} is not a number. Write {example}.") from None
     recipe_named(recipe)
     return recipe, _checked_rate(number)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -17,9 +19,9 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
-from ser.corpora.corpus import SYNTHESIS_RATE, Corpus
+from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus
 from ser.corpora.table import ANCESTOR_COLUMNS, id_of_file
-from ser.errors import UserError
+from ser.errors import DataFaults, UserError
 from ser.noise.manifest import NoisyLabels
 
 AUDIO = "audio"
@@ -162,6 +164,31 @@ def encoded(files: Mapping[str, str]) -> dict[str, bytes]:
         raise UserError(
             f"a file's name is not UTF-8, near {near!r}. Rename it, or the folder that it is in."
         ) from error
+
+
+def check_copies(corpus: Corpus, parts: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raises where a file of one part is, byte for byte, a file of another; files that are missing are passed over.
+
+    Args:
+        corpus: Any corpus.
+        parts: Part → row positions.
+
+    Raises:
+        DataFaults: All such files.
+    """
+    part_of = {str(corpus.table["path"][row]): part for part, rows in parts.items() for row in rows}
+    sizes: dict[int, list[str]] = defaultdict(list)
+    for path in part_of:
+        if Path(path).is_file():
+            sizes[Path(path).stat().st_size].append(path)
+    first: dict[bytes, str] = {}
+    faults: list[tuple[str, str]] = []
+    for path in (path for paths in sizes.values() if len(paths) > 1 for path in paths):
+        other = first.setdefault(hashlib.blake2b(Path(path).read_bytes()).digest(), path)
+        if part_of[other] != part_of[path]:
+            faults.append((path, f"in {part_of[path]}, is a copy of {other} in {part_of[other]}"))
+    if faults:
+        raise DataFaults(f"leak between parts of corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
 
 
 def output_folder(path: Path) -> Path:

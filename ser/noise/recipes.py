@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,13 +131,24 @@ def matrix(path: Path) -> Recipe:
         table /= table.sum(axis=1, keepdims=True)
         return np.asarray(table[corpus.labels] * _others(corpus))
 
-    identity = digest([names, rows])
     return Recipe(
         "of every class that the matrix does not keep",
         "a class by the matrix's row, less its diagonal, classes that it keeps less often first",
         chances,
-        lambda corpus: f"The matrix is {path.name}, digest {identity}.",
+        lambda corpus: f"The matrix is {path.name}, digest {digest([names, rows])}.",
     )
+
+
+def matrix_digest(path: Path) -> str:
+    """Identifies the content of a transition matrix.
+
+    Args:
+        path: As for ``matrix``.
+
+    Raises:
+        UserError: As for ``matrix``.
+    """
+    return digest(list(_read_matrix(path)))
 
 
 def recipe_named(name: str) -> Recipe:
@@ -226,7 +238,9 @@ def _pairs_told(corpus: Corpus) -> str:
 def _read_matrix(path: Path) -> tuple[list[str], dict[str, list[float]]]:
     """Names of the columns, and the rows by name."""
     try:
-        lines = [[cell.strip() for cell in line] for line in csv.reader(read_text(path).splitlines()) if line]
+        lines = [
+            [cell.strip() for cell in line] for line in csv.reader(io.StringIO(read_text(path), newline="")) if line
+        ]
     except csv.Error as error:
         raise UserError(f"matrix {path} is no CSV: {error}.") from error
     names = lines[0][1:] if lines else []
@@ -239,7 +253,7 @@ def _read_matrix(path: Path) -> tuple[list[str], dict[str, list[float]]]:
             rates = [float(cell) for cell in cells]
         except ValueError:
             rates = [math.nan]
-        if len(rates) != len(names) or not all(0 <= rate < math.inf for rate in rates) or not sum(rates) > 0:
+        if len(rates) != len(names) or not all(rate >= 0 for rate in rates) or not 0 < sum(rates) < math.inf:
             faults.append(
                 (name, f"row is not {len(names)} rates or counts, none negative, with a sum above 0: {cells}")
             )
