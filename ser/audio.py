@@ -71,7 +71,7 @@ def read_audio(
         with path.open("rb") as file:
             _refuse_truncated_wav(file, size, path)
             _refuse_truncated_ogg(file, size, path)
-            _refuse_truncated_aiff(file, size, path)
+            _refuse_truncated_aiff_or_w64(file, size, path)
             file.seek(0)
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise AudioFault(f"Git LFS's stub in place of the audio, run git lfs pull there: {path}")
@@ -123,13 +123,15 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
     return samples
 
 
-def _refuse_truncated_aiff(file: BinaryIO, size: int, path: Path) -> None:
-    """Compares an AIFF file's size to its header."""
+def _refuse_truncated_aiff_or_w64(file: BinaryIO, size: int, path: Path) -> None:
+    """Compares an AIFF or Wave64 file's size to its header."""
     file.seek(0)
-    header = file.read(12)
-    if header[:4] != b"FORM" or header[8:] not in (b"AIFF", b"AIFC"):
-        return
-    declared = int.from_bytes(header[4:8], "big") + 8
+    header = file.read(24)
+    declared = 0
+    if header[:4] == b"FORM" and header[8:12] in (b"AIFF", b"AIFC"):
+        declared = int.from_bytes(header[4:8], "big") + 8
+    elif header[:4] == b"riff":
+        declared = int.from_bytes(header[16:24], "little")
     if size < declared < _STREAMED_FROM:
         raise AudioFault(f"truncated, {size} of {declared} bytes are there: {path}")
 

@@ -82,7 +82,9 @@ def test_ravdess_of_bad_names_alone_has_no_utterances_once_they_are_left_out(tmp
 # Audio
 
 
-@pytest.mark.parametrize(("suffix", "form"), [("wav", "RF64"), ("aiff", "AIFF"), ("wav", "WAV"), ("wav", "WAVEX")])
+@pytest.mark.parametrize(
+    ("suffix", "form"), [("wav", "RF64"), ("w64", "W64"), ("aiff", "AIFF"), ("wav", "WAV"), ("wav", "WAVEX")]
+)
 def test_files_cut_in_the_middle_are_found(tmp_path: Path, suffix: str, form: str) -> None:
     path = noise(tmp_path / f"a.{suffix}", format=form)
     assert len(read_audio(path)) == RATE

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: 
         return _measured(synthesize(utterance_id), SYNTHESIS_RATE, 1, "synthesised")
     info = None
     with suppress(soundfile.LibsndfileError, OSError, TypeError):  # read_audio says what is wrong
-        info = soundfile.info(path)
+        info = soundfile.info(path) if Path(path).is_file() else None
     first, last = (None if np.isnan(time) else time for time in (start, end))
     try:
         samples = read_audio(path, first, last, **({} if info is None else {"rate": info.samplerate}))

@@ -110,6 +110,8 @@ def load_table(path: Path) -> Reading:
 
 def _read(path: Path) -> pd.DataFrame:
     """The file's columns under their stripped names; a CSV file's cells are text."""
+    if path.is_fifo():
+        raise UserError(f"table {path} is a pipe, not a file.")
     try:
         if path.suffix.lower() == ".csv":
             # Read without a header, so that pandas neither renames a repeated column nor makes one the index.
