@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ser.config import AugmentConfig
 from ser.feature_store import FeatureStore
-from ser.features import SILENCE_DB, FrontEnd
+from ser.features import FrontEnd
 
 MIN_SEGMENT_SECONDS = 1.0
 
@@ -31,13 +31,20 @@ def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int6
         frames: Length T of the windows.
 
     Returns:
-        (n, T, M) log-mel; what lies beyond an utterance's end is silence.
+        (n, T, M) frames; what lies beyond an utterance's end is silence.
     """
-    windows = np.full((len(rows), frames, store.frames.shape[1]), SILENCE_DB, dtype=np.float32)
+    windows = np.full((len(rows), frames, store.frames.shape[1]), store.front_end.silence, dtype=np.float32)
     for window, row, start in zip(windows, rows, starts, strict=True):
         piece = store.utterance(int(row))[start : start + frames]
         window[: len(piece)] = piece
     return windows
+
+
+def valid_frames(
+    store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int
+) -> NDArray[np.int64]:
+    """(n,) how many frames of each window, as `gather` cuts them, lie before its utterance's end."""
+    return np.asarray(np.minimum(store.lengths[rows] - starts, frames))
 
 
 def random_starts(lengths: NDArray[np.int64], frames: int, rng: np.random.Generator) -> NDArray[np.int64]:

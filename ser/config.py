@@ -14,7 +14,7 @@ import yaml
 
 from ser.errors import UserError, unknown_name
 from ser.losses import build_loss
-from ser.models import build_model
+from ser.models import MODELS, build_model
 
 # Beyond it nothing is meant; infinities and numbers that no float holds are.
 LARGEST = 1e100
@@ -35,11 +35,33 @@ class ModelConfig:
     """Scales the channels; 1 is the published network."""
     dropout: float = 1.0
     """Scales the published dropout rates; a narrow network trained from scratch wants 0."""
+    front_end: Literal["auto", "panns_16k", "panns_32k", "waveform_16k"] = "auto"
+    """What the network reads; ``auto`` is its own: ``panns_16k``, or ``waveform_16k`` for wav2vec 2.0 and WavLM. The
+    published weights of the 32 kHz networks want ``panns_32k``."""
+    pretrained: str = ""
+    """File of weights to start from (``ser.models.load_pretrained``); the class head is new. Empty: from scratch."""
+    freeze: Literal["none", "convolutions", "base"] = "none"
+    """What keeps its weights: ``base``, all but the class head; ``convolutions``, those below a transformer."""
 
     def __post_init__(self) -> None:
         # On the meta device no weight is drawn or stored; only the checks run.
         with torch.device("meta"):
-            build_model(self.name, num_classes=2, width=self.width, dropout=self.dropout)
+            model = build_model(self.name, num_classes=2, width=self.width, dropout=self.dropout)
+        model.freeze(self.freeze)
+        _require(
+            self.front_end in ("auto", *model.front_ends),
+            f"model.front_end is {self.front_end}; {self.name} reads {' or '.join(model.front_ends)}.",
+        )
+        _require(
+            bool(self.pretrained) or not model.needs_weights,
+            f"model {self.name} is fine-tuned, not trained from scratch: set model.pretrained to a file of its "
+            f"weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
+        )
+
+    @property
+    def features(self) -> str:
+        """The name of the front end that the network reads."""
+        return MODELS[self.name].front_end if self.front_end == "auto" else self.front_end
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,8 @@ class OptimizerConfig:
 
     lr: float = 1e-3
     """Peak learning rate."""
+    base_lr_factor: float = 1.0
+    """Factor on it for all but the class head; below 1 for a network with pre-trained weights."""
     weight_decay: float = 1e-2
     """Decoupled decay of weight matrices and kernels (Loshchilov and Hutter 2019)."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -72,6 +96,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be above 0, and float32 must hold it.")
+        _require(
+            0 < self.base_lr_factor <= 1,
+            f"optimizer.base_lr_factor is {self.base_lr_factor}; it must be above 0 and at most 1. "
+            "model.freeze=base leaves all but the class head as it is.",
+        )
         _require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
         _require(
             0 <= self.warmup_ratio < 1,
@@ -82,7 +111,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """``augment.*``: SpecAugment with the sizes of PANNs (Park et al. 2019; Kong et al. 2020)."""
+    """``augment.*``: SpecAugment with the sizes of PANNs (Park et al. 2019; Kong et al. 2020); not for waveforms."""
 
     time_masks: int = 2
     """Masks along time for each crop."""

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of a whole corpus on disk: computed once, memory-mapped by every trial on a node.
+"""Log-mel spectrograms, or waveforms, of a whole corpus on disk: computed once, memory-mapped by every trial on a node.
 
 A store is a folder that is complete from the moment it has its name: it is built beside it and renamed. The
 name holds all that the content follows from (which audio, front end, format, and the sizes and times of the
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ser.audio import AudioFault, read_audio
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus, Synthesizer
 from ser.errors import DataFaults, UserError
-from ser.features import FrontEnd, log_mel
+from ser.features import FrontEnd, features
 from ser.features import front_end as front_end_named
 from ser.hashing import digest
 from ser.parallel import in_order
@@ -42,14 +42,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class FeatureStore:
-    """The spectrograms of a corpus; rows are those of ``Corpus.table``.
+    """The frames of a corpus; rows are those of ``Corpus.table``.
 
     Pickling one hands on its path alone.
 
     Args:
         path: Its folder.
         front_end: What the frames were computed with.
-        frames: (total frames, M) log-mel in dB, all utterances one after the other; a read-only memory map.
+        frames: (total frames, M) log-mel in dB, or samples with M = 1, all utterances one after the other; a
+            read-only memory map.
         offsets: (N + 1,) where each utterance's frames begin; the last is the number of all frames.
         content: (N,) hexadecimal digests of the decoded samples: equal for equal recordings.
         built: Whether this very call built it.
@@ -233,7 +234,7 @@ def _features(
             samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, spec.sample_rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
-    frames = log_mel(torch.from_numpy(samples)[None], spec)[0].numpy()
+    frames = features(torch.from_numpy(samples)[None], spec)[0].numpy()
     return frames, _samples_digest(samples)
 
 

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, equal to those PANNs were trained on.
+"""Log-mel spectrograms, equal to those PANNs were trained on, and the waveform for models that want it.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020
 (arXiv 1912.10211): Hann window, centred frames with reflected edges, power spectrum, Slaney's mel scale and
@@ -25,16 +25,16 @@ _SMALLEST_POWER = 1e-10
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How a waveform becomes a log-mel spectrogram.
+    """How a waveform becomes frames: those of a log-mel spectrogram, or its samples themselves.
 
     Args:
         name: Its name in ``FRONT_ENDS``.
         sample_rate: Samples per second of the waveform.
-        n_fft: Samples per window.
+        n_fft: Samples per window; 1 takes the samples as they are.
         hop_length: Samples from one frame to the next.
         f_min: Lower edge of the lowest mel band, in Hz.
         f_max: Upper edge of the highest mel band, in Hz.
-        n_mels: Mel bands M.
+        n_mels: Mel bands M; 1 where the frames are samples.
     """
 
     name: str
@@ -45,12 +45,23 @@ class FrontEnd:
     f_max: float
     n_mels: int = 64
 
+    @property
+    def is_waveform(self) -> bool:
+        """Whether the frames are the samples."""
+        return self.n_fft == 1
+
+    @property
+    def silence(self) -> float:
+        """What stands behind an utterance's end: the value of digital silence."""
+        return 0.0 if self.is_waveform else SILENCE_DB
+
 
 FRONT_ENDS = {
     "panns_16k": FrontEnd("panns_16k", 16000, n_fft=512, hop_length=160, f_min=50.0, f_max=8000.0),
     "panns_32k": FrontEnd("panns_32k", 32000, n_fft=1024, hop_length=320, f_min=50.0, f_max=14000.0),
+    "waveform_16k": FrontEnd("waveform_16k", 16000, n_fft=1, hop_length=1, f_min=0.0, f_max=8000.0, n_mels=1),
 }
-"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models; both give 100 frames per second."""
+"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, and the waveform."""
 
 
 def front_end(name: str) -> FrontEnd:
@@ -64,7 +75,27 @@ def front_end(name: str) -> FrontEnd:
     return FRONT_ENDS[name]
 
 
-_named = front_end  # log_mel's argument hides the function
+_named = front_end  # the functions' argument hides it
+
+
+def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
+    """The frames of a front end.
+
+    Args:
+        waveform: (N, samples) floating point at the front end's rate, full scale ±1.
+        front_end: A front end or its name.
+
+    Returns:
+        (N, T, M): `log_mel`, or the samples (N, samples, 1) themselves.
+
+    Raises:
+        UserError: No front end has that name.
+        ValueError: ``waveform`` has not two dimensions.
+    """
+    spec = _named(front_end) if isinstance(front_end, str) else front_end
+    if spec.is_waveform and waveform.dim() == 2:
+        return waveform.unsqueeze(2)
+    return log_mel(waveform, spec)
 
 
 def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
@@ -80,11 +111,13 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
 
     Raises:
         UserError: No front end has that name.
-        ValueError: ``waveform`` has not two dimensions.
+        ValueError: ``waveform`` has not two dimensions, or the front end takes no spectrum.
     """
     spec = _named(front_end) if isinstance(front_end, str) else front_end
     if waveform.dim() != 2:
         raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    if spec.is_waveform:
+        raise ValueError(f"front end {spec.name!r} takes no spectrum; `features` gives its samples")
     if (lacking := spec.n_fft // 2 + 1 - waveform.shape[1]) > 0:
         waveform = F.pad(waveform, (0, lacking))
     window = torch.hann_window(spec.n_fft, dtype=waveform.dtype, device=waveform.device)
@@ -98,12 +131,12 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
         return_complex=True,
     )
     power = spectrum.real.square() + spectrum.imag.square()  # (N, n_fft / 2 + 1, T)
-    mel = power.transpose(1, 2) @ _mel_weights(spec).to(waveform)
+    mel = power.transpose(1, 2) @ mel_weights(spec).to(waveform)
     return 10.0 * mel.clamp(min=_SMALLEST_POWER).log10()
 
 
 @lru_cache
-def _mel_weights(spec: FrontEnd) -> Tensor:
+def mel_weights(spec: FrontEnd) -> Tensor:
     """(n_fft / 2 + 1, M) triangular bands on Slaney's mel scale, each of unit area."""
     weights: Tensor = torchaudio.functional.melscale_fbanks(
         spec.n_fft // 2 + 1,

@@ -23,7 +23,7 @@ from ser.feature_store import open_store
 from ser.noise import check_level
 from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.task import make_task
-from ser.training import DivergedError, EpochRecord, load_state, save_state, train
+from ser.training import DivergedError, EpochRecord, check_weights, load_state, save_state, train
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
 STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"
@@ -73,12 +73,17 @@ def main() -> int:
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     parts = split(corpus, options.fold, options.split_by, options.validation)
     make_task(corpus, parts, Path(), options.noise, options.seed)
+    if not options.resume:
+        check_weights(config.model)
     state = _start(options)
 
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
-            corpus, "panns_16k", options.features, progress=lambda done, total: progress.update(bar, completed=done)
+            corpus,
+            config.model.features,
+            options.features,
+            progress=lambda done, total: progress.update(bar, completed=done),
         )
     check_disjoint(corpus, parts, store.content)
     task = make_task(corpus, parts, store.path, options.noise, options.seed)

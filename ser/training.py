@@ -16,13 +16,21 @@ from torch import Tensor, nn
 
 from ser import evaluation
 from ser.audit import Audit
-from ser.batches import MIN_SEGMENT_SECONDS, crop_frames, gather, random_starts, segments, spec_augment
-from ser.config import Config
+from ser.batches import (
+    MIN_SEGMENT_SECONDS,
+    crop_frames,
+    gather,
+    random_starts,
+    segments,
+    spec_augment,
+    valid_frames,
+)
+from ser.config import Config, ModelConfig
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
 from ser.hashing import derived_seed, digest
 from ser.losses import build_loss
-from ser.models import build_model
+from ser.models import Classifier, build_model, load_pretrained
 from ser.task import Part, Task
 
 EVALUATION_BATCH = 64
@@ -74,7 +82,8 @@ def train(
         One ``EpochRecord`` an epoch, from the one after ``state``'s to ``config.training.epochs``.
 
     Raises:
-        UserError: ``state`` belongs to another configuration, seed or task, or the GPU's memory ran out.
+        UserError: ``state`` belongs to another configuration, seed or task, ``model.pretrained`` does not fit, the
+            feature store is of another front end than the network reads, or the GPU's memory ran out.
         DivergedError: The loss or a prediction is not finite.
     """
     try:
@@ -89,6 +98,11 @@ def train(
 
 def _epochs(config: Config, task: Task, seed: int, state: State | None, device: torch.device) -> Iterator[EpochRecord]:
     store = FeatureStore.open(task.store)
+    if store.front_end.name != config.model.features:
+        raise UserError(
+            f"model {config.model.name} reads {config.model.features}, but the feature store {str(task.store)!r} holds "
+            f"{store.front_end.name}. Build one with the front end {config.model.features}."
+        )
     frames = crop_frames(config.training.crop_seconds, store.front_end)
     steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
     total_steps = steps_per_epoch * config.training.epochs
@@ -96,6 +110,9 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
 
     torch.manual_seed(derived_seed(seed, "model"))
     model = build_model(config.model.name, len(task.classes), config.model.width, config.model.dropout)
+    if state is None:  # else it has all weights
+        load_weights(model, config.model)
+    model.freeze(config.model.freeze)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, config, device)
     loss = build_loss(config.loss.name, config.loss.parameters, total_steps)
@@ -123,13 +140,15 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         for batch in range(steps_per_epoch):
             step = (epoch - 1) * steps_per_epoch + batch
             chosen = order[batch * config.training.batch_size : (batch + 1) * config.training.batch_size]
-            crops = torch.from_numpy(gather(store, task.train.rows[chosen], starts[chosen], frames))
-            crops = spec_augment(crops.to(device), config.augment, masks)
+            crops = torch.from_numpy(gather(store, task.train.rows[chosen], starts[chosen], frames)).to(device)
+            if not store.front_end.is_waveform:
+                crops = spec_augment(crops, config.augment, masks)
+            lengths = _lengths(model, store, task.train.rows[chosen], starts[chosen], frames)
             noisy = torch.from_numpy(task.train.noisy[chosen]).to(device)
             truth = torch.from_numpy(task.train.truth[chosen]).to(device)
             _set_learning_rate(optimizer, config, step, total_steps)
             with autocast:
-                logits = model(crops)
+                logits = model(crops, lengths)
             output = loss(logits.float(), noisy, step)
             weight = weights[noisy]
             optimizer.zero_grad(set_to_none=True)
@@ -192,7 +211,7 @@ def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) ->
 
 @torch.no_grad()
 def predict(
-    model: nn.Module,
+    model: Classifier,
     store: FeatureStore,
     rows: NDArray[np.int64],
     frames: int,
@@ -219,13 +238,42 @@ def predict(
     for begin in range(0, len(cut.owner), EVALUATION_BATCH):
         window = slice(begin, begin + EVALUATION_BATCH)
         batch = torch.from_numpy(gather(store, rows[cut.owner[window]], cut.starts[window], frames))
+        lengths = _lengths(model, store, rows[cut.owner[window]], cut.starts[window], frames)
         with autocast:
-            logits = model(batch.to(device))
+            logits = model(batch.to(device), lengths)
         outputs.append(logits.double().softmax(dim=1))
     probabilities = torch.cat(outputs).cpu().numpy()
     sums = np.zeros((len(rows), probabilities.shape[1]))
     np.add.at(sums, cut.owner, probabilities)
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+
+
+def _lengths(
+    model: Classifier, store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int
+) -> Tensor | None:
+    """(n,) valid frames of each window, for a model that is told them."""
+    return torch.from_numpy(valid_frames(store, rows, starts, frames)) if model.masks_padding else None
+
+
+def load_weights(model: Classifier, config: ModelConfig) -> None:
+    """Fills a model from ``model.pretrained``, if that is set.
+
+    Raises:
+        UserError: The file does not fit the model or its front end.
+    """
+    if config.pretrained:
+        load_pretrained(model, config.pretrained, config.features)
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Compares ``model.pretrained`` with the model, so that a mistake is told before features are computed.
+
+    Raises:
+        UserError: The file does not fit the model or its front end.
+    """
+    with torch.device("meta"):
+        model = build_model(config.name, 2, config.width, config.dropout)
+    load_weights(model, config)
 
 
 def uses_bfloat16(config: Config, device: torch.device) -> bool:
@@ -249,16 +297,22 @@ def learning_rate_factor(config: Config, step: int, total_steps: int) -> float:
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, step: int, total_steps: int) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = config.optimizer.lr * learning_rate_factor(config, step, total_steps)
+        group["lr"] = config.optimizer.lr * learning_rate_factor(config, step, total_steps) * group["factor"]
 
 
-def _optimizer(model: nn.Module, config: Config, device: torch.device) -> torch.optim.AdamW:
-    # Biases and the gains of batch norm are not decayed.
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+def _optimizer(model: Classifier, config: Config, device: torch.device) -> torch.optim.AdamW:
+    # Biases and the gains of batch norm are not decayed. The head comes first, for its rate is the one reported.
     groups = [
-        {"params": decayed, "weight_decay": config.optimizer.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": parameters, "factor": factor, "weight_decay": decay}
+        for in_head, factor in ((True, 1.0), (False, config.optimizer.base_lr_factor))
+        for is_matrix, decay in ((True, config.optimizer.weight_decay), (False, 0.0))
+        if (
+            parameters := [
+                parameter
+                for name, parameter in model.named_parameters()
+                if parameter.requires_grad and name.startswith("head.") == in_head and (parameter.ndim > 1) == is_matrix
+            ]
+        )
     ]
     return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=device.type == "cuda")
 

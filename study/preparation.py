@@ -22,12 +22,12 @@ from ser.hashing import digest
 from ser.noise import MATRIX, check_level, level_name
 from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
+from ser.training import check_weights
 from study.options import RECORD, StudyOptions
 from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, find_run, open_client
 
-FRONT_END = "panns_16k"
 NARROW_WIDTH = 0.25
 
 
@@ -121,6 +121,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         raise UserError(f"two of the spaces have the same name: {', '.join(names)}.")
     searched = [space.check(base) for space in spaces]
     check_gpus(options)
+    check_weights(plain.model)
 
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     parts = split(corpus, options.fold, options.split_by, options.validation)
@@ -142,7 +143,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         )
 
     began = time.monotonic()
-    store = build_store(corpus, options.storage_path / "features", console)
+    store = build_store(corpus, plain.model.features, options.storage_path / "features", console)
     seconds = time.monotonic() - began
     check_disjoint(corpus, parts, store.content)
     tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
@@ -171,7 +172,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
                 options.validation,
                 options.seed,
                 {**plain.to_dotted(), **pinned},
-                FRONT_END,
+                plain.model.features,
                 options.select_on,
             ]
         ),
@@ -180,8 +181,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     )
 
 
-def build_store(corpus: Corpus, folder: Path, console: Console) -> FeatureStore:
-    """Opens the corpus's feature store; builds it with a progress bar if it is not there."""
+def build_store(corpus: Corpus, front_end: str, folder: Path, console: Console) -> FeatureStore:
+    """Opens the corpus's feature store for a front end; builds it with a progress bar if it is not there."""
     columns = (
         TextColumn("features"),
         BarColumn(),
@@ -195,7 +196,7 @@ def build_store(corpus: Corpus, folder: Path, console: Console) -> FeatureStore:
         def advance(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total, visible=True)
 
-        return open_store(corpus, FRONT_END, folder, progress=advance)
+        return open_store(corpus, front_end, folder, progress=advance)
 
 
 def check_gpus(options: StudyOptions) -> None:
@@ -246,6 +247,7 @@ def _absolute(options: StudyOptions) -> StudyOptions:
         corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
+        settings=tuple(_absolute_setting(setting, absolute) for setting in options.settings),
     )
 
 
@@ -254,6 +256,12 @@ def _absolute_level(level: str, absolute: Callable[[Path], Path]) -> str:
     if not recipe.startswith(MATRIX):
         return level
     return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
+
+
+def _absolute_setting(setting: str, absolute: Callable[[Path], Path]) -> str:
+    """Trials run in another folder than the study."""
+    key, _, value = setting.partition("=")
+    return f"{key}={absolute(Path(value))}" if key == "model.pretrained" and value else setting
 
 
 def _named(options: StudyOptions) -> StudyOptions:

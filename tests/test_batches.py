@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ser.batches import crop_frames, gather, random_starts, segments, spec_augment
+from ser.batches import crop_frames, gather, random_starts, segments, spec_augment, valid_frames
 from ser.config import AugmentConfig
 from ser.feature_store import FeatureStore
 from ser.features import FRONT_ENDS, SILENCE_DB
@@ -26,6 +26,25 @@ def store_of(lengths: list[int]) -> FeatureStore:
 @pytest.mark.parametrize("name", ["panns_16k", "panns_32k"])
 def test_a_second_has_a_hundred_frames(name: str, seconds: float, frames: int) -> None:
     assert crop_frames(seconds, FRONT_ENDS[name]) == frames
+
+
+def test_a_second_of_a_waveform_is_its_samples() -> None:
+    assert crop_frames(2.5, FRONT_ENDS["waveform_16k"]) == 40_000
+
+
+def test_a_waveform_is_followed_by_zeros() -> None:
+    samples = np.arange(1, 8, dtype=np.float32)[:, None]
+    store = FeatureStore(Path(), FRONT_ENDS["waveform_16k"], samples, np.array([0, 4, 7]), np.array(["", ""]))
+    crops = gather(store, np.array([1, 0]), np.array([1, 0]), 5)
+    assert crops[:, :, 0].tolist() == [[6, 7, 0, 0, 0], [1, 2, 3, 4, 0]]
+
+
+def test_valid_frames_are_those_before_an_utterances_end() -> None:
+    store, rows, starts = store_of([10, 4, 7]), np.array([2, 0, 1, 0]), np.array([1, 8, 0, 0])
+    valid = valid_frames(store, rows, starts, 5)
+    assert valid.tolist() == [5, 2, 4, 5]
+    silent = (gather(store, rows, starts, 5) == SILENCE_DB).all(axis=2)
+    assert ((~silent).sum(axis=1) == valid).all()
 
 
 def test_crops_hold_their_frames_and_then_silence() -> None:

@@ -19,7 +19,11 @@ general = st.fixed_dictionaries(
     optional={
         "model.width": st.floats(0.01, 0.1),
         "model.dropout": st.floats(0.0, 1.0),
+        "model.front_end": st.sampled_from(["auto", "panns_16k", "panns_32k"]),
+        "model.pretrained": st.sampled_from(["", "weights.pth"]),
+        "model.freeze": st.sampled_from(["none", "base"]),
         "optimizer.lr": positive,
+        "optimizer.base_lr_factor": st.floats(0.01, 1.0),
         "optimizer.weight_decay": st.floats(0.0, 1.0),
         "optimizer.schedule": st.sampled_from(["cosine", "constant"]),
         "optimizer.warmup_ratio": st.floats(0.0, 0.99),
@@ -103,6 +107,8 @@ def test_a_configuration_does_not_alter_what_it_is_made_from() -> None:
         ({**PROSELFLC, "loss.temperature.knd": "linear"}, "'kind'"),
         ({**PROSELFLC, "loss.trust": "entrpy"}, "'entropy'"),
         ({"model.name": "cnn41"}, "'cnn14'"),
+        ({"model.front_end": "panns_33k"}, "'panns_32k'"),
+        ({"model.freeze": "bas"}, "'base'"),
         ({"optimizer.schedule": "cosin"}, "'cosine'"),
         ({"training.precision": "float23"}, "'float32'"),
     ],
@@ -121,6 +127,11 @@ def test_a_misspelt_name_is_told_with_the_nearest(values: dict[str, Any], neares
         ("model.dropout", -0.1),
         ("model.dropout", 1.1),
         ("model.name", 14),
+        ("model.front_end", "waveform_16k"),
+        ("model.freeze", "convolutions"),
+        ("model.pretrained", 3),
+        ("optimizer.base_lr_factor", 0),
+        ("optimizer.base_lr_factor", 1.5),
         ("loss.name", 1),
         ("loss.name", ["proselflc"]),
         ("loss.name", None),
@@ -155,6 +166,33 @@ def test_a_value_of_the_wrong_type_or_range_is_told_with_its_key(key: str, value
     with pytest.raises(UserError, match=key.partition(".")[2]) as raised:
         Config.from_dotted({key: value})
     assert str(value) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "front_end"),
+    [
+        ({}, "panns_16k"),
+        ({"model.name": "bilstm"}, "panns_16k"),
+        ({"model.name": "cnn10", "model.front_end": "panns_32k"}, "panns_32k"),
+        ({"model.name": "wav2vec2_base", "model.pretrained": "weights.pt"}, "waveform_16k"),
+    ],
+)
+def test_a_model_reads_its_own_front_end_or_the_one_asked_for(values: dict[str, Any], front_end: str) -> None:
+    assert Config.from_dotted(values).model.features == front_end
+
+
+def test_a_model_on_the_waveform_reads_nothing_else() -> None:
+    with pytest.raises(UserError, match="front_end is panns_16k; wavlm_base reads waveform_16k"):
+        Config.from_dotted(
+            {"model.name": "wavlm_base", "model.pretrained": "weights.pt", "model.front_end": "panns_16k"}
+        )
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "wavlm_base"])
+def test_a_model_that_is_fine_tuned_needs_weights(name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} is fine-tuned.*set model\.pretrained.*{name.upper()}"):
+        Config.from_dotted({"model.name": name})
+    Config.from_dotted({"model.name": name, "model.pretrained": "weights.pt", "model.freeze": "convolutions"})
 
 
 def test_cross_entropy_takes_no_parameters() -> None:

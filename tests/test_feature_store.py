@@ -84,6 +84,15 @@ def test_rows_are_the_tables_and_hold_the_log_mel_of_their_audio(corpus: Corpus,
         assert np.array_equal(store.utterance(row), spectrogram(samples, front_end))
 
 
+def test_a_store_of_waveforms_holds_the_samples(corpus: Corpus, stores: Path) -> None:
+    store = open_store(corpus, "waveform_16k", stores)
+    assert store.frames.shape == (store.offsets[-1], 1)
+    for row, path in enumerate(corpus.table["path"]):
+        assert np.array_equal(store.utterance(row)[:, 0], read_audio(path))
+    assert FeatureStore.open(store.path).front_end == store.front_end
+    assert open_store(corpus, "panns_16k", stores).path != store.path
+
+
 def test_a_second_opening_reads_no_audio(corpus: Corpus, stores: Path, no_reading: Callable[[], None]) -> None:
     built = open_store(corpus, "panns_16k", stores)
     no_reading()

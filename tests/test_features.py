@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ser.errors import UserError
-from ser.features import FRONT_ENDS, SILENCE_DB, FrontEnd, front_end, log_mel
+from ser.features import FRONT_ENDS, SILENCE_DB, FrontEnd, features, front_end, log_mel
+
+SPECTRAL = [name for name, spec in FRONT_ENDS.items() if not spec.is_waveform]
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def reference(samples: NDArray[np.float64], spec: FrontEnd) -> NDArray[np.float6
     return 10 * np.log10(np.maximum(power @ weights, 1e-10))
 
 
-@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("name", SPECTRAL)
 @pytest.mark.parametrize("sound", ["noise", "tone", "faint noise"])
 def test_log_mel_equals_its_definition_in_double_precision(name: str, sound: str) -> None:
     spec = FRONT_ENDS[name]
@@ -54,7 +56,7 @@ def test_log_mel_equals_its_definition_in_double_precision(name: str, sound: str
     np.testing.assert_allclose(got, reference(single.double().numpy(), spec), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("name", SPECTRAL)
 def test_a_tone_is_loudest_in_the_band_around_it(name: str) -> None:
     spec = FRONT_ENDS[name]
     time = torch.arange(spec.sample_rate) / spec.sample_rate
@@ -65,7 +67,7 @@ def test_a_tone_is_loudest_in_the_band_around_it(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.sampled_from(sorted(FRONT_ENDS)), st.integers(0, 3000), st.integers(1, 3))
+@given(st.sampled_from(SPECTRAL), st.integers(0, 3000), st.integers(1, 3))
 def test_every_length_gives_the_promised_number_of_finite_frames(name: str, samples: int, count: int) -> None:
     spec = FRONT_ENDS[name]
     torch.manual_seed(samples)
@@ -76,7 +78,7 @@ def test_every_length_gives_the_promised_number_of_finite_frames(name: str, samp
     assert float(got.min()) >= SILENCE_DB
 
 
-@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("name", SPECTRAL)
 def test_silence_is_the_floor_and_doubling_adds_six_decibels(name: str) -> None:
     assert bool((log_mel(torch.zeros(1, 5000), name) == SILENCE_DB).all())
     torch.manual_seed(0)
@@ -98,6 +100,28 @@ def test_short_waveforms_are_padded_with_zeros_at_the_end() -> None:
     short = torch.randn(1, 100)
     padded = torch.cat([short, torch.zeros(1, 157)], dim=1)
     assert torch.equal(log_mel(short, "panns_16k"), log_mel(padded, "panns_16k"))
+
+
+def test_the_frames_of_a_waveform_are_its_samples() -> None:
+    waveform = torch.randn(2, 700)
+    assert torch.equal(features(waveform, "waveform_16k"), waveform[:, :, None])
+    spec = front_end("waveform_16k")
+    assert (spec.sample_rate, spec.hop_length, spec.n_mels, spec.silence) == (16000, 1, 1, 0.0)
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_the_frames_of_a_spectrum_are_its_log_mels(name: str) -> None:
+    waveform = torch.randn(2, 700)
+    assert torch.equal(features(waveform, name), log_mel(waveform, name))
+    assert torch.equal(features(waveform, front_end(name)), log_mel(waveform, name))
+    assert front_end(name).silence == SILENCE_DB
+
+
+def test_a_waveform_has_no_spectrum() -> None:
+    with pytest.raises(ValueError, match="'waveform_16k' takes no spectrum"):
+        log_mel(torch.zeros(1, 1000), "waveform_16k")
+    with pytest.raises(ValueError, match=r"\(1000,\)"):
+        features(torch.zeros(1000), "waveform_16k")
 
 
 def test_unknown_front_ends_and_shapes_are_refused() -> None:

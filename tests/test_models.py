@@ -1,15 +1,29 @@
+"""One battery over all models; what is particular to one is in the file named after it."""
+
 import io
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ser.errors import UserError
-from ser.models import MODELS, Cnn14, build_model
-from ser.models.cnn14 import ConvBlock
+from ser.features import FRONT_ENDS
+from ser.models import MODELS, Classifier, build_model
 
 NARROW = 0.125
-EMBEDDING_SIZES = {"cnn14": 2048}
+EMBEDDING_SIZES = {
+    "cnn14": (2048, 256),
+    "cnn10": (512, 64),
+    "cnn6": (512, 64),
+    "bilstm": (300, 38),  # 150 units are 18.75, rounded 19, in either direction
+    "wav2vec2_base": (768, 96),
+    "wavlm_base": (768, 96),
+}
+"""At width 1 and .125."""
+SHORTEST = {"cnn14": 32, "cnn10": 16, "cnn6": 16, "bilstm": 1, "wav2vec2_base": 400, "wavlm_base": 400}
+WITH_DROPOUT = set(MODELS) - {"bilstm"}
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +35,28 @@ def seeded_single_thread():
     torch.set_num_threads(threads)
 
 
-def log_mel(samples: int = 3, frames: int = 50) -> Tensor:
-    return torch.randn(samples, frames, 64, generator=torch.Generator().manual_seed(1)) * 10 - 30
+def is_waveform(name: str) -> bool:
+    return FRONT_ENDS[MODELS[name].front_end].is_waveform
+
+
+def features(name: str, samples: int = 3, frames: int | None = None) -> Tensor:
+    """Frames as the model's front end gives them: 70 of a spectrogram, 2,000 samples of a waveform."""
+    bins = FRONT_ENDS[MODELS[name].front_end].n_mels
+    noise = torch.randn(
+        samples, frames or (2000 if is_waveform(name) else 70), bins, generator=torch.Generator().manual_seed(1)
+    )
+    return noise * 0.1 if is_waveform(name) else noise * 10 - 30
+
+
+def settled(name: str, dropout: float = 1.0) -> Classifier:
+    """A model in evaluation mode whose batch norms have seen data."""
+    torch.manual_seed(0)
+    model = build_model(name, 5, NARROW, dropout)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the statistics of this one batch
+    model(features(name))
+    return model.eval()
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -31,42 +65,45 @@ def name(request):
 
 
 @pytest.fixture
-def model(name) -> nn.Module:
+def model(name) -> Classifier:
     return build_model(name, 5, NARROW)
 
 
-# The battery: every model.
-
-
 def test_every_model_is_in_the_battery():
-    assert set(EMBEDDING_SIZES) == set(MODELS)
+    assert set(EMBEDDING_SIZES) == set(SHORTEST) == set(MODELS)
 
 
-@pytest.mark.parametrize("frames", [32, 33, 101])
-def test_logits_and_embeddings_have_their_shapes_from_32_frames_on(name, model, frames):
-    x = log_mel(2, frames)
+def test_every_model_reads_front_ends_that_there_are(name):
+    kind = MODELS[name]
+    assert kind.front_end in kind.front_ends
+    assert set(kind.front_ends) <= set(FRONT_ENDS)
+    assert len({FRONT_ENDS[front_end].n_mels for front_end in kind.front_ends}) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1, 1000])
+def test_logits_and_embeddings_have_their_shapes_from_the_shortest_input_on(name, model, more):
+    x = features(name, 2, SHORTEST[name] + more)
     assert model(x).shape == (2, 5)
-    embedding = model.embed(x)
-    assert embedding.shape == (2, EMBEDDING_SIZES[name] * NARROW)
-    assert embedding.min() == 0  # after a ReLU
+    assert model.embed(x).shape == (2, EMBEDDING_SIZES[name][1])
 
 
-@pytest.mark.parametrize(("width", "share"), [(1.0, 1), (0.5, 2), (0.25, 4), (0.125, 8)])
-def test_width_scales_the_embedding(name, width, share):
+def test_fewer_frames_are_refused_with_the_number_needed(name, model):
+    shortest = SHORTEST[name]
+    with pytest.raises(ValueError, match=rf"{shortest - 1} frames are too few: at least {shortest} are needed"):
+        model(features(name, 2, shortest)[:, 1:])
+
+
+@pytest.mark.parametrize("change", [lambda x: x[0], lambda x: x.unsqueeze(1), lambda x: torch.cat([x, x], dim=2)])
+def test_another_shape_is_refused(name, model, change):
+    with pytest.raises(ValueError, match=r"features must be \(N, T, (64|1)\), got"):
+        model(change(features(name)))
+
+
+@pytest.mark.parametrize("width", [1.0, NARROW])
+def test_width_scales_the_embedding(name, width):
     with torch.device("meta"):
         model = build_model(name, 4, width)
-        assert model.embed(torch.empty(2, 40, 64)).shape == (2, EMBEDDING_SIZES[name] // share)
-
-
-def test_fewer_than_32_frames_are_refused_with_the_number_needed(model):
-    with pytest.raises(ValueError, match=r"31 frames are too few.*at least 32"):
-        model(log_mel(2, 31))
-
-
-@pytest.mark.parametrize("shape", [(2, 50, 65), (50, 64), (2, 1, 50, 64)])
-def test_another_shape_is_refused(model, shape):
-    with pytest.raises(ValueError, match=r"\(N, T, 64\)"):
-        model(torch.zeros(shape))
+    assert model.embedding_size == model.head.in_features == EMBEDDING_SIZES[name][width == NARROW]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
@@ -78,45 +115,48 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
     assert not torch.equal(weights(3), weights(4))
 
 
-def test_evaluation_is_deterministic_and_training_drops_out(model):
-    x = log_mel()
-    assert not torch.equal(model(x), model(x))
+def test_evaluation_is_deterministic_and_training_drops_out(name, model):
+    x = features(name)
+    model(x)
+    assert torch.equal(model(x), model(x)) == (name not in WITH_DROPOUT)
     model.eval()
     assert torch.equal(model(x), model(x))
 
 
-def test_in_evaluation_an_utterance_does_not_depend_on_its_batch(model):
-    x = log_mel()
-    model.eval()
+def test_no_dropout_is_left_at_a_factor_of_0(name):
+    model, x = build_model(name, 5, NARROW, 0.0), features(name)
+    assert torch.equal(model(x), model(x))
+
+
+def test_in_evaluation_an_utterance_does_not_depend_on_its_batch(name):
+    model, x = settled(name), features(name)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]))
 
 
-def test_logits_are_the_head_of_the_embedding(model):
-    x = log_mel()
-    model.eval()
+def test_logits_are_the_head_of_the_embedding(name):
+    model, x = settled(name), features(name)
     torch.testing.assert_close(model(x), model.head(model.embed(x)))
 
 
-def test_gradient_reaches_every_parameter(model):
-    model(log_mel()).square().sum().backward()
+def test_gradient_reaches_every_parameter(name):
+    model, x = build_model(name, 5, NARROW, 0.0), features(name)
+    model(x).square().sum().backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
 
-def test_a_saved_model_loads_and_gives_the_same_logits(name, model):
-    x = log_mel()
-    model(x)  # moves the running statistics off their initial values
-    file = io.BytesIO()
+def test_a_saved_model_loads_and_gives_the_same_logits(name):
+    model, x, file = settled(name), features(name), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
     other = build_model(name, 5, NARROW)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(model.eval()(x), other.eval()(x))
+    assert torch.equal(model(x), other.eval()(x))
 
 
-def test_channels_last_weights_give_the_same_logits_and_keep_the_layout_throughout(model):
-    x = log_mel()
-    expected = model.eval()(x)
+def test_channels_last_weights_give_the_same_logits_and_keep_the_layout_throughout(name):
+    model, x = settled(name), features(name)
+    expected = model(x)
     model.to(memory_format=torch.channels_last)
     layouts = []
     for module in model.modules():
@@ -125,38 +165,110 @@ def test_channels_last_weights_give_the_same_logits_and_keep_the_layout_througho
                 lambda _module, _inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
             )
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
-    assert layouts
     assert all(layouts)
+    layouts.clear()
+    model(x, torch.tensor([x.shape[1], x.shape[1] - 5, x.shape[1] // 2]))
+    assert all(layouts)
+    assert bool(layouts) == name.startswith("cnn")
 
 
-def test_bfloat16_autocast_is_close_to_float32_and_trains(model):
-    x = log_mel()
-    model.eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(x)
-    torch.testing.assert_close(logits.float(), model(x), rtol=0.05, atol=0.05)
+def test_bfloat16_autocast_is_close_to_float32_and_trains(name):
+    model, x = settled(name, 0.0), features(name)
+    lengths = torch.tensor([x.shape[1], x.shape[1] - 5, x.shape[1] // 2])
+    for more in ((), (lengths,)):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(x, *more)
+        expected = model(x, *more)
+        torch.testing.assert_close(logits.float(), expected, rtol=0, atol=0.05 * expected.detach().abs().max().item())
     model.train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = model(x).float().square().sum()
+        loss = model(x, lengths).float().square().sum()
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_weights_start_as_xavier_uniform_with_zero_biases_and_unit_batch_norm(model):
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            receptive = module.weight[0, 0].numel()
-            fan_sum = (module.weight.shape[0] + module.weight.shape[1]) * receptive
-            bound = (6 / fan_sum) ** 0.5
-            largest = module.weight.abs().max().item()
-            assert 0.8 * bound < largest <= bound * (1 + 1e-6)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            assert torch.equal(module.weight, torch.ones_like(module.weight))
-        if getattr(module, "bias", None) is not None:
-            assert not module.bias.any()
+# Lengths
 
 
-# Building by name.
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_lies_behind_its_length_does_not_change_an_utterance(name, data):
+    model, x = SETTLED.setdefault(name, settled(name)), features(name)
+    frames = x.shape[1]
+    lengths = torch.tensor(data.draw(st.lists(st.integers(SHORTEST[name], frames), min_size=3, max_size=3)))
+    padding = data.draw(st.integers(0, 40))
+    silence = FRONT_ENDS[model.front_end].silence
+    padded = torch.cat([x, torch.zeros(3, padding, x.shape[2])], dim=1)
+    fill = data.draw(st.sampled_from([silence, 100.0]))
+    for row, length in zip(padded, lengths, strict=True):
+        row[length:] = fill
+    with torch.no_grad():
+        alone = torch.cat([model(x[i : i + 1, :length]) for i, length in enumerate(lengths)])
+        torch.testing.assert_close(model(padded, lengths), alone, rtol=1e-4, atol=1e-5)
+
+
+SETTLED: dict[str, Classifier] = {}
+
+
+def test_without_its_length_the_padding_is_heard(name):
+    model, x = settled(name), features(name)
+    padded = torch.cat([x, torch.full_like(x, FRONT_ENDS[model.front_end].silence)], dim=1)
+    whole = torch.full((3,), x.shape[1])
+    assert (model(padded) - model(padded, whole)).abs().max() > 1e-3
+
+
+def test_full_lengths_are_as_none(name):
+    model, x = settled(name), features(name)
+    torch.testing.assert_close(model(x, torch.full((3,), x.shape[1])), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_utterance_below_the_shortest_counts_as_that_long(name):
+    model, x = settled(name), features(name)
+    short, least = torch.tensor([0, 1, SHORTEST[name] - 1]), torch.full((3,), SHORTEST[name])
+    assert torch.equal(model(x, short), model(x, least))
+
+
+def test_lengths_beyond_the_tensor_are_cut_to_it(name):
+    model, x = settled(name), features(name)
+    torch.testing.assert_close(model(x, torch.full((3,), 10**6)), model(x), rtol=1e-4, atol=1e-5)
+
+
+# Freezing
+
+
+def test_a_frozen_base_trains_its_head_alone_and_is_as_in_evaluation(name):
+    model, x = settled(name), features(name) * 2
+    expected, before = model.embed(x), {key: value.clone() for key, value in model.state_dict().items()}
+    model.freeze("base")
+    model.train()
+    assert model.training
+    torch.testing.assert_close(model.embed(x), expected)
+    model(x).square().sum().backward()
+    trained = {key for key, p in model.named_parameters() if p.grad is not None}
+    assert trained == {"head.weight", "head.bias"} == {key for key, p in model.named_parameters() if p.requires_grad}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())  # batch norm's too
+
+
+def test_a_model_of_which_nothing_is_frozen_trains_in_all_its_parts(name, model):
+    model.freeze("none")
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(module.training for module in model.train().modules())
+
+
+def test_convolutions_below_a_transformer_can_be_frozen_and_no_others(name, model):
+    if not is_waveform(name):
+        with pytest.raises(UserError, match=rf"freeze=convolutions: {type(model).__name__} has no.*base"):
+            model.freeze("convolutions")
+        return
+    model.freeze("convolutions")
+    frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {key for key in dict(model.named_parameters()) if key.startswith("feature_extractor.")}
+    assert model.train().encoder.training
+    assert not model.feature_extractor.training
+
+
+# Building by name
 
 
 def test_a_misspelt_model_is_told_the_nearest_name():
@@ -170,74 +282,7 @@ def test_a_width_out_of_range_is_refused(name, width):
         build_model(name, 4, width)
 
 
-# CNN14 itself.
-
-
-def test_cnn14_with_527_classes_has_the_published_number_of_trainable_parameters():
-    with torch.device("meta"):
-        model = Cnn14(527)
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 80_753_615
-
-
-def test_cnn14_names_its_state_as_panns_does():
-    statistics = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
-    expected = {f"bn0.{key}" for key in statistics}
-    for block in range(1, 7):
-        expected |= {f"conv_block{block}.conv{i}.weight" for i in (1, 2)}
-        expected |= {f"conv_block{block}.bn{i}.{key}" for i in (1, 2) for key in statistics}
-    expected |= {f"{layer}.{key}" for layer in ("fc1", "head") for key in ("weight", "bias")}
-    with torch.device("meta"):
-        assert set(Cnn14(4).state_dict()) == expected
-
-
-@pytest.mark.parametrize(("width", "first", "last"), [(1.0, 64, 2048), (0.25, 16, 512), (0.125, 8, 256)])
-def test_cnn14_doubles_its_channels_from_block_to_block(width, first, last):
-    with torch.device("meta"):
-        model = Cnn14(4, width)
-    channels = [getattr(model, f"conv_block{block}").conv2.weight.shape[0] for block in range(1, 7)]
-    assert channels == [first * 2**i for i in range(6)]
-    assert channels[-1] == model.embedding_size == last
-
-
-def passing_through() -> Cnn14:
-    """A CNN14 whose convolutions average the channels at each place and whose ``fc1`` changes nothing."""
-    model = Cnn14(2, width=1 / 64).eval()
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                module.weight.zero_()
-                module.weight[:, :, 1, 1] = 1 / module.in_channels
-        model.fc1.weight.copy_(torch.eye(model.embedding_size))
-    return model
-
-
-def test_pooling_averages_then_takes_the_mean_over_mel_and_maximum_plus_mean_over_time():
-    x = torch.zeros(4, 64, 64)
-    x[0] = 1.5  # constant: 1.5 + 1.5
-    x[1, 32:] = 2.0  # a step in time: maximum 2 + mean 1
-    x[2, :, 32:] = 4.0  # a step in mel: 2 everywhere, so 2 + 2
-    x[3, :, ::2] = 1.0  # every other bin: the first pooling makes it ½ everywhere
-    embedding = passing_through().embed(x)
-    # Thirteen batch normalisations with an epsilon of 1e-5 each shrink by .0065 % in all.
-    torch.testing.assert_close(embedding, torch.tensor([[3.0], [3.0], [4.0], [1.0]]).expand(4, 32), rtol=1e-3, atol=0)
-
-
-def test_dropout_is_a_fifth_after_each_block_and_a_half_around_fc1(monkeypatch):
-    rates = []
-    monkeypatch.setattr("ser.models.cnn14.F.dropout", lambda x, p, training: rates.append((p, training)) or x)
-    Cnn14(2, width=NARROW)(log_mel(2, 32))
-    assert rates == [(0.2, True)] * 6 + [(0.5, True)] * 2
-
-
-def test_bn0_normalises_each_mel_bin_over_batch_and_time():
-    model = Cnn14(2, width=NARROW)
-    x = log_mel() + torch.arange(64.0)
-    model.embed(x)
-    torch.testing.assert_close(model.bn0.running_mean, 0.1 * x.mean(dim=(0, 1)))
-
-
-def test_a_block_keeps_time_and_mel_and_is_never_negative():
-    block = ConvBlock(1, 8)
-    output = block(torch.randn(2, 1, 10, 6))
-    assert output.shape == (2, 8, 10, 6)
-    assert output.min() >= 0
+@pytest.mark.parametrize("dropout", [-0.1, 1.1, float("nan")])
+def test_a_dropout_out_of_range_is_refused(name, dropout):
+    with pytest.raises(UserError, match="model dropout is"):
+        build_model(name, 4, NARROW, dropout)

@@ -252,3 +252,25 @@ def test_excluded_utterances_take_no_part(
     assert call(arguments(tmp_path / "output", *more)) == (0, "")
     manifest = json.loads((tmp_path / "output" / "noise_manifest.json").read_text())
     assert manifest["parts"]["train"]["utterances"] == 14
+
+
+def test_weights_that_do_not_fit_are_told_before_features_are_computed(
+    arguments: Arguments, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    torch.save({"bn0.weight": torch.ones(64)}, tmp_path / "weights.pt")
+    settings = (*SETTINGS, f"model.pretrained={tmp_path / 'weights.pt'}")
+    code, error = call(arguments(tmp_path / "output", "--features", str(tmp_path / "features"), settings=settings))
+    assert code == 2
+    assert "fc1.weight: missing" in error
+    assert not (tmp_path / "output").exists()
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_run_reads_the_front_end_of_its_configuration(
+    arguments: Arguments, call: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    settings = (*SETTINGS, "model.name=cnn10", "model.front_end=panns_32k")
+    more = ["--features", str(tmp_path / "features"), "--noise", "clean"]
+    assert call(arguments(tmp_path / "output", *more, settings=settings)) == (0, "")
+    (store,) = [path.name for path in (tmp_path / "features").iterdir() if path.is_dir()]
+    assert "-panns_32k-" in store

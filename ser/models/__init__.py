@@ -1,18 +1,39 @@
-"""Models by name: log-mel (N, T, 64) in, logits (N, C) out, and an embedding from ``.embed``."""
+"""Models by name: features (N, T, M) of a front end in, logits (N, C) out, and an embedding from ``.embed``."""
 
 from __future__ import annotations
 
-from torch import nn
-
 from ser.errors import unknown_name
-from ser.models.cnn14 import Cnn14
+from ser.models.bilstm import BiLstm
+from ser.models.classifier import Classifier
+from ser.models.panns import Cnn6, Cnn10, Cnn14
+from ser.models.pretrained import LoadReport, load_pretrained
+from ser.models.wav2vec2 import Wav2Vec2Base, WavLmBase
 
-__all__ = ["MODELS", "Cnn14", "build_model"]
+__all__ = [
+    "MODELS",
+    "BiLstm",
+    "Classifier",
+    "Cnn6",
+    "Cnn10",
+    "Cnn14",
+    "LoadReport",
+    "Wav2Vec2Base",
+    "WavLmBase",
+    "build_model",
+    "load_pretrained",
+]
 
-MODELS: dict[str, type[nn.Module]] = {"cnn14": Cnn14}
+MODELS: dict[str, type[Cnn14 | Cnn10 | Cnn6 | BiLstm | Wav2Vec2Base | WavLmBase]] = {
+    "cnn14": Cnn14,
+    "cnn10": Cnn10,
+    "cnn6": Cnn6,
+    "bilstm": BiLstm,
+    "wav2vec2_base": Wav2Vec2Base,
+    "wavlm_base": WavLmBase,
+}
 
 
-def build_model(name: str, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> nn.Module:
+def build_model(name: str, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> Classifier:
     """A model by name, its weights drawn from torch's global generator: seed it first.
 
     Args:

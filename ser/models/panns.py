@@ -1,0 +1,154 @@
+"""CNN14, CNN10 and CNN6 of PANNs on log-mel spectrograms, with the published parameter names.
+
+Source: Kong et al., PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition,
+IEEE/ACM TASLP 28, 2020 (arXiv 1912.10211).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ser.models.classifier import Classifier, behind, check_features, initialise, scaled
+
+MEL_BINS = 64
+BLOCK_DROPOUT = 0.2
+EMBEDDING_DROPOUT = 0.5
+
+
+class ConvBlock(nn.Module):
+    """Two 3×3 convolutions without bias, each with batch norm and ReLU; time and mel keep their size.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels after either convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
+        x = _zeroed(F.relu(self.bn1(self.conv1(x))), valid)
+        return F.relu(self.bn2(self.conv2(x)))
+
+
+class ConvBlock5x5(nn.Module):
+    """One 5×5 convolution without bias, with batch norm and ReLU; time and mel keep their size.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=5, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
+        return F.relu(self.bn1(self.conv1(x)))
+
+
+class Panns(Classifier):
+    """What the three share: blocks of convolutions and poolings, mean over mel, maximum plus mean over time, ``fc1``.
+
+    Dropout is the published .2 after each block and .5 around ``fc1``. Weights are drawn from torch's global
+    generator (Xavier uniform, biases 0): seed it first. All parameters but ``head`` bear PANNs' names, and a
+    published checkpoint fits at width 1.
+
+    With ``lengths``, activations behind an utterance's end are set to 0 before every convolution, as its own
+    padding is. Of the frames that a pooling averages, those stay that hold valid frames alone. In training, the
+    batch norms' statistics still take in what lies behind.
+
+    Args:
+        num_classes: C, the outputs of ``head``.
+        width: Factor on every layer's channels, in (0, 2]; .25 and .125 train on a laptop.
+        dropout: Factor on the published dropout rates, in [0, 1]. They are made for width 1 and AudioSet; a narrow
+            network trained from scratch hardly learns under them.
+
+    Attributes:
+        channels: Published channels of each block.
+        halvings: How many blocks, from the first, are followed by a 2×2 average pooling.
+
+    Raises:
+        UserError: ``width`` or ``dropout`` is out of range.
+    """
+
+    channels: ClassVar[tuple[int, ...]]
+    halvings: ClassVar[int]
+    block: ClassVar[type[ConvBlock] | type[ConvBlock5x5]]
+
+    def __init__(self, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> None:
+        super().__init__(dropout)
+        channels = scaled(self.channels, width)
+        self.embedding_size = channels[-1]
+        self.bn0 = nn.BatchNorm1d(MEL_BINS)
+        for number, (before, after) in enumerate(pairwise((1, *channels)), start=1):
+            self.add_module(f"conv_block{number}", self.block(before, after))
+        self.block_dropout = nn.Dropout(BLOCK_DROPOUT * dropout)
+        self.embedding_dropout = nn.Dropout(EMBEDDING_DROPOUT * dropout)
+        self.fc1 = nn.Linear(self.embedding_size, self.embedding_size)
+        self.head_dropout = nn.Dropout(EMBEDDING_DROPOUT * dropout)
+        self.head = nn.Linear(self.embedding_size, num_classes)
+        self.apply(initialise)
+
+    def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``fc1``'s activations (N, ``embedding_size``), non-negative, of log-mels (N, T, 64) in dB."""
+        check_features(features, MEL_BINS, self.min_frames)
+        valid = None if lengths is None else lengths.to(features.device).clamp(self.min_frames, features.shape[1])
+        x = _zeroed(self.bn0(features.transpose(1, 2)).transpose(1, 2).unsqueeze(1), valid)
+        for number in range(1, len(self.channels) + 1):
+            x = self.get_submodule(f"conv_block{number}")(x, valid)
+            if number <= self.halvings:
+                x = F.avg_pool2d(x, 2)
+                valid = None if valid is None else valid // 2
+            x = self.block_dropout(_zeroed(x, valid))
+        x = x.mean(dim=3)  # over mel: (N, channels, frames)
+        # Not negative, so that zeros behind the end leave the maximum as it is.
+        mean = x.mean(dim=2) if valid is None else x.sum(dim=2) / valid[:, None]
+        x = self.embedding_dropout(x.amax(dim=2) + mean)
+        return F.relu(self.fc1(x))
+
+
+class Cnn14(Panns):
+    """CNN14: six blocks of two 3×3 convolutions, five halvings, embeddings of 2048 · width. See `Panns`."""
+
+    channels = (64, 128, 256, 512, 1024, 2048)
+    halvings = 5
+    min_frames = 32
+    block = ConvBlock
+
+
+class Cnn10(Panns):
+    """CNN10: four blocks of two 3×3 convolutions, four halvings, embeddings of 512 · width. See `Panns`."""
+
+    channels = (64, 128, 256, 512)
+    halvings = 4
+    min_frames = 16
+    block = ConvBlock
+
+
+class Cnn6(Panns):
+    """CNN6: four blocks of one 5×5 convolution, four halvings, embeddings of 512 · width. See `Panns`."""
+
+    channels = (64, 128, 256, 512)
+    halvings = 4
+    min_frames = 16
+    block = ConvBlock5x5
+
+
+def _zeroed(x: Tensor, valid: Tensor | None) -> Tensor:
+    """(N, channels, T, M) with zeros behind the valid frames."""
+    if valid is None:
+        return x
+    # A product, which is several times faster than masked_fill here.
+    return x * (~behind(valid, x.shape[2])[:, None, :, None]).to(x.dtype)
