@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -171,7 +172,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
                 parts.fold,
                 options.validation,
                 options.seed,
-                {**plain.to_dotted(), **pinned},
+                {**plain.to_dotted(), **pinned, "model.pretrained": _content(plain.model.pretrained)},
                 plain.model.features,
                 options.select_on,
             ]
@@ -256,6 +257,14 @@ def _absolute_level(level: str, absolute: Callable[[Path], Path]) -> str:
     if not recipe.startswith(MATRIX):
         return level
     return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
+
+
+def _content(path: str) -> str:
+    """Digest of a file of weights, which is the same wherever the file lies; empty for none."""
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def _absolute_setting(setting: str, absolute: Callable[[Path], Path]) -> str:

@@ -23,8 +23,8 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
+from ser import download as module
 from ser.command_line import parse
-from ser.corpora import fetch as module
 from ser.corpora import load
 from ser.corpora.fetch import DOWNLOADS, NOT_FETCHED, Download, FetchOptions, RemoteFile, fetch
 from ser.errors import UserError
@@ -307,7 +307,7 @@ def test_a_killed_process_leaves_its_part_to_the_next(
     gone = threading.Event()
     server.faults[ARCHIVE] = [Fault(stop_after=len(content) // 2, then=gone.wait)]
     code = (
-        "from ser.corpora.fetch import *; "
+        "from ser.corpora.fetch import *; from ser.download import RemoteFile; "
         f"DOWNLOADS['ravdess'] = {DOWNLOADS['ravdess']!r}; fetch('ravdess', {str(tmp_path / 'data')!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)

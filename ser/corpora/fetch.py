@@ -8,39 +8,23 @@ import json
 import shlex
 import shutil
 import stat
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pooch
-import requests
 import tyro
 from filelock import FileLock, Timeout
-from requests.exceptions import ChunkedEncodingError
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import DownloadColumn, Progress, TaskID, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.audio import LFS_POINTER
+from ser.download import AGAIN, RemoteFile, check_room, obtain
 from ser.errors import UserError, unknown_name
 
-TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as cut."""
-BACKOFF = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new attempt; begun anew whenever an attempt got further than all before."""
-LONGEST_WAIT = 60.0
-"""A server that asks for a longer pause than this (seconds) ends the command."""
-BLOCK = 2**14
-"""Bytes written at a time; a cut loses less than this."""
-CONNECTIONS = 8
-
 _ARCHIVE = "archive.zip"
-_AGAIN = "Run the same command again: it goes on where it stopped."
-_WAITS = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -51,23 +35,6 @@ class FetchOptions:
     """Corpus: ravdess, emodb or crema-d."""
     root: Path
     """Folder to download into; made if need be."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on a server.
-
-    Args:
-        name: Its path below the folder it is downloaded into.
-        url: Where it is.
-        size: Bytes, or None where the server makes the file anew each time.
-        checksum: ``md5:…`` or ``sha256:…``, or None where what is in the file is checked instead.
-    """
-
-    name: str
-    url: str
-    size: int | None
-    checksum: str | None
 
 
 @dataclass(frozen=True)
@@ -208,7 +175,7 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
             columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
             bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
             with FileLock(work / "lock", blocking=False), bars:
-                _check_room(work, download.size - sum(path.stat().st_size for path in work.rglob("*")))
+                check_room(work, download.size - sum(path.stat().st_size for path in work.rglob("*")))
                 files = _Run(download, root, work, bars).complete()
                 record.write_text(json.dumps({"version": download.version, "files": files}), encoding="utf-8")
             shutil.rmtree(work)
@@ -217,7 +184,7 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
         raise UserError(f"{name!r} is being fetched into {str(root)!r} by another process.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk of {str(root)!r} is full. Make room. {_AGAIN}") from error
+            raise UserError(f"the disk of {str(root)!r} is full. Make room. {AGAIN}") from error
         raise UserError(f"corpus root {str(root)!r} cannot be used: {error}.") from error
     say(f"Next: python -m ser.corpora describe {name} --root {shlex.quote(str(root))}")
     return root
@@ -231,12 +198,10 @@ class _Run:
     root: Path
     work: Path
     progress: Progress
-    stop: threading.Event = field(default_factory=threading.Event)
-    local: threading.local = field(default_factory=threading.local)
 
     def complete(self) -> dict[str, int]:
         """Returns the size of every file, by its path below the root."""
-        self._obtain([self.download.archive], self.work)
+        obtain([self.download.archive], self.work, self.progress, self.download.advice)
         path, staged = self.work / _ARCHIVE, self.work / "files"
         try:
             with zipfile.ZipFile(path) as archive:
@@ -245,7 +210,7 @@ class _Run:
                 plain = members.keys() - {file.name for file in remote}
                 for name in plain:
                     (staged / name).unlink(missing_ok=True)
-                _check_room(self.work, sum(members[name].file_size for name in plain))
+                check_room(self.work, sum(members[name].file_size for name in plain))
                 for name in plain:
                     target = staged / name
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -255,143 +220,12 @@ class _Run:
             path.unlink()
             raise UserError(f"{self.download.archive.url} cannot be unpacked and is deleted: {error}.") from error
         kept = {file.name for file in remote if _is_there(self.root / file.name, file)}
-        self._obtain([file for file in remote if file.name not in kept], staged)
+        missing = [file for file in remote if file.name not in kept]
+        obtain(missing, staged, self.progress, self.download.advice)
         for name in members.keys() - kept:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).replace(self.root / name)
         return {name: (self.root / name).stat().st_size for name in sorted(members)}
-
-    def _obtain(self, files: list[RemoteFile], folder: Path) -> None:
-        """Downloads what is not there yet, over a few connections."""
-        for parent in {(folder / file.name).parent for file in files}:
-            parent.mkdir(parents=True, exist_ok=True)
-        sizes = [file.size for file in files if file.size is not None]
-        bar = self.progress.add_task("downloading", total=sum(sizes) if len(sizes) == len(files) else None)
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            try:
-                pending = [pool.submit(self._obtain_one, file, folder, bar) for file in files]
-                for future in as_completed(pending):
-                    future.result()
-            except BaseException:  # Ctrl-C too: what is under way ends at its next block, and its part is kept
-                self.stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _obtain_one(self, file: RemoteFile, folder: Path, bar: TaskID) -> None:
-        if not hasattr(self.local, "session"):
-            self.local.session = requests.Session()
-            # Compressed in transit, a range of bytes would not be one of the file's.
-            self.local.session.headers.update({"User-Agent": "ambivalent", "Accept-Encoding": "identity"})
-        transfer = _Transfer(
-            file,
-            folder / f"{file.name}.part",
-            self.local.session,
-            self.stop,
-            advance=lambda count: self.progress.advance(bar, count),
-            advice=self.download.advice,
-        )
-        try:
-            pooch.retrieve(file.url, file.checksum, fname=file.name, path=folder, downloader=transfer)
-        except ValueError as error:  # what pooch raises for a checksum that differs, with both
-            raise UserError(f"{file.url} is not the file that was published. {error}") from error
-        transfer.count_to(file.size or transfer.position)
-
-
-class _TransientError(Exception):
-    """A fault that may be gone after a pause, in seconds."""
-
-    def __init__(self, message: str, pause: float = 0.0) -> None:
-        super().__init__(message)
-        self.pause = pause
-
-
-class _StoppedError(Exception):
-    """Another download has failed, or the user has interrupted."""
-
-
-@dataclass
-class _Transfer:
-    """What pooch calls to download one file: goes on from a ``.part`` file by an HTTP range, and tries again.
-
-    The checksum, which pooch compares afterwards, tells whether the file has changed between two attempts.
-    """
-
-    file: RemoteFile
-    part: Path
-    session: requests.Session
-    stop: threading.Event
-    advance: Callable[[int], None]
-    advice: str
-    position: int = 0
-
-    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
-        furthest, failures, pause = self._held(), 0, 0.0
-        while True:
-            try:
-                self._attempt(url)
-                break
-            except (_TransientError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
-                fault: Exception = error
-                pause = error.pause if isinstance(error, _TransientError) else 0.0
-            except requests.RequestException as error:
-                raise UserError(f"{url} cannot be downloaded: {error}.") from error
-            failures = 0 if self._held() > furthest else failures + 1
-            furthest = max(furthest, self._held())
-            if failures > len(BACKOFF) or pause > LONGEST_WAIT:
-                raise UserError(f"{url} cannot be downloaded: {fault}. {_AGAIN} {self.advice}".rstrip()) from fault
-            if self.stop.wait(max(pause, BACKOFF[max(failures, 1) - 1])):
-                raise _StoppedError
-        self.part.replace(output_file)
-
-    def count_to(self, position: int) -> None:
-        """Moves the progress bar to so many bytes of this file."""
-        self.advance(position - self.position)
-        self.position = position
-
-    def _held(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def _attempt(self, url: str) -> None:
-        held, size = self._held(), self.file.size
-        if size is not None and held == size:
-            return
-        if size is not None and held > size:
-            held = 0
-        headers = {"Range": f"bytes={held}-"} if held else {}
-        with self.session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            self._check(response, held)
-            if response.status_code != requests.codes.partial_content:
-                held = 0
-            self.count_to(held)
-            with self.part.open("ab" if held else "wb") as sink:
-                for block in response.iter_content(BLOCK):
-                    if self.stop.is_set():
-                        raise _StoppedError
-                    sink.write(block)
-                    self.count_to(self.position + len(block))
-        if size is not None and self.position < size:
-            raise _TransientError(f"the connection ended after {self.position} of {size} bytes")
-
-    def _check(self, response: requests.Response, held: int) -> None:
-        """Raises unless the answer is the file, from its beginning or from where the part ends."""
-        status = response.status_code
-        answer = f"the server answers {status} {response.reason}"
-        if status in _WAITS:
-            wait = response.headers.get("Retry-After", "")
-            pause = f" and asks for a pause of {wait} s" if wait.isdigit() else ""
-            raise _TransientError(answer + pause, float(wait) if wait.isdigit() else 0.0)
-        begins = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
-        if status == requests.codes.requested_range_not_satisfiable or (status == 206 and not begins):
-            self.part.unlink(missing_ok=True)
-            raise _TransientError(f"{answer} to a request for the bytes from {held}")
-        if status not in (requests.codes.ok, requests.codes.partial_content):
-            raise UserError(f"{response.url}: {answer}. Has the corpus moved? {self.advice}".rstrip())
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(f"{decimal(needed)} more are needed at {str(folder)!r}; {decimal(free)} are free. Make room.")
 
 
 def _complete(record: Path, download: Download) -> bool:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from ser.corpora.fetch import Download, RemoteFile, _check_room, _Run
+from ser.download import RemoteFile, check_room, obtain
 from ser.errors import UserError, unknown_name
 
 PAGE = "https://zenodo.org/records/3987831"
@@ -124,9 +124,8 @@ def _download(name: str, file: RemoteFile, target: Path, console: Console) -> No
     try:
         with FileLock(work / "lock", blocking=False), bars:
             held = sum(path.stat().st_size for path in work.rglob("*"))
-            _check_room(work, (file.size or 0) - held)
-            download = Download(file.name, PAGE, TERMS, file.size or 0, file, advice=f"See {PAGE}")
-            _Run(download, work, work, bars)._obtain([file], work)
+            check_room(work, (file.size or 0) - held)
+            obtain([file], work, bars, f"See {PAGE}")
             (work / file.name).replace(target)
     except Timeout as error:
         raise UserError(f"{name!r} is being fetched into {str(target.parent)!r} by another process.") from error
