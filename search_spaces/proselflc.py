@@ -1,16 +1,18 @@
-"""ProSelfLC: progressive self label correction.
+"""ProSelfLC: progressive self label correction (Wang et al., CVPR 2021, arXiv 2005.03788).
 
 Wang, Hua, Kodirov, Clifton and Robertson, "ProSelfLC: Progressive Self Label Correction for Training Robust Deep
-Neural Networks", CVPR 2021 (arXiv 2005.03788): the global trust's exponent base B over 4 to 20 and its transit time
-τ over .1 to .8 of the planned steps. Wang et al. 2022 (arXiv 2207.00118): a temperature T below 1, from 1 down to .4,
-lowers the entropy of the correcting knowledge. The entropy schedule is that temperature over training time; for the
-kind ``constant`` only ``start`` is read.
+Neural Networks": the global trust's exponent base B over 4 to 20 and its transit time τ over .1 to .8 of the planned
+steps. Wang et al. 2022 (arXiv 2207.00118): a temperature T below 1, from 1 down to .4, lowers the entropy of the
+correcting knowledge. The entropy schedule is that temperature over training time; for the kind ``constant`` only
+``start`` is read.
 
 Points: the paper's midway transit (τ .5) with a B inside the range that it recommends, the SER study's setting (τ .7,
 B 6), both with T = 1, and the 2022 paper's low temperature.
 """
 
 from ray import tune
+
+from search_spaces import OPTIMIZER, OPTIMIZER_POINT
 
 SPACE = {
     "loss.name": "proselflc",
@@ -20,8 +22,7 @@ SPACE = {
     "loss.temperature.kind": tune.choice(["constant", "linear", "cosine"]),
     "loss.temperature.start": tune.quniform(0.4, 1.0, 0.1),
     "loss.temperature.end": tune.quniform(0.4, 1.0, 0.1),
-    "optimizer.lr": tune.loguniform(3e-4, 1e-2),
-    "optimizer.weight_decay": tune.loguniform(1e-4, 1e-1),
+    **OPTIMIZER,
 }
 
 
@@ -32,8 +33,7 @@ def _point(transit_time_ratio: float, exp_base: float, temperature: float) -> di
         "loss.temperature.kind": "constant",
         "loss.temperature.start": temperature,
         "loss.temperature.end": temperature,
-        "optimizer.lr": 1e-3,
-        "optimizer.weight_decay": 1e-2,
+        **OPTIMIZER_POINT,
     }
 
 

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from ser.losses import LossOutput
 
+TRUST_BINS = 100
+TRUST_QUANTILES = (0.1, 0.5, 0.9)
+
 
 class Audit:
     """Accumulates shares over an epoch's training steps, on the device, without synchronising.
 
     A label is *changed* where argmax q̃ ≠ argmax q, and *corrected* where it is changed and argmax q̃ is the true
-    label. A mislabelled utterance is *memorised* where the network predicts its wrong label.
+    label. An utterance is *mislabelled* where its noisy label is not the true one, *clean* where it is, and a
+    mislabelled one is *memorised* where the network predicts its wrong label.
 
     Args:
         num_classes: C.
@@ -21,23 +25,30 @@ class Audit:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self._confusion = torch.zeros((num_classes, num_classes), dtype=torch.float64, device=device)
-        self._sums = torch.zeros(8, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(10, dtype=torch.float64, device=device)
+        # For each bin of trust: utterances, and the sum of their trust.
+        self._trust = torch.zeros((2, TRUST_BINS), dtype=torch.float64, device=device)
         self._count = 0
 
     @torch.no_grad()
-    def update(self, logits: Tensor, noisy: Tensor, truth: Tensor, output: LossOutput) -> None:
+    def update(
+        self, logits: Tensor, noisy: Tensor, truth: Tensor, output: LossOutput, targets: Tensor | None = None
+    ) -> None:
         """Adds one batch.
 
         Args:
             logits: (N, C).
-            noisy: (N,) the labels that were trained on.
+            noisy: (N,) noisy labels.
             truth: (N,) true labels, −1 where unknown.
             output: What the loss returned.
+            targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
         """
         predicted = logits.argmax(dim=1)
         changed_to = output.corrected_targets.argmax(dim=1)
+        given = noisy if targets is None else targets.argmax(dim=1) if targets.ndim == 2 else targets
         known = truth >= 0
-        changed = changed_to != noisy
+        right = predicted == truth  # never where the truth is unknown
+        changed = changed_to != given
         mislabelled = known & (truth != noisy)
         self._count += len(noisy)
         self._sums += torch.stack(
@@ -50,21 +61,32 @@ class Audit:
                 (changed & known & (changed_to == truth)).sum(),
                 mislabelled.sum(),
                 (mislabelled & (predicted == noisy)).sum(),
+                (mislabelled & right).sum(),
+                (right & ~mislabelled).sum(),
             ]
         )
-        size = len(self._confusion)
-        self._confusion += torch.bincount(noisy * size + predicted, minlength=size * size).view(size, size)
+        trust = output.trust.double()
+        ones = torch.ones_like(trust)
+        # Unlike bincount, index_add_ need not ask the device for the largest index.
+        self._confusion.view(-1).index_add_(0, noisy * len(self._confusion) + predicted, ones)
+        bins = (trust * TRUST_BINS).long().clamp(0, TRUST_BINS - 1)
+        self._trust.index_add_(1, bins, torch.stack([ones, trust]))
 
     def metrics(self) -> dict[str, float]:
         """The epoch's shares; those that need a true label, or a mislabelled utterance, only where there is one.
 
         Returns:
-            ``loss``, ``trust``, ``uar``, ``f1_weighted`` (against the noisy labels), ``labels_changed``,
-            ``labels_corrected``, ``correction_precision``, ``correction_recall``, ``memorised``.
+            ``loss``, ``trust`` (the mean), ``trust_q10``, ``trust_q50``, ``trust_q90`` (quantiles, to .01), ``uar``,
+            ``f1_weighted`` (against the noisy labels), ``labels_changed``, ``labels_corrected``,
+            ``correction_precision``, ``correction_recall``, ``memorised``, and against the true labels
+            ``accuracy_clean`` and ``accuracy_mislabelled``, of the clean and of the mislabelled utterances.
         """
-        loss, trust, changed, known, judged, corrected, mislabelled, memorised = self._sums.tolist()
+        (
+            loss, trust, changed, known, judged, corrected, mislabelled, memorised, right_mislabelled, right_clean,
+        ) = self._sums.tolist()  # fmt: skip
         count = self._count
         result = {"loss": loss / count, "trust": trust / count, "labels_changed": changed / count}
+        result |= self._trust_quantiles()
         support, hits = self._confusion.sum(dim=1), self._confusion.diagonal()
         present = support > 0
         f1 = 2 * hits / (support + self._confusion.sum(dim=0)).clamp(min=1)
@@ -77,4 +99,18 @@ class Audit:
         if mislabelled:
             result["correction_recall"] = corrected / mislabelled
             result["memorised"] = memorised / mislabelled
+            result["accuracy_mislabelled"] = right_mislabelled / mislabelled
+        if known > mislabelled:
+            result["accuracy_clean"] = right_clean / (known - mislabelled)
         return result
+
+    def _trust_quantiles(self) -> dict[str, float]:
+        """Each as the mean trust of the bin that it falls into, so that a constant trust is met exactly."""
+        counts, sums = self._trust.cpu()
+        reached = counts.cumsum(0) / self._count
+        found = {}
+        for share in TRUST_QUANTILES:
+            # The last bin reaches 1, whatever rounding says.
+            place = int((reached[:-1] < share - 1e-9).sum())
+            found[f"trust_q{share * 100:.0f}"] = float(sums[place] / counts[place])
+        return found

@@ -74,7 +74,7 @@ class LossConfig:
     """Arguments of the loss, by its published names."""
 
     def __post_init__(self) -> None:
-        build_loss(self.name, self.parameters, total_steps=1)
+        build_loss(self.name, self.parameters, total_steps=1, num_samples=1, num_classes=2)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ser.config import Config, ModelConfig
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
 from ser.hashing import derived_seed, digest
-from ser.losses import build_loss
+from ser.losses import Loss, as_distribution, build_loss
 from ser.models import Classifier, build_model, load_pretrained
 from ser.task import Part, Task
 
@@ -83,7 +83,8 @@ def train(
 
     Raises:
         UserError: ``state`` belongs to another configuration, seed or task, ``model.pretrained`` does not fit, the
-            feature store is of another front end than the network reads, or the GPU's memory ran out.
+            feature store is of another front end than the network reads, the loss wants votes that the corpus lacks,
+            or the GPU's memory ran out.
         DivergedError: The loss or a prediction is not finite.
     """
     try:
@@ -115,11 +116,13 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     model.freeze(config.model.freeze)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, config, device)
-    loss = build_loss(config.loss.name, config.loss.parameters, total_steps)
+    loss = build_loss(config.loss.name, config.loss.parameters, total_steps, len(task.train), len(task.classes))
+    targets = training_targets(loss, task.train)
+    balance = _balance(targets, len(task.classes))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
-    weights = torch.ones(len(task.classes), device=device)
-    if config.training.class_balance == "weighting":
-        weights = _class_weights(task).float().to(device)
+    weights = balance.float() if config.training.class_balance == "weighting" else torch.ones(len(task.train))
+    weights, targets = weights.to(device), targets.to(device)
+    noisy, truth = torch.tensor(task.train.noisy, device=device), torch.tensor(task.train.truth, device=device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
     if state is not None:
         if state["fingerprint"] != fingerprint:
@@ -127,6 +130,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         model.load_state_dict(state["model"])
         # Else the optimizer would go on in the caller's own tensors.
         optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        loss.load_state_dict(state["loss"])
         best, first = dict(state["best"]), state["epoch"] + 1
 
     for epoch in range(first, config.training.epochs + 1):
@@ -135,7 +139,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         torch.manual_seed(derived_seed(seed, "dropout", epoch))
         audit = Audit(len(task.classes), device)
         model.train()
-        order = _epoch_order(task, config, rng)
+        order = _epoch_order(balance, config, rng)
         starts = random_starts(store.lengths[task.train.rows], frames, rng)
         for batch in range(steps_per_epoch):
             step = (epoch - 1) * steps_per_epoch + batch
@@ -144,20 +148,19 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             if not store.front_end.is_waveform:
                 crops = spec_augment(crops, config.augment, masks)
             lengths = _lengths(model, store, task.train.rows[chosen], starts[chosen], frames)
-            noisy = torch.from_numpy(task.train.noisy[chosen]).to(device)
-            truth = torch.from_numpy(task.train.truth[chosen]).to(device)
+            index = torch.from_numpy(chosen).to(device)
             _set_learning_rate(optimizer, config, step, total_steps)
             with autocast:
                 logits = model(crops, lengths)
-            output = loss(logits.float(), noisy, step)
-            weight = weights[noisy]
+            output = loss(logits.float(), targets[index], step, index=index)
+            weight = weights[index]
             optimizer.zero_grad(set_to_none=True)
             objective = (output.per_sample * weight).sum() / weight.sum()
             objective.backward()  # type: ignore[no-untyped-call]
             if config.optimizer.gradient_clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
             optimizer.step()
-            audit.update(logits, noisy, truth, output)
+            audit.update(logits, noisy[index], truth[index], output, targets[index])
 
         metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
         metrics["train/lr"] = optimizer.param_groups[0]["lr"]
@@ -184,9 +187,33 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 "epoch": epoch,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "loss": loss.state_dict(),
                 "best": best,
             },
         )
+
+
+def training_targets(loss: Loss | type[Loss], train: Part) -> Tensor:
+    """What a loss is trained on: the noisy labels, or the annotators' distribution if it asks for soft targets.
+
+    Args:
+        loss: The loss, or its class.
+        train: The training utterances.
+
+    Returns:
+        (n,) int64 labels, or (n, C) float32 distributions.
+
+    Raises:
+        UserError: The loss asks for soft targets, and the corpus has no votes.
+    """
+    if loss.targets == "noisy":
+        return torch.tensor(train.noisy)
+    if train.soft is None:
+        raise UserError(
+            "loss 'soft_labels' trains on the annotators' distribution, and the corpus has no votes. Choose another "
+            "loss, or a corpus with votes."
+        )
+    return torch.tensor(train.soft, dtype=torch.float32)
 
 
 def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) -> dict[str, float]:
@@ -317,18 +344,20 @@ def _optimizer(model: Classifier, config: Config, device: torch.device) -> torch
     return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=device.type == "cuda")
 
 
-def _epoch_order(task: Task, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:
+def _epoch_order(balance: Tensor, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:
     """An epoch's training utterances: each once, or as many drawn with replacement, all classes alike."""
     if config.training.class_balance != "sampling":
-        return rng.permutation(len(task.train))
-    chances = _class_weights(task).numpy()[task.train.noisy]
-    return rng.choice(len(task.train), size=len(task.train), p=chances / chances.sum())
+        return rng.permutation(len(balance))
+    chances = balance.numpy()
+    return rng.choice(len(balance), size=len(balance), p=chances / chances.sum())
 
 
-def _class_weights(task: Task) -> Tensor:
-    """(C,) inverse frequencies of the training labels' classes; 1, which nothing uses, for a class without labels."""
-    counts = np.bincount(task.train.noisy, minlength=len(task.classes))
-    return torch.tensor(np.where(counts, len(task.train) / (len(task.classes) * np.maximum(counts, 1)), 1.0))
+def _balance(targets: Tensor, num_classes: int) -> Tensor:
+    """(n,) inverse frequencies of the utterances' classes among the targets; a soft target's are averaged by share."""
+    shares = as_distribution(targets, num_classes).double()
+    counts = shares.sum(dim=0)
+    inverse = torch.where(counts > 0, len(targets) / (num_classes * counts), 0.0)
+    return (shares * inverse).sum(dim=1)
 
 
 def save_state(state: State, path: Path) -> None:

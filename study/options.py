@@ -74,6 +74,8 @@ class StudyOptions:
     """Seed of the search, the noise draw and the training."""
     resume: bool = False
     """Go on with the interrupted study --name, with its own options."""
+    list_spaces: bool = False
+    """Print every search space with its keys, ranges, points and source, and end."""
 
     def __post_init__(self) -> None:
         for option, least in (("trials", 1), ("epochs", 1), ("max_concurrent", 1), ("fold", 1)):
@@ -133,7 +135,7 @@ class StudyOptions:
         values = {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
-            if key not in {"resume", "address"}
+            if key not in {"resume", "address", "list_spaces"}
         }
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +20,11 @@ from ser.corpora import NAMES, Corpus, load, parse_options
 from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
 from ser.hashing import digest
+from ser.losses import LOSSES
 from ser.noise import MATRIX, check_level, level_name
 from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
-from ser.training import check_weights
+from ser.training import check_weights, training_targets
 from study.options import RECORD, StudyOptions
 from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
@@ -129,7 +130,9 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     selection = SELECTIONS[options.select_on]
     # The levels are tried before anything is written: a rate that no labels give must not cost minutes.
     for level in options.noise:
-        _check_selection(make_task(corpus, parts, Path(), level, options.seed), selection, level)
+        task = make_task(corpus, parts, Path(), level, options.seed)
+        _check_selection(task, selection, level)
+        _check_targets(task, spaces)
     data = digest([corpus.digest, *map(level_name, options.noise)])
     folder = _study_folder(options)
     lock = _claim_folder(folder, options)
@@ -231,6 +234,15 @@ def _check_selection(task: Task, selection: Selection, level: str) -> None:
         raise UserError(f"--select-on clean: at noise level {level!r} the true validation labels are not known.")
     if selection.name == "soft" and task.validation.soft is None:
         raise UserError("--select-on soft: the corpus has no annotators' votes.")
+
+
+def _check_targets(task: Task, spaces: Sequence[Space]) -> None:
+    for space in spaces:
+        for name in space.loss_names():
+            try:
+                training_targets(LOSSES[name], task.train)
+            except UserError as error:
+                raise UserError(f"space {space.name!r}: {error}") from error
 
 
 def _absolute(options: StudyOptions) -> StudyOptions:

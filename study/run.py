@@ -28,6 +28,7 @@ from study.options import RECORD, StudyOptions
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.search import Outcome, Slots, run_search, start_ray
+from study.spaces import load_space, space_names
 from study.tracking import DEFAULT_URI, first_line, sweep, without_password
 
 MANY = 12
@@ -42,7 +43,11 @@ def main() -> int:
     began = time.time()
     _quieten()
     console = make_console()
-    prepared = prepare(parse(StudyOptions), console)
+    options = parse(StudyOptions)
+    if options.list_spaces:
+        _print(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
+        return 0
+    prepared = prepare(options, console)
     outcomes: list[Outcome] = []
     reason = "Interrupted."
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Domain
 
 import search_spaces
-from ser.config import Config
+from ser.config import Config, LossConfig
 from ser.errors import UserError, unknown_name
 
 TRIAL_DRAWS = 20
@@ -28,12 +28,14 @@ class Space:
 
     Args:
         name: Its file's name.
+        source: The first line of its docstring.
         domains: Dotted names → Optuna distributions, or a define-by-run function.
         constants: Dotted names → values that every trial has.
         points: Configurations tried first.
     """
 
     name: str
+    source: str
     domains: Mapping[str, Any] | Callable[[optuna.Trial], dict[str, Any]]
     constants: Mapping[str, Any]
     points: tuple[Mapping[str, Any], ...]
@@ -59,18 +61,59 @@ class Space:
         Raises:
             UserError: A configuration that cannot be built.
         """
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for point in self.points:
-            study.enqueue_trial(dict(point))
         searched: set[str] = set()
-        for _ in range(len(self.points) + TRIAL_DRAWS):
-            values, drawn = self.ask(study)
+        for values, drawn in self._draws(self._study()):
             try:
                 Config.from_dotted({**base, **values})
             except UserError as error:
                 raise UserError(f"space {self.name!r}: {error}") from error
             searched |= drawn
         return tuple(sorted(searched - set(self.constants)))
+
+    def loss_names(self) -> tuple[str, ...]:
+        """The losses of the points and of random draws, sorted."""
+        return tuple(sorted({values.get("loss.name", LossConfig.name) for values, _ in self._draws(self._study())}))
+
+    def describe(self) -> list[str]:
+        """Name, source, keys with their ranges, and points, in lines for the terminal."""
+        study = self._study()
+        found: dict[str, dict[str, None]] = {}  # for each key what it can be, in the order of the draws
+        for values, drawn in self._draws(study):
+            for key in values.keys() - drawn:
+                found.setdefault(key, {})[f"= {values[key]}"] = None
+        for trial in study.get_trials(deepcopy=False):
+            for key, distribution in trial.distributions.items():
+                found.setdefault(key, {})[_range(distribution)] = None
+        width = max(map(len, found), default=0)
+        lines = [self.name, f"  {self.source}"]
+        lines += [f"    {key:<{width}}  {' or '.join(found[key])}" for key in sorted(found)]
+        for number, point in enumerate(self.points, start=1):
+            lines.append(f"    point {number}: " + ", ".join(f"{key} {_short(value)}" for key, value in point.items()))
+        return lines
+
+    def _study(self) -> optuna.Study:
+        """A study that asks for the points, then at random."""
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for point in self.points:
+            study.enqueue_trial(dict(point))
+        return study
+
+    def _draws(self, study: optuna.Study) -> Iterator[tuple[dict[str, Any], set[str]]]:
+        for _ in range(len(self.points) + TRIAL_DRAWS):
+            yield self.ask(study)
+
+
+def _range(distribution: optuna.distributions.BaseDistribution) -> str:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return f"one of {', '.join(map(_short, distribution.choices))}"
+    if isinstance(distribution, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution)):
+        step = "" if distribution.step in (None, 1) else f" in steps of {distribution.step:g}"
+        return f"{distribution.low:g} to {distribution.high:g}{step}{', logarithmic' if distribution.log else ''}"
+    return str(distribution)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def space_names() -> list[str]:
@@ -96,11 +139,13 @@ def load_space(name: str, pinned: Mapping[str, Any]) -> Space:
     space, points = getattr(module, "SPACE", None), getattr(module, "POINTS", None)
     if not (callable(space) or isinstance(space, dict)) or not isinstance(points, list):
         raise UserError(f"space {name!r} must define SPACE (a dict or a function) and POINTS (a list of dicts).")
-    if not inspect.getdoc(module):
+    documentation = inspect.getdoc(module)
+    if not documentation:
         raise UserError(f"space {name!r} needs a docstring that says where its ranges come from.")
+    source = documentation.splitlines()[0]
     if callable(space):
         points = tuple({key: value for key, value in point.items() if key not in pinned} for point in points)
-        return Space(title, space, dict(pinned), points)
+        return Space(title, source, space, dict(pinned), points)
     # A pinned key takes its parts along, and the whole that it is a part of: loss.temperature and its schedule.
     left = {
         key: value
@@ -114,6 +159,7 @@ def load_space(name: str, pinned: Mapping[str, Any]) -> Space:
     constants = {key: value for key, value in left.items() if not isinstance(value, Domain)}
     return Space(
         title,
+        source,
         OptunaSearch.convert_search_space(domains) if domains else {},
         {**constants, **pinned},
         tuple({key: point[key] for key in domains} for point in points),

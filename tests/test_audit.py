@@ -1,6 +1,8 @@
+import math
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,11 @@ def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
         {
             "loss": 2.0,
             "trust": 0.35,
+            "trust_q10": 0.1,
+            "trust_q50": 0.2,
+            "trust_q90": 0.8,
+            "accuracy_clean": 1.0,
+            "accuracy_mislabelled": 0.0,
             "labels_changed": 3 / 4,
             "labels_corrected": 1 / 4,
             "correction_precision": 1 / 2,
@@ -47,6 +54,55 @@ def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
             "memorised": 1.0,
         }
     )
+
+
+def test_accuracy_is_against_the_truth_of_clean_and_of_mislabelled_utterances_apart() -> None:
+    audit = Audit(3, CPU)
+    # Clean: two of three right. Mislabelled: one as its wrong label, one as the truth, one as neither, one right.
+    # The last has no known truth.
+    update(audit, [0, 1, 0], [0, 1, 2], [0, 1, 2], [0, 1, 2])
+    update(audit, [1, 0, 2, 2, 1], [1, 1, 1, 0, 1], [0, 0, 0, 2, -1], [1, 1, 1, 0, 1])
+    metrics = audit.metrics()
+    assert metrics["accuracy_clean"] == pytest.approx(2 / 3)
+    assert metrics["accuracy_mislabelled"] == pytest.approx(2 / 4)
+    assert metrics["memorised"] == pytest.approx(1 / 4)
+
+
+def test_a_soft_target_is_changed_where_the_correction_moves_its_own_largest_share() -> None:
+    audit = Audit(3, CPU)
+    targets = torch.tensor([[0.6, 0.4, 0.0], [0.2, 0.2, 0.6], [0.5, 0.0, 0.5]])
+    corrected = torch.tensor([[0.6, 0.4, 0.0], [0.6, 0.2, 0.2], [0.5, 0.0, 0.5]])
+    output = LossOutput(torch.tensor(0.0), torch.zeros(3), corrected, torch.zeros(3))
+    noisy, truth = torch.tensor([1, 1, 1]), torch.tensor([0, 0, 0])
+    audit.update(torch.zeros(3, 3), noisy, truth, output, targets)
+    assert audit.metrics()["labels_changed"] == pytest.approx(1 / 3)
+    assert audit.metrics()["labels_corrected"] == pytest.approx(1 / 3)
+
+
+@given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), min_size=1, max_size=9))
+def test_trust_quantiles_over_batches_are_numpys_to_a_bin(batches: list[list[float]]) -> None:
+    audit = Audit(3, CPU)
+    for batch in batches:
+        labels = [0] * len(batch)
+        update(audit, labels, labels, labels, labels, trust=batch)
+    metrics = audit.metrics()
+    for name, share in (("trust_q10", 0.1), ("trust_q50", 0.5), ("trust_q90", 0.9)):
+        expected = np.quantile(list(chain.from_iterable(batches)), share, method="inverted_cdf")
+        assert metrics[name] == pytest.approx(expected, abs=0.01 + 1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.299, 0.3, 1.0])
+def test_quantiles_of_a_constant_trust_are_that_trust(value: float) -> None:
+    audit = Audit(3, CPU)
+    update(audit, [0] * 7, [0] * 7, [0] * 7, [0] * 7, trust=[value] * 7)
+    metrics = audit.metrics()
+    assert [metrics[f"trust_q{share}"] for share in (10, 50, 90)] == pytest.approx([value] * 3)
+
+
+def test_a_trust_that_is_not_a_number_breaks_nothing() -> None:
+    audit = Audit(3, CPU)
+    update(audit, [0, 0], [0, 0], [0, 0], [0, 0], per_sample=[math.nan, 1.0], trust=[math.nan, 0.5])
+    assert math.isnan(audit.metrics()["loss"])
 
 
 def test_a_mislabelled_utterance_predicted_otherwise_is_not_memorised() -> None:
@@ -57,16 +113,18 @@ def test_a_mislabelled_utterance_predicted_otherwise_is_not_memorised() -> None:
     assert metrics["correction_recall"] == 0.0
 
 
-UNDEFINED_WITHOUT_TRUTH = {"labels_corrected", "correction_precision", "correction_recall", "memorised"}
+OF_MISLABELLED = {"correction_recall", "memorised", "accuracy_mislabelled"}
+UNDEFINED_WITHOUT_TRUTH = {"labels_corrected", "correction_precision", "accuracy_clean"} | OF_MISLABELLED
 
 
 @pytest.mark.parametrize(
     ("noisy", "truth", "changed_to", "absent"),
     [
         ([0, 1], [-1, -1], [1, 1], UNDEFINED_WITHOUT_TRUTH),
-        ([0, 1], [0, 1], [1, 1], {"correction_recall", "memorised"}),  # nothing is mislabelled
+        ([0, 1], [0, 1], [1, 1], OF_MISLABELLED),  # nothing is mislabelled
         ([0, 1], [1, 1], [0, 1], {"correction_precision"}),  # nothing is changed
-        ([0, 1], [1, -1], [0, 2], {"correction_precision"}),  # what is changed cannot be judged
+        ([0, 1], [1, 0], [1, 0], {"accuracy_clean"}),  # all is mislabelled
+        ([0, 1], [1, -1], [0, 2], {"correction_precision", "accuracy_clean"}),  # what is changed cannot be judged
         ([0, 1], [1, 1], [1, 1], set()),
     ],
 )

@@ -2,18 +2,53 @@ import pytest
 
 from ser.errors import UserError
 from ser.losses import (
+    LOSSES,
+    ConfidencePenalty,
     CrossEntropy,
+    EarlyLearningRegularization,
+    FocalLoss,
+    GeneralizedCrossEntropy,
+    LabelCorrection,
+    LabelSmoothing,
+    NormalizedLosses,
     ProSelfLC,
+    ReweightingControl,
     Schedule,
+    SoftLabels,
+    SymmetricCrossEntropy,
     build_loss,
 )
 
 PUBLISHED = {"transit_time_ratio": 0.5, "exp_base": 16.0}
+SIZES = (10, 6, 4)  # steps, training utterances, classes
 
 
-def test_total_steps_reach_only_the_losses_that_take_them():
-    assert build_loss("cross_entropy", {}, 10) == CrossEntropy()
-    assert build_loss("proselflc", PUBLISHED, 10) == ProSelfLC(0.5, 16.0, total_steps=10)
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        ("cross_entropy", {}, CrossEntropy()),
+        ("soft_labels", {}, SoftLabels()),
+        ("label_smoothing", {"epsilon": 0.2}, LabelSmoothing(0.2)),
+        ("confidence_penalty", {"epsilon": 0.2, "target_gradient": False}, ConfidencePenalty(0.2, False)),
+        ("label_correction", {"epsilon": 0.2}, LabelCorrection(0.2)),
+        ("proselflc", PUBLISHED, ProSelfLC(0.5, 16.0, total_steps=10)),
+        ("reweighting_control", PUBLISHED, ReweightingControl(0.5, 16.0, total_steps=10)),
+        ("generalized_cross_entropy", {"q": 0.5}, GeneralizedCrossEntropy(0.5)),
+        ("symmetric_cross_entropy", {"alpha": 6, "beta": 0.1}, SymmetricCrossEntropy(6, 0.1)),
+        ("normalized_losses", {"alpha": 10, "beta": 0.1}, NormalizedLosses(10, 0.1)),
+        ("focal", {"gamma": 1}, FocalLoss(1)),
+    ],
+)
+def test_a_loss_is_built_of_its_parameters_and_what_training_provides(name, params, expected):
+    built = build_loss(name, params, *SIZES)
+    assert type(built) is LOSSES[name]
+    assert built == expected
+
+
+def test_the_size_of_the_training_set_reaches_the_loss_that_remembers():
+    loss = build_loss("elr", {"strength": 7, "momentum": 0.9}, *SIZES)
+    assert isinstance(loss, EarlyLearningRegularization)
+    assert (loss.strength, loss.momentum, loss.memory.shape) == (7, 0.9, (6, 4))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +62,7 @@ def test_total_steps_reach_only_the_losses_that_take_them():
 )
 def test_a_mapping_for_the_temperature_becomes_a_schedule(temperature, expected):
     params = {**PUBLISHED, "temperature": temperature}
-    assert build_loss("proselflc", params, 10).temperature == expected
+    assert build_loss("proselflc", params, *SIZES).temperature == expected
     assert params["temperature"] is temperature
 
 
@@ -42,6 +77,11 @@ def test_a_mapping_for_the_temperature_becomes_a_schedule(temperature, expected)
             {**PUBLISHED, "total_steps": 5},
             "unknown parameter of loss 'proselflc': 'total_steps'",
         ),
+        ("elr", {"num_samples": 5}, "unknown parameter of loss 'elr': 'num_samples'"),
+        ("elr", {"beta": 0.9}, "unknown parameter of loss 'elr': 'beta'.*Known: momentum, strength"),
+        ("label_correction", {}, "loss 'label_correction' needs epsilon: give a value"),
+        ("generalized_cross_entropy", {"q": "0.7x"}, "q must be a number"),
+        ("reweighting_control", {**PUBLISHED, "target_gradient": False}, "of loss 'reweighting_control': 'target_gra"),
         ("proselflc", {}, "loss 'proselflc' needs transit_time_ratio and exp_base"),
         ("proselflc", {"exp_base": 4}, "loss 'proselflc' needs transit_time_ratio:"),
         ("proselflc", {**PUBLISHED, "temperature": {"kind": "constant"}}, "temperature schedule needs start"),
@@ -59,4 +99,4 @@ def test_a_mapping_for_the_temperature_becomes_a_schedule(temperature, expected)
 )
 def test_mistakes_in_a_loss_by_name_are_told(name, params, message):
     with pytest.raises(UserError, match=message):
-        build_loss(name, params, 10)
+        build_loss(name, params, *SIZES)

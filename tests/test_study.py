@@ -1,26 +1,24 @@
-"""The study's parts without Ray: spaces, searcher, records, ranking, options."""
+"""The study's parts without Ray: searcher, records, ranking, options."""
 
 import math
 import multiprocessing
-import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 
-import optuna
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
 from ray import tune
 
-from ser.config import Config, corpus_defaults
+from ser.config import Config
 from ser.errors import UserError
 from study.options import StudyOptions
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
 from study.search import _check_address, slots_of
 from study.searcher import TRIAL_KEY, StudySearch
-from study.spaces import load_space, space_names
+from study.spaces import load_space
 from study.tracking import (
     TrialRun,
     absolute_uri,
@@ -31,93 +29,6 @@ from study.tracking import (
     sweep,
     without_password,
 )
-
-# Spaces: one battery over all that ship.
-
-
-@pytest.mark.parametrize("name", space_names())
-@pytest.mark.parametrize("corpus", ["synthetic", "ravdess"])
-def test_a_space_builds_configurations_and_cites_its_sources(name, corpus):
-    space = load_space(name, {})
-    searched = space.check({**corpus_defaults(corpus), "model.name": "cnn14"})
-    assert {"optimizer.lr", "optimizer.weight_decay"} <= set(searched)
-    assert space.points
-    module = __import__(f"search_spaces.{name}", fromlist=["SPACE"])
-    assert re.search(r"\b(19|20)\d\d\b", module.__doc__), "no year of a source"
-
-
-@pytest.mark.parametrize("name", space_names())
-def test_the_points_of_a_space_lie_within_its_ranges(name):
-    space = load_space(name, {})
-    for point in space.points:
-        for key, distribution in space.domains.items():
-            assert distribution._contains(distribution.to_internal_repr(point[key])), key
-
-
-def test_a_pinned_key_is_searched_no_more():
-    space = load_space("proselflc", {"loss.trust": "confidence", "optimizer.lr": 1e-3})
-    assert "optimizer.lr" not in space.domains
-    assert all("optimizer.lr" not in point for point in space.points)
-    searched = space.check(corpus_defaults("synthetic"))
-    assert "optimizer.lr" not in searched
-    study = optuna.create_study()
-    values, _ = space.ask(study)
-    assert (values["loss.trust"], values["optimizer.lr"]) == ("confidence", 1e-3)
-
-
-def test_a_space_of_ones_own_can_be_conditional(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(
-        '"""Mine, 2026."""\n'
-        "def SPACE(trial):\n"
-        "    if trial.suggest_categorical('loss.name', ['cross_entropy', 'proselflc']) == 'proselflc':\n"
-        "        trial.suggest_float('loss.transit_time_ratio', .1, .8)\n"
-        "        return {'loss.exp_base': 10.0}\n"
-        "POINTS = [{'loss.name': 'cross_entropy'}]\n"
-    )
-    space = load_space(str(path), {})
-    assert space.name == "mine"
-    assert space.check(corpus_defaults("synthetic")) == ("loss.name", "loss.transit_time_ratio")
-    search = StudySearch(space, SELECTIONS["noisy"], seed=0)
-    drawn = [search.suggest(str(n)) for n in range(8)]
-    assert drawn[0] == {"loss.name": "cross_entropy", TRIAL_KEY: 1}
-    assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
-    assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
-    search.save(str(tmp_path / "state"))  # as Tune does; the function's file is no module that could be imported
-    other = StudySearch(space, SELECTIONS["noisy"], seed=1)
-    other.restore(str(tmp_path / "state"))
-    assert other.suggest("next") == search.suggest("next")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("'''Doc 2026.'''\nSPACE = {}\n", "POINTS"),
-        ("SPACE = {}\nPOINTS = []\n", "docstring"),
-        (
-            "'''Doc.'''\nfrom ray import tune\nSPACE = {'optimizer.lr': tune.uniform(0, 1)}\nPOINTS = [{}]\n",
-            "optimizer.lr",
-        ),
-        ("'''Doc.'''\nimport nothing_of_the_kind\n", "nothing_of_the_kind"),
-    ],
-)
-def test_a_broken_space_says_what_it_lacks(tmp_path, text, said):
-    path = tmp_path / "broken.py"
-    path.write_text(text)
-    with pytest.raises(UserError, match=said):
-        load_space(str(path), {})
-
-
-def test_a_range_that_leaves_the_allowed_values_is_found_before_a_trial(tmp_path):
-    path = tmp_path / "wide.py"
-    path.write_text(
-        "'''Doc.'''\nfrom ray import tune\n"
-        "SPACE = {'loss.name': 'proselflc', 'loss.exp_base': 4.0, 'loss.transit_time_ratio': tune.uniform(0.5, 9.0)}\n"
-        "POINTS = [{'loss.transit_time_ratio': 0.5}]\n"
-    )
-    with pytest.raises(UserError, match=r"space 'wide'.*transit_time_ratio"):
-        load_space(str(path), {}).check(corpus_defaults("synthetic"))
-
 
 # Searcher.
 
@@ -421,9 +332,3 @@ def test_a_password_is_not_written_down(tmp_path):
 def test_an_address_where_nothing_listens_is_told_at_once():
     with pytest.raises(UserError, match=r"no Ray cluster answers at --address '127\.0\.0\.1:9'"):
         _check_address("127.0.0.1:9")
-
-
-def test_a_pinned_whole_takes_its_parts_out_of_the_search():
-    space = load_space("proselflc", {"loss.temperature": 0.5})
-    assert not [key for key in (*space.domains, *space.constants) if key.startswith("loss.temperature.")]
-    assert space.check(corpus_defaults("synthetic"))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ser import training
 from ser.config import Config
 from ser.errors import UserError
-from ser.losses import LossOutput
+from ser.losses import Loss, LossOutput
 from ser.task import Task
 from ser.training import (
     DivergedError,
@@ -42,6 +42,7 @@ LOSSES: dict[str, dict[str, Any]] = {
         "loss.exp_base": 10.0,
         "loss.temperature": 0.5,
     },
+    "elr": {"loss.name": "elr"},
 }
 
 
@@ -87,6 +88,7 @@ def test_records_count_epochs_and_steps_to_the_plan(noisy: Task) -> None:
 def test_records_hold_the_metrics_of_the_study(noisy: Task) -> None:
     (record, *_) = train(config_of(), noisy, seed=0)
     train_names = ("loss", "trust", "uar", "f1_weighted", "lr", "labels_changed", "labels_corrected", "memorised")
+    train_names += ("trust_q10", "trust_q50", "trust_q90", "accuracy_clean", "accuracy_mislabelled")
     val_names = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "loss", "soft_ce")
     expected = {f"train/{name}" for name in train_names} | {f"val/{name}" for name in val_names}
     expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar"}
@@ -160,17 +162,20 @@ def test_a_seed_gives_the_same_numbers_and_another_one_others(noisy: Task) -> No
 class Recording:
     """A loss that notes its calls."""
 
-    def __init__(self, loss: Callable[..., LossOutput], total_steps: int) -> None:
+    def __init__(self, loss: Loss, total_steps: int) -> None:
         self.loss, self.total_steps = loss, total_steps
+        self.targets, self.state_dict, self.load_state_dict = loss.targets, loss.state_dict, loss.load_state_dict
         self.steps: list[int] = []
         self.sizes: list[int] = []
-        self.labels: list[int] = []
+        self.labels: list[Any] = []
+        self.index: list[int] = []
 
-    def __call__(self, logits: Tensor, targets: Tensor, step: int) -> LossOutput:
+    def __call__(self, logits: Tensor, targets: Tensor, step: int, *, index: Tensor) -> LossOutput:
         self.steps.append(step)
         self.sizes.append(len(targets))
         self.labels += targets.tolist()
-        return self.loss(logits, targets, step)
+        self.index += index.tolist()
+        return self.loss(logits, targets, step, index=index)
 
 
 @pytest.fixture
@@ -178,8 +183,8 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recording]]:
     made: list[Recording] = []
     build = training.build_loss
 
-    def build_recording(name: str, params: dict[str, Any], total_steps: int) -> Recording:
-        made.append(Recording(build(name, params, total_steps), total_steps))
+    def build_recording(name: str, params: dict[str, Any], total_steps: int, *sizes: int) -> Recording:
+        made.append(Recording(build(name, params, total_steps, *sizes), total_steps))
         return made[-1]
 
     monkeypatch.setattr(training, "build_loss", build_recording)
@@ -197,6 +202,8 @@ def test_the_loss_sees_every_planned_step_and_every_noisy_label(
     assert recording.sizes == [6, 6, 4] * 3
     for epoch in range(3):
         assert sorted(recording.labels[16 * epoch : 16 * (epoch + 1)]) == sorted(noisy.train.noisy)
+        assert sorted(recording.index[16 * epoch : 16 * (epoch + 1)]) == list(range(16))
+    assert recording.labels == noisy.train.noisy[recording.index].tolist()
     assert recording.labels[:16] != recording.labels[16:32]  # shuffled anew
 
 
@@ -241,9 +248,11 @@ def test_resuming_after_any_epoch_gives_what_an_uninterrupted_run_gives(noisy: T
             assert same_weights(records[-1].state["model"], last["model"])
 
 
-def test_a_state_can_be_resumed_from_more_than_once(noisy: Task) -> None:
-    state = copy.deepcopy(next(iter(train(config_of(), noisy, seed=0))).state)
-    one, other = ([record.metrics for record in train(config_of(), noisy, seed=0, state=state)] for _ in range(2))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_state_can_be_resumed_from_more_than_once(noisy: Task, loss: str) -> None:
+    config = with_loss(loss)
+    state = copy.deepcopy(next(iter(train(config, noisy, seed=0))).state)
+    one, other = ([record.metrics for record in train(config, noisy, seed=0, state=state)] for _ in range(2))
     assert one == other
 
 
@@ -373,26 +382,26 @@ def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> Non
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"),
+    ("targets", "expected"),
     [
-        ([0, 0, 0, 1], [4 / 6, 4 / 2]),
-        ([0, 0, 1, 1], [1.0, 1.0]),
-        ([1, 1, 1, 1], [1.0, 0.5]),  # none is 0
+        ([0, 0, 0, 1], [4 / 6, 4 / 6, 4 / 6, 4 / 2]),
+        ([0, 0, 1, 1], [1.0, 1.0, 1.0, 1.0]),
+        ([1, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]),  # none is 0
+        # Two for class 0, one for class 1; the third is half of each.
+        ([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]], [3 / 4, (3 / 4 + 3 / 2) / 2, (3 / 4 + 3 / 2) / 2]),
+        ([[0.0, 1.0], [0.0, 1.0]], [0.5, 0.5]),
     ],
 )
-def test_class_weights_are_worked_out_by_hand(noisy: Task, labels: list[int], expected: list[float]) -> None:
-    part = replace(noisy.train, rows=noisy.train.rows[:4], noisy=np.array(labels))
-    assert training._class_weights(replace(noisy, train=part)).tolist() == pytest.approx(expected)
+def test_weights_of_classes_are_worked_out_by_hand(targets: list[Any], expected: list[float]) -> None:
+    assert training._balance(torch.tensor(targets), 2).tolist() == pytest.approx(expected)
 
 
-def test_sampling_draws_an_epoch_in_which_classes_are_alike(noisy: Task) -> None:
-    rows = np.resize(noisy.train.rows, 4000)
-    part = replace(noisy.train, rows=rows, noisy=np.array([0] * 3600 + [1] * 400))
-    task, rng = replace(noisy, train=part), np.random.default_rng(0)
-    drawn = training._epoch_order(task, config_of(training__class_balance="sampling"), rng)
+def test_sampling_draws_an_epoch_in_which_classes_are_alike() -> None:
+    balance, rng = training._balance(torch.tensor([0] * 3600 + [1] * 400), 2), np.random.default_rng(0)
+    drawn = training._epoch_order(balance, config_of(training__class_balance="sampling"), rng)
     assert len(drawn) == 4000
     assert np.mean(drawn >= 3600) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(4000))
-    once = training._epoch_order(task, config_of(training__class_balance="weighting"), rng)
+    once = training._epoch_order(balance, config_of(training__class_balance="weighting"), rng)
     assert sorted(once) == list(range(4000))
 
 

@@ -1,0 +1,21 @@
+"""Symmetric cross entropy (Wang et al., ICCV 2019, arXiv 1908.06112).
+
+The weights α of cross entropy and β of reverse cross entropy, over the decades that the published settings span: .01
+and 1 for digits, .1 and 1 for ten classes, 6 and .1 for a hundred. Points: the latter two; emotions are few.
+"""
+
+from ray import tune
+
+from search_spaces import OPTIMIZER, OPTIMIZER_POINT
+
+SPACE = {
+    "loss.name": "symmetric_cross_entropy",
+    "loss.alpha": tune.loguniform(0.01, 10.0),
+    "loss.beta": tune.loguniform(0.1, 10.0),
+    **OPTIMIZER,
+}
+
+POINTS = [
+    {"loss.alpha": 0.1, "loss.beta": 1.0, **OPTIMIZER_POINT},
+    {"loss.alpha": 6.0, "loss.beta": 0.1, **OPTIMIZER_POINT},
+]

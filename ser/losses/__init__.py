@@ -1,0 +1,94 @@
+"""Losses that learn from noisy labels: what each one takes as the target, and how far it trusts the model.
+
+Each loss is a pure function, or a few, with its formula, and a thin class that holds its parameters. All classes are
+called alike, ``loss(logits, targets, step, index=index)``, and return a `LossOutput`; `build_loss` makes one by name.
+
+Notation: logits z (N, C), predictions p = softmax(z), label q (one-hot or soft), u uniform, H(a, b) = −Σ a log b,
+H(p) = H(p, p), t optimiser steps done, Γ steps planned, t̄ the moving average of an utterance's predictions.
+
+================================  ==============================================  ===============  ===============
+name                              loss of one sample                              corrected q̃      trust
+================================  ==============================================  ===============  ===============
+``cross_entropy``                 H(q, p)                                         q                0
+``soft_labels``                   H(q, p), q the annotators' distribution         q                0
+``label_smoothing``               H(q̃, p)                                         (1−ε)q + εu      0
+``confidence_penalty``            H(q̃, p) = (1−ε) H(q, p) − ε H(p)                (1−ε)q − εp      0
+``label_correction``              H(q̃, p) = (1−ε) H(q, p) + ε H(p)                (1−ε)q + εp      ε
+``proselflc``                     H(q̃, p)                                         (1−ε)q + εp_T    ε = g(t)·l(p_T)
+``reweighting_control``           (1−ε) H(q, p)                                   q                ε = g(t)·l(p_T)
+``generalized_cross_entropy``     Σ q (1 − p^γ)/γ (γ is its parameter ``q``)      q                0
+``symmetric_cross_entropy``       α H(q, p) + β H(p, q)                           q                0
+``normalized_losses``             α H(q, p) / Σ_k H(e_k, p) + β H(p, q)           q                0
+``focal``                         −Σ q (1 − p)^γ log p                            q                0
+``elr``                           H(q, p) + λ log(1 − ⟨p, t̄⟩)                     q                0
+================================  ==============================================  ===============  ===============
+
+In H(p, q), log q is clipped at −4. Soft labels go through the same formulas. Each but H(p, q) is affine in q, so that a
+soft label gives the mean of the losses of its classes, weighted by their shares.
+"""
+
+from ser.losses.base import Loss, LossOutput, as_distribution, soft_cross_entropy
+from ser.losses.constant import (
+    ConfidencePenalty,
+    CrossEntropy,
+    LabelCorrection,
+    LabelSmoothing,
+    SoftLabels,
+    correct_targets,
+    penalize_confidence,
+    smooth_labels,
+)
+from ser.losses.early_learning import EarlyLearningRegularization, early_learning_regularizer, remember
+from ser.losses.progressive import (
+    ProSelfLC,
+    ReweightingControl,
+    global_trust,
+    local_trust,
+    reweighted_cross_entropy,
+)
+from ser.losses.registry import LOSSES, build_loss
+from ser.losses.reshaped import (
+    FocalLoss,
+    GeneralizedCrossEntropy,
+    NormalizedLosses,
+    SymmetricCrossEntropy,
+    focal_cross_entropy,
+    generalized_cross_entropy,
+    normalized_cross_entropy,
+    reverse_cross_entropy,
+)
+from ser.losses.schedule import Schedule
+
+__all__ = [
+    "LOSSES",
+    "ConfidencePenalty",
+    "CrossEntropy",
+    "EarlyLearningRegularization",
+    "FocalLoss",
+    "GeneralizedCrossEntropy",
+    "LabelCorrection",
+    "LabelSmoothing",
+    "Loss",
+    "LossOutput",
+    "NormalizedLosses",
+    "ProSelfLC",
+    "ReweightingControl",
+    "Schedule",
+    "SoftLabels",
+    "SymmetricCrossEntropy",
+    "as_distribution",
+    "build_loss",
+    "correct_targets",
+    "early_learning_regularizer",
+    "focal_cross_entropy",
+    "generalized_cross_entropy",
+    "global_trust",
+    "local_trust",
+    "normalized_cross_entropy",
+    "penalize_confidence",
+    "remember",
+    "reverse_cross_entropy",
+    "reweighted_cross_entropy",
+    "smooth_labels",
+    "soft_cross_entropy",
+]

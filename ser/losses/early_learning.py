@@ -1,0 +1,116 @@
+"""Early-learning regularisation, which remembers what the model said of each utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
+from ser.losses.parameters import check_count, check_range
+
+# Largest inner product ⟨p, t̄⟩, for log(1 − ⟨p, t̄⟩) to stay finite.
+LARGEST_AGREEMENT = 1.0 - 1e-4
+
+
+def remember(memory: Tensor, index: Tensor, prediction: Tensor, momentum: float) -> Tensor:
+    """Updates the moving averages of a batch's utterances in place, t̄ ← β t̄ + (1 − β) p.
+
+    Args:
+        memory: t̄ of every utterance, (n, C).
+        index: (N,) integers in 0..n−1. An utterance that is in the batch more than once counts once, by the mean of
+            its predictions.
+        prediction: p, (N, C), without gradient.
+        momentum: β in [0, 1].
+
+    Returns:
+        The new t̄ of the batch, (N, C).
+    """
+    prediction = prediction.to(memory.dtype)
+    counts = memory.new_zeros(len(memory)).index_add_(0, index, prediction.new_ones(len(index)))
+    means = torch.zeros_like(memory).index_add_(0, index, prediction)[index] / counts[index].unsqueeze(1)
+    averages = momentum * memory[index] + (1.0 - momentum) * means
+    memory[index] = averages
+    return averages
+
+
+def early_learning_regularizer(averages: Tensor, logits: Tensor) -> Tensor:
+    """log(1 − ⟨p, t̄⟩), the inner product clamped at 1 − 1e-4: it pulls p towards what was learnt early.
+
+    Args:
+        averages: t̄, (N, C), without gradient.
+        logits: (N, C).
+
+    Returns:
+        (N,), at most 0.
+
+    Source:
+        Liu et al., NeurIPS 2020 (arXiv 2007.00151), equation 6.
+    """
+    agreement = (F.softmax(logits, dim=-1) * averages).sum(dim=-1)
+    return torch.log1p(-agreement.clamp(max=LARGEST_AGREEMENT))
+
+
+@dataclass(eq=False)
+class EarlyLearningRegularization(Loss):
+    """Early-learning regularisation: H(q, p) + λ log(1 − ⟨p, t̄⟩).
+
+    t̄ is the moving average of an utterance's predictions, 0 before the first. Every call updates it, then uses it,
+    without gradient; calls need ``index``. It is this loss's state: save and restore it with the network's.
+
+    Args:
+        num_samples: n ≥ 1, utterances in the training set.
+        num_classes: C ≥ 2.
+        strength: λ ≥ 0. Published 3 (CIFAR-10), 1 (its asymmetric noise), 7 (CIFAR-100).
+        momentum: β in [0, 1]. Published .7 (CIFAR-10), .9 (its asymmetric noise, CIFAR-100).
+
+    Raises:
+        UserError: A parameter is out of range.
+
+    Source:
+        Liu et al., Early-learning regularization prevents memorization of noisy labels, NeurIPS 2020
+        (arXiv 2007.00151).
+    """
+
+    num_samples: int
+    num_classes: int
+    strength: float = 3.0
+    momentum: float = 0.7
+    memory: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_count(f"{name}: num_samples", self.num_samples)
+        check_count(f"{name}: num_classes", self.num_classes, least=2)
+        check_range(f"{name}: strength", self.strength, 0.0)
+        check_range(f"{name}: momentum", self.momentum, 0.0, 1.0)
+        self.memory = torch.zeros(self.num_samples, self.num_classes)
+
+    def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
+        if index is None or index.shape != z.shape[:1] or index.is_floating_point():
+            got = "none" if index is None else f"{tuple(index.shape)} of {index.dtype}"
+            raise ValueError(f"this loss remembers each utterance: index must be ({len(z)},) integers, got {got}")
+        if z.shape[1] != self.num_classes:
+            raise ValueError(f"logits of {z.shape[1]} classes for a memory of {self.num_classes}")
+        self.memory = self.memory.to(z.device)
+        averages = remember(self.memory, index.long(), F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
+        regularizer = early_learning_regularizer(averages, z)
+        return make_output(soft_cross_entropy(q, z) + self.strength * regularizer, q)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """``memory``, (n, C): the moving averages themselves, not a copy."""
+        return {"memory": self.memory}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over a copy of what ``state_dict`` gave.
+
+        Raises:
+            ValueError: The state is of another loss, or of another number of utterances or classes.
+        """
+        wanted, got = tuple(self.memory.shape), {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if got != {"memory": wanted}:
+            raise ValueError(f"{type(self).__name__} remembers memory {wanted}, got a state of {got}")
+        self.memory = state["memory"].clone()
