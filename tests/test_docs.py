@@ -52,7 +52,9 @@ def test_every_option_and_link_of_a_page_exists(page):
     assert all((page.parent / link).exists() for link in links), links
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "noise.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs" / "noise.md", ROOT / "docs" / "losses.md"], ids=lambda page: page.name
+)
 def test_the_python_of_a_page_runs(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
