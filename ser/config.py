@@ -139,8 +139,8 @@ class TrainingConfig:
     crop_seconds: float = 5.0
     """Length of a training crop and of an evaluation segment."""
     class_balance: Literal["weighting", "sampling", "none"] = "weighting"
-    """By the classes' frequency among the training targets, noisy as they are: ``weighting`` weights the loss by its inverse;
-    ``sampling`` draws an epoch's utterances with replacement, all classes alike."""
+    """By the classes' frequency among the training targets, noisy as they are: ``weighting`` weights the loss by its
+    inverse; ``sampling`` draws an epoch's utterances with replacement, all classes alike."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 
