@@ -1,13 +1,23 @@
-"""Metrics, each against labels that the caller names."""
+"""Metrics, each against labels that the caller names: the true ones, the noisy ones, or the annotators' distribution.
+
+A function with ``labels`` scores against those hard labels, whichever they are; one with ``soft_labels`` against the
+annotators' distribution. Shapes: N utterances, C classes. A prediction is the class of the largest probability, the
+first of several.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, recall_score
+from scipy.special import entr
+from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 CALIBRATION_BINS = 15
-METRICS = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "loss")
+METRICS = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "nll", "loss")
+"""What ``scores`` gives. ``loss`` is ``nll`` under its older name in the records."""
 
 # Keeps the logarithm of a probability that underflowed finite.
 TINY = 1e-12
@@ -16,23 +26,27 @@ TINY = 1e-12
 def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float]:
     """Every metric of predicted probabilities against hard labels.
 
+    Sources: UAR, Schuller, Steidl and Batliner, The INTERSPEECH 2009 Emotion Challenge; ECE, Guo et al. 2017; the
+    Brier score is Brier's own sum over all classes (Monthly Weather Review 78, 1950).
+
     Args:
         probabilities: (N, C), rows sum to 1.
-        labels: (N,) class indices 0…C−1.
+        labels: (N,) class indices 0…C−1 to score against.
 
     Returns:
-        ``uar`` (mean recall over the classes present), ``wa`` (accuracy), ``f1_weighted``, ``f1_macro``, ``ece``,
-        ``brier`` (0 to 2), ``loss`` (negative log-likelihood, nats).
+        ``uar`` (mean recall over the classes present), ``wa`` (accuracy), ``f1_weighted``, ``f1_macro`` (over the
+        classes present), ``ece``, ``brier`` (0 to 2), ``nll`` (mean negative log-likelihood, nats), ``loss`` (the
+        same).
 
     Raises:
         ValueError: No labels, or shapes that do not fit.
     """
-    if len(labels) == 0 or probabilities.shape[0] != len(labels):
-        raise ValueError(f"{probabilities.shape[0]} predictions for {len(labels)} labels")
+    _check(probabilities, labels)
     predicted = probabilities.argmax(axis=1)
     present = np.unique(labels)
     correct = predicted == labels
     one_hot = np.eye(probabilities.shape[1])[labels]
+    nll = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], TINY)).mean())
     return {
         "uar": float(recall_score(labels, predicted, labels=present, average="macro", zero_division=0)),
         "wa": float(correct.mean()),
@@ -40,7 +54,8 @@ def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dic
         "f1_macro": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
         "ece": expected_calibration_error(probabilities.max(axis=1), correct),
         "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
-        "loss": float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], TINY)).mean()),
+        "nll": nll,
+        "loss": nll,
     }
 
 
@@ -65,8 +80,118 @@ def expected_calibration_error(
 def soft_cross_entropy(probabilities: NDArray[np.float64], soft_labels: NDArray[np.float64]) -> float:
     """Mean −Σ soft · log p against the annotators' distribution, nats.
 
+    Its least value is the distribution's own mean entropy, which is above 0 where annotators disagree.
+
     Args:
         probabilities: (N, C), rows sum to 1.
         soft_labels: (N, C), rows sum to 1.
     """
     return float(-(soft_labels * np.log(np.maximum(probabilities, TINY))).sum(axis=1).mean())
+
+
+def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.float64]) -> float:
+    """Mean Jensen–Shannon divergence from the annotators' distribution, nats.
+
+    H((p + q) / 2) − (H(p) + H(q)) / 2, and not its square root, the distance. Unlike the cross entropy it is 0 for a
+    perfect prediction, and bounded.
+
+    Source: Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information Theory 37, 1991.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        soft_labels: (N, C), rows sum to 1.
+
+    Returns:
+        0 (equal) to log 2 (nothing in common).
+    """
+    mixed = entr((probabilities + soft_labels) / 2).sum(axis=1)
+    divergence = mixed - (entr(probabilities) + entr(soft_labels)).sum(axis=1) / 2
+    return float(np.maximum(divergence, 0.0).mean())  # rounding may go below 0
+
+
+def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many utterances of each label are predicted as each class.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,) class indices 0…C−1 to score against.
+
+    Returns:
+        (C, C) counts, label × predicted.
+
+    Raises:
+        ValueError: No labels, or shapes that do not fit.
+    """
+    _check(probabilities, labels)
+    classes = np.arange(probabilities.shape[1])
+    return np.asarray(confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes), dtype=np.int64)
+
+
+def recalls(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Recall of each class.
+
+    Args:
+        counts: (C, C), from ``confusion``.
+
+    Returns:
+        (C,) 0 to 1 against the labels that were counted; NaN for a class without labels.
+    """
+    totals = counts.sum(axis=1)
+    return np.where(totals > 0, np.diag(counts) / np.maximum(totals, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The score of a group of utterances.
+
+    Args:
+        uar: Mean recall over the classes that the group's labels have, 0 to 1. Groups with different classes are
+            not comparable.
+        utterances: How many the group has.
+        classes: How many classes its labels have.
+    """
+
+    uar: float
+    utterances: int
+    classes: int
+
+
+def uar_by_group(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    groups: Sequence[str] | NDArray[np.object_],
+    order: Iterable[str] | None = None,
+) -> dict[str, GroupScore]:
+    """UAR of each group of utterances: of an agreement stratum (``ser.agreement.strata``), a gender or a speaker.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,) class indices 0…C−1 to score against.
+        groups: (N,) the name of each utterance's group.
+        order: All names that there may be, in the order wanted; None sorts.
+
+    Returns:
+        Name → score, of the groups that have utterances.
+
+    Raises:
+        ValueError: No labels, shapes that do not fit, or a group that ``order`` lacks.
+    """
+    _check(probabilities, labels)
+    names = np.asarray(groups, dtype=object)
+    if names.shape != labels.shape:
+        raise ValueError(f"{len(names)} groups for {len(labels)} labels")
+    there = set(names.tolist())
+    wanted = sorted(there) if order is None else list(order)
+    if lacking := there - set(wanted):
+        raise ValueError(f"groups {sorted(lacking)} are not among {wanted}")
+    found = {}
+    for name in (name for name in wanted if name in there):
+        member = names == name
+        recall = recalls(confusion(probabilities[member], labels[member]))
+        found[name] = GroupScore(float(np.nanmean(recall)), int(member.sum()), int((~np.isnan(recall)).sum()))
+    return found
+
+
+def _check(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+    if len(labels) == 0 or probabilities.shape[0] != len(labels):
+        raise ValueError(f"{probabilities.shape[0]} predictions for {len(labels)} labels")

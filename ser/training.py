@@ -107,7 +107,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     frames = crop_frames(config.training.crop_seconds, store.front_end)
     steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
     total_steps = steps_per_epoch * config.training.epochs
-    fingerprint = digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
+    identity = fingerprint(config, seed, task)
 
     torch.manual_seed(derived_seed(seed, "model"))
     model = build_model(config.model.name, len(task.classes), config.model.width, config.model.dropout)
@@ -125,7 +125,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     noisy, truth = torch.tensor(task.train.noisy, device=device), torch.tensor(task.train.truth, device=device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
     if state is not None:
-        if state["fingerprint"] != fingerprint:
+        if state["fingerprint"] != identity:
             raise UserError("the checkpoint belongs to another configuration, seed or corpus; start a new run instead.")
         model.load_state_dict(state["model"])
         # Else the optimizer would go on in the caller's own tensors.
@@ -183,7 +183,10 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             metrics,
             epoch == config.training.epochs,
             {
-                "fingerprint": fingerprint,
+                "fingerprint": identity,
+                "config": config.to_dotted(),
+                "seed": seed,
+                "manifest": task.manifest,  # with the class names
                 "epoch": epoch,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -191,6 +194,11 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 "best": best,
             },
         )
+
+
+def fingerprint(config: Config, seed: int, task: Task) -> str:
+    """Identifies a training run: configuration, seed, labels (by their manifest) and training utterances."""
+    return digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
 
 
 def training_targets(loss: Loss | type[Loss], train: Part) -> Tensor:
@@ -225,14 +233,15 @@ def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) ->
         part: The part.
 
     Returns:
-        ``PREFIX/*`` against true labels where all are known, ``PREFIX/soft_ce`` where there are votes, and
-        ``PREFIX_noisy/uar``.
+        ``PREFIX/*`` against true labels where all are known; where there are votes, ``PREFIX/soft_ce`` and
+        ``PREFIX/jsd`` against the annotators' distribution; and ``PREFIX_noisy/uar`` against noisy labels.
     """
     metrics = {f"{prefix}_noisy/uar": evaluation.scores(probabilities, part.noisy)["uar"]}
     if (part.truth >= 0).all():
         metrics |= {f"{prefix}/{name}": value for name, value in evaluation.scores(probabilities, part.truth).items()}
     if part.soft is not None:
         metrics[f"{prefix}/soft_ce"] = evaluation.soft_cross_entropy(probabilities, part.soft)
+        metrics[f"{prefix}/jsd"] = evaluation.jensen_shannon(probabilities, part.soft)
     return metrics
 
 

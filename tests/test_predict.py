@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ser import training
+from ser import evaluation, training
 from ser.feature_store import FeatureStore
 from ser.features import SILENCE_DB
 from ser.models import build_model
@@ -77,6 +77,8 @@ def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
     assert metrics["val_noisy/uar"] == 0.75
     expected = -(math.log(0.9) + math.log(0.8) + 0.5 * math.log(0.6 * 0.4)) / 3
     assert metrics["val/soft_ce"] == pytest.approx(expected)
+    assert metrics["val/nll"] == metrics["val/loss"] == pytest.approx(-math.log(0.9 * 0.8 * 0.6) / 3)
+    assert metrics["val/jsd"] == evaluation.jensen_shannon(PROBABILITIES, VOTES)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
     [
         ([-1, -1, -1], None, {"test_noisy/uar"}),
         ([0, -1, 0], None, {"test_noisy/uar"}),  # some unknown is not all known
-        ([-1, -1, -1], VOTES, {"test_noisy/uar", "test/soft_ce"}),
+        ([-1, -1, -1], VOTES, {"test_noisy/uar", "test/soft_ce", "test/jsd"}),
     ],
 )
 def test_a_part_is_not_scored_against_what_is_unknown(

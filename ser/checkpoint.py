@@ -1,0 +1,141 @@
+"""A saved training state as a recogniser: its configuration, its classes, and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ser.batches import crop_frames
+from ser.config import Config
+from ser.corpora import Corpus
+from ser.errors import UserError
+from ser.feature_store import FeatureStore
+from ser.models import Classifier, build_model
+from ser.task import Task
+from ser.training import fingerprint, load_state, predict, uses_bfloat16
+
+_KEYS = ("fingerprint", "epoch", "model", "config", "seed", "manifest")
+_MANIFEST_KEYS = ("classes", "corpus", "corpus_digest", "level", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a training run left after an epoch.
+
+    Args:
+        path: The file.
+        config: What was trained.
+        manifest: Of the labels that it was trained on, as in ``ser.noise.NoisyLabels``.
+        seed: Of the training.
+        epoch: The epoch that it comes from.
+        model: The network, on ``device``.
+        device: Where it predicts.
+        fingerprint: Identifies configuration, seed, labels and training rows.
+    """
+
+    path: Path
+    config: Config
+    manifest: Mapping[str, Any]
+    seed: int
+    epoch: int
+    model: Classifier
+    device: torch.device
+    fingerprint: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C class names, in the order of the outputs."""
+        return tuple(self.manifest["classes"])
+
+    def predict(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Class probabilities, as validation has them: the mean over the segments of each utterance.
+
+        Args:
+            store: Of the front end ``config.model.features``.
+            rows: (n,) utterances.
+
+        Returns:
+            (n, C) float64, rows sum to 1.
+        """
+        frames = crop_frames(self.config.training.crop_seconds, store.front_end)
+        enabled = uses_bfloat16(self.config, self.device)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        found = predict(self.model, store, rows, frames, self.device, autocast)
+        if not np.isfinite(found).all():
+            raise UserError(f"checkpoint {str(self.path)!r} predicts what is not finite; its training has diverged.")
+        return found
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Compares the corpus that it was trained on with another: name, classes, and all columns of the table.
+
+        Raises:
+            UserError: They differ; the first difference is named.
+        """
+        known = self.manifest
+        if known["corpus"] != corpus.name:
+            raise self._foreign(f"was trained on corpus {known['corpus']!r}, not {corpus.name!r}")
+        if self.classes != corpus.classes:
+            raise self._foreign(
+                f"knows {len(self.classes)} classes ({', '.join(self.classes)}), and corpus {corpus.name!r} has "
+                f"{len(corpus.classes)} ({', '.join(corpus.classes)})"
+            )
+        if known["corpus_digest"] != corpus.digest:
+            raise self._foreign(
+                f"was trained on corpus {corpus.name!r} with other rows, labels or votes (digest "
+                f"{known['corpus_digest']}, not {corpus.digest})"
+            )
+
+    def check_task(self, task: Task) -> None:
+        """Compares the fold that it was trained on with another.
+
+        Args:
+            task: Of the fold that is asked for, at the checkpoint's own noise level and seed.
+
+        Raises:
+            UserError: Training rows or labels differ.
+        """
+        if self.fingerprint != fingerprint(self.config, self.seed, task):
+            raise self._foreign("was trained on another part of this corpus")
+
+    def _foreign(self, difference: str) -> UserError:
+        return UserError(
+            f"checkpoint {str(self.path)!r} {difference}. Give the --corpus, --corpus-root, --corpus-options, "
+            "--exclude, --split-by, --fold and --validation of its training."
+        )
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Reads the ``state.pt`` of ``python -m ser.train``; no code in it is run.
+
+    It predicts on the GPU if there is one.
+
+    Raises:
+        UserError: The file is missing, damaged, or no such state.
+    """
+    state: Any = load_state(path)
+    if not isinstance(state, dict) or (missing := [key for key in _KEYS if key not in state]):
+        lacking = f"it lacks {', '.join(missing)}" if isinstance(state, dict) else f"it holds a {type(state).__name__}"
+        raise UserError(
+            f"checkpoint {str(path)!r} is no training state ({lacking}). Pass the state.pt that python -m ser.train "
+            "wrote; weights alone do not say what they are of."
+        )
+    try:
+        config = Config.from_dotted(state["config"])
+        classes, *_ = (state["manifest"][key] for key in _MANIFEST_KEYS)
+        model = build_model(config.model.name, len(classes), config.model.width, config.model.dropout)
+        model.load_state_dict(state["model"])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        known = {key: state[key] for key in ("manifest", "seed", "epoch", "fingerprint")}
+        return Checkpoint(path=path, config=config, model=model.eval(), device=device, **known)
+    except UserError as error:
+        raise UserError(f"checkpoint {str(path)!r}: {error}") from error
+    except (RuntimeError, TypeError, LookupError, AttributeError, ValueError) as error:
+        first = str(error).strip().splitlines()[:2]
+        raise UserError(f"checkpoint {str(path)!r} does not fit its own configuration: {' '.join(first)}") from error

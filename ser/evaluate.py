@@ -1,0 +1,281 @@
+"""Evaluates a trained checkpoint: python -m ser.evaluate --checkpoint results/train/state.pt --corpus-root PATH."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from ser import evaluation
+from ser.agreement import STRATA, soft_labels, strata
+from ser.checkpoint import Checkpoint, open_checkpoint
+from ser.command_line import parse, run_command
+from ser.corpora import Corpus, load, parse_options
+from ser.corpora.corpus import GENDERS
+from ser.feature_store import open_store
+from ser.noise import corrupt_level
+from ser.noise.files import encoded, output_folder, to_csv, to_json, write_new
+from ser.splits import Split, SplitBy, Validation, check_disjoint, split
+from ser.task import make_task
+
+SPEAKERS_SHOWN = 12
+"""Up to this many are listed in the text; report.json has all of them."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Scores a trained checkpoint on the validation or the test part of the fold that it was trained on."""
+
+    checkpoint: Path
+    """The state.pt of a run of python -m ser.train."""
+    part: Literal["validation", "test"] = "validation"
+    """What is predicted. The test part is for the one last comparison."""
+    corpus: str = "synthetic"
+    """Corpus, by its name in docs/corpora.md; like all below it must be that of the training."""
+    corpus_root: Path | None = None
+    """The corpus's folder; for table the CSV or Parquet file."""
+    corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    split_by: SplitBy = "auto"
+    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
+    fold: int | None = None
+    """Which fold is held out; default the last."""
+    validation: Validation = "held-out"
+    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
+    exclude: Path | None = None
+    """File with utterances to leave out, one a line."""
+    output: Path | None = None
+    """Folder for what is written; default evaluation-PART beside the checkpoint."""
+    features: Path = Path("results/features")
+    """Folder of the feature stores."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = parse(EvaluateOptions)
+    checkpoint = open_checkpoint(options.checkpoint)
+    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    checkpoint.check_corpus(corpus)
+    parts = split(corpus, options.fold, options.split_by, options.validation)
+    level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
+    checkpoint.check_task(make_task(corpus, parts, Path(), level, noise_seed))
+    folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.part}")
+
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        bar = progress.add_task("features", total=len(corpus))
+        store = open_store(
+            corpus,
+            checkpoint.config.model.features,
+            options.features,
+            progress=lambda done, _: progress.update(bar, completed=done),
+        )
+    check_disjoint(corpus, parts, store.content)
+    rows = parts.parts[options.part]
+    probabilities = checkpoint.predict(store, rows)
+    drawn = corrupt_level(corpus, level, noise_seed, {"train": parts.train, "validation": parts.validation})
+    truth, noisy = corpus.class_indices(drawn.truth)[rows], corpus.class_indices(drawn.labels)[rows]
+    report = {
+        **_setting(checkpoint, corpus, parts, options.part, len(rows)),
+        **score_part(corpus, rows, probabilities, truth, noisy),
+    }
+    text = render(report)
+    write_new(folder, _files(report, text, corpus, rows, probabilities, truth))
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(text, end="", soft_wrap=True)
+    console.print(f"\nIn {folder}", soft_wrap=True)
+    return 0
+
+
+def score_part(
+    corpus: Corpus,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    noisy: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Scores predictions against the true labels, the noisy ones and the annotators' distribution.
+
+    Args:
+        corpus: Whose utterances.
+        rows: (n,) row positions in its table.
+        probabilities: (n, C), rows sum to 1.
+        truth: (n,) true class indices, −1 where unknown.
+        noisy: (n,) noisy class indices.
+
+    Returns:
+        JSON-able, each key None where there is nothing to score against: ``true`` (over the utterances whose true
+        label is known: ``utterances``, ``scores``, ``recall``, ``confusion`` and ``uar_by`` ``agreement``, ``gender``
+        and ``speaker``), ``noisy`` (where some noisy label is not the known true one: ``utterances``, ``scores``) and
+        ``annotators`` (``utterances``, ``soft_ce``, ``least_soft_ce``, ``jsd``, nats).
+    """
+    report: dict[str, Any] = {"true": None, "noisy": None, "annotators": None}
+    votes, known = corpus.votes, truth >= 0
+    if known.any():
+        report["true"] = _against_true(corpus, rows[known], probabilities[known], truth[known])
+    if (noisy != truth).any():
+        report["noisy"] = {"utterances": len(rows), "scores": evaluation.scores(probabilities, noisy)}
+    if votes is not None:
+        soft = soft_labels(votes[rows])
+        report["annotators"] = {
+            "utterances": len(rows),
+            "soft_ce": evaluation.soft_cross_entropy(probabilities, soft),
+            "least_soft_ce": evaluation.soft_cross_entropy(soft, soft),
+            "jsd": evaluation.jensen_shannon(probabilities, soft),
+        }
+    return report
+
+
+def _against_true(
+    corpus: Corpus, rows: NDArray[np.int64], probabilities: NDArray[np.float64], truth: NDArray[np.int64]
+) -> dict[str, Any]:
+    votes, table = corpus.votes, corpus.table.iloc[rows]
+    gender = table["gender"].to_numpy(dtype=object)
+    groups: dict[str, dict[str, evaluation.GroupScore]] = {
+        "gender": evaluation.uar_by_group(probabilities, truth, gender, GENDERS),
+        "speaker": evaluation.uar_by_group(probabilities, truth, table["speaker"].to_numpy(dtype=object)),
+    }
+    if votes is not None:
+        agreement = strata(votes[rows], corpus.other_votes[rows])
+        groups = {"agreement": evaluation.uar_by_group(probabilities, truth, agreement, STRATA), **groups}
+    counts = evaluation.confusion(probabilities, truth)
+    recall = zip(corpus.classes, evaluation.recalls(counts).tolist(), strict=True)
+    confusions = {"all": counts.tolist()}
+    for name in groups["gender"]:
+        member = gender == name
+        confusions[name] = evaluation.confusion(probabilities[member], truth[member]).tolist()
+    return {
+        "utterances": len(rows),
+        "scores": evaluation.scores(probabilities, truth),
+        "recall": {name: None if np.isnan(value) else value for name, value in recall},
+        "confusion": confusions,
+        "uar_by": {kind: {name: asdict(score) for name, score in found.items()} for kind, found in groups.items()},
+    }
+
+
+def _setting(checkpoint: Checkpoint, corpus: Corpus, parts: Split, part: str, utterances: int) -> dict[str, Any]:
+    return {
+        "model": checkpoint.config.model.name,
+        "loss": checkpoint.config.loss.name,
+        "epoch": checkpoint.epoch,
+        "training_seed": checkpoint.seed,
+        "noise": checkpoint.manifest["level"],
+        "noise_seed": checkpoint.manifest["seed"],
+        "corpus": corpus.name,
+        "corpus_digest": corpus.digest,
+        "classes": list(corpus.classes),
+        "fold": parts.fold,
+        "folds": parts.folds,
+        "held_out": parts.unit,
+        "part": part,
+        "utterances": utterances,
+        "warning": parts.warning if part == "validation" else "",
+    }
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The report as text, for a terminal of 80 columns; what is scored against stands above each table."""
+    lines = [
+        f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on {report['corpus']} at noise "
+        f"{report['noise']}",
+        f"{report['part']} part of fold {report['fold']} of {report['folds']}: {report['utterances']} utterances",
+    ]
+    lines += [f"warning: {report['warning']}"] if report["warning"] else []
+    true, noisy, annotators = report["true"], report["noisy"], report["annotators"]
+    if true is None:
+        lines += ["", "No true label is known, so nothing is scored against true labels."]
+    else:
+        lines += ["", f"Against true labels ({true['utterances']} of {report['utterances']} utterances)"]
+        lines += _lines(_scores(true["scores"]))
+        lines += ["", "Recall of true labels by class"]
+        lines += _lines({name: "–" if value is None else f"{value:.3f}" for name, value in true["recall"].items()})
+        for kind, groups in true["uar_by"].items():
+            lines += ["", f"UAR against true labels by {kind}, over the classes that each has"]
+            if len(groups) > SPEAKERS_SHOWN:
+                found = sorted(score["uar"] for score in groups.values())
+                lines += [f"  {len(found)}, from {found[0]:.3f} to {found[-1]:.3f}; all of them in report.json"]
+            else:
+                lines += _lines({name: _group(score) for name, score in groups.items()})
+    if noisy is not None:
+        lines += ["", f"Against noisy labels ({noisy['utterances']} utterances)", *_lines(_scores(noisy["scores"]))]
+    if annotators is not None:
+        shown = {
+            "soft cross entropy": f"{annotators['soft_ce']:.3f} nats ({annotators['least_soft_ce']:.3f} is possible)",
+            "Jensen–Shannon": f"{annotators['jsd']:.3f} nats (0 to {np.log(2):.3f})",
+        }
+        lines += ["", f"Against the annotators' distribution ({annotators['utterances']} utterances)", *_lines(shown)]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(scores: Mapping[str, float]) -> dict[str, str]:
+    return {name: f"{value:.3f}" for name, value in scores.items() if name != "loss"}  # it is nll's other name
+
+
+def _group(score: Mapping[str, Any]) -> str:
+    classes = f"{score['classes']} class" + ("es" if score["classes"] != 1 else "")
+    return f"{score['uar']:.3f}  {score['utterances']} utterances, {classes}"
+
+
+def _lines(pairs: Mapping[str, str]) -> list[str]:
+    width = max(map(len, pairs))
+    return [f"  {name:<{width}}  {value}" for name, value in pairs.items()]
+
+
+def _files(
+    report: Mapping[str, Any],
+    text: str,
+    corpus: Corpus,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    truth: NDArray[np.int64],
+) -> dict[str, bytes]:
+    """Name → content of all that is written; ``label`` of the predictions is the true one, empty if unknown."""
+    names = np.array([*corpus.classes, ""], dtype=object)
+    table = corpus.table.iloc[rows]
+    about = zip(table["utterance_id"], table["speaker"], table["gender"], names[truth], strict=True)
+    predicted = names[probabilities.argmax(axis=1)]
+    header = ("utterance_id", "speaker", "gender", "label", "predicted", *map("p_{}".format, corpus.classes))
+    texts = {
+        "report.txt": text,
+        "report.json": to_json(report),
+        "predictions.csv": to_csv(
+            header,
+            (
+                (*known, best, *(f"{value:.6f}" for value in line))
+                for known, best, line in zip(about, predicted, probabilities, strict=True)
+            ),
+        ),
+    }
+    if report["true"] is None:
+        return encoded(texts)
+    confusions = report["true"]["confusion"]
+    for group, counts in confusions.items():
+        name = "confusion.csv" if group == "all" else f"confusion-{group}.csv"
+        lines = ((label, *line) for label, line in zip(corpus.classes, counts, strict=True))
+        texts[name] = to_csv(("label", *corpus.classes), lines)
+    return {**encoded(texts), "confusion.png": _figure(report, np.array(confusions["all"]))}
+
+
+def _figure(report: Mapping[str, Any], counts: NDArray[np.int64]) -> bytes:
+    from ser.noise.figures import draw_transition, to_png  # matplotlib costs half a second
+
+    title = (
+        f"{report['loss']} on {report['corpus']} {report['noise']}, {report['part']}\n"
+        f"UAR {report['true']['scores']['uar']:.3f}, n = {counts.sum():,}"
+    )
+    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = draw_transition(report["classes"], rates, title)
+    figure.axes[0].set_xlabel("predicted class")
+    return to_png(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,128 @@
+"""Labels audio files with a trained checkpoint: python -m ser.predict --checkpoint results/train/state.pt FILES."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from ser.audio import AudioFault, read_audio
+from ser.checkpoint import Checkpoint, open_checkpoint
+from ser.command_line import parse, run_command
+from ser.corpora.files import check_names
+from ser.errors import DataFaults, UserError
+from ser.feature_store import FeatureStore
+from ser.features import features, front_end
+from ser.noise.files import encoded, output_folder, to_csv, write_new
+
+FILES_AT_ONCE = 64
+"""So many are in memory together."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Predicts the class of whole audio files, each taken for one utterance."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """Audio files."""
+    checkpoint: Path
+    """The state.pt of a run of python -m ser.train."""
+    output: Path | None = None
+    """CSV file of the probabilities; default none."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = parse(PredictOptions)
+    if not options.files:
+        raise UserError("no audio files are given. Name them behind the options, or before --checkpoint.")
+    check_names(options.files)
+    checkpoint = open_checkpoint(options.checkpoint)
+    if options.output is not None:
+        output_folder(options.output.parent)
+        if options.output.is_dir():
+            raise UserError(f"--output {str(options.output)!r} is a folder; name a CSV file.")
+
+    labelled: list[tuple[Path, NDArray[np.float64]]] = []
+    faults: list[tuple[str, str]] = []
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        bar = progress.add_task("predicting", total=len(options.files))
+        for path, found in predict_files(checkpoint, options.files):
+            if isinstance(found, str):
+                faults.append((str(path), found))
+            else:
+                labelled.append((path, found))
+            progress.advance(bar)
+    if labelled:
+        _print(checkpoint.classes, labelled)
+        if options.output is not None:
+            content = encoded({options.output.name: _csv(checkpoint.classes, labelled)})
+            write_new(output_folder(options.output.parent), content)
+    if faults:
+        advice = f"The other {len(labelled)} files are labelled." if labelled else ""
+        raise DataFaults(f"{len(faults)} of {len(options.files)} files cannot be used", faults, advice)
+    return 0
+
+
+def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tuple[Path, NDArray[np.float64] | str]]:
+    """Class probabilities of audio files, computed as for utterances of a corpus.
+
+    Args:
+        checkpoint: What predicts.
+        paths: Audio files of any rate; channels are averaged.
+
+    Yields:
+        In the given order, the path with (C,) probabilities of the classes ``checkpoint.classes``, which sum to 1, or
+        with what is wrong with the file.
+    """
+    spec = front_end(checkpoint.config.model.features)
+    for begin in range(0, len(paths), FILES_AT_ONCE):
+        some = paths[begin : begin + FILES_AT_ONCE]
+        frames: list[NDArray[np.float32]] = []
+        results: list[int | str] = []  # the row, or what is wrong
+        for path in some:
+            try:
+                samples = read_audio(path, rate=spec.sample_rate)
+            except AudioFault as fault:
+                results.append(str(fault))
+            else:
+                results.append(len(frames))
+                frames.append(features(torch.from_numpy(samples)[None], spec)[0].numpy())
+        if frames:
+            offsets = np.cumsum([0, *map(len, frames)])
+            store = FeatureStore(Path(), spec, np.concatenate(frames), offsets, np.array([], dtype=str))
+            probabilities = checkpoint.predict(store, np.arange(len(frames)))
+        for path, result in zip(some, results, strict=True):
+            yield path, result if isinstance(result, str) else probabilities[result]
+
+
+def _print(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("file", overflow="fold")
+    table.add_column("predicted", overflow="fold")
+    for name in classes:
+        table.add_column(name, justify="right", overflow="fold")
+    for path, line in labelled:
+        table.add_row(str(path), classes[int(line.argmax())], *(f"{value:.3f}" for value in line))
+    # Neither markup nor emoji, for names may look like either.
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _csv(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> str:
+    lines = ((str(path), classes[int(line.argmax())], *(f"{value:.6f}" for value in line)) for path, line in labelled)
+    return to_csv(("file", "predicted", *map("p_{}".format, classes)), lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
