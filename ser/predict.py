@@ -29,6 +29,10 @@ FILES_AT_ONCE = 64
 """So many are in memory together."""
 
 
+SHOWN = 3
+"""Probabilities on the terminal; ``--output`` writes all."""
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """Predicts the class of whole audio files, each taken for one utterance."""
@@ -110,11 +114,12 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
 def _print(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("file", overflow="fold")
-    table.add_column("predicted", overflow="fold")
-    for name in classes:
-        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("predicted", overflow="fold", no_wrap=True)
+    table.add_column(f"the {min(SHOWN, len(classes))} likeliest", overflow="fold", no_wrap=True)
     for path, line in labelled:
-        table.add_row(str(path), classes[int(line.argmax())], *(f"{value:.3f}" for value in line))
+        likeliest = [int(index) for index in np.argsort(-line, kind="stable")[:SHOWN]]
+        told = ", ".join(f"{classes[index]} {line[index]:.2f}" for index in likeliest)
+        table.add_row(str(path), classes[likeliest[0]], told)
     # Neither markup nor emoji, for names may look like either.
     Console(markup=False, emoji=False, highlight=False).print(table)
 

@@ -10,7 +10,9 @@ import tyro
 from analysis.best_runs import BestRunsOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
+from ser.evaluate import EvaluateOptions
 from ser.noise.__main__ import EstimateOptions, ExportOptions
+from ser.predict import PredictOptions
 from ser.train import TrainOptions
 from study.options import StudyOptions
 
@@ -24,6 +26,8 @@ OPTIONS = (
     FetchOptions,
     ExportOptions,
     EstimateOptions,
+    EvaluateOptions,
+    PredictOptions,
 )
 ELSEWHERE = {"--backend-store-uri", "--repeats"}  # MLflow's own, and the benchmark's
 

@@ -64,7 +64,9 @@ def test_files_get_the_label_of_their_tone(folder: Path, call: Call, tmp_path: P
     for row in rows:
         assert float(row["p_high"]) + float(row["p_low"]) == pytest.approx(1, abs=2e-6)
         (line,) = [line for line in out.splitlines() if row["file"] in line]
-        assert line.split()[1:] == [row["predicted"], f"{float(row['p_high']):.3f}", f"{float(row['p_low']):.3f}"]
+        told = sorted(((float(row[f"p_{name}"]), name) for name in ("high", "low")), reverse=True)
+        assert line.split()[1] == row["predicted"] == told[0][1]
+        assert " ".join(line.split()[2:]) == ", ".join(f"{name} {share:.2f}" for share, name in told)
 
 
 def test_a_file_gets_the_probabilities_of_its_utterance(
