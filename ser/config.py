@@ -15,6 +15,7 @@ import yaml
 from ser.errors import UserError, unknown_name
 from ser.losses import build_loss
 from ser.models import MODELS, build_model
+from ser.models.classical import CLASSICAL, FRONT_END, build_classical
 
 # Beyond it nothing is meant; infinities and numbers that no float holds are.
 LARGEST = 1e100
@@ -27,10 +28,10 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``model.*``: the network."""
+    """``model.*``: the network, or a classical model; every other key is one of a classical model's own."""
 
     name: str = "cnn14"
-    """Architecture, one of ``ser.models.MODELS``."""
+    """Architecture, one of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``."""
     width: float = 1.0
     """Scales the channels; 1 is the published network."""
     dropout: float = 1.0
@@ -42,8 +43,19 @@ class ModelConfig:
     """File of weights to start from (``ser.models.load_pretrained``); the class head is new. Empty: from scratch."""
     freeze: Literal["none", "convolutions", "base"] = "none"
     """What keeps its weights: ``base``, all but the class head; ``convolutions``, those below a transformer."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters of a classical model, by their names; a network has none."""
 
     def __post_init__(self) -> None:
+        if self.is_classical:
+            build_classical(self.name, self.parameters, seed=0)
+            for key, value, only in (
+                ("front_end", self.front_end, "auto"),
+                ("pretrained", self.pretrained, ""),
+                ("freeze", self.freeze, "none"),
+            ):
+                _require(value == only, f"model.{key} is {value}; {self.name} is no network and knows no such choice.")
+            return
         # On the meta device no weight is drawn or stored; only the checks run.
         with torch.device("meta"):
             model = build_model(self.name, num_classes=2, width=self.width, dropout=self.dropout)
@@ -60,8 +72,15 @@ class ModelConfig:
 
     @property
     def features(self) -> str:
-        """The name of the front end that the network reads."""
+        """The name of the front end that the model reads."""
+        if self.is_classical:
+            return FRONT_END
         return MODELS[self.name].front_end if self.front_end == "auto" else self.front_end
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether it is a classical model, which is fitted at once and has neither loss nor optimiser to choose."""
+        return self.name in CLASSICAL
 
 
 @dataclass(frozen=True)
@@ -183,7 +202,10 @@ class Config:
                 raise unknown_name("configuration key", key, configuration_keys())
             sections[section][name] = parse_value(value) if isinstance(value, str) else value
         types = get_type_hints(cls)
-        built: dict[str, Any] = {"loss": _loss_config(sections.pop("loss"))}
+        built: dict[str, Any] = {
+            "loss": _loss_config(sections.pop("loss")),
+            "model": _model_config(sections.pop("model")),
+        }
         for section, entries in sections.items():
             built[section] = _build(section, types[section], entries)
         return cls(**built)
@@ -196,6 +218,7 @@ class Config:
             for entry in dataclasses.fields(part):
                 if entry.name != "parameters":
                     dotted[f"{section.name}.{entry.name}"] = getattr(part, entry.name)
+        dotted.update({f"model.{name}": value for name, value in self.model.parameters.items()})
         dotted.update({f"loss.{name}": value for name, value in _flatten(self.loss.parameters).items()})
         return dotted
 
@@ -205,13 +228,26 @@ def _loss_config(entries: dict[str, Any]) -> LossConfig:
     return LossConfig(name, _nest(entries))
 
 
-def _build(section: str, kind: type, entries: dict[str, Any]) -> Any:
+def _model_config(entries: dict[str, Any]) -> ModelConfig:
+    """Takes the hyper-parameters of a classical model apart from the keys that all models have."""
+    name, own = entries.get("name"), {}
+    if isinstance(name, str) and name in CLASSICAL:
+        known = {f"model.{key}" for key in CLASSICAL[name]}
+        own = {key: entries.pop(key) for key in list(entries) if f"model.{key}" not in configuration_keys()}
+        for key in own:
+            if f"model.{key}" not in known:
+                raise unknown_name("configuration key", f"model.{key}", {*configuration_keys(), *known})
+    model: ModelConfig = _build("model", ModelConfig, entries, parameters=own)
+    return model
+
+
+def _build(section: str, kind: type, entries: dict[str, Any], **more: Any) -> Any:
     types = get_type_hints(kind)
     for name, value in entries.items():
-        if name not in types:
+        if name not in types or name == "parameters":
             raise unknown_name("configuration key", f"{section}.{name}", configuration_keys())
         entries[name] = _typed(f"{section}.{name}", types[name], value)
-    return kind(**entries)
+    return kind(**entries, **more)
 
 
 def _typed(key: str, kind: Any, value: Any) -> Any:

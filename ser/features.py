@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ser.errors import unknown_name
+from ser.handcrafted import NAMES, handcrafted
 from ser.torchaudio_import import torchaudio
 
 SILENCE_DB = -100.0
@@ -25,16 +27,16 @@ _SMALLEST_POWER = 1e-10
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How a waveform becomes frames: those of a log-mel spectrogram, or its samples themselves.
+    """How a waveform becomes frames: those of a log-mel spectrogram, its samples, or one of handcrafted features.
 
     Args:
         name: Its name in ``FRONT_ENDS``.
         sample_rate: Samples per second of the waveform.
-        n_fft: Samples per window; 1 takes the samples as they are.
-        hop_length: Samples from one frame to the next.
+        n_fft: Samples per window; 1 takes the samples as they are, 0 the whole utterance as one frame.
+        hop_length: Samples from one frame to the next; 0 where there is one.
         f_min: Lower edge of the lowest mel band, in Hz.
         f_max: Upper edge of the highest mel band, in Hz.
-        n_mels: Mel bands M; 1 where the frames are samples.
+        n_mels: Mel bands M; 1 where the frames are samples, 8 where they are handcrafted features.
     """
 
     name: str
@@ -51,17 +53,24 @@ class FrontEnd:
         return self.n_fft == 1
 
     @property
+    def is_log_mel(self) -> bool:
+        """Whether the frames are those of a log-mel spectrogram."""
+        return self.n_fft > 1
+
+    @property
     def silence(self) -> float:
         """What stands behind an utterance's end: the value of digital silence."""
-        return 0.0 if self.is_waveform else SILENCE_DB
+        return SILENCE_DB if self.is_log_mel else 0.0
 
 
 FRONT_ENDS = {
     "panns_16k": FrontEnd("panns_16k", 16000, n_fft=512, hop_length=160, f_min=50.0, f_max=8000.0),
     "panns_32k": FrontEnd("panns_32k", 32000, n_fft=1024, hop_length=320, f_min=50.0, f_max=14000.0),
     "waveform_16k": FrontEnd("waveform_16k", 16000, n_fft=1, hop_length=1, f_min=0.0, f_max=8000.0, n_mels=1),
+    "handcrafted_16k": FrontEnd("handcrafted_16k", 16000, 0, hop_length=0, f_min=0.0, f_max=8000.0, n_mels=len(NAMES)),
 }
-"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, and the waveform."""
+"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, the waveform, and the
+eight features of ``ser.handcrafted``."""
 
 
 def front_end(name: str) -> FrontEnd:
@@ -86,7 +95,7 @@ def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
         front_end: A front end or its name.
 
     Returns:
-        (N, T, M): `log_mel`, or the samples (N, samples, 1) themselves.
+        (N, T, M): `log_mel`, the samples (N, samples, 1) themselves, or `handcrafted` (N, 1, 8).
 
     Raises:
         UserError: No front end has that name.
@@ -95,6 +104,9 @@ def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
     spec = _named(front_end) if isinstance(front_end, str) else front_end
     if spec.is_waveform and waveform.dim() == 2:
         return waveform.unsqueeze(2)
+    if waveform.dim() == 2 and not spec.is_log_mel:
+        found = np.stack([handcrafted(samples) for samples in waveform.cpu().numpy()])
+        return torch.from_numpy(found).to(waveform).unsqueeze(1)
     return log_mel(waveform, spec)
 
 
@@ -116,8 +128,8 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
     spec = _named(front_end) if isinstance(front_end, str) else front_end
     if waveform.dim() != 2:
         raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
-    if spec.is_waveform:
-        raise ValueError(f"front end {spec.name!r} takes no spectrum; `features` gives its samples")
+    if not spec.is_log_mel:
+        raise ValueError(f"front end {spec.name!r} takes no spectrum; `features` gives its frames")
     if (lacking := spec.n_fft // 2 + 1 - waveform.shape[1]) > 0:
         waveform = F.pad(waveform, (0, lacking))
     window = torch.hann_window(spec.n_fft, dtype=waveform.dtype, device=waveform.device)

@@ -71,8 +71,8 @@ class Preparation:
         corpus: Less what was excluded.
         data: Digest of the corpus and of the levels' own files.
         split: The fold.
-        store: The open feature store.
-        store_seconds: How long opening or building it took.
+        store: The open feature store of the first space.
+        store_seconds: How long opening or building those of all spaces took.
         jobs: What is searched, in order.
         selection: How configurations are chosen.
         client: The MLflow store.
@@ -122,6 +122,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     if len(set(names)) < len(names):
         raise UserError(f"two of the spaces have the same name: {', '.join(names)}.")
     searched = [space.check(base) for space in spaces]
+    front_ends = [space.front_end(base) for space in spaces]
     check_gpus(options)
     check_weights(plain.model)
 
@@ -147,10 +148,16 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         )
 
     began = time.monotonic()
-    store = build_store(corpus, plain.model.features, options.storage_path / "features", console)
+    folder_of_stores = options.storage_path / "features"
+    stores = {name: build_store(corpus, name, folder_of_stores, console) for name in dict.fromkeys(front_ends)}
     seconds = time.monotonic() - began
+    store = stores[front_ends[0]]
     check_disjoint(corpus, parts, store.content)
-    tasks = {level: make_task(corpus, parts, store.path, level, options.seed) for level in options.noise}
+    tasks = {
+        (level, name): make_task(corpus, parts, opened.path, level, options.seed)
+        for level in options.noise
+        for name, opened in stores.items()
+    }
     return Preparation(
         options=options,
         folder=folder,
@@ -161,9 +168,9 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         store=store,
         store_seconds=seconds,
         jobs=tuple(
-            Job(space, keys, level_name(level), tasks[level])
+            Job(space, keys, level_name(level), tasks[level, front_end])
             for level in options.noise
-            for space, keys in zip(spaces, searched, strict=True)
+            for space, keys, front_end in zip(spaces, searched, front_ends, strict=True)
         ),
         selection=selection,
         client=client,

@@ -74,6 +74,24 @@ class Space:
         """The losses of the points and of random draws, sorted."""
         return tuple(sorted({values.get("loss.name", LossConfig.name) for values, _ in self._draws(self._study())}))
 
+    def front_end(self, base: Mapping[str, Any]) -> str:
+        """The front end that the models of the points and of random draws read.
+
+        Args:
+            base: Dotted names that every trial of the study has.
+
+        Raises:
+            UserError: They read several.
+        """
+        draws = self._draws(self._study())
+        found = sorted({Config.from_dotted({**base, **values}).model.features for values, _ in draws})
+        if len(found) > 1:
+            raise UserError(
+                f"space {self.name!r}: its models read {' and '.join(found)}. Make a space for each; one study can "
+                "search them all."
+            )
+        return found[0]
+
     def describe(self) -> list[str]:
         """Name, source, keys with their ranges, and points, in lines for the terminal."""
         study = self._study()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from mlflow.entities import Dataset
 from mlflow.exceptions import MlflowException
 from ray import tune
 
+from ser.classical import train_classical
 from ser.config import Config
 from ser.errors import UserError
+from ser.feature_store import FeatureStore
 from ser.task import Task
 from ser.training import DivergedError, EpochRecord, State, load_state, save_state, train
 from study.records import FAILED, FINISHED, Tag
@@ -108,7 +110,7 @@ def _run(config: Config, number: str, context: TrialContext) -> None:
         tune.report(last, checkpoint=checkpoint)
         return
     try:
-        for record in train(config, context.task, seed=context.seed, state=state, device=context.device):
+        for record in _records(config, state, context):
             run.log_epoch(record.epoch, record.metrics)
             if record.finished:
                 run.close(FINISHED)
@@ -125,6 +127,17 @@ def _run(config: Config, number: str, context: TrialContext) -> None:
     except (DivergedError, UserError) as error:
         run.close(FAILED, str(error), final=True)
         raise
+
+
+def _records(config: Config, state: State | None, context: TrialContext) -> Iterator[EpochRecord]:
+    """A network's epochs, or the one record of a classical model, whose fit stands for all planned epochs."""
+    if not config.model.is_classical:
+        yield from train(config, context.task, seed=context.seed, state=state, device=context.device)
+        return
+    features = FeatureStore.open(context.task.store).frames
+    metrics = train_classical(config.model, features, context.task, context.seed)
+    epochs = config.training.epochs
+    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs})
 
 
 def _kept(record: EpochRecord) -> State:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ser.errors import UserError
 from ser.features import FRONT_ENDS, SILENCE_DB, FrontEnd, features, front_end, log_mel
 
-SPECTRAL = [name for name, spec in FRONT_ENDS.items() if not spec.is_waveform]
+SPECTRAL = [name for name, spec in FRONT_ENDS.items() if spec.is_log_mel]
 
 
 @pytest.fixture(autouse=True)

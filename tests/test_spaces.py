@@ -32,8 +32,8 @@ def described(space):
 # The battery.
 
 
-def test_every_loss_has_its_space_and_one_has_all():
-    assert set(space_names()) == {*LOSSES, "all_losses"}
+def test_every_loss_has_its_space_one_has_all_and_one_has_the_models_without_a_loss():
+    assert set(space_names()) == {*LOSSES, "all_losses", "classical"}
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -41,7 +41,7 @@ def test_every_loss_has_its_space_and_one_has_all():
 def test_a_space_builds_configurations_and_cites_its_sources(name, corpus):
     space = load_space(name, {})
     searched = space.check({**corpus_defaults(corpus), "model.name": "cnn14"})
-    assert {"optimizer.lr", "optimizer.weight_decay"} <= set(searched)
+    assert searched
     assert space.points
     module = importlib.import_module(f"search_spaces.{name}")
     assert re.search(r"\b(19|20)\d\d\b", module.__doc__), "no year of a source"
@@ -54,7 +54,7 @@ def test_a_space_trains_the_loss_that_it_is_named_after(name):
     assert space.constants["loss.name"] == name
 
 
-@pytest.mark.parametrize("name", space_names())
+@pytest.mark.parametrize("name", sorted({*space_names()} - {"classical"}))
 def test_the_optimiser_is_searched_alike_everywhere(name):
     found = described(load_space(name, {}))
     assert {key: value for key, value in found.items() if key.startswith("optimizer.")} == OPTIMIZER

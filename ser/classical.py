@@ -1,0 +1,71 @@
+"""Trains a classical model on the handcrafted features, and scores it as the networks are scored."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+
+from ser.audit import Audit
+from ser.config import ModelConfig
+from ser.evaluation import TINY
+from ser.hashing import derived_seed
+from ser.losses import build_loss
+from ser.models.classical import build_classical
+from ser.task import Task
+from ser.training import part_metrics
+
+
+def train_classical(model: ModelConfig, features: NDArray[np.floating], task: Task, seed: int) -> dict[str, float]:
+    """Fits a model to the noisy training labels.
+
+    Args:
+        model: Its name and hyper-parameters.
+        features: (N, 8) of all utterances, in the rows of the feature store.
+        task: Train and validation data; its ``store`` is not read.
+        seed: Of the model's own draws.
+
+    Returns:
+        The metrics of a network's last epoch, by the same names: ``train/*``, with cross entropy as the loss,
+        ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the one fit counts as epoch 1.
+
+    Raises:
+        UserError: The configuration is of no classical model.
+    """
+    classifier = build_classical(model.name, model.parameters, derived_seed(seed, "model") % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics tell how good what was reached is
+        classifier.fit(features[task.train.rows], task.train.noisy)
+    count = len(task.classes)
+    metrics = _audit(probabilities(classifier, features[task.train.rows], count), task)
+    metrics |= part_metrics("val", probabilities(classifier, features[task.validation.rows], count), task.validation)
+    if (judged := metrics.get("val/uar")) is not None:
+        metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
+    return metrics
+
+
+def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:
+    """(n, C) class probabilities; zero for a class that the training labels lack.
+
+    Args:
+        classifier: Fitted to class indices.
+        features: (n, 8).
+        num_classes: C.
+    """
+    result = np.zeros((len(features), num_classes))
+    result[:, classifier.classes_] = classifier.predict_proba(features)
+    return result
+
+
+def _audit(predicted: NDArray[np.float64], task: Task) -> dict[str, float]:
+    """The ``train/*`` metrics of predictions for the training utterances."""
+    logits = torch.from_numpy(np.log(np.maximum(predicted, TINY)))
+    noisy, truth = torch.from_numpy(task.train.noisy), torch.from_numpy(task.train.truth)
+    loss = build_loss("cross_entropy", {}, total_steps=1, num_samples=len(noisy), num_classes=len(task.classes))
+    audit = Audit(len(task.classes), torch.device("cpu"))
+    audit.update(logits, noisy, truth, loss(logits, noisy, 0, index=torch.arange(len(noisy))))
+    return {f"train/{name}": value for name, value in audit.metrics().items()}

@@ -1,0 +1,147 @@
+"""Eight features of a whole utterance, for classifiers that take one vector.
+
+Those of Sahu, "Multimodal Speech Emotion Recognition and Ambiguity Resolution", 2019 (arXiv 1904.06022): loudness,
+its changes, pauses, the harmonic part and the autocorrelation. Frames have 2048 samples, one every 512, centred, with
+zeros beyond both ends.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.ndimage import median_filter
+from scipy.signal.windows import hann
+
+NAMES = (
+    "mean_magnitude",
+    "deviation",
+    "rms_mean",
+    "rms_deviation",
+    "pause_share",
+    "harmonic_mean",
+    "autocorrelation_deviation",
+    "autocorrelation_maximum",
+)
+"""What ``handcrafted`` gives, in its order."""
+
+FRAME, HOP = 2048, 512
+PAUSE = 0.4
+"""A frame is a pause up to this share of the mean RMS."""
+CLIPPING = 0.45
+"""Level of the centre clipping, as a share of the mean magnitude."""
+MEDIAN_LENGTH = 31
+
+Signal = NDArray[np.float64]
+
+
+def handcrafted(waveform: NDArray[np.floating]) -> Signal:
+    """The eight features of an utterance (Sahu 2019).
+
+    Args:
+        waveform: (samples,) at 16 kHz, full scale ±1, at least one sample.
+
+    Returns:
+        (8,) in the order of ``NAMES``: mean and deviation of the samples (the mean of their magnitudes), mean and
+        deviation of the frames' RMS, share of pauses (0 to 1), 1000 times the mean of the harmonic part, and of the
+        centre-clipped signal's autocorrelation its deviation and 1000 times its maximum over its length.
+
+    Raises:
+        ValueError: ``waveform`` is empty or has more than one dimension.
+    """
+    if waveform.ndim != 1 or len(waveform) == 0:
+        raise ValueError(f"waveform must be (samples,) and not empty, not {waveform.shape}")
+    signal = waveform.astype(np.float64)
+    rms = frame_rms(signal)
+    lags = autocorrelation(centre_clip(signal))
+    return np.array(
+        [
+            np.abs(signal).mean(),
+            signal.std(),
+            rms.mean(),
+            rms.std(),
+            (rms <= PAUSE * rms.mean()).mean(),
+            1000 * harmonic_part(signal).mean(),
+            lags.std(),
+            1000 * lags.max() / len(lags),
+        ]
+    )
+
+
+def frame_rms(signal: Signal) -> Signal:
+    """(samples // ``HOP`` + 1,) root mean square of each frame of (samples,)."""
+    return np.asarray(np.sqrt((_frames(signal) ** 2).mean(axis=1)))
+
+
+def centre_clip(signal: Signal) -> Signal:
+    """Moves samples towards zero by ``CLIPPING`` times their mean magnitude, the smaller ones to zero (Sondhi 1968).
+
+    Args:
+        signal: (samples,).
+
+    Returns:
+        (samples,).
+    """
+    level = CLIPPING * np.abs(signal).mean()
+    return np.asarray(np.sign(signal) * np.maximum(np.abs(signal) - level, 0.0))
+
+
+def autocorrelation(signal: Signal) -> Signal:
+    """Σ_t x(t)·x(t + lag), not normalised, by the FFT.
+
+    Args:
+        signal: (samples,).
+
+    Returns:
+        (samples,) for the lags 0, 1, …, samples − 1.
+    """
+    size = next_fast_len(2 * len(signal) - 1, real=True)
+    spectrum = rfft(signal, size)
+    return np.asarray(irfft(spectrum.real**2 + spectrum.imag**2, size)[: len(signal)])
+
+
+def harmonic_part(signal: Signal) -> Signal:
+    """What median filtering along time keeps of a signal, and along frequency does not.
+
+    Fitzgerald, "Harmonic/Percussive Separation Using Median Filtering", DAFx 2010: the magnitudes' medians over 31
+    frames (harmonic) and 31 bins (percussive) make a soft mask, H² / (H² + P²), one half where both are zero.
+
+    Args:
+        signal: (samples,).
+
+    Returns:
+        (samples,).
+    """
+    window = hann(FRAME, sym=False)
+    spectrum = rfft(_frames(signal) * window, axis=1)  # (T, bins)
+    magnitude = np.abs(spectrum)
+    harmonic, percussive = _running_median(magnitude.T).T, _running_median(magnitude)
+    largest = np.maximum(harmonic, percussive)
+    scale = np.where(largest > 0, largest, 1.0)  # else the squares of small magnitudes would underflow
+    harmonic, percussive = (harmonic / scale) ** 2, (percussive / scale) ** 2
+    mask = np.where(largest > 0, harmonic / np.where(largest > 0, harmonic + percussive, 1.0), 0.5)
+    frames = irfft(spectrum * mask, FRAME, axis=1) * window
+    return _overlap_add(frames, len(signal)) / _overlap_add(np.broadcast_to(window**2, frames.shape), len(signal))
+
+
+def _frames(signal: Signal) -> Signal:
+    """(samples // ``HOP`` + 1, ``FRAME``) centred frames; a view."""
+    padded = np.pad(signal, FRAME // 2)
+    return np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
+
+
+def _overlap_add(frames: Signal, samples: int) -> Signal:
+    """(samples,) the sum of frames in their places, less the padding of ``_frames``."""
+    total = np.zeros((len(frames) - 1) * HOP + FRAME)
+    for number, frame in enumerate(frames):
+        total[number * HOP : number * HOP + FRAME] += frame
+    return total[FRAME // 2 : FRAME // 2 + samples]
+
+
+def _running_median(values: Signal) -> Signal:
+    """Medians over ``MEDIAN_LENGTH`` neighbours along the last axis, mirrored at its ends."""
+    reach = MEDIAN_LENGTH // 2
+    padded = np.pad(values, ((0, 0), (reach, reach)), mode="symmetric")
+    # All rows in one: SciPy's filter of one dimension is many times as fast as its filter of two.
+    medians = median_filter(padded.ravel(), MEDIAN_LENGTH).reshape(padded.shape)
+    return np.asarray(medians[:, reach:-reach])
