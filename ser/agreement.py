@@ -225,6 +225,8 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
         DataFaults: Rows without an utterance or a label; all are listed.
     """
     _check_annotations(annotations)
+    # Sums of shares such as 1/3 would differ in their last digit with the order of the rows.
+    annotations = annotations.sort_values(["utterance_id", "annotator", "label"], kind="stable", ignore_index=True)
     utterance, utterances = pd.factorize(annotations["utterance_id"], sort=True)
     annotator, names = pd.factorize(annotations["annotator"], sort=True)
     label, _ = pd.factorize(annotations["label"])
