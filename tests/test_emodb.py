@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fuzzing import damage
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -260,37 +261,11 @@ def test_faults_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_pat
     }
 
 
-@st.composite
-def damage(draw, content: bytes) -> bytes:
-    """The content with bytes put in or taken out, and lines repeated, lost, swapped or cut."""
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(content)))
-        kind = draw(st.sampled_from(["insert", "delete", "cut", "repeat", "lose", "swap"]))
-        if kind == "insert":
-            pieces = st.one_of(st.binary(max_size=4), st.sampled_from([b"\n", b"\t", b",", b"1", b"\x00", b"\xa0"]))
-            content = content[:at] + draw(pieces) + content[at:]
-        elif kind == "delete":
-            content = content[:at] + content[at + draw(st.integers(1, 8)) :]
-        elif kind == "cut":
-            content = content[:at]
-        else:
-            lines = content.splitlines(keepends=True) or [b""]
-            one, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
-            if kind == "repeat":
-                lines.insert(other, lines[one])
-            elif kind == "lose":
-                del lines[one]
-            else:
-                lines[one], lines[other] = lines[other], lines[one]
-            content = b"".join(lines)
-    return content
-
-
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_whatever_bytes_the_listening_test_holds_the_corpus_is_whole_or_refused(data, tmp_path_factory) -> None:
     root = build(tmp_path_factory.mktemp("damage"))
-    content = data.draw(damage((root / TEST).read_bytes()))
+    content = data.draw(damage((root / TEST).read_bytes(), [b"\n", b"\t", b",", b"1", b"\x00", b"\xa0"]))
     write(root / TEST, content)
     try:
         corpus = load_emodb(root).corpus()
