@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ser.agreement import anonymous_annotations
-from ser.corpora.files import audio_below, csv_rows
+from ser.corpora.files import audio_below, copies, csv_rows
 from ser.corpora.reading import Reading
 from ser.errors import UserError
 
@@ -126,10 +126,7 @@ def _clips(root: Path, faults: _Faults) -> dict[str, list[Path]]:
     if not clips:
         wrong = f", but {len(faults)} of other names, such as {faults[0][0]!r}" if faults else ""
         raise UserError(f"no clips of CREMA-D below {folder}{wrong}. Expected: {_LAYOUT}.")
-    for id_, paths in clips.items():
-        if len(paths) > 1:
-            places = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            faults.append((id_, f"{len(paths)} files are this clip: {places}"))
+    faults += copies(clips, root, "clip")
     return clips
 
 

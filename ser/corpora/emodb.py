@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser.corpora.files import audio_below
+from ser.corpora.files import audio_below, copies
 from ser.corpora.reading import Reading
 from ser.errors import UserError
 
@@ -91,10 +91,7 @@ def _clips(root: Path, faults: _Faults) -> dict[str, list[Path]]:
     if not clips:
         wrong = f", but {len(faults)} of other names, such as {faults[0][0]!r}" if faults else ""
         raise UserError(f"no clips of EmoDB below {folder}{wrong}. Expected: {_LAYOUT}.")
-    for id_, paths in clips.items():
-        if len(paths) > 1:
-            places = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            faults.append((id_, f"{len(paths)} files are this clip: {places}"))
+    faults += copies(clips, root, "clip")
     return clips
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ser.audio import SUFFIXES
@@ -68,6 +68,24 @@ def audio_below(root: Path) -> list[Path]:
         UserError: A folder below cannot be read.
     """
     return [path for path in below(root) if path.suffix.lower() in SUFFIXES]
+
+
+def copies(files: Mapping[str, Sequence[Path]], root: Path, kind: str) -> list[tuple[str, str]]:
+    """The faults of utterances that are in several files.
+
+    Args:
+        files: Utterance id → its files.
+        root: What their places are told relative to.
+        kind: What the corpus calls an utterance, such as ``"clip"``.
+
+    Returns:
+        (utterance id, what is wrong), one for each.
+    """
+    return [
+        (id_, f"{len(paths)} files are this {kind}: {', '.join(path.relative_to(root).as_posix() for path in paths)}")
+        for id_, paths in files.items()
+        if len(paths) > 1
+    ]
 
 
 def read_text(path: Path) -> str:

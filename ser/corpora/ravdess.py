@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser.corpora.files import audio_below
+from ser.corpora.files import audio_below, copies
 from ser.corpora.reading import Reading
 from ser.errors import UserError
 
@@ -58,10 +58,7 @@ def load_ravdess(root: Path) -> Reading:
             faults.append((path.relative_to(root).as_posix(), fault))
         elif path.stem.startswith(_SPEECH):
             files[path.stem].append(path)
-    for name, paths in files.items():
-        if len(paths) > 1:
-            places = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            faults.append((name, f"{len(paths)} files are this utterance: {places}"))
+    faults += copies(files, root, "utterance")
     if not files and not faults:
         raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
     return Reading(
