@@ -60,7 +60,18 @@ class EvaluateOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    options = parse(EvaluateOptions)
+    return evaluate(parse(EvaluateOptions))
+
+
+def evaluate(options: EvaluateOptions) -> int:
+    """Evaluates a checkpoint, prints the report and writes it; returns the exit code.
+
+    Args:
+        options: As on the command line.
+
+    Raises:
+        UserError: The checkpoint is not of this corpus, fold or labels, or a file cannot be read or written.
+    """
     checkpoint = open_checkpoint(options.checkpoint)
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     checkpoint.check_corpus(corpus)

@@ -47,7 +47,18 @@ class PredictOptions:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    options = parse(PredictOptions)
+    return label(parse(PredictOptions))
+
+
+def label(options: PredictOptions) -> int:
+    """Labels audio files, prints the labels and writes the probabilities; returns the exit code.
+
+    Args:
+        options: As on the command line.
+
+    Raises:
+        UserError: The checkpoint or a file cannot be read, or the output not be written.
+    """
     if not options.files:
         raise UserError("no audio files are given. Name them behind the options, or before --checkpoint.")
     check_names(options.files)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +14,25 @@ import tyro
 from ser.config import Config, corpus_defaults, parse_settings
 from ser.errors import UserError
 from ser.splits import SplitBy, Validation
+from study.files import replace_text
+from study.schedulers import Sampler, Scheduler
 from study.tracking import DEFAULT_URI, ROOT, without_password
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"
+
+# What belongs to a call and not to the study, and what a call that resumes may change. A password is not written down,
+# so whoever resumes names the server again.
+_OF_THE_CALL = {"resume", "address", "time_budget", "list_spaces", "plan"}
+_CHANGEABLE = {
+    *_OF_THE_CALL,
+    "trials",
+    "max_concurrent",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "storage_path",
+    "tracking_uri",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,14 @@ class StudyOptions:
     """File with utterances to leave out, one a line."""
     select_on: Literal["noisy", "clean", "soft"] = "noisy"
     """Validation labels that choose: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
+    sampler: Sampler = "tpe"
+    """Who draws the configurations: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
+    scheduler: Scheduler = "none"
+    """Who stops trials early: none, asha, hyperband or median; never before a space's latest transit time."""
+    time_budget: str | None = None
+    """Trials end at their next epoch after this time, such as 90m or 8h; --resume goes on with them."""
+    plan: bool = False
+    """Print trials, epochs, expected hours and disk, and end."""
     cpus_per_trial: float | None = None
     """CPUs of a trial; default 1 on a GPU or for width up to .25, else all of the machine's."""
     gpus_per_trial: float | None = None
@@ -97,8 +122,20 @@ class StudyOptions:
                 not value.strip() or value in {".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
             ):
                 raise UserError(f"--{option} {value!r} is not a plain name: no slashes or quotes, please.")
+        if self.time_budget is not None and self.seconds <= 0:
+            raise UserError(f"--time-budget {self.time_budget!r} is no time.")
         if self.resume and self.name is None:
             raise UserError("--resume needs the --name of the study to go on with.")
+
+    @property
+    def seconds(self) -> float:
+        """The time budget in seconds, infinite if there is none."""
+        if self.time_budget is None:
+            return math.inf
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.time_budget.strip())
+        if match is None:
+            raise UserError(f"--time-budget {self.time_budget!r} is not a time such as 45s, 90m, 8h or 2d.")
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
     @property
     def planned_trials(self) -> int:
@@ -132,17 +169,13 @@ class StudyOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-able values, less the password of the tracking URI and what a resume may change."""
-        values = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-            if key not in {"resume", "address", "list_spaces"}
-        }
+        values = {key: value for key, value in self._plain().items() if key not in _OF_THE_CALL}
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 
     def write(self, folder: Path, data_digest: str) -> None:
         """Records the options, and the data they were meant for, in the study's folder."""
         record = {**self.to_json(), DATA_DIGEST: data_digest}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
     def check_unchanged(self, folder: Path, data_digest: str) -> None:
         """Raises if the data are no longer those that the study in ``folder`` began with."""
@@ -154,10 +187,12 @@ class StudyOptions:
             )
 
     def resumed(self, folder: Path) -> StudyOptions:
-        """The options that the study in ``folder`` was started with, with this call's ``--address``.
+        """The options that the study in ``folder`` was started with, and what this call changes of them.
+
+        A call may raise the number of trials, and say where they run and for how long.
 
         Raises:
-            UserError: No study is there, or this call names an option with another value.
+            UserError: No study is there, this call names another option with another value, or fewer trials.
         """
         try:
             saved = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -167,29 +202,33 @@ class StudyOptions:
                 f"there is no study {self.name!r} below {str(folder.parent)!r} to resume. "
                 f"There: {', '.join(known) or 'none'}."
             ) from error
-        default, asked = StudyOptions().to_json(), self.to_json()
-        plain = json.loads(json.dumps(asked))
-        differing = [
-            key
-            for key, value in plain.items()
-            if key not in {"name", "storage_path", "tracking_uri"}
-            and value != json.loads(json.dumps(default[key]))
-            and value != saved.get(key)
-        ]
+        changed = {key for key, value in self._plain().items() if value != StudyOptions()._plain()[key]}
+        differing = [key for key in changed - _CHANGEABLE - {"name"} if self._plain()[key] != saved.get(key)]
         if differing:
-            options = ", ".join(f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in differing)
+            options = ", ".join(
+                f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in sorted(differing)
+            )
             raise UserError(
                 f"study {self.name!r} goes on with its own options; {options} differ from them. "
                 "Leave them out, or start a new study under another --name."
             )
-        values: dict[str, Any] = {"resume": True, "address": self.address}
+        values: dict[str, Any] = {"resume": True}
         for option in fields(StudyOptions):
             if option.name in saved:
                 value = saved[option.name]
                 is_path = option.name in {"corpus_root", "exclude", "storage_path"} and value is not None
                 values[option.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
-        values["storage_path"] = self.storage_path
-        if self.tracking_uri != DEFAULT_URI:
-            # A password is not written down, so whoever resumes names the server again.
-            values["tracking_uri"] = self.tracking_uri
-        return StudyOptions(**values)
+        values |= {key: getattr(self, key) for key in changed & _CHANGEABLE}
+        before, now = StudyOptions(**{**values, "trials": saved["trials"]}).planned_trials, StudyOptions(**values)
+        if now.planned_trials < before:
+            raise UserError(
+                f"study {self.name!r} has {before} trials for each space and level; --trials {now.trials} would take "
+                "some away. Leave it out, or give more."
+            )
+        return now
+
+    def _plain(self) -> dict[str, Any]:
+        """All options as JSON has them."""
+        values = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain

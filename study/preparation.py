@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -79,6 +80,7 @@ class Preparation:
         experiment: MLflow experiment id.
         protocol: Digest of all that must agree for two trials to be comparable, besides the noise level.
         epochs: Planned epochs of a trial.
+        session: Differs each time that the study is started.
         lock: Held as long as the study runs.
     """
 
@@ -96,6 +98,7 @@ class Preparation:
     experiment: str
     protocol: str
     epochs: int
+    session: str
     lock: FileLock
 
 
@@ -188,6 +191,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
             ]
         ),
         epochs=plain.training.epochs,
+        session=uuid.uuid4().hex,
         lock=lock,
     )
 

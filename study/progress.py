@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.markup import escape
@@ -19,23 +17,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from study.records import Selection
+from study.journal import Entry
+from study.records import FINISHED, STOPPED, Selection
 from study.results import make_console
-from study.searcher import TRIAL_KEY
-from study.trainable import EPOCH
-
-
-class KeepLastCheckpoint(Callback):  # type: ignore[misc]
-    """Removes a finished trial's older checkpoints, which Tune keeps; at width 1 each holds a gigabyte."""
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Leaves the last checkpoint alone in the trial's folder."""
-        if trial.checkpoint is None or not isinstance(trial.checkpoint.filesystem, LocalFileSystem):
-            return
-        last = Path(trial.checkpoint.path)
-        for folder in last.parent.glob("checkpoint_*"):
-            if folder != last:
-                shutil.rmtree(folder)
+from study.trainable import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 
 class SearchProgress(Callback):  # type: ignore[misc]
@@ -43,18 +28,23 @@ class SearchProgress(Callback):  # type: ignore[misc]
 
     Args:
         title: Space and noise level.
+        earlier: Trials of earlier sessions.
         trials: Planned trials.
         epochs: Planned epochs of a trial.
         selection: What the search looks for.
     """
 
-    def __init__(self, title: str, trials: int, epochs: int, selection: Selection) -> None:
+    def __init__(self, title: str, earlier: Sequence[Entry], trials: int, epochs: int, selection: Selection) -> None:
         self._title, self._trials, self._epochs, self._selection = title, trials, epochs, selection
-        self._best: float | None = None
+        ended = [entry for entry in earlier if entry.fidelity in (FINISHED, STOPPED)]
+        self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
+        scores = [entry.value for entry in ended if entry.fidelity == FINISHED and entry.value is not None]
+        best = max if selection.mode == "max" else min
+        self._best: float | None = best(scores) if scores else None
         self._progress: Progress | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks; a live display cannot be, and begins anew after a restore.
+        # Tune pickles its callbacks; a live display cannot be.
         return {**self.__dict__, "_progress": None}
 
     def _show(self, trials: list[Trial]) -> None:
@@ -70,12 +60,12 @@ class SearchProgress(Callback):  # type: ignore[misc]
             )
             self._progress.add_task(self._title, total=self._trials * self._epochs)
             self._progress.start()
-        done = sum((trial.last_result or {}).get(EPOCH, 0) for trial in trials)
+        done = self._ended_epochs + sum((trial.last_result or {}).get(EPOCH, 0) for trial in trials)
         best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
         self._progress.update(
             self._progress.task_ids[0],
             completed=done,
-            description=f"{escape(self._title)}: {len(trials)} of {self._trials} trials begun{best}",
+            description=f"{escape(self._title)}: {self._ended + len(trials)} of {self._trials} trials begun{best}",
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -89,22 +79,23 @@ class SearchProgress(Callback):  # type: ignore[misc]
         self._show(trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Prints the trial's score, and whether it is the best so far."""
-        score = (trial.last_result or {}).get(self._selection.metric)
-        self._show(trials)
-        if score is None:
-            return
-        sign = 1 if self._selection.mode == "max" else -1
-        better = self._best is None or sign * score > sign * self._best
-        self._best = score if better else self._best
-        self._print(
-            trials,
-            f"trial {trial.config[TRIAL_KEY]}: {self._selection.metric} {score:.3f}{' (best)' * better}",
-        )
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Prints that the trial failed."""
-        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: failed")
+        """Prints how the trial ended: its score, and whether it is the best so far."""
+        result = trial.last_result or {}
+        score = result.get(self._selection.metric)
+        if SUSPENDED in result:
+            told = f"left unfinished: {result[SUSPENDED]}"
+        elif FAILURE in result:
+            told = f"failed: {result[FAILURE]}"
+        elif not result.get(DONE):
+            told = f"ended early, after epoch {result.get(EPOCH, 0)}"
+        elif score is None:
+            told = "ended without a score"
+        else:
+            sign = 1 if self._selection.mode == "max" else -1
+            better = self._best is None or sign * score > sign * self._best
+            self._best = score if better else self._best
+            told = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
+        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: {told}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Ends the display."""
@@ -116,4 +107,4 @@ class SearchProgress(Callback):  # type: ignore[misc]
     def _print(self, trials: list[Trial], line: str) -> None:
         self._show(trials)
         assert self._progress is not None
-        self._progress.console.print(f"  {escape(self._title)} {line}", highlight=False)
+        self._progress.console.print(f"  {escape(self._title)} {escape(line)}", highlight=False, soft_wrap=True)

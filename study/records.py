@@ -10,8 +10,10 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 RUNNING = "running"  # what a reader sees before a trial has ended; never written
 
 # What a run is: one parent for each (space, noise level) of a study, one trial for each configuration.
-# A superseded run is of a trial that a killed search has forgotten.
-KIND, PARENT, TRIAL, SUPERSEDED = "kind", "parent", "trial", "superseded"
+# Seconds of an epoch, training and validation.
+SECONDS = "train/seconds"
+
+KIND, PARENT, TRIAL = "kind", "parent", "trial"
 
 
 class Tag:
@@ -34,7 +36,7 @@ class Tag:
     SPLIT = "split"
     FIDELITY = "fidelity"
     FAILURE = "failure"
-    FAILURE_FINAL = "failure.final"
+    FOLDER = "folder"
     PROTOCOL = "protocol"
     SELECT_ON = "select_on"
     SEARCHED = "searched"

@@ -24,14 +24,19 @@ from ray.tune import TuneError
 from rich.console import Console
 
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
+from study.cluster import Slots, start_ray
+from study.costs import costs, show_plan
 from study.options import RECORD, StudyOptions
+from study.outbox import Outbox, deliver_all
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
-from study.search import Outcome, Slots, run_search, start_ray
+from study.schedulers import grace_period, warning
+from study.search import Outcome, open_search, run_search
 from study.spaces import load_space, space_names
 from study.tracking import DEFAULT_URI, first_line, sweep, without_password
 
 MANY = 12
+DELIVERY_SECONDS = 60.0
 
 
 def main() -> int:
@@ -48,34 +53,67 @@ def main() -> int:
         _print(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
         return 0
     prepared = prepare(options, console)
+    if options.plan:
+        return show_plan(prepared, console)
     outcomes: list[Outcome] = []
+    parents: list[str] = []
     reason = "Interrupted."
+    deadline = time.monotonic() + options.seconds
     try:
         slots = start_ray(prepared)
         # Only now: a study that could not begin must not take a name.
         prepared.options.write(prepared.folder, prepared.data)
+        # All of them now: while trials run, the tracking server may go and come.
+        parents = [open_search(prepared, job) for job in prepared.jobs]
         _announce(prepared, slots, console)
-        for job in prepared.jobs:
-            outcomes.append(run_search(prepared, job, slots))
+        for job, parent in zip(prepared.jobs, parents, strict=True):
+            outcomes.append(run_search(prepared, job, parent, slots, deadline))
             if outcomes[-1].interrupted:
                 break
     except KeyboardInterrupt:
         if not (prepared.folder / RECORD).exists():
             raise  # It had not begun; there is nothing to go on from.
-    except (MlflowException, TuneError) as error:
+    except (MlflowException, TuneError, OSError) as error:
         reason = f"Stopped: {first_line(error)}."
     finally:
         ray.shutdown()
+    if outcomes and outcomes[-1].suspended:
+        reason = f"Stopped: {outcomes[-1].suspended}."
+    elif time.monotonic() >= deadline:
+        reason = f"The time budget of {options.time_budget} is used up."
+    complete = len(outcomes) == len(prepared.jobs) and not outcomes[-1].interrupted
     try:
-        sweep(prepared.client, prepared.experiment, str(prepared.options.name))
-        _report(prepared, outcomes, began, console)
+        delivered = _deliver(prepared, outcomes, parents, console)
+        if delivered:
+            _report(prepared, outcomes, began, console)
     except MlflowException as error:
+        delivered = False
         reason = f"Stopped: the records are out of reach: {first_line(error)}."
-    if len(outcomes) < len(prepared.jobs) or outcomes[-1].interrupted:
+    if not complete or not delivered:
+        if complete:
+            reason = "All trials have ended, but not all of their records have arrived."
         _print(console, f"\n{reason} Go on with:\n  {resume_command(prepared.options)}")
         return EXIT_INTERRUPTED
     _next_commands(prepared, console)
     return 1 if any(outcome.failures for outcome in outcomes) else 0
+
+
+def _deliver(prepared: Preparation, outcomes: list[Outcome], parents: list[str], console: Console) -> bool:
+    """Brings MLflow up to date; returns whether it is."""
+    folders = [folder for job in prepared.jobs for folder in sorted((prepared.folder / job.folder).glob("trial_*"))]
+    left = deliver_all(folders, prepared.client, DELIVERY_SECONDS)
+    for folder in folders:
+        for missed in Outbox(folder).missed:
+            _print(console, f"not uploaded: {missed}")
+    if left:
+        why = next(reason for reason in left.values() if reason)
+        _print(console, f"The records of {len(left)} trials wait in {prepared.folder}: MLflow said: {why}")
+        return False
+    for outcome, parent in zip(outcomes, parents, strict=False):
+        if not outcome.interrupted:
+            prepared.client.set_terminated(parent, "FINISHED")
+    sweep(prepared.client, prepared.experiment, str(prepared.options.name))
+    return True
 
 
 def _quieten() -> None:
@@ -110,6 +148,12 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
     )
     if parts.warning:
         tell(f"            {parts.warning}")
+    for job in prepared.jobs:
+        grace = grace_period(job.space, prepared.base, prepared.epochs)
+        if (told := warning(options.scheduler, job.space, grace, prepared.epochs)) and job.level == prepared.jobs[
+            0
+        ].level:
+            tell(f"            warning: {told}")
     for level, manifest in {job.level: job.task.manifest for job in prepared.jobs}.items():
         rates = ", ".join(
             f"{name} {part['rate']:.2%}" for name, part in manifest["parts"].items() if part["rate"] is not None
@@ -152,6 +196,8 @@ def _report(prepared: Preparation, outcomes: list[Outcome], began: float, consol
     if first > 0:
         spent += f"; {first:.1f} s from the command to the first trial"
     console.print(spent, highlight=False)
+    for line in costs(prepared):
+        _print(console, line)
 
 
 def _next_commands(prepared: Preparation, console: Console) -> None:

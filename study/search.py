@@ -1,243 +1,159 @@
-"""Runs one search: a Ray Tune Tuner for a space at a noise level."""
+"""Runs one search: the trials of a space at a noise level, those left unfinished first."""
 
 from __future__ import annotations
 
-import logging
+import math
 import os
-import re
-import socket
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import ray
 from ray import tune
-from ray.tune.experiment import Trial
 
-from ser.errors import UserError
 from ser.hashing import derived_seed
-from ser.parallel import cores
+from study.cluster import Slots
+from study.journal import Entry, Journal
 from study.options import StudyOptions
-from study.preparation import Job, Preparation, trial_resources
-from study.progress import KeepLastCheckpoint, SearchProgress
-from study.records import SEARCH, Tag
-from study.searcher import TRIAL_KEY, StudySearch, trial_name
-from study.tracking import (
-    ANSWER_SECONDS,
-    ROOT,
-    dataset_of,
-    environment_tags,
-    first_line,
-    mark_failed,
-    open_parent,
-    without_password,
+from study.outbox import Outbox
+from study.preparation import Job, Preparation
+from study.progress import SearchProgress
+from study.records import FAILED, FINISHED, SEARCH, STOPPED, Tag
+from study.schedulers import grace_period, make_pruner
+from study.searcher import StudyScheduler, StudySearch
+from study.tracking import dataset_of, environment_tags, open_parent
+from study.trainable import StudyTrial, TrialContext, trial_folder, trial_name
+
+# Tune's own state of a search; nothing is read back from it.
+TUNE_FOLDER = ".tune"
+
+os.environ.update(
+    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # the records are ours
+    TUNE_DISABLE_STRICT_METRIC_CHECKING="1",  # a failed trial has no score
+    TUNE_GLOBAL_CHECKPOINT_S=str(24 * 3600),
 )
-from study.trainable import DONE, TrialContext, train_trial
-
-MAX_RETRIES = 2
-CHECKPOINTS_KEPT = 2
-ROUNDING = 1e-9
-
-# glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
-# quarter of a step's time (docs/performance.md). It must be set before the worker starts.
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
-    "MALLOC_TOP_PAD_": str(256 * 2**20),
-}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended.
+    """How a search stands.
 
     Args:
-        finished: Trials that trained to their last epoch.
-        failures: Number of each trial that failed for good → the reason.
+        entries: Its trials.
         planned: Trials that were to run.
+        suspended: Why trials were left unfinished, if the machine was at fault; else empty.
     """
 
-    finished: int
-    failures: Mapping[str, str]
+    entries: tuple[Entry, ...]
     planned: int
+    suspended: str = ""
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Number of each trial that failed → the reason."""
+        return {trial_name(entry.number): entry.failure for entry in self.entries if entry.fidelity == FAILED}
 
     @property
     def interrupted(self) -> bool:
         """Whether trials are missing."""
-        return self.finished + len(self.failures) < self.planned
+        return sum(entry.fidelity in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
 
 
-@dataclass(frozen=True)
-class Slots:
-    """What the cluster gives to trials.
-
-    Args:
-        cpus: CPUs of a trial.
-        gpus: GPUs of a trial.
-        count: Trials at a time.
-    """
-
-    cpus: float
-    gpus: float
-    count: int
-
-
-def start_ray(prepared: Preparation) -> Slots:
-    """Starts a local Ray, or joins the cluster at ``--address``.
-
-    Raises:
-        UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
-    """
+def open_journal(prepared: Preparation, job: Job) -> Journal:
+    """The journal of one search of a study, created if it is not there."""
     options = prepared.options
-    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
-    common: dict[str, Any] = {
-        "runtime_env": {"env_vars": environment},
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
-    if options.address is None:
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **common)
-    else:
-        _check_address(options.address)
-        try:
-            ray.init(address=options.address, **common)
-        except Exception as error:
-            raise _no_cluster(options.address, error) from error
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
-        raise UserError(
-            f"the cluster has {len(nodes)} nodes, and they cannot share the SQLite store "
-            f"{without_password(options.tracking_uri)}. Start a server that all of them reach (mlflow server "
-            "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql://…) and pass --tracking-uri http://HOST:5000."
-        )
-    slots = slots_of(nodes, options)
-    if slots.count < 1:
-        have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
-        raise UserError(
-            f"a trial asks for {slots.cpus:g} CPU(s) and {slots.gpus:g} GPU(s), and no node has them; there are "
-            f"{have}. Lower --cpus-per-trial or --gpus-per-trial."
-        )
-    return slots
-
-
-def _check_address(address: str) -> None:
-    """Ray would try for minutes to reach a port where nothing listens."""
-    host_and_port = re.fullmatch(r"(?:ray://)?([^/:]+):(\d{1,5})", address)
-    if host_and_port is None:
-        return
-    try:
-        socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> UserError:
-    return UserError(
-        f"no Ray cluster answers at --address {address!r} ({first_line(error)}). Start one with 'ray start --head', or "
-        "leave the option out. If it is there and asks for a token, export RAY_AUTH_MODE=token here and on every node."
+    grace = grace_period(job.space, prepared.base, prepared.epochs)
+    return Journal(
+        prepared.folder / job.folder,
+        job.space,
+        prepared.selection,
+        derived_seed(options.seed, job.space.name, job.level),
+        options.sampler,
+        make_pruner(options.scheduler, grace, prepared.epochs),
     )
 
 
-def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:
-    """What a trial gets, and how many fit; a trial lives on one node, and a share of a GPU on one GPU.
-
-    Args:
-        nodes: Ray's resources of each node.
-        options: The study's options.
-    """
-    # The head of a cluster often has no CPU to give.
-    smallest = min((node["CPU"] for node in nodes if node.get("CPU")), default=1.0)
-    cpus, gpus = trial_resources(options, smallest, sum(node.get("GPU", 0.0) for node in nodes))
-    count = 0
-    for node in nodes:
-        room = [node.get("CPU", 0.0) / cpus]
-        if gpus:
-            room.append(node.get("GPU", 0.0) * int(1 / gpus + ROUNDING))
-        count += int(min(room) + ROUNDING)
-    return Slots(cpus, gpus, min(count, options.max_concurrent or count))
-
-
-def run_search(prepared: Preparation, job: Job, slots: Slots) -> Outcome:
+def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadline: float = math.inf) -> Outcome:
     """Runs, or goes on with, the trials of one space at one noise level.
 
     Args:
         prepared: The study.
         job: The search.
+        parent: Its parent run.
         slots: What a trial gets, and how many run at a time.
+        deadline: ``time.monotonic()`` at which trials end, at their next epoch.
 
     Returns:
-        The counts of trials that ended.
+        Its trials as the journal has them.
     """
     options = prepared.options
-    context = _context(prepared, job, slots)
-    trainable = tune.with_resources(
-        tune.with_parameters(train_trial, context=context),
-        {"cpu": slots.cpus, "gpu": slots.gpus},
-    )
-    path = prepared.folder / job.folder
-    # Tune takes a folder without a saved state for restorable, and then silently starts anew.
-    if options.resume and tune.Tuner.can_restore(str(path)) and any(path.glob("experiment_state-*.json")):
-        tuner = tune.Tuner.restore(str(path), trainable=trainable, resume_unfinished=True, resume_errored=True)
-    else:
-        tuner = tune.Tuner(
+    journal = open_journal(prepared, job)
+    search = StudySearch(journal, prepared.selection, options.planned_trials, deadline)
+    if search.left and not search.out_of_time:
+        context = trial_context(prepared, job, parent, slots)
+        folder = prepared.folder / job.folder / TUNE_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+        trainable = tune.with_resources(
+            tune.with_parameters(StudyTrial, context=context), {"cpu": slots.cpus, "gpu": slots.gpus}
+        )
+        tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=StudySearch(
-                    job.space,
-                    prepared.selection,
-                    derived_seed(options.seed, job.space.name, job.level) % 2**32,
-                ),
-                num_samples=options.planned_trials,
+                search_alg=search,
+                scheduler=StudyScheduler(search),
+                num_samples=search.left,
                 # Ray lets as many trials wait as run; more than the slots would be drawn without seeing a result.
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
-                trial_dirname_creator=trial_folder,
             ),
             run_config=tune.RunConfig(
-                name=job.folder,
-                storage_path=str(prepared.folder),
-                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+                name=TUNE_FOLDER,
+                storage_path=str(prepared.folder / job.folder),
+                # A lost node is not the trial's fault; a trial that kills its processes ends itself.
+                failure_config=tune.FailureConfig(max_failures=-1),
                 callbacks=[
-                    SearchProgress(job.title, options.planned_trials, prepared.epochs, prepared.selection),
-                    KeepLastCheckpoint(),
+                    SearchProgress(
+                        job.title, journal.entries(), options.planned_trials, prepared.epochs, prepared.selection
+                    )
                 ],
                 verbose=0,
             ),
-        )
-    results = tuner.fit()
-    failures: dict[str, str] = {}
-    for result in results:
-        if result.error is not None:
-            number = trial_name((result.config or {})[TRIAL_KEY])
-            failures[number] = _reason(result.error)
-            mark_failed(prepared.client, prepared.experiment, {**context.key, Tag.TRIAL: number}, failures[number])
-    finished = sum(result.error is None and bool((result.metrics or {}).get(DONE)) for result in results)
-    outcome = Outcome(finished, failures, options.planned_trials)
-    if not outcome.interrupted:
-        prepared.client.set_terminated(context.parent, "FINISHED")
-    return outcome
+        ).fit()
+        shutil.rmtree(folder, ignore_errors=True)
+    _close_records(prepared, job, journal)
+    return Outcome(tuple(journal.entries()), options.planned_trials, search.suspended)
 
 
-def _reason(error: Exception) -> str:
-    """The last line of a trial's traceback; the names of the project's own errors say nothing more."""
-    return re.sub(r"^ser\.[\w.]+: ", "", without_password(str(error).strip().splitlines()[-1]))
+def _close_records(prepared: Preparation, job: Job, journal: Journal) -> None:
+    """Puts on record how a trial ended whose own process could not."""
+    for entry in journal.entries():
+        if entry.fidelity in (STOPPED, FAILED):
+            outbox = Outbox(trial_folder(prepared.folder / job.folder, entry.number))
+            if outbox.lines():
+                outbox.end(entry.fidelity, entry.failure or None)
 
 
-def trial_folder(trial: Trial) -> str:
-    """A trial's folder: its number, and Tune's id."""
-    return f"trial_{trial_name(trial.config[TRIAL_KEY])}_{trial.trial_id}"
+def open_search(prepared: Preparation, job: Job) -> str:
+    """The parent run of a search: found, or created with dataset and manifest."""
+    manifest = job.task.manifest
+    return open_parent(
+        prepared.client,
+        prepared.experiment,
+        job.title,
+        search_key(prepared.options, job),
+        search_tags(prepared, job),
+        dataset_of(prepared.corpus, job.level, manifest),
+        manifest,
+    )
 
 
-def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:
-    options, manifest = prepared.options, job.task.manifest
-    key = {Tag.STUDY: str(options.name), Tag.SPACE: job.space.name, Tag.NOISE: job.level}
-    tags = _tags(prepared, job, manifest)
-    dataset = dataset_of(prepared.corpus, job.level, manifest)
-    parent = open_parent(prepared.client, prepared.experiment, job.title, key, tags, dataset, manifest)
+def search_key(options: StudyOptions, job: Job) -> dict[str, str]:
+    """The tags that identify a search's runs."""
+    return {Tag.STUDY: str(options.name), Tag.SPACE: job.space.name, Tag.NOISE: job.level}
+
+
+def trial_context(prepared: Preparation, job: Job, parent: str, slots: Slots) -> TrialContext:
+    """What the trials of a search share."""
+    options = prepared.options
     return TrialContext(
         task=job.task,
         base=prepared.base,
@@ -249,14 +165,17 @@ def _context(prepared: Preparation, job: Job, slots: Slots) -> TrialContext:
         experiment=prepared.experiment,
         parent=parent,
         name=job.title,
-        key=key,
-        tags={**tags, Tag.STAGE: SEARCH},
-        dataset=dataset,
+        key=search_key(options, job),
+        tags={**search_tags(prepared, job), Tag.STAGE: SEARCH},
+        dataset=dataset_of(prepared.corpus, job.level, job.task.manifest),
+        folder=prepared.folder / job.folder,
+        session=prepared.session,
     )
 
 
-def _tags(prepared: Preparation, job: Job, manifest: Mapping[str, Any]) -> dict[str, str]:
-    options = prepared.options
+def search_tags(prepared: Preparation, job: Job) -> dict[str, str]:
+    """The tags that all runs of a search have."""
+    options, manifest = prepared.options, job.task.manifest
     return {
         # The training part's own: parts are corrupted separately, each to the nearest utterance.
         Tag.NOISE_RATE: str(manifest["parts"]["train"]["rate"]),

@@ -1,72 +1,123 @@
-"""Optuna behind Ray Tune, with what a reproducible study needs on top."""
+"""What Ray Tune asks for configurations, and tells of results: the journal behind Tune's interfaces."""
 
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
-import optuna
-from ray import cloudpickle
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
-from study.records import Selection
-from study.spaces import Space
-
-TRIAL_KEY = "trial"
-
-
-def trial_name(number: int) -> str:
-    """A trial's number as it is written in the records."""
-    return f"{number:03d}"
+from study.journal import Entry, Journal
+from study.records import FAILED, RUNNING, Selection
+from study.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
 
 
-class StudySearch(OptunaSearch):  # type: ignore[misc]
-    """Seeded TPE over a space, published points first; every configuration carries its number and the constants.
-
-    The whole state, sampler included, is pickled by Tune with its own, so that a restored search goes on as it would
-    have.
+class StudySearch(Searcher):  # type: ignore[misc]
+    """Hands out the trials of a search: those left unfinished first, then new ones, up to a constant number.
 
     Args:
-        space: What to sample from.
-        selection: Metric and direction.
-        seed: Seed of the sampler.
+        journal: Of the search.
+        selection: The score.
+        trials: How many there are to be in all.
+        deadline: ``time.monotonic()`` at which trials end, at their next epoch; infinity for none.
     """
 
-    def __init__(self, space: Space, selection: Selection, seed: int) -> None:
-        self._constants = dict(space.constants)
-        self._issued = 0
-        super().__init__(
-            # OptunaSearch takes an empty dict for "no space yet"; a function that draws nothing says it right.
-            space=space.domains or _nothing,
-            metric=selection.metric,
-            mode=selection.mode,
-            points_to_evaluate=[dict(point) for point in space.points] if space.domains else None,
-            sampler=optuna.samplers.TPESampler(seed=seed),
-        )
+    def __init__(self, journal: Journal, selection: Selection, trials: int, deadline: float = math.inf) -> None:
+        super().__init__(metric=selection.metric, mode=selection.mode)
+        self._journal, self._trials, self._deadline = journal, trials, deadline
+        self._unfinished = [
+            entry
+            for entry in journal.entries()
+            if entry.fidelity == RUNNING or (entry.fidelity == FAILED and not entry.final)
+        ]
+        self._issued = len(journal.entries())
+        self._live: dict[str, int] = {}
+        self.suspended = ""
+        """Why trials were left unfinished: the machine, not they, is at fault. Empty if none was."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration's dotted names, with its number (from 1) under ``trial``."""
-        suggested = super().suggest(trial_id)
-        if suggested is None:
-            return None
-        self._issued += 1
-        return {**suggested, **self._constants, TRIAL_KEY: self._issued}
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self._deadline
 
-    def save(self, checkpoint_path: str) -> None:
-        """Writes the state; by value, for a space of one's own may be a function in a file that is no module."""
-        Path(checkpoint_path).write_bytes(cloudpickle.dumps(self.__dict__))
+    @property
+    def left(self) -> int:
+        """How many trials are still to be handed out."""
+        return len(self._unfinished) + max(0, self._trials - self._issued)
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Reads the state that ``save`` wrote."""
-        self.__dict__.update(cloudpickle.loads(Path(checkpoint_path).read_bytes()))
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next configuration's dotted names, with the trial's number under ``trial``."""
+        if self.out_of_time or self.suspended or not self.left:
+            return str(Searcher.FINISHED)
+        if self._unfinished:
+            entry = self._unfinished.pop(0)
+        else:
+            entry = self._journal.draw()
+            self._issued += 1
+        self._live[trial_id] = entry.number
+        return configuration_of(entry)
+
+    def observe(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Notes an epoch's score; returns whether the trial is to end there, for its score or for the time."""
+        stopped = self._journal.report(self._live[trial_id], result[EPOCH], result.get(self.metric, math.nan))
+        return stopped or self.out_of_time
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """The scheduler has observed it already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells Optuna; a score that is not a number counts as a failure, which Optuna would leave running."""
-        if result is not None and not math.isfinite(result.get(self.metric, math.nan)):
-            result, error = None, True
-        super().on_trial_complete(trial_id, result, error)
+        """Notes how a trial ended; one that the deadline or the machine ended stays unfinished in the journal."""
+        number, result = self._live.pop(trial_id), result or {}
+        if SUSPENDED in result:
+            self.suspended = result[SUSPENDED]
+        elif FAILURE in result:
+            self._journal.fail(number, result[FAILURE], final=result[FAILURE_FINAL])
+        elif error:
+            self._journal.fail(number, "its process ended", final=False)
+        elif result.get(DONE):
+            value = result.get(self.metric, math.nan)
+            if math.isfinite(value):
+                self._journal.finish(number, result[EPOCH], value)
+            else:
+                self._journal.fail(number, f"{self.metric} is {value}", final=True)
+        elif not self.out_of_time:
+            self._journal.stop(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune's snapshot of the searcher is empty, for the journal has everything."""
+        Path(checkpoint_path).write_bytes(b"")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its set-up, which nobody reads here.
+        return {}
 
 
-def _nothing(trial: optuna.Trial) -> dict[str, Any]:
-    return {}
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Ends trials early where the search says so.
+
+    Args:
+        search: Of the same Tuner.
+    """
+
+    def __init__(self, search: StudySearch) -> None:
+        super().__init__()
+        self._search = search
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune's decision for a trial that reported an epoch, not its last."""
+        return str(self.STOP if self._search.observe(trial.trial_id, result) else self.CONTINUE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def configuration_of(entry: Entry) -> dict[str, Any]:
+    """A trial's configuration for Tune, which carries its number."""
+    return {**entry.configuration, TRIAL_KEY: entry.number}

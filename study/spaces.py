@@ -70,6 +70,11 @@ class Space:
             searched |= drawn
         return tuple(sorted(searched - set(self.constants)))
 
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Configurations' dotted names: the points, then random draws."""
+        for values, _ in self._draws(self._study()):
+            yield values
+
     def loss_names(self) -> tuple[str, ...]:
         """The losses of the points and of random draws, sorted."""
         return tuple(sorted({values.get("loss.name", LossConfig.name) for values, _ in self._draws(self._study())}))
@@ -91,6 +96,23 @@ class Space:
                 "search them all."
             )
         return found[0]
+
+    def greatest(self, key: str, base: Mapping[str, Any]) -> float | None:
+        """The greatest value that a numeric key can take, None if no trial has the key.
+
+        Args:
+            key: A dotted name.
+            base: Dotted names that every trial of the study has.
+        """
+        study = self._study()
+        found = [values[key] for values, _ in self._draws(study) if key in values]
+        for trial in study.get_trials(deepcopy=False):
+            if (distribution := trial.distributions.get(key)) is not None:
+                choices = getattr(distribution, "choices", None)
+                found += choices if choices is not None else [getattr(distribution, "high", None)]
+        found += [base[key]] if key in base else []
+        numbers = [float(value) for value in found if isinstance(value, (int, float))]
+        return max(numbers, default=None)
 
     def describe(self) -> list[str]:
         """Name, source, keys with their ranges, and points, in lines for the terminal."""

@@ -1,4 +1,4 @@
-"""Writes the records: one MLflow run for each trial, one batch for each epoch, exactly once."""
+"""MLflow as the study uses it: the store, the parent runs, and how a run is found."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from typing import Any
 import requests
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NAME,
     MLFLOW_USER,
 )
@@ -29,8 +26,7 @@ from mlflow.utils.mlflow_tags import (
 from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.hashing import digest
-from study.records import FAILED, FINISHED, KIND, PARENT, STOPPED, SUPERSEDED, Tag
-from study.records import TRIAL as TRIAL_KIND
+from study.records import KIND, PARENT, STOPPED, TRIAL, Tag
 
 ROOT = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
@@ -194,10 +190,11 @@ def open_parent(
     key = {**key, KIND: PARENT}
     run = find_run(client, experiment, key)
     if run is None:
-        run = client.create_run(experiment, tags={**tags, **key, **_identity(name)})
+        run = client.create_run(experiment, tags={**tags, **key, **identity(name)})
     run_id = str(run.info.run_id)
     client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-    _log_dataset(client, run_id, dataset)
+    client.set_tag(run_id, Tag.PLANNED_TRIALS, tags[Tag.PLANNED_TRIALS])  # a study can be extended
+    log_dataset(client, run_id, dataset)
     client.log_dict(run_id, dict(manifest), "noise_manifest.json")
     return run_id
 
@@ -222,134 +219,22 @@ def classes_of(run: Run) -> list[str]:
     return list(json.loads(dataset.schema)["classes"])
 
 
-def _log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
+def log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
+    """Says that a run trains on a dataset."""
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
-
-
-@dataclass
-class TrialRun:
-    """The MLflow run of one trial, written by the trial alone.
-
-    Args:
-        client: The store.
-        run_id: The run.
-        logged: The last epoch whose metrics are in the store.
-        failure: Why it failed for good in an earlier attempt, or None.
-    """
-
-    client: MlflowClient
-    run_id: str
-    logged: int = 0
-    failure: str | None = None
-
-    @classmethod
-    def open(
-        cls,
-        uri: str,
-        experiment: str,
-        parent: str,
-        name: str,
-        key: Mapping[str, str],
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        dataset: Dataset,
-    ) -> TrialRun:
-        """Finds the trial's run by its key, after a restart, or creates it.
-
-        A run of the same key with other parameters is of a trial that the search, killed before its state was saved,
-        has forgotten; it is put aside.
-
-        Args:
-            uri: Tracking URI.
-            experiment: Experiment id.
-            parent: The parent run's id.
-            name: Shown in MLflow's UI.
-            key: Tags that identify the trial.
-            tags: All other tags.
-            params: The configuration under dotted names.
-            dataset: What is trained on.
-        """
-        client = MlflowClient(tracking_uri=uri)
-        key = {**key, KIND: TRIAL_KIND}
-        written = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
-        run = find_run(client, experiment, key)
-        if run is not None and run.data.params and run.data.params != written:
-            client.set_tag(run.info.run_id, KIND, SUPERSEDED)
-            cls(client, str(run.info.run_id)).close(STOPPED)
-            run = None
-        if run is None:
-            all_tags = {**tags, **key, **_identity(name), MLFLOW_PARENT_RUN_ID: parent}
-            run = client.create_run(experiment, tags=all_tags)
-        opened = cls(client, str(run.info.run_id))
-        if not run.data.params:
-            client.log_batch(opened.run_id, params=[Param(name, value) for name, value in written.items()])
-            _log_dataset(client, opened.run_id, dataset)
-            return opened
-        client.update_run(opened.run_id, RunStatus.to_string(RunStatus.RUNNING))
-        if run.data.tags.get(Tag.FAILURE_FINAL):
-            opened.failure = run.data.tags[Tag.FAILURE]
-            return opened
-        for tag in (Tag.FIDELITY, Tag.FAILURE):
-            if tag in run.data.tags:
-                client.delete_tag(opened.run_id, tag)
-        history = client.get_metric_history(opened.run_id, "train/loss")
-        opened.logged = max((metric.step for metric in history), default=0)
-        return opened
-
-    def last(self, metric: str) -> float:
-        """The newest value of a metric that was logged."""
-        return float(self.client.get_run(self.run_id).data.metrics[metric])
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Writes an epoch's metrics in one batch; an epoch that is there already is left as it is."""
-        if epoch <= self.logged:
-            return
-        now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, [Metric(key, value, now, epoch) for key, value in metrics.items()])
-        self.logged = epoch
-
-    def close(self, fidelity: str, failure: str | None = None, *, final: bool = False) -> None:
-        """Ends the run.
-
-        Args:
-            fidelity: ``finished``, ``stopped`` or ``failed``.
-            failure: The reason, for ``failed``.
-            final: Another attempt would fail for the same reason.
-        """
-        self.client.set_tag(self.run_id, Tag.FIDELITY, fidelity)
-        if failure is not None:
-            self.client.set_tag(self.run_id, Tag.FAILURE, without_password(failure))
-        if final:
-            self.client.set_tag(self.run_id, Tag.FAILURE_FINAL, "true")
-        status = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}[fidelity]
-        self.client.set_terminated(self.run_id, status)
-
-
-def mark_failed(client: MlflowClient, experiment: str, key: Mapping[str, str], reason: str) -> None:
-    """Records that a trial failed for good, unless the trial said so itself.
-
-    Args:
-        client: The store.
-        experiment: Experiment id.
-        key: Tags that identify the trial.
-        reason: What Tune knows of it.
-    """
-    run = find_run(client, experiment, {**key, KIND: TRIAL_KIND})
-    if run is not None and run.data.tags.get(Tag.FIDELITY) != FAILED:
-        TrialRun(client, str(run.info.run_id)).close(FAILED, reason)
 
 
 def sweep(client: MlflowClient, experiment: str, study: str) -> None:
     """Ends the runs that a killed or interrupted trial left running."""
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
     for run in search_all(client, [experiment], query):
-        if run.data.tags.get(KIND) == TRIAL_KIND:
-            TrialRun(client, str(run.info.run_id)).close(STOPPED)
-        else:
-            client.set_terminated(run.info.run_id, "KILLED")
+        if run.data.tags.get(KIND) == TRIAL:
+            client.set_tag(run.info.run_id, Tag.FIDELITY, STOPPED)
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _identity(name: str) -> dict[str, str]:
+def identity(name: str) -> dict[str, str]:
+    """The tags that MLflow's UI shows as name and user."""
     return {MLFLOW_RUN_NAME: name, MLFLOW_USER: os.environ.get("USER", "unknown")}
 
 

@@ -1,16 +1,21 @@
-"""One trial: trains a configuration and records every epoch."""
+"""One trial: trains a configuration, an epoch at a time, and leaves nothing to chance that a restart needs."""
 
 from __future__ import annotations
 
-import tempfile
+import errno
+import json
+import socket
+import time
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from mlflow import MlflowClient
 from mlflow.entities import Dataset
-from mlflow.exceptions import MlflowException
 from ray import tune
 
 from ser.classical import train_classical
@@ -18,15 +23,31 @@ from ser.config import Config
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
 from ser.task import Task
-from ser.training import DivergedError, EpochRecord, State, load_state, save_state, train
-from study.records import FAILED, FINISHED, Tag
-from study.searcher import TRIAL_KEY, trial_name
-from study.tracking import TrialRun, first_line
+from ser.training import DivergedError, EpochRecord, State, train
+from study.checkpoints import load_newest, save_checkpoint
+from study.files import replace_text
+from study.outbox import Courier, Outbox
+from study.records import FAILED, FINISHED, SECONDS, STOPPED, Tag
 
-CHECKPOINT_FILE = "state.pt"
+ATTEMPTS = "attempts.json"
+MAX_ATTEMPTS = 3
+DELIVERY_SECONDS = 30.0
+
+# The trial's number in its configuration.
+TRIAL_KEY = "trial"
 
 # What a trial tells Tune, besides its objective.
-EPOCH, DONE = "epoch", "finished"
+EPOCH, DONE, FAILURE, FAILURE_FINAL, SUSPENDED = "epoch", "finished", "failure", "failure.final", "suspended"
+
+
+def trial_name(number: int) -> str:
+    """A trial's number as it is written in the records and in its folder's name."""
+    return f"{number:03d}"
+
+
+def trial_folder(search: Path, number: int) -> Path:
+    """The folder of a trial of the search in ``search``."""
+    return search / f"trial_{trial_name(number)}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,8 @@ class TrialContext:
         key: Tags that, with the number, identify a trial.
         tags: All other tags.
         dataset: What is trained on, for MLflow.
+        folder: The search's folder; every node sees it under this path.
+        session: Differs each time that the study is started.
     """
 
     task: Task
@@ -62,71 +85,216 @@ class TrialContext:
     key: Mapping[str, str]
     tags: Mapping[str, str]
     dataset: Dataset
+    folder: Path
+    session: str
 
 
-def train_trial(configuration: dict[str, Any], *, context: TrialContext) -> None:
-    """The function that Ray Tune runs.
+class Attempt:
+    """One process's attempt at a trial, from the newest checkpoint on.
 
     Args:
         configuration: Dotted names from the searcher, and the trial's number.
         context: What all trials share.
-
-    Raises:
-        DivergedError: The loss is not finite; the run is marked as failed with the reason.
-        UserError: The GPU's memory ran out; likewise.
     """
-    values = dict(configuration)
-    number = trial_name(values.pop(TRIAL_KEY))
-    config = Config.from_dotted({**context.base, **values})
-    torch.set_num_threads(context.threads)
-    try:
-        _run(config, number, context)
-    except MlflowException as error:
-        # Its own text holds the tracking URI, password and all, and Tune writes errors to files.
-        raise RuntimeError(f"MLflow: {first_line(error)}") from None
+
+    def __init__(self, configuration: Mapping[str, Any], context: TrialContext) -> None:
+        values = dict(configuration)
+        self.number = int(values.pop(TRIAL_KEY))
+        self._context = context
+        self._config = Config.from_dotted({**context.base, **values})
+        self._folder = trial_folder(context.folder, self.number)
+        self._epoch = 0
+        self._token = uuid.uuid4().hex
+        self._outbox: Outbox | None = None
+        self._courier: Courier | None = None
+        self._records: Iterator[EpochRecord] | None = None
+        self._last: dict[str, Any] = {}
+
+    def step(self) -> dict[str, Any]:
+        """Trains one epoch, and says how the trial stands.
+
+        Returns:
+            For Tune: the objective and the epoch; ``finished`` after the last one; or, with ``done``, ``failure``, or
+            ``suspended`` where the machine and not the trial is at fault.
+
+        Raises:
+            Exception: What nobody expected, such as an error of the GPU; another process may try again.
+        """
+        try:
+            return self._step()
+        except (DivergedError, UserError) as error:
+            return self._fail(str(error), final=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return {EPOCH: self._epoch, SUSPENDED: f"{error.strerror} ({self._folder})", "done": True}
+
+    def close(self, *, stopped: bool = False) -> None:
+        """Ends the attempt; the trial may go on in another process.
+
+        Args:
+            stopped: Put on record that the trial has ended before its last epoch, for now at least.
+        """
+        if stopped and self._courier is not None and self._outbox is not None:
+            self._outbox.end(STOPPED)
+        if self._records is not None:
+            self._records.close()  # type: ignore[attr-defined]
+        if self._courier is not None:
+            self._courier.close(DELIVERY_SECONDS)
+        self._records = self._courier = None
+
+    def _step(self) -> dict[str, Any]:
+        if self._records is None and (ended := self._begin()) is not None:
+            return ended
+        assert self._records is not None
+        began = time.monotonic()
+        record = next(self._records)
+        metrics = {**record.metrics, SECONDS: time.monotonic() - began}
+        self._keep(record, metrics)
+        self._epoch = record.epoch
+        result = {
+            self._context.objective: metrics[self._context.objective],
+            EPOCH: record.epoch,
+            DONE: record.finished,
+            "done": record.finished,
+        }
+        if record.finished:
+            self.close()
+        return result
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Finds out where the trial stands; returns the result if it has ended already."""
+        context = self._context
+        if not context.folder.is_dir():
+            reason = (
+                f"node {socket.gethostname()} does not see {str(context.folder)!r}; every node needs --storage-path "
+                "under the same path"
+            )
+            return {EPOCH: 0, SUSPENDED: reason, "done": True}
+        torch.set_num_threads(context.threads)
+        self._outbox = outbox = Outbox(self._folder)
+        state, torn = load_newest(self._folder)
+        for path in torn:
+            path.rename(path.with_name(f"torn-{path.name}"))
+        self._epoch = state["epoch"] if state is not None else 0
+        self._courier = Courier(outbox, lambda: MlflowClient(tracking_uri=context.tracking_uri))
+        if outbox.fidelity == FINISHED:
+            # It was killed between its last epoch and the journal's note of it.
+            return self._ended()
+        if (failure := self._count_attempt()) is not None:
+            return self._fail(failure, final=False)
+        outbox.begin(
+            context.experiment,
+            context.parent,
+            f"{context.name} {trial_name(self.number)}",
+            {**context.key, Tag.TRIAL: trial_name(self.number)},
+            {**context.tags, Tag.FOLDER: str(self._folder)},
+            self._config.to_dotted(),
+            context.dataset,
+        )
+        self._courier.tell()
+        if state is not None and state["epoch"] >= self._config.training.epochs:
+            outbox.end(FINISHED)
+            return self._ended()
+        self._records = _records(self._config, state, context)
+        return None
+
+    def _ended(self) -> dict[str, Any]:
+        assert self._outbox is not None
+        assert self._courier is not None
+        self._courier.tell()
+        self.close()
+        objective = self._context.objective
+        value = self._outbox.last_metrics[objective]
+        return {objective: value, EPOCH: self._config.training.epochs, DONE: True, "done": True}
+
+    def _keep(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
+        """Puts an epoch on record: first the metrics, then the state that goes on from there."""
+        assert self._outbox is not None
+        assert self._courier is not None
+        if self._read_attempts().get("token") != self._token:
+            # This node was taken for dead, and another one has the trial.
+            raise RuntimeError(f"trial {self.number} goes on in another process.")
+        self._outbox.epoch(record.epoch, metrics)
+        save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        if record.finished:
+            self._outbox.end(FINISHED)
+        self._courier.tell()
+
+    def _count_attempt(self) -> str | None:
+        """Notes that this process takes the trial over; returns why not, if too many have died of it."""
+        before = self._read_attempts()
+        same = before.get("session") == self._context.session and before.get("epoch") == self._epoch
+        count = before["count"] + 1 if same else 1
+        if count > MAX_ATTEMPTS:
+            said = f": {before['error']}" if before.get("error") else ", without a word; out of memory, perhaps"
+            return f"{MAX_ATTEMPTS} processes died in epoch {self._epoch + 1}{said}"
+        self._write_attempts({"session": self._context.session, "epoch": self._epoch, "count": count})
+        return None
+
+    def note_error(self, text: str) -> None:
+        """Keeps an unexpected error's text for the record, should all attempts end so."""
+        with suppress(OSError):
+            self._write_attempts({**self._read_attempts(), "error": text})
+
+    def _read_attempts(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._folder / ATTEMPTS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+    def _write_attempts(self, values: Mapping[str, Any]) -> None:
+        replace_text(self._folder / ATTEMPTS, json.dumps({**values, "token": self._token}))
+
+    def _fail(self, reason: str, *, final: bool) -> dict[str, Any]:
+        if self._outbox is not None:
+            self._outbox.end(FAILED, reason)
+        if self._courier is not None:
+            self._courier.tell()
+        self.close()
+        return {EPOCH: self._epoch, FAILURE: reason, FAILURE_FINAL: final, "done": True}
 
 
-def _run(config: Config, number: str, context: TrialContext) -> None:
-    run = TrialRun.open(
-        context.tracking_uri,
-        context.experiment,
-        context.parent,
-        f"{context.name} {number}",
-        {**context.key, Tag.TRIAL: number},
-        context.tags,
-        config.to_dotted(),
-        context.dataset,
-    )
-    if run.failure is not None:
-        # Tune retries every error, for the machine may have been at fault; this one would only come again.
-        run.close(FAILED)
-        raise DivergedError(run.failure)
-    checkpoint = tune.get_checkpoint()
-    state = load_state(Path(checkpoint.path) / CHECKPOINT_FILE) if checkpoint else None
-    if state is not None and state["epoch"] >= config.training.epochs:
-        # It was killed between its last report and Tune's note of it.
-        run.close(FINISHED)
-        last = {context.objective: run.last(context.objective), EPOCH: state["epoch"], DONE: True}
-        tune.report(last, checkpoint=checkpoint)
-        return
-    try:
-        for record in _records(config, state, context):
-            run.log_epoch(record.epoch, record.metrics)
-            if record.finished:
-                run.close(FINISHED)
-            with tempfile.TemporaryDirectory() as folder:
-                save_state(_kept(record), Path(folder) / CHECKPOINT_FILE)
-                tune.report(
-                    {
-                        context.objective: record.metrics[context.objective],
-                        EPOCH: record.epoch,
-                        DONE: record.finished,
-                    },
-                    checkpoint=tune.Checkpoint.from_directory(folder),
-                )
-    except (DivergedError, UserError) as error:
-        run.close(FAILED, str(error), final=True)
-        raise
+class StudyTrial(tune.Trainable):  # type: ignore[misc]
+    """What Ray Tune runs: attempts at trials, one after the other in the same actor."""
+
+    def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
+        """Takes the first trial.
+
+        Args:
+            config: Dotted names from the searcher, and the trial's number.
+            context: What all trials share.
+        """
+        assert context is not None
+        self._context = context
+        self._attempt = Attempt(config, context)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial; nothing is left of the one before, for all state is the attempt's."""
+        self.cleanup()
+        self._attempt = Attempt(new_config, self._context)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains one epoch."""
+        try:
+            return self._attempt.step()
+        except Exception as error:
+            # Tune starts another process; this one's threads must not go on beside it.
+            self._attempt.note_error(f"{type(error).__name__}: {error}")
+            self._attempt.close()
+            raise
+
+    def cleanup(self) -> None:
+        """Ends the attempt, which, if it has not ended yet, was stopped early."""
+        self._attempt.close(stopped=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Tune's checkpoints hold nothing; a trial finds its own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load."""
 
 
 def _records(config: Config, state: State | None, context: TrialContext) -> Iterator[EpochRecord]:

@@ -1,13 +1,11 @@
 """The classical models: what they learn, that it repeats, and their life as trials of the study."""
 
 import dataclasses
-import shutil
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mlflow.entities import Dataset
+from trial_context import make_context
 
 from ser.classical import probabilities, train_classical
 from ser.config import Config, ModelConfig, corpus_defaults
@@ -19,10 +17,9 @@ from ser.splits import split
 from ser.task import make_task
 from ser.training import train
 from study import trainable
-from study.searcher import TRIAL_KEY
 from study.spaces import load_space
 from study.tracking import experiment_id, open_client
-from study.trainable import DONE, EPOCH, TrialContext, train_trial
+from study.trainable import DONE, EPOCH, TRIAL_KEY, Attempt
 
 QUICK = {
     "random_forest": {"trees": 30, "min_samples_split": 2},
@@ -214,58 +211,22 @@ def test_a_space_reads_one_front_end(tmp_path):
         load_space(str(path), {}).front_end(base)
 
 
-class Tune:
-    """What a trial sees of Ray Tune: takes reports, and gives the newest checkpoint back."""
-
-    def __init__(self, folder):
-        self.folder, self.reports, self.checkpoint = folder, [], None
-        self.Checkpoint = SimpleNamespace(from_directory=self._copied)
-
-    def _copied(self, folder):
-        shutil.copytree(folder, self.folder, dirs_exist_ok=True)
-        return SimpleNamespace(path=str(self.folder))
-
-    def get_checkpoint(self):
-        return self.checkpoint
-
-    def report(self, metrics, checkpoint):
-        self.reports.append(metrics)
-        self.checkpoint = checkpoint
-
-
 def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_again(easy, tmp_path, monkeypatch):
     task, _ = easy("noisy-A")
     uri = f"sqlite:///{tmp_path}/records.db"
     client = open_client(uri)
     experiment = experiment_id(client, uri, "e")
-    context = TrialContext(
-        task=task,
-        base={**corpus_defaults("synthetic"), "model.name": "cnn14"},
-        seed=0,
-        threads=1,
-        device="cpu",
-        objective="val_noisy/uar",
-        tracking_uri=uri,
-        experiment=experiment,
-        parent="parent",
-        name="classical noisy-A",
-        key={"study": "s"},
-        tags={},
-        dataset=Dataset("d", "digest", "local", "{}"),
-    )
-    tune = Tune(tmp_path / "checkpoint")
-    monkeypatch.setattr(trainable, "tune", tune)
+    base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
+    context = make_context(task, uri, experiment, tmp_path / "search", "s", base)
     configuration = {TRIAL_KEY: 1, "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3}
-    train_trial(configuration, context=context)
+    told = Attempt(configuration, context).step()
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
     assert run.data.params["model.trees"] == "20"
     assert {"val/uar", "val_noisy/uar", "train/memorised"} <= run.data.metrics.keys()
-    epochs = context.base["training.epochs"]
-    expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: epochs, DONE: True}
-    assert tune.reports == [expected]
+    expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: base["training.epochs"], DONE: True}
+    assert told == {**expected, "done": True}
 
     monkeypatch.setattr(trainable, "train_classical", lambda *_: pytest.fail("fitted again"))
-    train_trial(configuration, context=context)
-    assert tune.reports == [expected, expected]
+    assert Attempt(configuration, context).step() == told
     assert len(client.search_runs([experiment])) == 1

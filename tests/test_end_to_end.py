@@ -116,8 +116,8 @@ def test_every_epoch_is_one_point_of_every_metric_and_none_is_of_the_test_fold(c
 def test_a_finished_trial_keeps_its_last_checkpoint_alone(folder, done):
     trials = list((folder / "out" / "studies" / "small").glob("*/trial_*"))
     assert len(trials) == len(SPACES) * len(LEVELS) * TRIALS
-    kept = [[path.name for path in trial.glob("checkpoint_*")] for trial in trials]
-    assert kept == [[f"checkpoint_{EPOCHS - 1:06d}"]] * len(trials)
+    kept = [[path.name.partition("-")[0] for path in trial.glob("*.pt")] for trial in trials]
+    assert kept == [[f"epoch_{EPOCHS:04d}"]] * len(trials)
 
 
 def test_the_published_defaults_are_tried_first(runs):

@@ -9,15 +9,14 @@ import optuna
 import pytest
 import ray
 from corpus_trees import BUILDERS
-from ray import tune
 
 from ser.command_line import run_command
 from ser.config import Config, corpus_defaults
 from ser.errors import UserError
 from ser.losses import LOSSES
 from study import run
+from study.journal import Journal
 from study.records import SELECTIONS
-from study.searcher import TRIAL_KEY, StudySearch
 from study.spaces import load_space, space_names
 
 OPTIMIZER = {"optimizer.lr": "0.0003 to 0.01, logarithmic", "optimizer.weight_decay": "0.0001 to 0.1, logarithmic"}
@@ -117,20 +116,14 @@ def test_all_losses_have_the_ranges_of_their_own_spaces():
 
 
 def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(tmp_path):
-    search = StudySearch(load_space("all_losses", {}), SELECTIONS["noisy"], seed=0)
-    drawn = []
-    for number in range(40):
-        drawn.append(search.suggest(f"t{number}"))
-        search.on_trial_complete(f"t{number}", {"val_noisy/uar": 0.3, tune.result.TRAINING_ITERATION: 1})
-    for values in drawn:
-        number = values.pop(TRIAL_KEY)
+    journal = Journal(tmp_path, load_space("all_losses", {}), SELECTIONS["noisy"], seed=0)
+    for _ in range(40):
+        journal.finish(journal.draw().number, 1, 0.3)
+    for entry in journal.entries():
+        values, number = dict(entry.configuration), entry.number
         own = load_space(values["loss.name"], {})
         assert values.keys() == own.domains.keys() | own.constants.keys(), number
         Config.from_dotted(values)
-    search.save(str(tmp_path / "state"))
-    other = StudySearch(load_space("all_losses", {}), SELECTIONS["noisy"], seed=1)
-    other.restore(str(tmp_path / "state"))
-    assert other.suggest("next") == search.suggest("next")
 
 
 # The list.
@@ -198,15 +191,11 @@ def test_a_space_of_ones_own_can_be_conditional(tmp_path):
     space = load_space(str(path), {})
     assert space.name == "mine"
     assert space.check(corpus_defaults("synthetic")) == ("loss.name", "loss.transit_time_ratio")
-    search = StudySearch(space, SELECTIONS["noisy"], seed=0)
-    drawn = [search.suggest(str(n)) for n in range(8)]
-    assert drawn[0] == {"loss.name": "cross_entropy", TRIAL_KEY: 1}
+    journal = Journal(tmp_path / "search", space, SELECTIONS["noisy"], seed=0)
+    drawn = [journal.draw().configuration for _ in range(8)]
+    assert drawn[0] == {"loss.name": "cross_entropy"}
     assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
     assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
-    search.save(str(tmp_path / "state"))  # as Tune does; the function's file is no module that could be imported
-    other = StudySearch(space, SELECTIONS["noisy"], seed=1)
-    other.restore(str(tmp_path / "state"))
-    assert other.suggest("next") == search.suggest("next")
 
 
 @pytest.mark.parametrize(

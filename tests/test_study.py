@@ -1,6 +1,5 @@
 """The study's parts without Ray: searcher, records, ranking, options."""
 
-import math
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -8,84 +7,19 @@ from concurrent.futures import ProcessPoolExecutor
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Dataset
-from ray import tune
 
-from ser.config import Config
 from ser.errors import UserError
+from study.cluster import _check_address, slots_of
 from study.options import StudyOptions
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
-from study.search import _check_address, slots_of
-from study.searcher import TRIAL_KEY, StudySearch
-from study.spaces import load_space
 from study.tracking import (
-    TrialRun,
     absolute_uri,
     experiment_id,
-    mark_failed,
     open_client,
     search_all,
-    sweep,
     without_password,
 )
-
-# Searcher.
-
-
-def searched(seed, count, scores=None):
-    search = StudySearch(load_space("proselflc", {}), SELECTIONS["noisy"], seed)
-    drawn = []
-    for number in range(count):
-        drawn.append(search.suggest(f"t{number}"))
-        value = 0.3 + 0.01 * number if scores is None else scores[number]
-        search.on_trial_complete(f"t{number}", {"val_noisy/uar": value, tune.result.TRAINING_ITERATION: 1})
-    return search, drawn
-
-
-def test_the_search_begins_with_the_points_and_numbers_its_trials():
-    _, drawn = searched(seed=1, count=5)
-    points = load_space("proselflc", {}).points
-    for point, values in zip(points, drawn, strict=False):
-        assert {key: values[key] for key in point} == dict(point)
-    assert [values[TRIAL_KEY] for values in drawn] == [1, 2, 3, 4, 5]
-    assert all(values["loss.name"] == "proselflc" for values in drawn)
-
-
-def test_the_seed_decides_the_search():
-    assert searched(1, 6)[1] == searched(1, 6)[1]
-    assert searched(1, 6)[1][3:] != searched(2, 6)[1][3:]
-
-
-def test_a_temperature_of_exactly_one_can_be_drawn():
-    _, drawn = searched(seed=3, count=40)
-    temperatures = {values["loss.temperature.start"] for values in drawn}
-    assert 1.0 in temperatures
-    assert len(temperatures) > 3
-    for values in drawn:
-        values.pop(TRIAL_KEY)
-        Config.from_dotted(values)
-
-
-def test_a_score_that_is_not_a_number_is_a_failure_and_none_stays_running():
-    search, _ = searched(1, 3, scores=[0.2, math.nan, 0.4])
-    search.suggest("gone")
-    search.on_trial_complete("gone", error=True)
-    states = [trial.state.name for trial in search._ot_study.trials]
-    assert states == ["COMPLETE", "FAIL", "COMPLETE", "FAIL"]
-
-
-def test_a_restored_search_goes_on_as_it_would_have(tmp_path):
-    straight = searched(1, 15)[1]
-    search, begun = searched(1, 12)
-    search.save(str(tmp_path / "state"))
-    other = StudySearch(load_space("proselflc", {}), SELECTIONS["noisy"], seed=99)
-    other.restore(str(tmp_path / "state"))
-    for number in range(12, 15):
-        begun.append(other.suggest(f"t{number}"))
-        other.on_trial_complete(f"t{number}", {"val_noisy/uar": 0.3 + 0.01 * number, tune.result.TRAINING_ITERATION: 1})
-    assert begun == straight
-
 
 # Records.
 
@@ -104,75 +38,6 @@ def store(tmp_path, database):
     uri = f"sqlite:///{tmp_path}/m.db"
     client = open_client(uri)
     return uri, client, experiment_id(client, uri, "e")
-
-
-def open_run(store, number="001", lr=1e-3):
-    uri, _, experiment = store
-    dataset = Dataset("d", "digest", "local", "{}")
-    key = {"study": "it's", "trial": number}
-    params = {"optimizer.lr": lr, "loss.target_gradient": False}
-    return TrialRun.open(uri, experiment, "parent", "name", key, {"seed": "0"}, params, dataset)
-
-
-def test_a_trial_that_starts_again_finds_its_run_and_doubles_no_point(store):
-    _, client, experiment = store
-    first = open_run(store)
-    first.log_epoch(1, {"train/loss": 2.0})
-    first.log_epoch(2, {"train/loss": 1.5})
-    again = open_run(store)
-    assert (again.run_id, again.logged) == (first.run_id, 2)
-    again.log_epoch(2, {"train/loss": 1.5})
-    again.log_epoch(3, {"train/loss": 1.0})
-    assert [p.step for p in client.get_metric_history(first.run_id, "train/loss")] == [1, 2, 3]
-    assert open_run(store, "002").run_id != first.run_id
-    assert len(search_all(client, [experiment], "")) == 2
-
-
-def test_a_final_failure_is_kept_for_the_next_attempt(store):
-    run = open_run(store)
-    run.close(FAILED, "the loss became nan", final=True)
-    assert open_run(store).failure == "the loss became nan"
-
-
-def test_a_failure_of_the_machine_is_tried_again(store):
-    _, client, experiment = store
-    run = open_run(store)
-    mark_failed(client, experiment, {"study": "it's", "trial": "001"}, "worker died at http://me:s3cret@host")
-    tags = client.get_run(run.run_id).data.tags
-    assert (tags["fidelity"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
-    again = open_run(store)
-    assert (again.run_id, again.failure) == (run.run_id, None)
-    assert not {"fidelity", "failure"} & set(client.get_run(run.run_id).data.tags)
-    mark_failed(client, experiment, {"study": "it's", "trial": "no such"}, "nothing to mark")
-
-
-def test_a_run_of_a_forgotten_trial_is_put_aside_and_not_mixed(store):
-    _, client, _ = store
-    old = open_run(store, lr=1e-3)
-    old.log_epoch(1, {"train/loss": 2.0})
-    new = open_run(store, lr=5e-3)
-    assert (new.run_id == old.run_id, new.logged) == (False, 0)
-    aside = client.get_run(old.run_id)
-    assert (aside.data.tags["kind"], aside.info.status) == ("superseded", "KILLED")
-    assert open_run(store, lr=5e-3).run_id == new.run_id
-
-
-def test_a_run_that_died_before_its_parameters_gets_them(store):
-    _, client, experiment = store
-    bare = client.create_run(experiment, tags={"study": "it's", "trial": "001", "kind": "trial"})
-    assert open_run(store).run_id == bare.info.run_id
-    assert client.get_run(bare.info.run_id).data.params == {"optimizer.lr": "0.001", "loss.target_gradient": "false"}
-
-
-def test_the_sweep_ends_what_was_left_running_and_nothing_else(store):
-    _, client, experiment = store
-    left, done, other = open_run(store, "001"), open_run(store, "002"), client.create_run(experiment)
-    done.close(FINISHED)
-    sweep(client, experiment, "it's")
-    after = client.get_run(left.run_id)
-    assert (after.info.status, after.data.tags["fidelity"]) == ("KILLED", STOPPED)
-    assert client.get_run(done.run_id).info.status == "FINISHED"
-    assert client.get_run(other.info.run_id).info.status == "RUNNING"
 
 
 def test_reading_goes_past_a_page(store, monkeypatch):

@@ -1,48 +1,34 @@
-"""A trial's life with Tune at its side replaced, so that it can be killed at a chosen point."""
+"""A trial's life, killed at chosen points: what is on disk decides how it goes on."""
 
-import contextlib
-from pathlib import Path
-from types import SimpleNamespace
+import errno
+from dataclasses import replace
 
 import pytest
-from mlflow.entities import Dataset
-from mlflow.exceptions import MlflowException
+from mlflow import MlflowClient
+from trial_context import CONFIGURATION, EPOCHS, make_context
 
-from ser.training import DivergedError, load_state
+from ser.training import load_state
 from study import trainable
+from study.checkpoints import checkpoints
+from study.cluster import PATIENCE
+from study.outbox import Outbox, deliver_all
 from study.tracking import experiment_id, open_client
-from study.trainable import CHECKPOINT_FILE, DONE, EPOCH, TrialContext, train_trial
-
-EPOCHS = 3
-CONFIGURATION = {"trial": 1, "loss.name": "cross_entropy", "optimizer.lr": 1e-3}
+from study.trainable import (
+    ATTEMPTS,
+    DONE,
+    EPOCH,
+    FAILURE,
+    FAILURE_FINAL,
+    MAX_ATTEMPTS,
+    SUSPENDED,
+    Attempt,
+    StudyTrial,
+    trial_folder,
+)
 
 
 class Killed(BaseException):
     """Ends a trial as SIGKILL would: nothing after it runs."""
-
-
-class Tune:
-    """What a trial sees of Ray Tune: keeps reports and checkpoints, and kills after a given number of them."""
-
-    def __init__(self, folder, kill_after=None, checkpoint=None):
-        self.folder, self.kill_after, self.checkpoint = folder, kill_after, checkpoint
-        self.reports = []
-        self.Checkpoint = SimpleNamespace(from_directory=self._copied)
-
-    def _copied(self, folder):
-        kept = self.folder / f"checkpoint_{len(list(self.folder.iterdir()))}"
-        kept.mkdir()
-        (kept / CHECKPOINT_FILE).write_bytes((Path(folder) / CHECKPOINT_FILE).read_bytes())
-        return SimpleNamespace(path=str(kept))
-
-    def get_checkpoint(self):
-        return self.checkpoint
-
-    def report(self, metrics, checkpoint):
-        self.reports.append(metrics)
-        self.checkpoint = checkpoint
-        if len(self.reports) == self.kill_after:
-            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -53,43 +39,28 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture
-def context(records, task_at, request):
+def context(records, task_at, request, tmp_path):
     uri, _, experiment = records
-    return TrialContext(
-        task=task_at("noisy-A"),
-        base={
-            "model.width": 0.03,
-            "training.epochs": EPOCHS,
-            "training.crop_seconds": 0.5,
-            "training.batch_size": 8,
-            "training.precision": "float32",
-        },
-        seed=0,
-        threads=1,
-        device="cpu",
-        objective="val_noisy/uar",
-        tracking_uri=uri,
-        experiment=experiment,
-        parent="parent",
-        name="cross_entropy noisy-A",
-        key={"study": request.node.name},
-        tags={},
-        dataset=Dataset("d", "digest", "local", "{}"),
-    )
+    return make_context(task_at("noisy-A"), uri, experiment, tmp_path / "search", request.node.name)
 
 
 @pytest.fixture
-def run_trial(monkeypatch, tmp_path, context):
-    """Runs the trial once, with a Tune that may kill it; returns that Tune."""
+def folder(context):
+    return trial_folder(context.folder, 1)
 
-    def call(configuration=CONFIGURATION, **options):
-        tune = Tune(tmp_path, **options)
-        monkeypatch.setattr(trainable, "tune", tune)
-        with contextlib.suppress(Killed):
-            train_trial(dict(configuration), context=context)
-        return tune
 
-    return call
+def run(context, configuration=CONFIGURATION, steps=None):
+    """Steps a trial to its end, or so far; returns what it told Tune. A trial that is left is left as by a kill."""
+    attempt = Attempt(dict(configuration), context)
+    told = []
+    while not (told and told[-1]["done"]) and len(told) != steps:
+        told.append(attempt.step())
+    return told
+
+
+def losses(search, number):
+    lines = Outbox(trial_folder(search, number)).lines()
+    return [line["metrics"]["train/loss"] for line in lines if line["kind"] == "epoch"]
 
 
 @pytest.fixture
@@ -97,70 +68,211 @@ def recorded(records, context):
     """The trial's one run, and its history of a metric."""
     _, client, experiment = records
 
-    def read(metric="train/loss"):
-        (run,) = client.search_runs([experiment], f"tags.study = '{context.key['study']}'")
-        return run, [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+    def read(metric="train/loss", study=None):
+        assert not deliver_all(context.folder.glob("trial_*"), client, 0)
+        (found,) = client.search_runs([experiment], f"tags.study = '{study or context.key['study']}'")
+        return found, [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, metric)]
 
     return read
 
 
-def test_a_trial_reports_records_and_finishes(run_trial, recorded):
-    tune = run_trial()
-    assert [(report[EPOCH], report[DONE]) for report in tune.reports] == [(1, False), (2, False), (3, True)]
-    run, history = recorded("val_noisy/uar")
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
-    assert [value for _, value in history] == [report["val_noisy/uar"] for report in tune.reports]
-    state = load_state(Path(tune.checkpoint.path) / CHECKPOINT_FILE)
+@pytest.fixture
+def undisturbed(context, tmp_path, records):
+    """Losses and scores of the same trial, never killed."""
+    other = replace(context, folder=tmp_path / "undisturbed", key={"study": "undisturbed" + context.key["study"]})
+    other.folder.mkdir()
+    run(other)
+    return [
+        line["metrics"]["train/loss"] for line in Outbox(trial_folder(other.folder, 1)).lines() if "metrics" in line
+    ]
+
+
+def test_a_trial_reports_records_and_finishes(context, folder, recorded):
+    told = run(context)
+    assert [(result[EPOCH], result[DONE], result["done"]) for result in told] == [
+        (1, False, False), (2, False, False), (3, True, True),
+    ]  # fmt: skip
+    found, history = recorded("val_noisy/uar")
+    assert (found.info.status, found.data.tags["fidelity"]) == ("FINISHED", "finished")
+    assert found.data.tags["folder"] == str(folder)
+    assert [value for _, value in history] == [result["val_noisy/uar"] for result in told]
+    (last,) = checkpoints(folder)
+    state = load_state(last)
     assert state["epoch"] == EPOCHS
     assert "optimizer" not in state
 
 
-@pytest.mark.parametrize("kill_after", [1, 2])
-def test_a_killed_trial_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(
-    run_trial, recorded, records, context, kill_after
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_killed_trial_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(context, recorded, undisturbed, steps):
+    run(context, steps=steps)
+    told = run(context)
+    assert [result[EPOCH] for result in told] == list(range(steps + 1, EPOCHS + 1))
+    found, history = recorded()
+    assert found.data.tags["fidelity"] == "finished"
+    assert history == list(enumerate(undisturbed, start=1))
+
+
+@pytest.mark.parametrize("at", ["epoch", "save_checkpoint", "end"])
+@pytest.mark.parametrize("epoch", [1, EPOCHS])
+def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
+    context, recorded, undisturbed, monkeypatch, at, epoch
 ):
-    first = run_trial(kill_after=kill_after)
-    run_trial(checkpoint=first.checkpoint)
-    run, killed = recorded()
-    assert run.data.tags["fidelity"] == "finished"
-    context.key["study"] += " undisturbed"
-    run_trial()
-    _, whole = recorded()
-    assert killed == whole
+    """Killed just before the metrics, the checkpoint, or the ending of an epoch is written."""
+
+    def kill_at(real, when):
+        def killing(*arguments, **options):
+            if when(arguments):
+                raise Killed
+            return real(*arguments, **options)
+
+        return killing
+
+    with monkeypatch.context() as patch:
+        if at == "epoch":
+            patch.setattr(Outbox, "epoch", kill_at(Outbox.epoch, lambda args: args[1] == epoch))
+        elif at == "end":
+            patch.setattr(Outbox, "end", kill_at(Outbox.end, lambda args: epoch == EPOCHS))
+        else:
+            saving = kill_at(trainable.save_checkpoint, lambda args: args[0]["epoch"] == epoch)
+            patch.setattr(trainable, "save_checkpoint", saving)
+        if at == "end" and epoch < EPOCHS:
+            pytest.skip("only the last epoch ends a trial")
+        with pytest.raises(Killed):
+            run(context)
+    told = run(context)
+    assert told[-1][DONE]
+    found, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+    assert found.data.tags["fidelity"] == "finished"
 
 
-def test_a_trial_killed_before_its_first_checkpoint_begins_again_and_doubles_nothing(run_trial, recorded):
-    run_trial(kill_after=1)
-    run_trial()
+def test_a_finished_trial_that_nobody_noted_tells_its_score_again(context, recorded):
+    first = run(context)
+    again = run(context)
+    assert again == [first[-1]]
+    found, history = recorded()
+    assert (found.info.status, len(history)) == ("FINISHED", EPOCHS)
+
+
+def test_a_torn_checkpoint_is_put_aside_and_the_one_before_it_used(context, folder, recorded, undisturbed):
+    run(context, steps=2)
+    newest = checkpoints(folder)[0]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    told = run(context)
+    assert [result[EPOCH] for result in told] == [2, 3]
+    assert (folder / f"torn-{newest.name}").exists()
     _, history = recorded()
-    assert [step for step, _ in history] == [1, 2, 3]
+    assert history == list(enumerate(undisturbed, start=1))
 
 
-def test_a_trial_killed_after_its_last_report_is_finished_all_the_same(run_trial, recorded):
-    first = run_trial(kill_after=EPOCHS)
-    again = run_trial(checkpoint=first.checkpoint)
-    assert again.reports == [first.reports[-1]]
-    run, history = recorded()
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
-    assert len(history) == EPOCHS
+def test_a_diverged_trial_fails_for_good_with_its_reason(context, recorded):
+    told = run(context, {**CONFIGURATION, "optimizer.lr": 1e30})
+    assert told[-1][FAILURE].startswith("training diverged in epoch")
+    assert told[-1][FAILURE_FINAL] is True
+    assert "val_noisy/uar" not in told[-1]
+    found, _ = recorded()
+    assert (found.info.status, found.data.tags["fidelity"]) == ("FAILED", "failed")
+    assert "diverged" in found.data.tags["failure"]
 
 
-def test_a_diverged_trial_is_not_trained_again(run_trial, recorded, monkeypatch):
-    reckless = {**CONFIGURATION, "optimizer.lr": 1e30}
-    with pytest.raises(DivergedError):
-        run_trial(reckless)
-    monkeypatch.setattr(trainable, "train", lambda *a, **k: pytest.fail("it was trained again"))
-    with pytest.raises(DivergedError, match="diverged"):
-        run_trial(reckless)
-    run, _ = recorded()
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FAILED", "failed")
+def test_a_trial_that_kills_its_processes_fails_after_some_attempts_and_is_tried_again_in_another_session(context):
+    run(context, steps=1)
+    for _ in range(MAX_ATTEMPTS):
+        Attempt(dict(CONFIGURATION), context)._begin()
+    (told,) = run(context)
+    assert f"{MAX_ATTEMPTS} processes died in epoch 2" in told[FAILURE]
+    assert told[FAILURE_FINAL] is False
+    assert run(replace(context, session="two"))[-1][DONE]
 
 
-def test_a_lost_store_is_told_without_its_password(run_trial, monkeypatch):
-    def refuse(*arguments):
-        raise MlflowException("API request to http://me:s3cret@host/api failed\nmore")
+def test_progress_gives_a_trial_new_attempts(context):
+    for _ in range(EPOCHS):
+        for _ in range(MAX_ATTEMPTS - 1):
+            Attempt(dict(CONFIGURATION), context)._begin()
+        told = run(context, steps=1)
+    assert told[-1][DONE]
 
-    monkeypatch.setattr(trainable.TrialRun, "open", refuse)
-    with pytest.raises(RuntimeError, match=r"^MLflow: API request to http://me:\*\*\*@host/api failed$") as caught:
-        run_trial()
-    assert caught.value.__suppress_context__
+
+def test_an_unexpected_error_is_raised_for_tune_and_told_if_it_stays(context, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access")
+        yield
+
+    monkeypatch.setattr(trainable, "train", broken)
+    for _ in range(MAX_ATTEMPTS):
+        trial = StudyTrial.__new__(StudyTrial)
+        trial.setup(dict(CONFIGURATION), context)
+        with pytest.raises(RuntimeError, match="illegal memory"):
+            trial.step()
+    (told,) = run(context)
+    assert "illegal memory access" in told[FAILURE]
+
+
+def test_a_full_disk_leaves_the_trial_unfinished(context, folder, monkeypatch, recorded, undisturbed):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        run(context, steps=1)
+        patch.setattr(trainable, "save_checkpoint", full)
+        (told,) = run(context)
+    assert "No space left on device" in told[SUSPENDED]
+    assert run(context)[-1][DONE]
+    _, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+
+
+def test_a_node_that_does_not_see_the_folder_says_so(context):
+    context.folder.rmdir()
+    (told,) = run(context)
+    assert "does not see" in told[SUSPENDED]
+    assert "--storage-path" in told[SUSPENDED]
+
+
+def test_a_process_that_was_taken_for_dead_writes_nothing_more(context, folder):
+    zombie = Attempt(dict(CONFIGURATION), context)
+    zombie.step()
+    run(context, steps=1)
+    before = (folder / "records.jsonl").read_bytes()
+    with pytest.raises(RuntimeError, match="goes on in another process"):
+        zombie.step()
+    assert (folder / "records.jsonl").read_bytes() == before
+
+
+def test_training_goes_on_without_mlflow_and_the_records_arrive_later(
+    context, folder, recorded, undisturbed, monkeypatch
+):
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
+    away = replace(context, tracking_uri="http://127.0.0.1:9")
+    assert run(away)[-1][DONE]
+    assert Outbox(folder).pending > EPOCHS
+    found, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+    assert found.info.status == "FINISHED"
+    assert Outbox(folder).pending == 0
+
+
+def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(context, records):
+    _, client, experiment = records
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup(dict(CONFIGURATION), context)
+    trial.step()
+    assert trial.reset_config({**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
+    while not trial.step()["done"]:
+        pass
+    trial.cleanup()
+    found = client.search_runs([experiment], f"tags.study = '{context.key['study']}'")
+    ends = {one.data.tags["trial"]: (one.info.status, one.data.tags["fidelity"]) for one in found}
+    assert ends == {"001": ("KILLED", "stopped"), "002": ("FINISHED", "finished")}
+    # Nothing of the first trial is in the second.
+    fresh = replace(context, folder=context.folder.parent / "fresh", key={"study": "fresh"})
+    fresh.folder.mkdir()
+    run(fresh, {**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
+    assert losses(context.folder, 2) == losses(fresh.folder, 2)
+
+
+def test_attempts_are_noted_beside_the_records(context, folder):
+    run(context, steps=1)
+    assert (folder / ATTEMPTS).exists()
+    assert MlflowClient(context.tracking_uri).search_runs([context.experiment])

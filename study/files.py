@@ -1,0 +1,78 @@
+"""Files that survive a kill, a full disk and a power loss: the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file so that whoever reads it sees the old text or the new one.
+
+    Raises:
+        OSError: The disk is full or gone; the old text is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.writing-{os.getpid()}-{threading.get_ident()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line, durably; if the disk is full, what was written of it is taken back.
+
+    Raises:
+        OSError: The disk is full or gone.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        content = f"{line}\n".encode()
+        try:
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts a file of JSON lines behind its last whole line; a missing file stays missing."""
+    try:
+        file = path.open("rb+")
+    except FileNotFoundError:
+        return
+    with file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        # A power loss can also leave zeros in place of the last lines.
+        while whole and not _is_json(line := content[content.rfind(b"\n", 0, whole - 1) + 1 : whole]):
+            whole -= len(line)
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,229 @@
+"""Records wait on disk and arrive once, complete and in order."""
+
+import shutil
+import threading
+
+import pytest
+from mlflow.entities import Dataset
+from mlflow.exceptions import MlflowException
+
+from study.outbox import DELIVERED, RECORDS, Courier, Outbox, deliver_all
+from study.records import FAILED, FINISHED, STOPPED
+from study.tracking import experiment_id, open_client, search_all, sweep
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """Making and migrating a database takes seconds; each test gets a copy."""
+    path = tmp_path_factory.mktemp("database") / "m.db"
+    open_client(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path, database):
+    shutil.copy(database, tmp_path / "m.db")
+    uri = f"sqlite:///{tmp_path}/m.db"
+    client = open_client(uri)
+    return client, experiment_id(client, uri, "e")
+
+
+@pytest.fixture
+def begun(store, tmp_path):
+    """Makes the outbox of a trial that has begun."""
+
+    def make(number="001"):
+        outbox = Outbox(tmp_path / number)
+        begin(outbox, store, number)
+        return outbox
+
+    return make
+
+
+def begin(outbox, store, number="001"):
+    key = {"study": "it's", "trial": number}
+    params = {"optimizer.lr": 1e-3, "loss.target_gradient": False, "loss.name": "focal"}
+    outbox.begin(store[1], "parent", "name", key, {"seed": "0"}, params, Dataset("d", "digest", "local", "{}"))
+
+
+def points(client, outbox, metric="train/loss"):
+    return [(point.step, point.value) for point in client.get_metric_history(outbox.run_id, metric)]
+
+
+class Flaky:
+    """A client that loses the server: after so many calls each one fails, with or without having been carried out."""
+
+    def __init__(self, client, calls, carried_out):
+        self._client, self._left, self._carried_out = client, calls, carried_out
+
+    def __getattr__(self, name):
+        real = getattr(self._client, name)
+
+        def call(*arguments, **options):
+            self._left -= 1
+            if self._left >= 0:
+                return real(*arguments, **options)
+            if self._carried_out and self._left == -1:
+                real(*arguments, **options)
+            raise MlflowException("the connection was lost")
+
+        return call
+
+
+def test_records_arrive_complete_and_in_order(begun, store):
+    client, _ = store
+    outbox = begun()
+    for epoch in (1, 2, 3):
+        outbox.epoch(epoch, {"train/loss": 3.0 - epoch, "val/uar": 0.1 * epoch})
+    outbox.end(FINISHED)
+    outbox.deliver(client)
+    run = client.get_run(outbox.run_id)
+    assert points(client, outbox) == [(1, 2.0), (2, 1.0), (3, 0.0)]
+    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
+    assert run.data.tags["mlflow.parentRunId"] == "parent"
+    assert run.data.params == {"optimizer.lr": "0.001", "loss.target_gradient": "false", "loss.name": "focal"}
+    assert run.inputs.dataset_inputs[0].dataset.name == "d"
+    assert outbox.pending == 0
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+@pytest.mark.parametrize("calls", range(12))
+def test_a_server_lost_at_any_call_doubles_and_loses_nothing(begun, store, calls, carried_out):
+    """Also where the call was carried out and only its answer was lost."""
+    client, experiment = store
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0})
+    (outbox.folder / "table.txt").write_text("x")
+    outbox.artifact("table.txt")
+    outbox.epoch(2, {"train/loss": 1.0})
+    outbox.end(STOPPED)
+    begin(outbox, store)
+    outbox.epoch(3, {"train/loss": 0.5})
+    outbox.end(FINISHED)
+    with pytest.raises(MlflowException):
+        outbox.deliver(Flaky(client, calls, carried_out))
+    assert outbox.pending > 0
+    again = Outbox(outbox.folder)  # another process
+    again.deliver(client)
+    (run,) = search_all(client, [experiment], "")
+    assert points(client, again) == [(1, 2.0), (2, 1.0), (3, 0.5)]
+    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["table.txt"]
+    assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_delivering_all_of_it_again_changes_nothing(begun, store):
+    client, experiment = store
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0})
+    outbox.end(FINISHED)
+    outbox.deliver(client)
+    (outbox.folder / DELIVERED).unlink()
+    outbox.deliver(client)
+    assert points(client, outbox) == [(1, 2.0)]
+    assert len(search_all(client, [experiment], "")) == 1
+
+
+def test_an_epoch_that_is_on_record_is_left_as_it_is(begun, store):
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0})
+    outbox.epoch(1, {"train/loss": 9.0})
+    assert outbox.last_epoch == 1
+    assert outbox.last_metrics == {"train/loss": 2.0}
+
+
+@pytest.mark.parametrize("tail", [b'{"kind": "epo', b"\0" * 40, b'{"kind": "epoch"\n'])
+def test_half_a_line_is_dropped(begun, tail):
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0})
+    whole = (outbox.folder / RECORDS).read_bytes()
+    (outbox.folder / RECORDS).write_bytes(whole + tail)
+    again = Outbox(outbox.folder)
+    assert (outbox.folder / RECORDS).read_bytes() == whole
+    again.epoch(2, {"train/loss": 1.0})
+    assert again.last_epoch == 2
+
+
+def test_a_trial_that_goes_on_is_running_again(begun, store):
+    client, _ = store
+    outbox = begun()
+    outbox.end(FAILED, "worker died at http://me:s3cret@host")
+    outbox.deliver(client)
+    tags = client.get_run(outbox.run_id).data.tags
+    assert (tags["fidelity"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
+    assert "s3cret" not in (outbox.folder / RECORDS).read_text()
+    begin(outbox, store)
+    assert outbox.fidelity is None
+    outbox.deliver(client)
+    run = client.get_run(outbox.run_id)
+    assert run.info.status == "RUNNING"
+    assert not {"fidelity", "failure"} & set(run.data.tags)
+
+
+def test_a_failed_upload_is_retried_then_reported_and_holds_up_nothing(begun, store, monkeypatch):
+    client, _ = store
+    monkeypatch.setattr("study.outbox.time.sleep", lambda seconds: None)
+    tried = []
+    monkeypatch.setattr(client, "log_artifact", lambda *arguments: tried.append(1) or 1 / 0)
+    outbox = begun()
+    outbox.artifact("table.parquet")
+    outbox.end(FINISHED)
+    outbox.deliver(client)
+    assert len(tried) == 3
+    (missed,) = outbox.missed
+    assert "table.parquet" in missed
+    assert "division by zero" in missed
+    assert client.get_run(outbox.run_id).info.status == "FINISHED"
+
+
+def test_more_metrics_than_one_call_takes(begun, store):
+    client, _ = store
+    outbox = begun()
+    for epoch in range(1, 31):
+        outbox.epoch(epoch, {f"m{number}": 1.0 * epoch for number in range(70)})
+    outbox.deliver(client)
+    assert points(client, outbox, "m69") == [(epoch, float(epoch)) for epoch in range(1, 31)]
+
+
+def test_deliver_all_tells_what_waits_and_comes_back_for_it(begun, store):
+    client, _ = store
+    folders = [begun(number).folder for number in ("001", "002", "003")]
+    lost = Flaky(client, 3, carried_out=False)
+    left = deliver_all(folders, lost, 0)
+    assert set(left) == set(folders)
+    assert "the connection was lost" in left[folders[0]]
+    assert deliver_all(folders, client, 0) == {}
+
+
+def test_the_courier_delivers_once_the_server_is_back(begun, store, monkeypatch):
+    client, _ = store
+    monkeypatch.setattr("study.outbox.RETRY_SECONDS", 0.05)
+    back = threading.Event()
+
+    def connect():
+        if not back.is_set():
+            raise MlflowException("nobody answers")
+        return client
+
+    outbox = begun()
+    courier = Courier(outbox, connect)
+    courier.tell()
+    outbox.epoch(1, {"train/loss": 2.0})
+    courier.tell()
+    assert outbox.pending == 2
+    back.set()
+    courier.close(20)
+    assert outbox.pending == 0
+
+
+def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
+    client, experiment = store
+    left, done, other = begun("001"), begun("002"), client.create_run(experiment)
+    done.end(FINISHED)
+    for outbox in (left, done):
+        outbox.deliver(client)
+    sweep(client, experiment, "it's")
+    after = client.get_run(left.run_id)
+    assert (after.info.status, after.data.tags["fidelity"]) == ("KILLED", STOPPED)
+    assert client.get_run(done.run_id).info.status == "FINISHED"
+    assert client.get_run(other.info.run_id).info.status == "RUNNING"
