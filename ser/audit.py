@@ -11,6 +11,23 @@ TRUST_BINS = 100
 TRUST_QUANTILES = (0.1, 0.5, 0.9)
 
 
+def changed_labels(noisy: Tensor, output: LossOutput, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What the loss made of a batch's labels.
+
+    Args:
+        noisy: (N,) noisy labels.
+        output: What the loss returned.
+        targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
+
+    Returns:
+        (N,) labels, argmax q̃ where that is not argmax q and the noisy label elsewhere; and (N,) whether it is not.
+    """
+    given = noisy if targets is None else targets.argmax(dim=1) if targets.ndim == 2 else targets
+    changed_to = output.corrected_targets.argmax(dim=1)
+    changed = changed_to != given
+    return torch.where(changed, changed_to, noisy), changed
+
+
 class Audit:
     """Accumulates shares over an epoch's training steps, on the device, without synchronising.
 
@@ -44,11 +61,9 @@ class Audit:
             targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
         """
         predicted = logits.argmax(dim=1)
-        changed_to = output.corrected_targets.argmax(dim=1)
-        given = noisy if targets is None else targets.argmax(dim=1) if targets.ndim == 2 else targets
+        changed_to, changed = changed_labels(noisy, output, targets)
         known = truth >= 0
         right = predicted == truth  # never where the truth is unknown
-        changed = changed_to != given
         mislabelled = known & (truth != noisy)
         self._count += len(noisy)
         self._sums += torch.stack(

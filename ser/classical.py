@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
@@ -18,9 +19,12 @@ from ser.losses import build_loss
 from ser.models.classical import build_classical
 from ser.task import Task
 from ser.training import part_metrics
+from ser.utterances import UtteranceAudit
 
 
-def train_classical(model: ModelConfig, features: NDArray[np.floating], task: Task, seed: int) -> dict[str, float]:
+def train_classical(
+    model: ModelConfig, features: NDArray[np.floating], task: Task, seed: int
+) -> tuple[dict[str, float], pd.DataFrame]:
     """Fits a model to the noisy training labels.
 
     Args:
@@ -31,7 +35,8 @@ def train_classical(model: ModelConfig, features: NDArray[np.floating], task: Ta
 
     Returns:
         The metrics of a network's last epoch, by the same names: ``train/*``, with cross entropy as the loss,
-        ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the one fit counts as epoch 1.
+        ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the one fit counts as epoch 1. And the table of
+        utterances, as ``ser.utterances.UtteranceAudit.table`` has it; no label is changed.
 
     Raises:
         UserError: The configuration is of no classical model.
@@ -41,11 +46,12 @@ def train_classical(model: ModelConfig, features: NDArray[np.floating], task: Ta
         warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics tell how good what was reached is
         classifier.fit(features[task.train.rows], task.train.noisy)
     count = len(task.classes)
-    metrics = _audit(probabilities(classifier, features[task.train.rows], count), task)
-    metrics |= part_metrics("val", probabilities(classifier, features[task.validation.rows], count), task.validation)
+    metrics, utterances = _audit(probabilities(classifier, features[task.train.rows], count), task)
+    validation = probabilities(classifier, features[task.validation.rows], count)
+    metrics |= part_metrics("val", validation, task.validation)
     if (judged := metrics.get("val/uar")) is not None:
         metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
-    return metrics
+    return metrics, utterances.table(task, validation)
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:
@@ -61,11 +67,15 @@ def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], n
     return result
 
 
-def _audit(predicted: NDArray[np.float64], task: Task) -> dict[str, float]:
-    """The ``train/*`` metrics of predictions for the training utterances."""
+def _audit(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float], UtteranceAudit]:
+    """The ``train/*`` metrics of predictions for the training utterances, and what they are of each."""
     logits = torch.from_numpy(np.log(np.maximum(predicted, TINY)))
     noisy, truth = torch.from_numpy(task.train.noisy), torch.from_numpy(task.train.truth)
     loss = build_loss("cross_entropy", {}, total_steps=1, num_samples=len(noisy), num_classes=len(task.classes))
-    audit = Audit(len(task.classes), torch.device("cpu"))
-    audit.update(logits, noisy, truth, loss(logits, noisy, 0, index=torch.arange(len(noisy))))
-    return {f"train/{name}": value for name, value in audit.metrics().items()}
+    device, index = torch.device("cpu"), torch.arange(len(noisy))
+    output = loss(logits, noisy, 0, index=index)
+    audit = Audit(len(task.classes), device)
+    audit.update(logits, noisy, truth, output)
+    utterances = UtteranceAudit(len(noisy), len(task.classes), device)
+    utterances.update(index, logits, noisy, output, epoch=1)
+    return {f"train/{name}": value for name, value in audit.metrics().items()}, utterances

@@ -26,6 +26,8 @@ class Part:
         noisy: (n,) class indices that training and realistic selection see.
         truth: (n,) true class indices, −1 where unknown.
         soft: (n, C) annotators' distribution, or None without votes.
+        speakers: n names.
+        genders: Each ``female``, ``male`` or ``unknown``.
     """
 
     rows: NDArray[np.int64]
@@ -33,6 +35,8 @@ class Part:
     noisy: NDArray[np.int64]
     truth: NDArray[np.int64]
     soft: NDArray[np.float64] | None
+    speakers: tuple[str, ...]
+    genders: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,13 +82,14 @@ def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed:
             f"fold {parts.fold} of corpus {corpus.name!r} at noise level {level!r}: the {len(parts.train)} training "
             "labels are all of one class, so there is nothing to learn."
         )
-    ids = corpus.table["utterance_id"].to_numpy()
+    about = [corpus.table[column].to_numpy() for column in ("utterance_id", "speaker", "gender")]
     votes = corpus.votes
 
     def part(positions: NDArray[np.int64]) -> Part:
         soft = None
         if votes is not None:
             soft = soft_labels(votes[positions])
-        return Part(positions, tuple(ids[positions]), noisy[positions], truth[positions], soft)
+        ids, speakers, genders = (tuple(column[positions]) for column in about)
+        return Part(positions, ids, noisy[positions], truth[positions], soft, speakers, genders)
 
     return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest)

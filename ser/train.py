@@ -27,11 +27,12 @@ from ser.training import DivergedError, EpochRecord, check_weights, load_state, 
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
 STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"
+UTTERANCES = "utterances.parquet"
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Trains one configuration and writes its history, configuration, noise manifest and last state."""
+    """Trains one configuration and writes its history, configuration, noise manifest, last state and utterances."""
 
     corpus: str = "synthetic"
     """Corpus, by its name in docs/corpora.md."""
@@ -116,7 +117,9 @@ def _start(options: TrainOptions) -> dict[str, Any] | None:
     """The state to go on from, or None for a new run, whose output folder must hold no other."""
     if options.resume:
         return load_state(options.output / STATE)
-    if there := [name for name in (STATE, HISTORY, CONFIGURATION, MANIFEST) if (options.output / name).exists()]:
+    if there := [
+        name for name in (STATE, HISTORY, CONFIGURATION, MANIFEST, UTTERANCES) if (options.output / name).exists()
+    ]:
         raise UserError(
             f"{str(options.output)!r} holds a run already ({', '.join(there)}). Go on with it by --resume, or choose "
             "another --output."
@@ -137,11 +140,13 @@ def _begin(options: TrainOptions, config: Config, manifest: dict[str, Any]) -> N
 
 
 def _write(record: EpochRecord, folder: Path) -> None:
-    """Adds the epoch to the history, then saves the state; a line without its state is written anew on resume."""
+    """Adds the epoch to the history, then saves the state; what is there without its state is written anew."""
     history = folder / HISTORY
     lines = history.read_text(encoding="utf-8").splitlines()[: record.epoch - 1]
     lines.append(json.dumps({"epoch": record.epoch, "step": record.step, **record.metrics}))
     history.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if record.utterances is not None:
+        record.utterances.to_parquet(folder / UTTERANCES, index=False)
     save_state(record.state, folder / STATE)
 
 

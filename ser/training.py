@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from ser.hashing import derived_seed, digest
 from ser.losses import Loss, as_distribution, build_loss
 from ser.models import Classifier, build_model, load_pretrained
 from ser.task import Part, Task
+from ser.utterances import UtteranceAudit
 
 EVALUATION_BATCH = 64
 
@@ -54,6 +56,7 @@ class EpochRecord:
         finished: Whether this was the last planned epoch.
         state: Tensors and numbers that ``train`` resumes from. It refers to live tensors: save or copy it before
             asking for the next record.
+        utterances: After the last planned epoch, what became of each label (``UtteranceAudit.table``); else None.
     """
 
     epoch: int
@@ -61,6 +64,7 @@ class EpochRecord:
     metrics: dict[str, float]
     finished: bool
     state: State
+    utterances: pd.DataFrame | None = None
 
 
 def train(
@@ -123,14 +127,18 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     weights = balance.float() if config.training.class_balance == "weighting" else torch.ones(len(task.train))
     weights, targets = weights.to(device), targets.to(device)
     noisy, truth = torch.tensor(task.train.noisy, device=device), torch.tensor(task.train.truth, device=device)
+    utterances = UtteranceAudit(len(task.train), len(task.classes), device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
     if state is not None:
         if state["fingerprint"] != identity:
             raise UserError("the checkpoint belongs to another configuration, seed or corpus; start a new run instead.")
+        if "utterances" not in state:
+            raise UserError("the checkpoint is of an older version, without a table of utterances; start a new run.")
         model.load_state_dict(state["model"])
         # Else the optimizer would go on in the caller's own tensors.
         optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         loss.load_state_dict(state["loss"])
+        utterances.load_state_dict(state["utterances"])
         best, first = dict(state["best"]), state["epoch"] + 1
 
     for epoch in range(first, config.training.epochs + 1):
@@ -161,6 +169,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
             optimizer.step()
             audit.update(logits, noisy[index], truth[index], output, targets[index])
+            utterances.update(index, logits, noisy[index], output, epoch, targets[index])
 
         metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
         metrics["train/lr"] = optimizer.param_groups[0]["lr"]
@@ -177,11 +186,12 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             if judged > best["best/val_uar"]:
                 best = {"best/val_uar": judged, "best/epoch": float(epoch)}
             metrics |= {**best, "last/val_uar": judged}
+        finished = epoch == config.training.epochs
         yield EpochRecord(
             epoch,
             epoch * steps_per_epoch,
             metrics,
-            epoch == config.training.epochs,
+            finished,
             {
                 "fingerprint": identity,
                 "config": config.to_dotted(),
@@ -191,8 +201,10 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "loss": loss.state_dict(),
+                "utterances": utterances.state_dict(),
                 "best": best,
             },
+            utterances.table(task, probabilities) if finished else None,
         )
 
 

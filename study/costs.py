@@ -142,6 +142,8 @@ def _take(part: Part, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Part:
         part.noisy[rows],
         part.truth[rows],
         None if part.soft is None else part.soft[rows],
+        tuple(part.speakers[row] for row in rows),
+        tuple(part.genders[row] for row in rows),
     )
 
 

@@ -134,8 +134,9 @@ class Outbox:
             self._append(_EPOCH, epoch=epoch, metrics=dict(metrics))
 
     def artifact(self, name: str) -> None:
-        """Notes that a file of the trial's folder belongs to the records."""
-        self._append(_ARTIFACT, name=name)
+        """Notes, once, that a file of the trial's folder belongs to the records."""
+        if not any(line["kind"] == _ARTIFACT and line["name"] == name for line in self.lines()):
+            self._append(_ARTIFACT, name=name)
 
     def end(self, fidelity: str, failure: str | None = None) -> None:
         """Notes how the trial ended.

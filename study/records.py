@@ -9,6 +9,8 @@ SEARCH = "search"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 RUNNING = "running"  # what a reader sees before a trial has ended; never written
 
+UTTERANCES = "utterances.parquet"  # a trial's artifact: what became of each label
+
 # What a run is: one parent for each (space, noise level) of a study, one trial for each configuration.
 # Seconds of an epoch, training and validation.
 SECONDS = "train/seconds"

@@ -27,7 +27,7 @@ from ser.training import DivergedError, EpochRecord, State, train
 from study.checkpoints import load_newest, save_checkpoint
 from study.files import replace_text
 from study.outbox import Courier, Outbox
-from study.records import FAILED, FINISHED, SECONDS, STOPPED, Tag
+from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
@@ -216,6 +216,12 @@ class Attempt:
             # This node was taken for dead, and another one has the trial.
             raise RuntimeError(f"trial {self.number} goes on in another process.")
         self._outbox.epoch(record.epoch, metrics)
+        if record.utterances is not None:
+            table = self._folder / UTTERANCES
+            written = table.with_name(f".{UTTERANCES}.writing-{self._token}")
+            record.utterances.to_parquet(written, index=False)
+            written.replace(table)
+            self._outbox.artifact(UTTERANCES)
         save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
         if record.finished:
             self._outbox.end(FINISHED)
@@ -303,9 +309,9 @@ def _records(config: Config, state: State | None, context: TrialContext) -> Iter
         yield from train(config, context.task, seed=context.seed, state=state, device=context.device)
         return
     features = FeatureStore.open(context.task.store).frames
-    metrics = train_classical(config.model, features, context.task, context.seed)
+    metrics, utterances = train_classical(config.model, features, context.task, context.seed)
     epochs = config.training.epochs
-    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs})
+    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
 
 
 def _kept(record: EpochRecord) -> State:

@@ -73,7 +73,7 @@ def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_s
 def test_a_model_learns_what_separates_the_classes(name, easy):
     task, features = easy()
     parameters = QUICK[name]
-    metrics = train_classical(ModelConfig(name, parameters=parameters), features, task, 0)
+    metrics, _ = train_classical(ModelConfig(name, parameters=parameters), features, task, 0)
     if name == "gradient_boosting":  # 16 training utterances are fewer than one leaf holds
         assert metrics["val/uar"] == 0.5
     else:
@@ -93,7 +93,7 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
     task, features = easy("noisy-A")
     network = Config.from_dotted({"model.width": 0.03, "training.epochs": 1, "training.crop_seconds": 0.5})
     (record,) = train(network, task_at("noisy-A"), seed=0)
-    metrics = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    metrics, _ = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
     assert metrics.keys() == record.metrics.keys() - {"train/lr"}
     assert np.isfinite(list(metrics.values())).all()
 
@@ -102,20 +102,20 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
 def test_a_seed_gives_the_same_numbers_again(name, easy, features):
     task, _ = easy("noisy-A")
     model = ModelConfig(name, parameters=QUICK[name])
-    one = train_classical(model, features, task, 3)
-    assert train_classical(model, features, task, 3) == one
+    one, _ = train_classical(model, features, task, 3)
+    assert train_classical(model, features, task, 3)[0] == one
     if name != "gradient_boosting":  # it draws nothing from so few rows
-        assert train_classical(model, features, task, 4) != one
+        assert train_classical(model, features, task, 4)[0] != one
 
 
 def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
     task, features = easy()
     model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
-    before = train_classical(model, features, task, 0)
+    before, _ = train_classical(model, features, task, 0)
     other = features.copy()
     other[task.validation.rows] = 0
     turned = dataclasses.replace(task.validation, noisy=1 - task.validation.noisy, truth=1 - task.validation.truth)
-    after = train_classical(model, other, dataclasses.replace(task, validation=turned), 0)
+    after, _ = train_classical(model, other, dataclasses.replace(task, validation=turned), 0)
     assert {key: value for key, value in before.items() if key.startswith("train/")} == {
         key: value for key, value in after.items() if key.startswith("train/")
     }
@@ -125,7 +125,7 @@ def test_training_is_on_the_noisy_labels(easy):
     task, features = easy()
     wrong = dataclasses.replace(task.train, noisy=1 - task.train.noisy)
     model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
-    metrics = train_classical(model, features, dataclasses.replace(task, train=wrong), 0)
+    metrics, _ = train_classical(model, features, dataclasses.replace(task, train=wrong), 0)
     assert metrics["val/uar"] == 0
     assert metrics["train/memorised"] == 1
 

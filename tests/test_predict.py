@@ -68,7 +68,7 @@ VOTES = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
 
 def part_of(truth: list[int], soft: np.ndarray | None) -> Part:
-    return Part(np.arange(3), ("a", "b", "c"), np.array([0, 1, 1]), np.array(truth), soft)
+    return Part(np.arange(3), ("a", "b", "c"), np.array([0, 1, 1]), np.array(truth), soft, ("s",) * 3, ("female",) * 3)
 
 
 def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:

@@ -95,6 +95,7 @@ def test_a_run_writes_its_history_configuration_noise_and_state(finished: Path) 
         "history.jsonl",
         "noise_manifest.json",
         "state.pt",
+        "utterances.parquet",
     ]
     lines = history(finished)
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6), (3, 9)]
