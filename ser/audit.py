@@ -1,12 +1,17 @@
-"""What a loss did to the labels during an epoch."""
+"""What a loss did to the labels: shares over an epoch, and the last of each utterance."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ser.losses import LossOutput
+from ser.utterances import LastSeen
 
+NEVER = torch.iinfo(torch.int64).max
 TRUST_BINS = 100
 TRUST_QUANTILES = (0.1, 0.5, 0.9)
 
@@ -129,3 +134,65 @@ class Audit:
             place = int((reached[:-1] < share - 1e-9).sum())
             found[f"trust_q{share * 100:.0f}"] = float(sums[place] / counts[place])
         return found
+
+
+class UtteranceAudit:
+    """Keeps what the loss last made of each training utterance, on the device, without synchronising.
+
+    An utterance that is drawn several times in an epoch keeps its last draw; one that is not drawn keeps what it had.
+
+    Args:
+        num_samples: n, training utterances.
+        num_classes: C.
+        device: Where the batches are.
+    """
+
+    def __init__(self, num_samples: int, num_classes: int, device: torch.device) -> None:
+        # Probabilities, then label, share kept and trust: one tensor, so one write a step.
+        self._last = torch.full((num_samples, num_classes + 3), torch.nan, device=device)
+        self._first_changed = torch.full((num_samples,), NEVER, device=device)
+
+    @torch.no_grad()
+    def update(
+        self,
+        index: Tensor,
+        logits: Tensor,
+        noisy: Tensor,
+        output: LossOutput,
+        epoch: int,
+        targets: Tensor | None = None,
+    ) -> None:
+        """Takes over one batch.
+
+        Args:
+            index: (N,) positions in the training part; one may be there more than once.
+            logits: (N, C).
+            noisy: (N,) noisy labels.
+            output: What the loss returned.
+            epoch: From 1.
+            targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
+        """
+        corrected, changed = changed_labels(noisy, output, targets)
+        kept = output.corrected_targets.gather(1, noisy.unsqueeze(1))
+        columns = (logits.float().softmax(dim=1), corrected.unsqueeze(1), kept, output.trust.unsqueeze(1))
+        values = torch.cat([column.float() for column in columns], dim=1)
+        # Two writes to one row have no order on a GPU, so both write the later draw.
+        place = torch.arange(len(index), device=index.device)
+        latest = torch.where(index.unsqueeze(1) == index, place, -1).amax(dim=1)
+        self._last.index_copy_(0, index, values[latest])
+        self._first_changed.scatter_reduce_(0, index, torch.where(changed, epoch, NEVER), "amin")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """``last`` (n, C + 3) and ``first_changed`` (n,): the tensors themselves, not copies."""
+        return {"last": self._last, "first_changed": self._first_changed}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over a copy of what ``state_dict`` gave."""
+        self._last.copy_(state["last"])
+        self._first_changed.copy_(state["first_changed"])
+
+    def last_seen(self) -> LastSeen:
+        """All that was kept, as arrays of their own."""
+        last, first = self._last.cpu().numpy().copy(), self._first_changed.cpu().numpy()
+        corrected = np.nan_to_num(last[:, -3], nan=-1).astype(np.int64)
+        return LastSeen(last[:, :-3], corrected, last[:, -2], last[:, -1], np.where(first == NEVER, 0, first))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 
-from ser.audit import Audit
+from ser.audit import Audit, UtteranceAudit
 from ser.config import ModelConfig
 from ser.evaluation import TINY
 from ser.hashing import derived_seed
@@ -19,7 +19,7 @@ from ser.losses import build_loss
 from ser.models.classical import build_classical
 from ser.task import Task
 from ser.training import part_metrics
-from ser.utterances import UtteranceAudit
+from ser.utterances import LastSeen, utterance_table
 
 
 def train_classical(
@@ -36,7 +36,7 @@ def train_classical(
     Returns:
         The metrics of a network's last epoch, by the same names: ``train/*``, with cross entropy as the loss,
         ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the one fit counts as epoch 1. And the table of
-        utterances, as ``ser.utterances.UtteranceAudit.table`` has it; no label is changed.
+        utterances (``ser.utterances``), in which no label is changed.
 
     Raises:
         UserError: The configuration is of no classical model.
@@ -46,12 +46,12 @@ def train_classical(
         warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics tell how good what was reached is
         classifier.fit(features[task.train.rows], task.train.noisy)
     count = len(task.classes)
-    metrics, utterances = _audit(probabilities(classifier, features[task.train.rows], count), task)
+    metrics, seen = _audit(probabilities(classifier, features[task.train.rows], count), task)
     validation = probabilities(classifier, features[task.validation.rows], count)
     metrics |= part_metrics("val", validation, task.validation)
     if (judged := metrics.get("val/uar")) is not None:
         metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
-    return metrics, utterances.table(task, validation)
+    return metrics, utterance_table(task, seen, validation)
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], n
     return result
 
 
-def _audit(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float], UtteranceAudit]:
+def _audit(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float], LastSeen]:
     """The ``train/*`` metrics of predictions for the training utterances, and what they are of each."""
     logits = torch.from_numpy(np.log(np.maximum(predicted, TINY)))
     noisy, truth = torch.from_numpy(task.train.noisy), torch.from_numpy(task.train.truth)
@@ -78,4 +78,4 @@ def _audit(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float]
     audit.update(logits, noisy, truth, output)
     utterances = UtteranceAudit(len(noisy), len(task.classes), device)
     utterances.update(index, logits, noisy, output, epoch=1)
-    return {f"train/{name}": value for name, value in audit.metrics().items()}, utterances
+    return {f"train/{name}": value for name, value in audit.metrics().items()}, utterances.last_seen()

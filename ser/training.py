@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser import evaluation
-from ser.audit import Audit
+from ser.audit import Audit, UtteranceAudit
 from ser.batches import (
     MIN_SEGMENT_SECONDS,
     crop_frames,
@@ -33,7 +33,7 @@ from ser.hashing import derived_seed, digest
 from ser.losses import Loss, as_distribution, build_loss
 from ser.models import Classifier, build_model, load_pretrained
 from ser.task import Part, Task
-from ser.utterances import UtteranceAudit
+from ser.utterances import utterance_table
 
 EVALUATION_BATCH = 64
 
@@ -56,7 +56,7 @@ class EpochRecord:
         finished: Whether this was the last planned epoch.
         state: Tensors and numbers that ``train`` resumes from. It refers to live tensors: save or copy it before
             asking for the next record.
-        utterances: After the last planned epoch, what became of each label (``UtteranceAudit.table``); else None.
+        utterances: After the last planned epoch, what became of each label (``ser.utterances``); else None.
     """
 
     epoch: int
@@ -204,7 +204,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 "utterances": utterances.state_dict(),
                 "best": best,
             },
-            utterances.table(task, probabilities) if finished else None,
+            utterance_table(task, utterances.last_seen(), probabilities) if finished else None,
         )
 
 
