@@ -113,7 +113,7 @@ def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folde
         UserError: The folder is not writable.
     """
     plain = best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
-    markdown = "\n".join([_markdown(text), "", *(f"* {note}" for note in notes), ""])
+    markdown = "\n".join([markdown_table(text), "", *(f"* {note}" for note in notes), ""])
     tabular = text.to_latex(index=False, escape=True, column_format=LATEX_COLUMNS)
     latex = "\n".join([*(f"% {note}" for note in notes), tabular])
     contents = {"csv": plain.to_csv(index=False), "md": markdown, "tex": latex}
@@ -152,7 +152,8 @@ def write_figure(trials: Trials, best: pd.DataFrame, folder: Path) -> list[Path]
     return paths
 
 
-def _markdown(text: pd.DataFrame) -> str:
+def markdown_table(text: pd.DataFrame) -> str:
+    """A table of strings in Markdown."""
     header = "| " + " | ".join(text.columns) + " |"
     rule = "| " + " | ".join("---" for _ in text.columns) + " |"
     rows = ["| " + " | ".join(row) + " |" for row in text.itertuples(index=False, name=None)]

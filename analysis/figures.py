@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -62,6 +63,61 @@ def draw_trials(trials: pd.DataFrame, best: pd.DataFrame, score: str, label: str
         loc="outside upper center",
         title="each mark a trial; filled: chosen by the search",
         ncols=len(spaces),
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+    )
+    return figure
+
+
+def draw_flips(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """The label pairs of each trial that were flipped, as bars: the right flips, then the wrong ones.
+
+    Args:
+        panels: Title → pairs to draw, at least one, from the top: ``noisy_label``, ``corrected_label``, ``flips``,
+            ``judged``, ``right`` and ``wrong``, as from ``analysis.flips.flipped_pairs``.
+
+    Returns:
+        The figure.
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    tallest = max(len(pairs) for pairs in panels.values())
+    size = (0.6 + 4.4 * columns, 0.8 + rows * (1.1 + 0.28 * tallest))
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes, (title, pairs) in zip(grid.flat, panels.items(), strict=False):
+        left = np.zeros(len(pairs))
+        unknown = pairs["flips"] - pairs["judged"]
+        shares = (
+            (pairs["right"], "right", PALETTE[0], ""),
+            (pairs["wrong"], "wrong", PALETTE[1], "////"),
+            (unknown, "true label unknown", "lightgrey", ""),
+        )
+        for counts, meaning, colour, hatch in shares:
+            width = counts.to_numpy(dtype=float)
+            axes.barh(range(len(pairs)), width, left=left, color=colour, hatch=hatch, edgecolor="white", label=meaning)
+            left += width
+        for place, flips in enumerate(left):
+            axes.annotate(f"{flips:.0f}", (flips, place), xytext=(3, 0), textcoords="offset points", va="center")
+        named = zip(pairs["noisy_label"], pairs["corrected_label"], strict=True)
+        axes.set_yticks(range(len(pairs)), [f"{noisy} → {corrected}" for noisy, corrected in named])
+        axes.set_ylim(tallest - 0.4, -0.6)
+        axes.margins(x=0.1)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(title, fontsize="medium", loc="left")
+        axes.set_xlabel("training utterances")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    handles, meanings = grid.flat[0].get_legend_handles_labels()
+    if not any((pairs["flips"] > pairs["judged"]).any() for pairs in panels.values()):
+        handles, meanings = handles[:2], meanings[:2]
+    figure.legend(
+        handles,
+        meanings,
+        loc="outside upper center",
+        title="noisy label → label after the last correction",
+        ncols=len(meanings),
         frameon=False,
         fontsize="small",
         title_fontsize="small",

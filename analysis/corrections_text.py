@@ -1,0 +1,181 @@
+"""The tables and notes of analysis/corrections.py in words: what is shown is computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from analysis.best_runs import markdown_table
+from analysis.flips import ALL, GENDER, SPEAKER, has_gender
+from analysis.suspicious import CLEANLAB, asks_network
+from ser.utterances import TRAIN
+
+IN_SAMPLE = (
+    "Rankings of the training part rest on what the network saw of each utterance last, after it had been trained on "
+    "these labels (in-sample, one crop with masks and dropout): wrong labels that it has learnt look right. The "
+    "validation part was not trained on; no loss has seen its labels, so that it has cleanlab's rankings alone."
+)
+NAMES = {"loss": "loss", "self_confidence": "confidence", "normalized_margin": "margin"}
+LEFT = {"noise", "space", "trial", "who", "part", "ranking", "noisy label", "flipped to"}
+
+
+def scores_text(summary: pd.DataFrame) -> pd.DataFrame:
+    """How well labels were corrected, overall and by gender, as text.
+
+    Args:
+        summary: From ``analysis.flips.correction_scores`` by group, with ``noise``, ``space`` and ``trial``.
+    """
+    rows = summary[summary["by"] != SPEAKER]
+    text = rows[["noise", "space", "trial"]].copy()
+    text["who"] = rows["group"]
+    text["trained on"] = [f"{count:,}" for count in rows["utterances"]]
+    text["mislabelled"] = [
+        f"{wrong:,}" if judged else "–" for wrong, judged in zip(rows["mislabelled"], rows["judged"], strict=True)
+    ]
+    text["flipped"] = [f"{count:,}" for count in rows["flipped"]]
+    text["right"] = _rights(rows["right"], rows["flipped_judged"], rows["flipped"])
+    text["precision"] = rows["precision"].map(_number)
+    text["recall"] = rows["recall"].map(_number)
+    return text
+
+
+def pairs_text(pairs: pd.DataFrame, shown: int) -> pd.DataFrame:
+    """The most frequent flips of one trial, with each gender's share in them, as text.
+
+    Args:
+        pairs: From ``analysis.flips.flipped_pairs`` by group.
+        shown: How many.
+    """
+    top = pairs[pairs["by"] == ALL].head(shown)
+    text = pd.DataFrame({"noisy label": top["noisy_label"], "flipped to": top["corrected_label"]})
+    text["flips"] = [f"{count:,}" for count in top["flips"]]
+    text["right"] = _rights(top["right"], top["judged"], top["flips"])
+    text["share right"] = top["share_right"].map(_number)
+    for gender, rows in pairs[pairs["by"] == GENDER].groupby("group", sort=True):
+        counts = rows.set_index(["noisy_label", "corrected_label"])
+        cells = []
+        for pair in zip(top["noisy_label"], top["corrected_label"], strict=True):
+            found = counts.loc[pair] if pair in counts.index else None
+            cells.append("–" if found is None else _of_gender(int(found["flips"]), found["right"], found["judged"]))
+        text[f"{gender} (right)"] = cells
+    return text
+
+
+def ranking_text(ranking: pd.DataFrame) -> pd.DataFrame:
+    """How well suspicious labels were found, as text.
+
+    Args:
+        ranking: From ``analysis.suspicious.compare_rankings``, with ``noise`` and ``space``.
+    """
+    text = ranking[["noise", "space", "part"]].copy()
+    text["ranking"] = ranking["ranking"].map(NAMES)
+    text["wrong"] = [
+        f"{wrong:,} of {judged:,}" if judged else "–"
+        for wrong, judged in zip(ranking["mislabelled"], ranking["judged"], strict=True)
+    ]
+    columns = {"chance": "chance", "average_precision": "AP", "roc_auc": "AUC", "precision_at_k": "P@k"}
+    for name in CLEANLAB:
+        columns |= {f"spearman_{name}": f"ρ {NAMES[name][:4]}", f"kendall_{name}": f"τ {NAMES[name][:4]}"}
+    for column, title in columns.items():
+        text[title] = ranking[column].map(_number)
+    return text
+
+
+def timing(changes: pd.DataFrame) -> str:
+    """When the labels of one trial were changed for the first time, in a sentence.
+
+    Args:
+        changes: From ``analysis.flips.first_changes``; at least one row.
+    """
+    total, flipped = int(changes["utterances"].sum()), int(changes["flipped"].sum())
+    half = changes["epoch"][(2 * changes["utterances"].cumsum() >= total)].iloc[0]
+    first, last = changes["epoch"].iloc[0], changes["epoch"].iloc[-1]
+    when = f"in epoch {first}" if first == last else f"in epochs {first} to {last}, half of them by epoch {half}"
+    return f"{total:,} labels were changed at some time, first {when}; {total - flipped:,} of them are back at the end."
+
+
+def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+    """What a reader must know of the tables, each remark with the trials that it is of.
+
+    Args:
+        trials: Name → table of utterances.
+    """
+
+    def trained(utterances: pd.DataFrame) -> pd.DataFrame:
+        return utterances[utterances["part"] == TRAIN]
+
+    conditions: list[tuple[Callable[[pd.DataFrame], bool], str]] = [
+        (
+            lambda table: not asks_network(table),
+            "the loss does not ask the network about a label (trust is 0 throughout), so the ranking 'loss' is that of "
+            "the label's probability alone",
+        ),
+        (
+            lambda table: bool(trained(table)["label"].isna().all()),
+            "no true label is known, so no flip can be called right or wrong, and no ranking scored",
+        ),
+        (
+            lambda table: bool(trained(table)["label"].isna().any() and trained(table)["label"].notna().any()),
+            "some true labels are unknown; shares and scores are of the others",
+        ),
+        (
+            lambda table: bool((trained(table)["label"] == trained(table)["noisy_label"]).fillna(False).all()),
+            "no training label is wrong, so every flip is, and there is nothing that a ranking could find",
+        ),
+        (lambda table: not has_gender(table), "no speaker's gender is known, so nothing is told by gender"),
+        (
+            lambda table: bool(trained(table)["corrected_label"].isna().any()),
+            "some training utterances were never drawn (training.class_balance=sampling); they are in no count, and "
+            "last in suspicious.csv, without a rank",
+        ),
+    ]
+    found = []
+    for holds, meaning in conditions:
+        if names := [name for name, table in trials if holds(table)]:
+            found.append(f"{'; '.join(names)}: {meaning}.")
+    return found
+
+
+def report(title: str, sections: Sequence[tuple[str, pd.DataFrame | str]], notes: Sequence[str]) -> str:
+    """The Markdown page.
+
+    Args:
+        title: Of the page.
+        sections: Heading → table of strings, or a sentence. Without a heading it belongs to the one before.
+        notes: Below them.
+    """
+    lines = [f"# {title}", ""]
+    for name, content in sections:
+        lines += [f"## {name}", ""] if name else []
+        lines += [content if isinstance(content, str) else markdown_table(content), ""]
+    return "\n".join([*lines, *(f"* {note}" for note in notes), ""])
+
+
+def rich_table(text: pd.DataFrame, title: str) -> Table:
+    """A table of strings for the terminal."""
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in text.columns:
+        table.add_column(Text(str(column)), justify="left" if column in LEFT else "right")
+    for row in text.itertuples(index=False):
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"
+
+
+def _rights(right: pd.Series[int], judged: pd.Series[int], flips: pd.Series[int]) -> list[str]:
+    """How many flips are right, and of how many where not all can be judged."""
+    return [
+        "–" if known == 0 < flipped else f"{good:,}" if known == flipped else f"{good:,} of {known:,}"
+        for good, known, flipped in zip(right, judged, flips, strict=True)
+    ]
+
+
+def _of_gender(flips: int, right: int, judged: int) -> str:
+    return f"{flips:,} ({right:,})" if judged else f"{flips:,} (–)"
