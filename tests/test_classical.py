@@ -12,6 +12,7 @@ from ser.config import Config, ModelConfig, corpus_defaults
 from ser.errors import UserError
 from ser.feature_store import open_store
 from ser.handcrafted import NAMES, handcrafted
+from ser.hashing import derived_seed
 from ser.models.classical import CLASSICAL, FRONT_END, build_classical
 from ser.splits import split
 from ser.task import make_task
@@ -119,6 +120,27 @@ def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
     assert {key: value for key, value in before.items() if key.startswith("train/")} == {
         key: value for key, value in after.items() if key.startswith("train/")
     }
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_no_label_is_changed_and_every_utterance_is_told(name, easy):
+    task, features = easy("noisy-A")
+    _, table = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    train, rest = table[table["part"] == "train"], table[table["part"] == "validation"]
+    assert list(train["utterance_id"]) == list(task.train.utterance_ids)
+    assert list(rest["utterance_id"]) == list(task.validation.utterance_ids)
+    assert (train["corrected_label"] == train["noisy_label"]).all()
+    assert (train["label"] != train["noisy_label"]).any()
+    assert (train["kept"] == 1).all()
+    assert (train["trust"] == 0).all()
+    assert table["first_epoch_changed"].isna().all()
+    model = build_classical(name, QUICK[name], derived_seed(0, "model") % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(features[task.train.rows], task.train.noisy)
+    for part, rows in ((train, task.train.rows), (rest, task.validation.rows)):
+        expected = probabilities(model, features[rows], 2)
+        np.testing.assert_allclose(part[["p_high", "p_low"]], expected, atol=1e-6)
 
 
 def test_training_is_on_the_noisy_labels(easy):
