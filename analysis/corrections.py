@@ -7,6 +7,7 @@ ranking of suspicious labels compares with cleanlab's; with a figure of the pair
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ if not __package__:
 import matplotlib
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from analysis.best_runs import BestRunsOptions, choose_trials
@@ -90,6 +92,7 @@ def main() -> int:
     """Runs the command line; returns the exit code."""
     options = parse(CorrectionsOptions)
     matplotlib.use("agg")
+    os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"  # there would be one for each table
     client = open_client(absolute_uri(options.tracking_uri))
     title, chosen, notes = choose(client, options)
     audited, lacking = read_all(client, chosen)
@@ -99,6 +102,7 @@ def main() -> int:
     sections = describe(audited, tables)
     notes += [IN_SAMPLE, *remarks([(str(trial), utterances) for trial, utterances in audited])]
     console = make_console()
+    console.print(title, highlight=False, markup=False)
     for name, content in sections:
         shown = content if isinstance(content, str) else rich_table(content, name)
         console.print(shown, highlight=False, markup=False, soft_wrap=isinstance(content, str))

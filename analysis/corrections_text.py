@@ -12,7 +12,7 @@ from rich.text import Text
 from analysis.best_runs import markdown_table
 from analysis.flips import ALL, GENDER, SPEAKER, has_gender
 from analysis.suspicious import CLEANLAB, asks_network
-from ser.utterances import TRAIN
+from ser.utterances import TRAIN, VALIDATION
 
 IN_SAMPLE = (
     "Rankings of the training part rest on what the network saw of each utterance last, after it had been trained on "
@@ -66,20 +66,20 @@ def pairs_text(pairs: pd.DataFrame, shown: int) -> pd.DataFrame:
 
 
 def ranking_text(ranking: pd.DataFrame) -> pd.DataFrame:
-    """How well suspicious labels were found, as text.
+    """How well suspicious labels were found, and Spearman's ρ with cleanlab's rankings, as text.
 
     Args:
         ranking: From ``analysis.suspicious.compare_rankings``, with ``noise`` and ``space``.
     """
-    text = ranking[["noise", "space", "part"]].copy()
+    text = ranking[["noise", "space"]].copy()
+    text["part"] = ranking["part"].replace(VALIDATION, "val")
     text["ranking"] = ranking["ranking"].map(NAMES)
     text["wrong"] = [
-        f"{wrong:,} of {judged:,}" if judged else "–"
+        f"{wrong:,}/{judged:,}" if judged else "–"
         for wrong, judged in zip(ranking["mislabelled"], ranking["judged"], strict=True)
     ]
     columns = {"chance": "chance", "average_precision": "AP", "roc_auc": "AUC", "precision_at_k": "P@k"}
-    for name in CLEANLAB:
-        columns |= {f"spearman_{name}": f"ρ {NAMES[name][:4]}", f"kendall_{name}": f"τ {NAMES[name][:4]}"}
+    columns |= {f"spearman_{name}": f"ρ {NAMES[name]}" for name in CLEANLAB}
     for column, title in columns.items():
         text[title] = ranking[column].map(_number)
     return text

@@ -102,7 +102,7 @@ def draw_flips(panels: Mapping[str, pd.DataFrame]) -> Figure:
         named = zip(pairs["noisy_label"], pairs["corrected_label"], strict=True)
         axes.set_yticks(range(len(pairs)), [f"{noisy} → {corrected}" for noisy, corrected in named])
         axes.set_ylim(tallest - 0.4, -0.6)
-        axes.margins(x=0.1)
+        axes.set_xlim(0, 1.12 * left.max())  # room for the longest bar's number
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(title, fontsize="medium", loc="left")
         axes.set_xlabel("training utterances")

@@ -8,6 +8,7 @@ import pytest
 import tyro
 
 from analysis.best_runs import BestRunsOptions
+from analysis.corrections import CorrectionsOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions
@@ -22,6 +23,7 @@ OPTIONS = (
     StudyOptions,
     TrainOptions,
     BestRunsOptions,
+    CorrectionsOptions,
     DescribeOptions,
     FetchOptions,
     ExportOptions,

@@ -49,6 +49,13 @@ def done(folder):
     )  # fmt: skip
 
 
+def call_best_runs(folder):
+    """The CSV of the study's best runs."""
+    shown = call("analysis/best_runs.py", folder, "--experiment", "e2e", "--output", "best")
+    assert shown.returncode == 0, shown.stderr
+    return folder / "best" / "best_runs.csv"
+
+
 @pytest.fixture(scope="module")
 def client(folder, done):
     return MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -184,6 +191,34 @@ def test_best_runs_agrees_with_the_store(client, runs, folder, done):
     latex = (folder / "tables" / "best_runs.tex").read_text()
     assert r"\toprule" in latex
     assert r"transit\_time\_ratio=" in latex
+
+
+def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, tmp_path):
+    told = call("analysis/corrections.py", folder, "--experiment", "e2e", "--output", "corrections")
+    assert (told.returncode, told.stderr) == (0, "")
+    best = pd.read_csv(call_best_runs(folder))["run_id"]
+    summary, pairs, ranked = (
+        pd.read_csv(folder / "corrections" / f"{name}.csv") for name in ("summary", "pairs", "suspicious")
+    )
+    assert set(summary["run_id"]) == set(ranked["run_id"]) == set(best)
+    for run_id in best:
+        table = pd.read_parquet(client.download_artifacts(run_id, "utterances.parquet", str(tmp_path)))
+        run = client.get_run(run_id)
+        train = table[table["part"] == "train"]
+        flipped = train[train["corrected_label"] != train["noisy_label"]]
+        assert len(flipped) / len(train) == run.data.metrics["train/labels_changed"]
+        expected = flipped.groupby(["noisy_label", "corrected_label"]).size().to_dict()
+        shown = pairs[(pairs["run_id"] == run_id) & (pairs["by"] == "all")]
+        assert shown.set_index(["noisy_label", "corrected_label"])["flips"].to_dict() == expected
+        right = int((flipped["corrected_label"] == flipped["label"]).sum())
+        (line,) = summary[(summary["run_id"] == run_id) & (summary["by"] == "all")].to_dict("records")
+        assert (line["flipped"], line["right"]) == (len(flipped), right)
+        assert right / len(train) == run.data.metrics["train/labels_corrected"]
+        assert len(ranked[ranked["run_id"] == run_id]) == len(table)
+        assert f"{len(flipped):,}" in told.stdout
+        if run.data.tags["space"] == "cross_entropy":
+            assert flipped.empty
+            assert (train["kept"] == 1).all()
 
 
 def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, folder):
