@@ -16,7 +16,8 @@ from ser.utterances import TRAIN, VALIDATION
 
 IN_SAMPLE = (
     "Rankings of the training part rest on what the network saw of each utterance last, after it had been trained on "
-    "these labels (in-sample, one crop with masks and dropout): wrong labels that it has learnt look right. The "
+    "these labels (in-sample, one crop with masks and dropout): wrong labels that it has learnt look right. "
+    "Where trust grows over time, what the loss took also depends on when in the last epoch an utterance came. The "
     "validation part was not trained on; no loss has seen its labels, so that it has cleanlab's rankings alone."
 )
 NAMES = {"loss": "loss", "self_confidence": "confidence", "normalized_margin": "margin"}
@@ -95,7 +96,7 @@ def timing(changes: pd.DataFrame) -> str:
     half = changes["epoch"][(2 * changes["utterances"].cumsum() >= total)].iloc[0]
     first, last = changes["epoch"].iloc[0], changes["epoch"].iloc[-1]
     when = f"in epoch {first}" if first == last else f"in epochs {first} to {last}, half of them by epoch {half}"
-    return f"{total:,} labels were changed at some time, first {when}; {total - flipped:,} of them are back at the end."
+    return f"Labels changed at some time: {total:,}, first {when}; back at the end: {total - flipped:,}."
 
 
 def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
@@ -124,7 +125,7 @@ def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
         ),
         (
             lambda table: bool((trained(table)["label"] == trained(table)["noisy_label"]).fillna(False).all()),
-            "no training label is wrong, so every flip is, and there is nothing that a ranking could find",
+            "no training label is wrong, so every flip is wrong, and there is nothing that a ranking could find",
         ),
         (lambda table: not has_gender(table), "no speaker's gender is known, so nothing is told by gender"),
         (
