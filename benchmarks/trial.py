@@ -30,7 +30,7 @@ from ser.feature_store import open_store
 from ser.splits import split
 from ser.task import make_task
 from ser.training import train
-from study.search import ALLOCATOR
+from study.cluster import ALLOCATOR
 
 EPOCHS = 3
 

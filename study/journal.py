@@ -91,9 +91,9 @@ class Journal:
         self._space, self._seed, self._sampler = space, seed, sampler
         direction = StudyDirection.MAXIMIZE if selection.mode == "max" else StudyDirection.MINIMIZE
         pruner = pruner or optuna.pruners.NopPruner()
-        storage = JournalStorage(_backend(folder / JOURNAL))
         with _quiet():
             try:
+                storage = JournalStorage(_backend(folder / JOURNAL))
                 self._study = optuna.create_study(
                     storage=storage, study_name=STUDY, direction=direction, load_if_exists=True, pruner=pruner
                 )

@@ -27,6 +27,7 @@ from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
 from ser.training import check_weights, training_targets
 from study.options import RECORD, StudyOptions
+from study.outbox import Outbox
 from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, find_run, open_client
@@ -311,9 +312,12 @@ def _study_folder(options: StudyOptions) -> Path:
 def _claim_folder(folder: Path, options: StudyOptions) -> FileLock:
     """Makes the study's folder and holds it against a second process."""
     if (folder / RECORD).exists() and not options.resume:
+        ended = [outbox for path in folder.glob("*/trial_*") if (outbox := Outbox(path)).fidelity is not None]
+        begun = len(list(folder.glob("*/trial_*")))
         raise UserError(
-            f"a study named {options.name!r} is there already ({str(folder)!r}). Go on with it by --resume --name "
-            f"{options.name}, or choose another --name."
+            f"a study named {options.name!r} is there already ({str(folder)!r}: {len(ended)} of {begun} trials begun "
+            f"have ended). Go on with it, or extend it by --trials: --resume --name {options.name}. Or start another "
+            "one under another --name."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def make_pruner(scheduler: Scheduler, grace: int, epochs: int) -> optuna.pruners
     if scheduler == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=grace, max_resource=epochs, reduction_factor=REDUCTION)
     if scheduler == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_warmup_steps=grace - 1)
+        return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_warmup_steps=grace)
     return optuna.pruners.NopPruner()
 
 

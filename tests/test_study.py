@@ -1,5 +1,6 @@
 """The study's parts without Ray: searcher, records, ranking, options."""
 
+import math
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -182,8 +183,30 @@ def test_options_come_back_as_they_were_written(tmp_path):
 def test_resuming_with_another_value_is_refused(tmp_path):
     StudyOptions(name="n", trials=7).write(tmp_path, "")
     StudyOptions(name="n", trials=7, resume=True).resumed(tmp_path)
-    with pytest.raises(UserError, match="--trials, --set differ"):
-        StudyOptions(name="n", trials=8, settings=("a.b=1",), resume=True).resumed(tmp_path)
+    with pytest.raises(UserError, match="--epochs, --set differ"):
+        StudyOptions(name="n", epochs=8, settings=("a.b=1",), resume=True).resumed(tmp_path)
+
+
+def test_resuming_may_add_trials_and_say_where_and_how_long_they_run(tmp_path):
+    StudyOptions(name="n", trials=7, max_concurrent=3).write(tmp_path, "")
+    now = StudyOptions(name="n", trials=9, cpus_per_trial=2, time_budget="90m", resume=True).resumed(tmp_path)
+    assert (now.trials, now.cpus_per_trial, now.max_concurrent, now.seconds) == (9, 2, 3, 5400)
+    assert StudyOptions(name="n", resume=True).resumed(tmp_path).seconds == math.inf
+    with pytest.raises(UserError, match=r"has 7 trials .* --trials 5 would take some away"):
+        StudyOptions(name="n", trials=5, resume=True).resumed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45", 45), ("45s", 45), ("1.5h", 5400), ("2d", 172800), (" 90 m ", 5400)]
+)
+def test_time_budgets_have_units(text, seconds):
+    assert StudyOptions(time_budget=text).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5 weeks", "1h30m"])
+def test_what_is_no_time_is_told(text):
+    with pytest.raises(UserError, match="--time-budget"):
+        StudyOptions(time_budget=text)
 
 
 def test_a_password_is_not_written_down(tmp_path):

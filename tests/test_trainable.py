@@ -3,6 +3,7 @@
 import errno
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from trial_context import CONFIGURATION, EPOCHS, make_context
@@ -12,6 +13,7 @@ from study import trainable
 from study.checkpoints import checkpoints
 from study.cluster import PATIENCE
 from study.outbox import Outbox, deliver_all
+from study.records import UTTERANCES
 from study.tracking import experiment_id, open_client
 from study.trainable import (
     ATTEMPTS,
@@ -276,3 +278,21 @@ def test_attempts_are_noted_beside_the_records(context, folder):
     run(context, steps=1)
     assert (folder / ATTEMPTS).exists()
     assert MlflowClient(context.tracking_uri).search_runs([context.experiment])
+
+
+def test_the_table_of_utterances_is_the_same_after_a_kill(context, recorded, records, tmp_path):
+    _, client, _ = records
+    whole = replace(context, folder=tmp_path / "whole", key={"study": "whole"})
+    whole.folder.mkdir()
+    run(whole)
+    run(context, steps=2)
+    assert not client.list_artifacts(recorded()[0].info.run_id)
+    run(context)
+    tables = [
+        pd.read_parquet(client.download_artifacts(recorded()[0].info.run_id, UTTERANCES, str(tmp_path))),
+        pd.read_parquet(trial_folder(whole.folder, 1) / UTTERANCES),
+    ]
+    assert list(tables[0]["utterance_id"]) == [
+        *context.task.train.utterance_ids, *context.task.validation.utterance_ids,
+    ]  # fmt: skip
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

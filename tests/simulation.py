@@ -1,0 +1,128 @@
+"""A study of many trials in one process: searcher, scheduler and records are real, training is made up.
+
+Trials run side by side in simulated time; what ends next is taken from a queue of events.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from study.journal import Journal
+from study.outbox import Outbox
+from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
+from study.schedulers import Sampler, Scheduler, make_pruner
+from study.searcher import StudyScheduler, StudySearch
+from study.spaces import load_space
+from study.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, TRIAL_KEY, trial_folder
+
+NOISY = SELECTIONS["noisy"]
+GRACE = 2
+
+
+@dataclass
+class Simulated:
+    """What came of it.
+
+    Args:
+        latencies: Wall seconds of each suggestion.
+        seconds: Simulated seconds from the first trial to the end.
+        busiest: The most trials at a time.
+    """
+
+    latencies: list[float]
+    seconds: float
+    busiest: int
+
+
+def score(configuration: Mapping[str, Any], epoch: int, rng: random.Random) -> float:
+    """A made-up score: best at a learning rate of .001 and a transit time of .5, with noise, growing over time."""
+    quality = -abs(math.log10(configuration["optimizer.lr"]) + 3) - abs(configuration["loss.transit_time_ratio"] - 0.5)
+    return 0.6 + 0.1 * quality + 0.02 * epoch + rng.gauss(0.0, 0.01)
+
+
+def simulate(
+    folder: Path,
+    trials: int,
+    slots: int,
+    epochs: int,
+    *,
+    sampler: Sampler = "tpe",
+    scheduler: Scheduler = "asha",
+    failing: float = 0.02,
+    seed: int = 0,
+    records: bool = True,
+) -> Simulated:
+    """Runs a study to its end.
+
+    Args:
+        folder: Of the search.
+        trials: How many.
+        slots: How many at a time.
+        epochs: Of a trial.
+        sampler: Who draws.
+        scheduler: Who stops.
+        failing: Share of trials that diverge.
+        seed: Of durations, scores and failures.
+        records: Whether every epoch is put on record.
+    """
+    rng = random.Random(seed)
+    journal = Journal(folder, load_space("proselflc", {}), NOISY, seed, sampler, make_pruner(scheduler, GRACE, epochs))
+    search = StudySearch(journal, NOISY, trials)
+    decider = StudyScheduler(search)
+    events: list[tuple[float, str]] = []
+    running: dict[str, tuple[dict[str, Any], Outbox, int, float, bool]] = {}
+    outcome = Simulated([], 0.0, 0)
+    now, names = 0.0, 0
+
+    def fill() -> None:
+        nonlocal names
+        while len(running) < slots:
+            names += 1
+            began = time.perf_counter()
+            configuration = search.suggest(f"t{names}")
+            if configuration == Searcher.FINISHED or configuration is None:
+                return
+            outcome.latencies.append(time.perf_counter() - began)
+            outbox = Outbox(trial_folder(folder, configuration[TRIAL_KEY]))
+            duration, fails = rng.uniform(50.0, 70.0), rng.random() < failing
+            running[f"t{names}"] = (configuration, outbox, 0, duration, fails)
+            heapq.heappush(events, (now + duration, f"t{names}"))
+            outcome.busiest = max(outcome.busiest, len(running))
+
+    fill()
+    while events:
+        now, name = heapq.heappop(events)
+        configuration, outbox, epoch, duration, fails = running[name]
+        epoch += 1
+        result: dict[str, Any] = {EPOCH: epoch, DONE: epoch == epochs}
+        if fails and epoch == epochs // 2:
+            result |= {FAILURE: "training diverged", FAILURE_FINAL: True}
+        else:
+            result[NOISY.metric] = score(configuration, epoch, rng)
+        if records and NOISY.metric in result:
+            outbox.epoch(epoch, {NOISY.metric: result[NOISY.metric], "train/loss": 1.0 / epoch})
+        ended = result[DONE] or FAILURE in result
+        if not ended:
+            ended = decider.on_trial_result(None, SimpleNamespace(trial_id=name), result) == TrialScheduler.STOP
+        if not ended:
+            running[name] = (configuration, outbox, epoch, duration, fails)
+            heapq.heappush(events, (now + duration, name))
+            continue
+        search.on_trial_complete(name, result)
+        if records:
+            outbox.end(FAILED if FAILURE in result else FINISHED if result[DONE] else STOPPED)
+        del running[name]
+        fill()
+    outcome.seconds = now
+    return outcome
