@@ -48,7 +48,7 @@ def librosa_log_mel(path: str) -> np.ndarray:
         sr=spec.sample_rate,
         n_fft=spec.n_fft,
         hop_length=spec.hop_length,
-        n_mels=spec.n_mels,
+        n_mels=spec.size,
         fmin=spec.f_min,
         fmax=spec.f_max,
         pad_mode="reflect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,12 @@ from ser.feature_store import FeatureStore
 from ser.features import FrontEnd
 
 MIN_SEGMENT_SECONDS = 1.0
+EVALUATION_BATCH = 64
 
 
 def crop_frames(seconds: float, front_end: FrontEnd) -> int:
-    """Frames in a crop of so many seconds."""
-    return round(seconds * front_end.sample_rate / front_end.hop_length)
+    """Frames in a crop of so many seconds; the one there is of a vector."""
+    return 1 if front_end.kind == "vector" else round(seconds * front_end.sample_rate / front_end.hop_length)
 
 
 def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
@@ -84,6 +86,39 @@ def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments
     owner = np.repeat(np.arange(len(lengths)), counts)
     position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     return Segments(owner, position * frames)
+
+
+def mean_over_segments(
+    compute: Callable[[Tensor, Tensor | None], Tensor],
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    frames: int,
+    *,
+    with_lengths: bool,
+) -> NDArray[np.float64]:
+    """What a network gives for each utterance: the mean over its segments.
+
+    Args:
+        compute: (S, T, M) segments and their (S,) valid frames, or None → (S, K).
+        store: The feature store.
+        rows: (n,) utterances.
+        frames: Length T of a segment.
+        with_lengths: Whether ``compute`` is told the valid frames.
+
+    Returns:
+        (n, K) float64.
+    """
+    cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
+    outputs: list[Tensor] = []
+    for begin in range(0, len(cut.owner), EVALUATION_BATCH):
+        owners = rows[cut.owner[begin : begin + EVALUATION_BATCH]]
+        starts = cut.starts[begin : begin + EVALUATION_BATCH]
+        lengths = torch.from_numpy(valid_frames(store, owners, starts, frames)) if with_lengths else None
+        outputs.append(compute(torch.from_numpy(gather(store, owners, starts, frames)), lengths).double())
+    found = torch.cat(outputs).cpu().numpy()
+    sums = np.zeros((len(rows), found.shape[1]))
+    np.add.at(sums, cut.owner, found)
+    return np.asarray(sums / np.bincount(cut.owner)[:, None])
 
 
 def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

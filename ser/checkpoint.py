@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ser.batches import crop_frames
 from ser.config import Config
 from ser.corpora import Corpus
+from ser.embeddings import extractor
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
-from ser.models import Classifier, build_model
+from ser.models import Classifier
 from ser.task import Task
 from ser.training import fingerprint, load_state, predict, uses_bfloat16
 
@@ -57,7 +58,7 @@ class Checkpoint:
         """Class probabilities, as validation has them: the mean over the segments of each utterance.
 
         Args:
-            store: Of the front end ``config.model.features``.
+            store: Of the front end of ``ser.embeddings.extractor(config)``.
             rows: (n,) utterances.
 
         Returns:
@@ -128,8 +129,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         config = Config.from_dotted(state["config"])
         classes, *_ = (state["manifest"][key] for key in _MANIFEST_KEYS)
-        model = build_model(config.model.name, len(classes), config.model.width, config.model.dropout)
+        model = config.model.build(len(classes))
         model.load_state_dict(state["model"])
+        if config.model.reads_embeddings and extractor(config).front_end.name != state["front_end"]:
+            raise UserError(
+                f"its head was trained on embeddings of other weights than {config.model.pretrained!r} holds now."
+            )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         known = {key: state[key] for key in ("manifest", "seed", "epoch", "fingerprint")}

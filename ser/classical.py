@@ -1,4 +1,4 @@
-"""Trains a classical model on the handcrafted features, and scores it as the networks are scored."""
+"""Trains a classical model on one vector of each utterance, and scores it as the networks are scored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train_classical(
 
     Args:
         model: Its name and hyper-parameters.
-        features: (N, 8) of all utterances, in the rows of the feature store.
+        features: (N, M) of all utterances, in the rows of the feature store.
         task: Train and validation data; its ``store`` is not read.
         seed: Of the model's own draws.
 
@@ -59,7 +59,7 @@ def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], n
 
     Args:
         classifier: Fitted to class indices.
-        features: (n, 8).
+        features: (n, M).
         num_classes: C.
     """
     result = np.zeros((len(features), num_classes))

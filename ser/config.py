@@ -14,8 +14,9 @@ import yaml
 
 from ser.errors import UserError, unknown_name
 from ser.losses import build_loss
-from ser.models import MODELS, build_model
-from ser.models.classical import CLASSICAL, FRONT_END, build_classical
+from ser.models import EMBEDDING_HEAD, MODELS, Classifier, EmbeddingHead, build_model
+from ser.models.classical import CLASSICAL, build_classical
+from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 
 # Beyond it nothing is meant; infinities and numbers that no float holds are.
 LARGEST = 1e100
@@ -31,14 +32,19 @@ class ModelConfig:
     """``model.*``: the network, or a classical model; every other key is one of a classical model's own."""
 
     name: str = "cnn14"
-    """Architecture, one of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``."""
+    """Architecture, one of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; or ``embedding_head``, a class
+    head alone, trained on the embeddings of ``base``."""
+    base: str = ""
+    """For ``embedding_head``: the frozen network, one of ``ser.models.MODELS``, which ``width``, ``front_end`` and
+    ``pretrained`` are then those of."""
     width: float = 1.0
     """Scales the channels; 1 is the published network."""
     dropout: float = 1.0
     """Scales the published dropout rates; a narrow network trained from scratch wants 0."""
-    front_end: Literal["auto", "panns_16k", "panns_32k", "waveform_16k"] = "auto"
-    """What the network reads; ``auto`` is its own: ``panns_16k``, or ``waveform_16k`` for wav2vec 2.0 and WavLM. The
-    published weights of the 32 kHz networks want ``panns_32k``."""
+    front_end: Literal["auto", "panns_16k", "panns_32k", "waveform_16k", "handcrafted_16k", "egemaps_16k"] = "auto"
+    """What the model reads; ``auto`` is its own: ``panns_16k``, ``waveform_16k`` for wav2vec 2.0 and WavLM,
+    ``handcrafted_16k`` for classical models. The published weights of the 32 kHz networks want ``panns_32k``;
+    ``egemaps_16k``, for classical models, needs openSMILE."""
     pretrained: str = ""
     """File of weights to start from (``ser.models.load_pretrained``); the class head is new. Empty: from scratch."""
     freeze: Literal["none", "convolutions", "base"] = "none"
@@ -50,32 +56,85 @@ class ModelConfig:
         if self.is_classical:
             build_classical(self.name, self.parameters, seed=0)
             for key, value, only in (
-                ("front_end", self.front_end, "auto"),
+                ("base", self.base, ""),
                 ("pretrained", self.pretrained, ""),
                 ("freeze", self.freeze, "none"),
             ):
                 _require(value == only, f"model.{key} is {value}; {self.name} is no network and knows no such choice.")
+            self._check_front_end(CLASSICAL_FRONT_ENDS)
             return
+        if self.reads_embeddings:
+            _require(
+                bool(self.base and self.pretrained),
+                f"model {self.name} is trained on the embeddings of a network: set model.base to its name and "
+                "model.pretrained to a file of its weights.",
+            )
+            _require(self.freeze == "none", f"model.freeze is {self.freeze}; what {self.name} reads is frozen already.")
+        else:
+            _require(not self.base, f"model.base is {self.base}; {self.name} has no base, only {EMBEDDING_HEAD} has.")
+        if self.network not in MODELS:
+            others = () if self.reads_embeddings else (*CLASSICAL, EMBEDDING_HEAD)
+            raise unknown_name("model", self.network, (*MODELS, *others))
         # On the meta device no weight is drawn or stored; only the checks run.
         with torch.device("meta"):
-            model = build_model(self.name, num_classes=2, width=self.width, dropout=self.dropout)
-        model.freeze(self.freeze)
+            network = self.build_network(num_classes=2)
+        network.freeze(self.freeze)
+        self._check_front_end(network.front_ends)
         _require(
-            self.front_end in ("auto", *model.front_ends),
-            f"model.front_end is {self.front_end}; {self.name} reads {' or '.join(model.front_ends)}.",
-        )
-        _require(
-            bool(self.pretrained) or not model.needs_weights,
+            bool(self.pretrained) or not network.needs_weights,
             f"model {self.name} is fine-tuned, not trained from scratch: set model.pretrained to a file of its "
             f"weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
         )
 
+    def _check_front_end(self, known: tuple[str, ...]) -> None:
+        _require(
+            self.front_end in ("auto", *known),
+            f"model.front_end is {self.front_end}; {self.network} reads {' or '.join(known)}.",
+        )
+
+    def build(self, num_classes: int) -> Classifier:
+        """The model that is trained, as ``ser.models.build_model`` draws it; not for a classical one.
+
+        Args:
+            num_classes: C, the number of outputs.
+        """
+        if not self.reads_embeddings:
+            return self.build_network(num_classes)
+        with torch.device("meta"):
+            network = self.build_network(num_classes)
+        return EmbeddingHead(num_classes, network)
+
+    def build_network(self, num_classes: int) -> Classifier:
+        """The network: the model itself, or the base of an embedding head; not for a classical model.
+
+        Args:
+            num_classes: C, the number of outputs.
+        """
+        return build_model(self.network, num_classes, self.width, self.dropout)
+
+    @property
+    def network(self) -> str:
+        """The name of the network: an embedding head's base, or the model itself."""
+        return self.base if self.reads_embeddings else self.name
+
     @property
     def features(self) -> str:
-        """The name of the front end that the model reads."""
+        """The name of the front end that the network or the classical model reads."""
+        if self.front_end != "auto":
+            return self.front_end
+        return CLASSICAL_FRONT_ENDS[0] if self.is_classical else MODELS[self.network].front_end
+
+    @property
+    def title(self) -> str:
+        """What is trained, for people, such as ``cnn14 × 0.125``."""
         if self.is_classical:
-            return FRONT_END
-        return MODELS[self.name].front_end if self.front_end == "auto" else self.front_end
+            return f"{self.name} on {self.features}"
+        return f"{f'{self.name} on ' if self.reads_embeddings else ''}{self.network} × {self.width:g}"
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether it is a class head alone, which reads the stored embeddings of its base."""
+        return self.name == EMBEDDING_HEAD
 
     @property
     def is_classical(self) -> bool:
@@ -237,6 +296,7 @@ def _model_config(entries: dict[str, Any]) -> ModelConfig:
         for key in own:
             if f"model.{key}" not in known:
                 raise unknown_name("configuration key", f"model.{key}", {*configuration_keys(), *known})
+            own[key] = _typed(f"model.{key}", type(CLASSICAL[name][key].default), own[key])
     model: ModelConfig = _build("model", ModelConfig, entries, parameters=own)
     return model
 
@@ -274,6 +334,16 @@ def configuration_keys() -> list[str]:
         for entry in dataclasses.fields(kind)
         if entry.name != "parameters"
     ]
+
+
+def classical_keys(values: Mapping[str, Any]) -> set[str]:
+    """Those dotted names that only a classical model takes: its hyper-parameters, and a front end of its own.
+
+    Args:
+        values: Dotted names and values.
+    """
+    own = {f"model.{key}" for parameters in CLASSICAL.values() for key in parameters} & values.keys()
+    return own | ({"model.front_end"} if values.get("model.front_end") in CLASSICAL_FRONT_ENDS else set())
 
 
 def parse_value(text: str) -> Any:

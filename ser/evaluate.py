@@ -20,6 +20,7 @@ from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.command_line import parse, run_command
 from ser.corpora import Corpus, load, parse_options
 from ser.corpora.corpus import GENDERS
+from ser.embeddings import extractor
 from ser.feature_store import open_store
 from ser.noise import corrupt_level
 from ser.noise.files import encoded, output_folder, to_csv, to_json, write_new
@@ -85,7 +86,7 @@ def evaluate(options: EvaluateOptions) -> int:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
             corpus,
-            checkpoint.config.model.features,
+            extractor(checkpoint.config),
             options.features,
             progress=lambda done, _: progress.update(bar, completed=done),
         )

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, or waveforms, of a whole corpus on disk: computed once, memory-mapped by every trial on a node.
+"""The features of a whole corpus on disk: computed once, memory-mapped by every trial on a node.
 
 A store is a folder that is complete from the moment it has its name: it is built beside it and renamed. The
 name holds all that the content follows from (which audio, front end, format, and the sizes and times of the
@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 from ser.audio import AudioFault, read_audio
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus, Synthesizer
 from ser.errors import DataFaults, UserError
-from ser.features import FrontEnd, features
-from ser.features import front_end as front_end_named
+from ser.features import Compute, Extractor, FrontEnd, named_extractor
 from ser.hashing import digest
 from ser.parallel import in_order
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the files or the numbers in them change, so that older stores are left alone."""
 
 _FRAMES, _OFFSETS, _CONTENT, _META = "frames.f32", "offsets.npy", "content.npy", "meta.json"
@@ -49,8 +48,7 @@ class FeatureStore:
     Args:
         path: Its folder.
         front_end: What the frames were computed with.
-        frames: (total frames, M) log-mel in dB, or samples with M = 1, all utterances one after the other; a
-            read-only memory map.
+        frames: (total frames, M) of the front end, all utterances one after the other; a read-only memory map.
         offsets: (N + 1,) where each utterance's frames begin; the last is the number of all frames.
         content: (N,) hexadecimal digests of the decoded samples: equal for equal recordings.
         built: Whether this very call built it.
@@ -100,7 +98,7 @@ class FeatureStore:
                     )
             offsets = np.load(path / _OFFSETS)
             spec = FrontEnd(**meta["front_end"])
-            frames = np.memmap(path / _FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.n_mels))
+            frames = np.memmap(path / _FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.size))
             return cls(path, spec, frames, offsets, np.load(path / _CONTENT))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"feature store {path} is missing or torn ({error}): build it again.") from error
@@ -108,7 +106,7 @@ class FeatureStore:
 
 def open_store(
     corpus: Corpus,
-    front_end: str,
+    front_end: str | Extractor,
     folder: str | Path,
     *,
     progress: Progress | None = None,
@@ -121,7 +119,8 @@ def open_store(
 
     Args:
         corpus: Whose audio.
-        front_end: A name in ``ser.features.FRONT_ENDS``.
+        front_end: A name in ``ser.features.FRONT_ENDS``, or an extractor, whose front end's name must tell all that
+            its numbers follow from.
         folder: Where stores lie; created if need be.
         progress: Called as (utterances done, utterances in all) while building.
         workers: Threads that decode; None is one per core, within reason.
@@ -131,14 +130,14 @@ def open_store(
 
     Raises:
         DataFaults: Audio that cannot be used, every utterance of it; nothing is stored.
-        UserError: Unknown front end, files that change while they are read, or a folder that cannot be
-            written.
+        UserError: Unknown front end, an extractor that cannot be loaded, files that change while they are read, or a
+            folder that cannot be written.
     """
-    spec = front_end_named(front_end)
+    extractor = named_extractor(front_end) if isinstance(front_end, str) else front_end
     fingerprint = _fingerprint(corpus)
     target = (
         Path(folder).expanduser().absolute()
-        / f"{corpus.name}-{corpus.audio_digest}-{spec.name}-v{FORMAT}-{fingerprint}"
+        / f"{corpus.name}-{corpus.audio_digest}-{extractor.front_end.name}-v{FORMAT}-{fingerprint}"
     )
     with suppress(UserError):
         return FeatureStore.open(target)
@@ -151,7 +150,7 @@ def open_store(
             shutil.rmtree(partial_folder, ignore_errors=True)
             partial_folder.mkdir()
             try:
-                _build(corpus, spec, fingerprint, partial_folder, progress, workers)
+                _build(corpus, extractor, fingerprint, partial_folder, progress, workers)
                 if target.exists():  # torn, or it would have been opened
                     shutil.rmtree(target)
                 partial_folder.rename(target)
@@ -166,11 +165,11 @@ def open_store(
 
 
 def _build(
-    corpus: Corpus, spec: FrontEnd, fingerprint: str, folder: Path, progress: Progress | None, workers: int | None
+    corpus: Corpus, extractor: Extractor, fingerprint: str, folder: Path, progress: Progress | None, workers: int | None
 ) -> None:
     """Fills a folder with a store's files, ``meta.json`` last."""
     offsets, content, faults = [0], [], []
-    with (folder / _FRAMES).open("wb") as file, closing(_computed(corpus, spec, workers)) as results:
+    with (folder / _FRAMES).open("wb") as file, closing(_computed(corpus, extractor, workers)) as results:
         for done, (utterance_id, result) in enumerate(results, start=1):
             if isinstance(result, str):
                 faults.append((utterance_id, result))
@@ -196,7 +195,7 @@ def _build(
         "corpus": corpus.name,
         "audio_digest": corpus.audio_digest,
         "fingerprint": fingerprint,
-        "front_end": asdict(spec),
+        "front_end": asdict(extractor.front_end),
         "sizes": sizes,
     }
     with (folder / _META).open("w", encoding="utf-8") as text:
@@ -207,14 +206,15 @@ def _build(
 Result = tuple[NDArray[np.float32], str] | str
 
 
-def _computed(corpus: Corpus, spec: FrontEnd, workers: int | None) -> Generator[tuple[str, Result]]:
+def _computed(corpus: Corpus, extractor: Extractor, workers: int | None) -> Generator[tuple[str, Result]]:
     """Yields (utterance id, result of ``_features``) in the table's order, at most a few utterances ahead."""
+    compute, rate = extractor.load(), extractor.front_end.sample_rate
     rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
     threads = torch.get_num_threads()
     try:
         # One torch thread each: the utterances are what is parallel.
         one_thread = partial(torch.set_num_threads, 1)
-        results = in_order(lambda row: _features(corpus.synthesize, spec, *row), rows, workers, one_thread)
+        results = in_order(lambda row: _features(corpus.synthesize, compute, rate, *row), rows, workers, one_thread)
         with closing(results):
             for row, result in results:
                 yield row[0], result
@@ -223,19 +223,24 @@ def _computed(corpus: Corpus, spec: FrontEnd, workers: int | None) -> Generator[
 
 
 def _features(
-    synthesize: Synthesizer | None, spec: FrontEnd, utterance_id: str, path: str, start: float, end: float
+    synthesize: Synthesizer | None,
+    compute: Compute,
+    rate: int,
+    utterance_id: str,
+    path: str,
+    start: float,
+    end: float,
 ) -> Result:
     """(T, M) frames and the digest of the samples, or what is wrong with the audio."""
     try:
         if synthesize is None:
             first, last = (None if np.isnan(time) else time for time in (start, end))
-            samples = read_audio(path, first, last, spec.sample_rate)
+            samples = read_audio(path, first, last, rate)
         else:
-            samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, spec.sample_rate, quality="HQ")
+            samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
-    frames = features(torch.from_numpy(samples)[None], spec)[0].numpy()
-    return frames, _samples_digest(samples)
+    return compute(samples), _samples_digest(samples)
 
 
 def _samples_digest(samples: NDArray[np.float32]) -> str:

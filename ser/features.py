@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, equal to those PANNs were trained on, and the waveform for models that want it.
+"""What a model reads: log-mel spectrograms equal to those PANNs were trained on, waveforms, or a vector an utterance.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020
 (arXiv 1912.10211): Hann window, centred frames with reflected edges, power spectrum, Slaney's mel scale and
@@ -7,16 +7,19 @@ normalisation, decibels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ser import egemaps, handcrafted
 from ser.errors import unknown_name
-from ser.handcrafted import NAMES, handcrafted
 from ser.torchaudio_import import torchaudio
 
 SILENCE_DB = -100.0
@@ -24,53 +27,66 @@ SILENCE_DB = -100.0
 
 _SMALLEST_POWER = 1e-10
 
+Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(samples,) at a front end's rate → its (T, M) frames."""
+
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """How a waveform becomes frames: those of a log-mel spectrogram, its samples, or one of handcrafted features.
+    """What a waveform's frames are.
 
     Args:
-        name: Its name in ``FRONT_ENDS``.
+        name: Its name in ``FRONT_ENDS``; that of embeddings follows from their network, its weights and the segments.
+        kind: ``log_mel``, a spectrogram; ``waveform``, the samples; ``vector``, one frame for the whole utterance.
         sample_rate: Samples per second of the waveform.
-        n_fft: Samples per window; 1 takes the samples as they are, 0 the whole utterance as one frame.
-        hop_length: Samples from one frame to the next; 0 where there is one.
-        f_min: Lower edge of the lowest mel band, in Hz.
-        f_max: Upper edge of the highest mel band, in Hz.
-        n_mels: Mel bands M; 1 where the frames are samples, 8 where they are handcrafted features.
+        size: Values M of a frame: mel bands, 1 for a sample, the vector's length.
+        hop_length: Samples from one frame to the next; 0 where there is one frame.
+        n_fft: Samples per window of a spectrogram, else 0.
+        f_min: Lower edge of its lowest mel band, in Hz, else 0.
+        f_max: Upper edge of its highest mel band, in Hz, else 0.
     """
 
     name: str
+    kind: Literal["log_mel", "waveform", "vector"]
     sample_rate: int
-    n_fft: int
-    hop_length: int
-    f_min: float
-    f_max: float
-    n_mels: int = 64
-
-    @property
-    def is_waveform(self) -> bool:
-        """Whether the frames are the samples."""
-        return self.n_fft == 1
-
-    @property
-    def is_log_mel(self) -> bool:
-        """Whether the frames are those of a log-mel spectrogram."""
-        return self.n_fft > 1
+    size: int
+    hop_length: int = 0
+    n_fft: int = 0
+    f_min: float = 0.0
+    f_max: float = 0.0
 
     @property
     def silence(self) -> float:
         """What stands behind an utterance's end: the value of digital silence."""
-        return SILENCE_DB if self.is_log_mel else 0.0
+        return SILENCE_DB if self.kind == "log_mel" else 0.0
 
 
 FRONT_ENDS = {
-    "panns_16k": FrontEnd("panns_16k", 16000, n_fft=512, hop_length=160, f_min=50.0, f_max=8000.0),
-    "panns_32k": FrontEnd("panns_32k", 32000, n_fft=1024, hop_length=320, f_min=50.0, f_max=14000.0),
-    "waveform_16k": FrontEnd("waveform_16k", 16000, n_fft=1, hop_length=1, f_min=0.0, f_max=8000.0, n_mels=1),
-    "handcrafted_16k": FrontEnd("handcrafted_16k", 16000, 0, hop_length=0, f_min=0.0, f_max=8000.0, n_mels=len(NAMES)),
+    spec.name: spec
+    for spec in (
+        FrontEnd("panns_16k", "log_mel", 16000, 64, hop_length=160, n_fft=512, f_min=50.0, f_max=8000.0),
+        FrontEnd("panns_32k", "log_mel", 32000, 64, hop_length=320, n_fft=1024, f_min=50.0, f_max=14000.0),
+        FrontEnd("waveform_16k", "waveform", 16000, 1, hop_length=1),
+        FrontEnd("handcrafted_16k", "vector", 16000, handcrafted.SIZE),
+        FrontEnd("egemaps_16k", "vector", 16000, egemaps.SIZE),
+    )
 }
-"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, the waveform, and the
-eight features of ``ser.handcrafted``."""
+"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, the waveform, the
+eight features of ``ser.handcrafted`` and the 88 of ``ser.egemaps``."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A front end, and how its frames are computed.
+
+    Args:
+        front_end: What the frames are.
+        load: Gives the function that computes them. It is called when a first waveform is to be read, so that opening
+            what was computed before costs nothing; may raise a ``UserError``.
+    """
+
+    front_end: FrontEnd
+    load: Callable[[], Compute]
 
 
 def front_end(name: str) -> FrontEnd:
@@ -87,27 +103,48 @@ def front_end(name: str) -> FrontEnd:
 _named = front_end  # the functions' argument hides it
 
 
+def named_extractor(name: str) -> Extractor:
+    """The extractor of a front end in ``FRONT_ENDS``.
+
+    Raises:
+        UserError: No front end is called so, or the package that it needs is not installed.
+    """
+    spec = front_end(name)
+    if name == "egemaps_16k":
+        egemaps.check_installed()
+    return Extractor(spec, lambda: partial(_frames, spec))
+
+
+def _frames(spec: FrontEnd, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = features(torch.from_numpy(samples)[None], spec)[0].numpy()
+    return found
+
+
 def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
-    """The frames of a front end.
+    """The frames of a front end in ``FRONT_ENDS``.
 
     Args:
         waveform: (N, samples) floating point at the front end's rate, full scale ±1.
         front_end: A front end or its name.
 
     Returns:
-        (N, T, M): `log_mel`, the samples (N, samples, 1) themselves, or `handcrafted` (N, 1, 8).
+        (N, T, M): `log_mel`, the samples (N, samples, 1) themselves, or the vectors (N, 1, 8) of ``ser.handcrafted``
+        or (N, 1, 88) of ``ser.egemaps``.
 
     Raises:
-        UserError: No front end has that name.
+        UserError: No front end has that name, or the package that it needs is not installed.
         ValueError: ``waveform`` has not two dimensions.
     """
     spec = _named(front_end) if isinstance(front_end, str) else front_end
-    if spec.is_waveform and waveform.dim() == 2:
+    if waveform.dim() != 2:
+        raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    if spec.kind == "waveform":
         return waveform.unsqueeze(2)
-    if waveform.dim() == 2 and not spec.is_log_mel:
-        found = np.stack([handcrafted(samples) for samples in waveform.cpu().numpy()])
-        return torch.from_numpy(found).to(waveform).unsqueeze(1)
-    return log_mel(waveform, spec)
+    if spec.kind == "log_mel":
+        return log_mel(waveform, spec)
+    vector = {"handcrafted_16k": handcrafted.handcrafted, "egemaps_16k": egemaps.egemaps}[spec.name]
+    found = np.stack([vector(samples) for samples in waveform.cpu().numpy()])
+    return torch.from_numpy(found).to(waveform).unsqueeze(1)
 
 
 def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
@@ -128,7 +165,7 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
     spec = _named(front_end) if isinstance(front_end, str) else front_end
     if waveform.dim() != 2:
         raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
-    if not spec.is_log_mel:
+    if spec.kind != "log_mel":
         raise ValueError(f"front end {spec.name!r} takes no spectrum; `features` gives its frames")
     if (lacking := spec.n_fft // 2 + 1 - waveform.shape[1]) > 0:
         waveform = F.pad(waveform, (0, lacking))
@@ -154,7 +191,7 @@ def mel_weights(spec: FrontEnd) -> Tensor:
         spec.n_fft // 2 + 1,
         spec.f_min,
         spec.f_max,
-        spec.n_mels,
+        spec.size,
         spec.sample_rate,
         norm="slaney",
         mel_scale="slaney",

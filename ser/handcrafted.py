@@ -24,6 +24,7 @@ NAMES = (
     "autocorrelation_maximum",
 )
 """What ``handcrafted`` gives, in its order."""
+SIZE = len(NAMES)
 
 FRAME, HOP = 2048, 512
 PAUSE = 0.4

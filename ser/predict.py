@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 from rich import box
@@ -20,9 +19,9 @@ from ser.audio import AudioFault, read_audio
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.command_line import parse, run_command
 from ser.corpora.files import check_names
+from ser.embeddings import extractor
 from ser.errors import DataFaults, UserError
 from ser.feature_store import FeatureStore
-from ser.features import features, front_end
 from ser.noise.files import encoded, output_folder, to_csv, write_new
 
 FILES_AT_ONCE = 64
@@ -101,7 +100,8 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
         In the given order, the path with (C,) probabilities of the classes ``checkpoint.classes``, which sum to 1, or
         with what is wrong with the file.
     """
-    spec = front_end(checkpoint.config.model.features)
+    reader = extractor(checkpoint.config)
+    spec, compute = reader.front_end, reader.load()
     for begin in range(0, len(paths), FILES_AT_ONCE):
         some = paths[begin : begin + FILES_AT_ONCE]
         frames: list[NDArray[np.float32]] = []
@@ -113,7 +113,7 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
                 results.append(str(fault))
             else:
                 results.append(len(frames))
-                frames.append(features(torch.from_numpy(samples)[None], spec)[0].numpy())
+                frames.append(compute(samples))
         if frames:
             offsets = np.cumsum([0, *map(len, frames)])
             store = FeatureStore(Path(), spec, np.concatenate(frames), offsets, np.array([], dtype=str))

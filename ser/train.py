@@ -18,6 +18,7 @@ from rich.progress import Progress
 from ser.command_line import parse, run_command
 from ser.config import Config, corpus_defaults, parse_settings, read_config
 from ser.corpora import load, parse_options
+from ser.embeddings import extractor
 from ser.errors import UserError
 from ser.feature_store import open_store
 from ser.noise import check_level
@@ -71,6 +72,11 @@ def main() -> int:
     check_level(options.noise)
     given = read_config(options.config) if options.config else {}
     config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})
+    if config.model.is_classical:
+        raise UserError(
+            f"{config.model.name} is a classical model, and python -m ser.train trains networks. Classical models are "
+            "trained in the study: python study/run.py --space classical."
+        )
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     parts = split(corpus, options.fold, options.split_by, options.validation)
     make_task(corpus, parts, Path(), options.noise, options.seed)
@@ -82,7 +88,7 @@ def main() -> int:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
             corpus,
-            config.model.features,
+            extractor(config),
             options.features,
             progress=lambda done, total: progress.update(bar, completed=done),
         )

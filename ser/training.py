@@ -17,25 +17,16 @@ from torch import Tensor, nn
 
 from ser import evaluation
 from ser.audit import Audit, UtteranceAudit
-from ser.batches import (
-    MIN_SEGMENT_SECONDS,
-    crop_frames,
-    gather,
-    random_starts,
-    segments,
-    spec_augment,
-    valid_frames,
-)
+from ser.batches import crop_frames, gather, mean_over_segments, random_starts, spec_augment, valid_frames
 from ser.config import Config, ModelConfig
+from ser.embeddings import extractor
 from ser.errors import UserError
 from ser.feature_store import FeatureStore
 from ser.hashing import derived_seed, digest
 from ser.losses import Loss, as_distribution, build_loss
-from ser.models import Classifier, build_model, load_pretrained
+from ser.models import Classifier, load_pretrained
 from ser.task import Part, Task
 from ser.utterances import utterance_table
-
-EVALUATION_BATCH = 64
 
 State = dict[str, Any]
 
@@ -103,10 +94,11 @@ def train(
 
 def _epochs(config: Config, task: Task, seed: int, state: State | None, device: torch.device) -> Iterator[EpochRecord]:
     store = FeatureStore.open(task.store)
-    if store.front_end.name != config.model.features:
+    reads = extractor(config).front_end.name
+    if store.front_end.name != reads:
         raise UserError(
-            f"model {config.model.name} reads {config.model.features}, but the feature store {str(task.store)!r} holds "
-            f"{store.front_end.name}. Build one with the front end {config.model.features}."
+            f"model {config.model.name} reads {reads}, but the feature store {str(task.store)!r} holds "
+            f"{store.front_end.name}. Build one with the front end {reads}."
         )
     frames = crop_frames(config.training.crop_seconds, store.front_end)
     steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
@@ -114,8 +106,8 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     identity = fingerprint(config, seed, task)
 
     torch.manual_seed(derived_seed(seed, "model"))
-    model = build_model(config.model.name, len(task.classes), config.model.width, config.model.dropout)
-    if state is None:  # else it has all weights
+    model = config.model.build(len(task.classes))
+    if state is None and not config.model.reads_embeddings:  # else it has all weights
         load_weights(model, config.model)
     model.freeze(config.model.freeze)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -153,7 +145,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             step = (epoch - 1) * steps_per_epoch + batch
             chosen = order[batch * config.training.batch_size : (batch + 1) * config.training.batch_size]
             crops = torch.from_numpy(gather(store, task.train.rows[chosen], starts[chosen], frames)).to(device)
-            if not store.front_end.is_waveform:
+            if store.front_end.kind == "log_mel":
                 crops = spec_augment(crops, config.augment, masks)
             lengths = _lengths(model, store, task.train.rows[chosen], starts[chosen], frames)
             index = torch.from_numpy(chosen).to(device)
@@ -195,6 +187,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             {
                 "fingerprint": identity,
                 "config": config.to_dotted(),
+                "front_end": reads,
                 "seed": seed,
                 "manifest": task.manifest,  # with the class names
                 "epoch": epoch,
@@ -280,20 +273,14 @@ def predict(
         (n, C) float64, rows sum to 1.
     """
     model.eval()
-    shortest = crop_frames(MIN_SEGMENT_SECONDS, store.front_end)
-    cut = segments(store.lengths[rows], frames, min(shortest, frames))
-    outputs: list[Tensor] = []
-    for begin in range(0, len(cut.owner), EVALUATION_BATCH):
-        window = slice(begin, begin + EVALUATION_BATCH)
-        batch = torch.from_numpy(gather(store, rows[cut.owner[window]], cut.starts[window], frames))
-        lengths = _lengths(model, store, rows[cut.owner[window]], cut.starts[window], frames)
+
+    def probabilities(batch: Tensor, lengths: Tensor | None) -> Tensor:
         with autocast:
-            logits = model(batch.to(device), lengths)
-        outputs.append(logits.double().softmax(dim=1))
-    probabilities = torch.cat(outputs).cpu().numpy()
-    sums = np.zeros((len(rows), probabilities.shape[1]))
-    np.add.at(sums, cut.owner, probabilities)
-    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+            logits: Tensor = model(batch.to(device), lengths)
+        return logits.double().softmax(dim=1)
+
+    means = mean_over_segments(probabilities, store, rows, frames, with_lengths=model.masks_padding)
+    return np.asarray(means / means.sum(axis=1, keepdims=True))
 
 
 def _lengths(
@@ -314,13 +301,13 @@ def load_weights(model: Classifier, config: ModelConfig) -> None:
 
 
 def check_weights(config: ModelConfig) -> None:
-    """Compares ``model.pretrained`` with the model, so that a mistake is told before features are computed.
+    """Compares ``model.pretrained`` with the network, so that a mistake is told before features are computed.
 
     Raises:
-        UserError: The file does not fit the model or its front end.
+        UserError: The file does not fit the network or its front end.
     """
     with torch.device("meta"):
-        model = build_model(config.name, 2, config.width, config.dropout)
+        model = config.build_network(num_classes=2)
     load_weights(model, config)
 
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ser.config import Config, corpus_defaults, parse_settings
+from ser.config import Config, classical_keys, corpus_defaults, parse_settings
 from ser.errors import UserError
+from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from study.files import replace_text
 from study.schedulers import Sampler, Scheduler
@@ -54,7 +55,7 @@ class StudyOptions:
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
     model: str = "cnn14"
-    """Network."""
+    """Network; or embedding_head, with model.base and model.pretrained behind --set (docs/models.md)."""
     width: float | None = None
     """Scale of the network's channels; default 0.125 for synthetic, else 1."""
     batch_size: int | None = None
@@ -163,9 +164,21 @@ class StudyOptions:
 
     @property
     def plain(self) -> Config:
-        """What all trials share, less the loss: a pinned parameter of a loss means nothing without that loss."""
-        pinned = {key: value for key, value in self.pinned.items() if not key.startswith("loss.")}
-        return Config.from_dotted({**self.base, **pinned})
+        """What all trials share, less what only a loss or a classical model takes, which means nothing without it.
+
+        Raises:
+            UserError: A key or value that no model takes, or a classical model, which is a space's choice.
+        """
+        values = {**self.base, **self.pinned}
+        if str(values["model.name"]) in CLASSICAL:
+            raise UserError(
+                f"{values['model.name']} is a classical model, and --model is for networks. Search classical models by "
+                "--space classical."
+            )
+        apart = classical_keys(values)
+        return Config.from_dotted(
+            {key: value for key, value in values.items() if not key.startswith("loss.") and key not in apart}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-able values, less the password of the tracking URI and what a resume may change."""

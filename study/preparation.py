@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ser.corpora import NAMES, Corpus, load, parse_options
 from ser.errors import UserError, unknown_name
 from ser.feature_store import FeatureStore, open_store
-from ser.hashing import digest
+from ser.features import Extractor
+from ser.hashing import digest, file_digest
 from ser.losses import LOSSES
 from ser.noise import MATRIX, check_level, level_name
 from ser.splits import Split, check_disjoint, split
@@ -33,6 +33,7 @@ from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, find_run, open_client
 
 NARROW_WIDTH = 0.25
+MODELS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Preparation:
         corpus: Less what was excluded.
         data: Digest of the corpus and of the levels' own files.
         split: The fold.
+        models: What is trained, for people.
         store: The open feature store of the first space.
         store_seconds: How long opening or building those of all spaces took.
         jobs: What is searched, in order.
@@ -91,6 +93,7 @@ class Preparation:
     corpus: Corpus
     data: str
     split: Split
+    models: str
     store: FeatureStore
     store_seconds: float
     jobs: tuple[Job, ...]
@@ -119,6 +122,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     options = options.resumed(_study_folder(options)) if options.resume else _named(options)
     base, pinned = options.base, options.pinned
     plain = options.plain
+    pretrained = plain.model.pretrained
     for level in options.noise:
         check_level(level)
     spaces = [load_space(name, pinned) for name in options.space]
@@ -126,9 +130,9 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     if len(set(names)) < len(names):
         raise UserError(f"two of the spaces have the same name: {', '.join(names)}.")
     searched = [space.check(base) for space in spaces]
-    front_ends = [space.front_end(base) for space in spaces]
-    check_gpus(options)
     check_weights(plain.model)
+    extractors = [space.extractor(base) for space in spaces]
+    check_gpus(options)
 
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     parts = split(corpus, options.fold, options.split_by, options.validation)
@@ -153,7 +157,11 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
 
     began = time.monotonic()
     folder_of_stores = options.storage_path / "features"
-    stores = {name: build_store(corpus, name, folder_of_stores, console) for name in dict.fromkeys(front_ends)}
+    front_ends = [extractor.front_end.name for extractor in extractors]
+    stores = {
+        name: build_store(corpus, extractor, folder_of_stores, console)
+        for name, extractor in dict(zip(front_ends, extractors, strict=True)).items()
+    }
     seconds = time.monotonic() - began
     store = stores[front_ends[0]]
     check_disjoint(corpus, parts, store.content)
@@ -169,6 +177,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         corpus=corpus,
         data=data,
         split=parts,
+        models=_models(spaces, base),
         store=store,
         store_seconds=seconds,
         jobs=tuple(
@@ -186,7 +195,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
                 parts.fold,
                 options.validation,
                 options.seed,
-                {**plain.to_dotted(), **pinned, "model.pretrained": _content(plain.model.pretrained)},
+                {**plain.to_dotted(), **pinned, "model.pretrained": pretrained and file_digest(Path(pretrained))},
                 plain.model.features,
                 options.select_on,
             ]
@@ -197,8 +206,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     )
 
 
-def build_store(corpus: Corpus, front_end: str, folder: Path, console: Console) -> FeatureStore:
-    """Opens the corpus's feature store for a front end; builds it with a progress bar if it is not there."""
+def build_store(corpus: Corpus, extractor: Extractor, folder: Path, console: Console) -> FeatureStore:
+    """Opens the corpus's feature store for an extractor; builds it with a progress bar if it is not there."""
     columns = (
         TextColumn("features"),
         BarColumn(),
@@ -212,7 +221,7 @@ def build_store(corpus: Corpus, front_end: str, folder: Path, console: Console) 
         def advance(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total, visible=True)
 
-        return open_store(corpus, front_end, folder, progress=advance)
+        return open_store(corpus, extractor, folder, progress=advance)
 
 
 def check_gpus(options: StudyOptions) -> None:
@@ -237,8 +246,20 @@ def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tu
         gpus = 1.0 if gpus_there else 0.0
     if options.cpus_per_trial is not None:
         return options.cpus_per_trial, gpus
-    # Narrow networks leave a second thread idle; wide ones do not (docs/performance.md).
-    return (1.0 if gpus or options.plain.model.width <= NARROW_WIDTH else cpus), gpus
+    # Narrow networks, and heads alone, leave a second thread idle; wide ones do not (docs/performance.md).
+    model = options.plain.model
+    return (1.0 if gpus or model.width <= NARROW_WIDTH or model.reads_embeddings else cpus), gpus
+
+
+def _models(spaces: Sequence[Space], base: Mapping[str, Any]) -> str:
+    """What the spaces' trials train."""
+    found = dict.fromkeys(
+        config.model.title + ("" if config.model.is_classical else f", batch {config.training.batch_size}")
+        for space in spaces
+        for config in space.configurations(base)
+    )
+    more = len(found) - MODELS_SHOWN
+    return "; ".join(list(found)[:MODELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_selection(task: Task, selection: Selection, level: str) -> None:
@@ -281,14 +302,6 @@ def _absolute_level(level: str, absolute: Callable[[Path], Path]) -> str:
     if not recipe.startswith(MATRIX):
         return level
     return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
-
-
-def _content(path: str) -> str:
-    """Digest of a file of weights, which is the same wherever the file lies; empty for none."""
-    if not path:
-        return ""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def _absolute_setting(setting: str, absolute: Callable[[Path], Path]) -> str:

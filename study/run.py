@@ -163,11 +163,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
             tell(f"            {manifest['note']}")
     tell(f"  features  {store} in {prepared.store_seconds:.1f} s")
     tell(f"  selection {prepared.selection.meaning}")
-    size = {**prepared.base, **options.pinned}
-    tell(
-        f"  trial     {size['model.name']} × {size['model.width']:g}, batch {size['training.batch_size']}, "
-        f"{slots.cpus:g} CPU, {slots.gpus:g} GPU; {slots.count} at a time"
-    )
+    tell(f"  trial     {prepared.models}; {slots.cpus:g} CPU, {slots.gpus:g} GPU; {slots.count} at a time")
     tell(f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
     if corpus.name == "synthetic" and not options.pinned:
         tell(

@@ -17,7 +17,9 @@ from ray.tune.search.sample import Domain
 
 import search_spaces
 from ser.config import Config, LossConfig
+from ser.embeddings import extractor
 from ser.errors import UserError, unknown_name
+from ser.features import Extractor
 
 TRIAL_DRAWS = 20
 
@@ -79,23 +81,30 @@ class Space:
         """The losses of the points and of random draws, sorted."""
         return tuple(sorted({values.get("loss.name", LossConfig.name) for values, _ in self._draws(self._study())}))
 
-    def front_end(self, base: Mapping[str, Any]) -> str:
-        """The front end that the models of the points and of random draws read.
+    def configurations(self, base: Mapping[str, Any]) -> Iterator[Config]:
+        """Those of the points and of random draws.
+
+        Args:
+            base: Dotted names that every trial of the study has.
+        """
+        return (Config.from_dotted({**base, **values}) for values, _ in self._draws(self._study()))
+
+    def extractor(self, base: Mapping[str, Any]) -> Extractor:
+        """What gives the features that the models of the points and of random draws read.
 
         Args:
             base: Dotted names that every trial of the study has.
 
         Raises:
-            UserError: They read several.
+            UserError: They read several front ends, or one that cannot be had.
         """
-        draws = self._draws(self._study())
-        found = sorted({Config.from_dotted({**base, **values}).model.features for values, _ in draws})
+        found = {read.front_end.name: read for read in map(extractor, self.configurations(base))}
         if len(found) > 1:
             raise UserError(
-                f"space {self.name!r}: its models read {' and '.join(found)}. Make a space for each; one study can "
-                "search them all."
+                f"space {self.name!r}: its models read {' and '.join(sorted(found))}. Make a space for each; one study "
+                "can search them all."
             )
-        return found[0]
+        return next(iter(found.values()))
 
     def greatest(self, key: str, base: Mapping[str, Any]) -> float | None:
         """The greatest value that a numeric key can take, None if no trial has the key.

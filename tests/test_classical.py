@@ -13,7 +13,7 @@ from ser.errors import UserError
 from ser.feature_store import open_store
 from ser.handcrafted import NAMES, handcrafted
 from ser.hashing import derived_seed
-from ser.models.classical import CLASSICAL, FRONT_END, build_classical
+from ser.models.classical import CLASSICAL, FRONT_ENDS, build_classical
 from ser.splits import split
 from ser.task import make_task
 from ser.training import train
@@ -31,7 +31,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def handcrafted_store(tones, tmp_path_factory):
-    return open_store(tones, FRONT_END, tmp_path_factory.mktemp("features"))
+    return open_store(tones, FRONT_ENDS[0], tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_dotted_names_make_a_classical_configuration_and_come_back(name):
     values = {"model.name": name, **{f"model.{key}": value for key, value in QUICK[name].items()}}
     config = Config.from_dotted(values)
     assert config.model.parameters == QUICK[name]
-    assert config.model.features == FRONT_END
+    assert config.model.features == FRONT_ENDS[0]
     assert config.to_dotted().items() >= values.items()
     assert Config.from_dotted(config.to_dotted()) == config
 
@@ -222,15 +222,15 @@ def test_the_published_values_are_the_points_of_the_space():
 
 def test_a_space_reads_one_front_end(tmp_path):
     base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
-    assert load_space("classical", {}).front_end(base) == FRONT_END
-    assert load_space("proselflc", {}).front_end(base) == "panns_16k"
+    assert load_space("classical", {}).extractor(base).front_end.name == FRONT_ENDS[0]
+    assert load_space("proselflc", {}).extractor(base).front_end.name == "panns_16k"
     path = tmp_path / "mixed.py"
     path.write_text(
         "'''Doc.'''\nfrom ray import tune\nSPACE = {'model.name': tune.choice(['cnn14', 'mlp'])}\n"
         "POINTS = [{'model.name': 'mlp'}]\n"
     )
     with pytest.raises(UserError, match=r"'mixed'.*handcrafted_16k and panns_16k"):
-        load_space(str(path), {}).front_end(base)
+        load_space(str(path), {}).extractor(base)
 
 
 def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_again(easy, tmp_path, monkeypatch):

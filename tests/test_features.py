@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ser.errors import UserError
 from ser.features import FRONT_ENDS, SILENCE_DB, FrontEnd, features, front_end, log_mel
 
-SPECTRAL = [name for name, spec in FRONT_ENDS.items() if spec.is_log_mel]
+SPECTRAL = [name for name, spec in FRONT_ENDS.items() if spec.kind == "log_mel"]
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_the_frames_of_a_waveform_are_its_samples() -> None:
     waveform = torch.randn(2, 700)
     assert torch.equal(features(waveform, "waveform_16k"), waveform[:, :, None])
     spec = front_end("waveform_16k")
-    assert (spec.sample_rate, spec.hop_length, spec.n_mels, spec.silence) == (16000, 1, 1, 0.0)
+    assert (spec.sample_rate, spec.hop_length, spec.size, spec.silence) == (16000, 1, 1, 0.0)
 
 
 @pytest.mark.parametrize("name", SPECTRAL)

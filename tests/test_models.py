@@ -36,12 +36,12 @@ def seeded_single_thread():
 
 
 def is_waveform(name: str) -> bool:
-    return FRONT_ENDS[MODELS[name].front_end].is_waveform
+    return FRONT_ENDS[MODELS[name].front_end].kind == "waveform"
 
 
 def features(name: str, samples: int = 3, frames: int | None = None) -> Tensor:
     """Frames as the model's front end gives them: 70 of a spectrogram, 2,000 samples of a waveform."""
-    bins = FRONT_ENDS[MODELS[name].front_end].n_mels
+    bins = FRONT_ENDS[MODELS[name].front_end].size
     noise = torch.randn(
         samples, frames or (2000 if is_waveform(name) else 70), bins, generator=torch.Generator().manual_seed(1)
     )
@@ -77,7 +77,7 @@ def test_every_model_reads_front_ends_that_there_are(name):
     kind = MODELS[name]
     assert kind.front_end in kind.front_ends
     assert set(kind.front_ends) <= set(FRONT_ENDS)
-    assert len({FRONT_ENDS[front_end].n_mels for front_end in kind.front_ends}) == 1
+    assert len({FRONT_ENDS[front_end].size for front_end in kind.front_ends}) == 1
 
 
 @pytest.mark.parametrize("more", [0, 1, 1000])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ser import evaluation, training
+from ser import batches, evaluation
 from ser.feature_store import FeatureStore
 from ser.features import SILENCE_DB
 from ser.models import build_model
@@ -58,7 +58,7 @@ def test_predictions_do_not_depend_on_batch_size_or_order(
     assert whole.shape == (24, 2)
     assert whole.sum(axis=1) == pytest.approx(np.ones(24))
     assert whole.std(axis=0).min() > 1e-3
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", 5)
     assert predict(model, store, rows, 50, CPU, FLOAT32) == pytest.approx(whole, abs=1e-6)
     assert predict(model, store, rows[::-1].copy(), 50, CPU, FLOAT32)[::-1] == pytest.approx(whole, abs=1e-6)
 

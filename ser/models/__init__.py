@@ -5,17 +5,20 @@ from __future__ import annotations
 from ser.errors import unknown_name
 from ser.models.bilstm import BiLstm
 from ser.models.classifier import Classifier
+from ser.models.embedding_head import EMBEDDING_HEAD, EmbeddingHead
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
 from ser.models.wav2vec2 import Wav2Vec2Base, WavLmBase
 
 __all__ = [
+    "EMBEDDING_HEAD",
     "MODELS",
     "BiLstm",
     "Classifier",
     "Cnn6",
     "Cnn10",
     "Cnn14",
+    "EmbeddingHead",
     "LoadReport",
     "Wav2Vec2Base",
     "WavLmBase",

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from ser.errors import unknown_name
 from ser.losses.parameters import check_count, check_range
 
-FRONT_END = "handcrafted_16k"
-"""What they all read."""
+FRONT_ENDS = ("handcrafted_16k", "egemaps_16k")
+"""What they read: the first, unless asked otherwise."""
 
 # The MLP stops by itself once its training loss rests.
 _MOST_PASSES = 1000

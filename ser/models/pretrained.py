@@ -196,7 +196,7 @@ def _check_front_end(tensors: dict[str, Tensor], path: Path, chosen: str) -> str
     held = [tensors.get(name) for name in FRONT_END_KEYS]
     if not any(tensor is not None for tensor in held):
         return None
-    known = [spec for spec in FRONT_ENDS.values() if spec.is_log_mel]
+    known = [spec for spec in FRONT_ENDS.values() if spec.kind == "log_mel"]
     found = next((spec.name for spec in known if _same(held, _published_form(spec))), None)
     if found == chosen:
         return found

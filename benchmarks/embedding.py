@@ -1,0 +1,68 @@
+"""A class head on stored embeddings against the same network frozen: seconds of an epoch.
+
+python benchmarks/embedding.py --corpus ravdess --corpus-root PATH
+
+Both start from the same file of weights: CNN14's initial ones, in PANNs' form, for the time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import tyro
+
+from ser.config import Config
+from ser.corpora import load
+from ser.embeddings import extractor
+from ser.feature_store import open_store
+from ser.models import build_model
+from ser.splits import split
+from ser.task import make_task
+from ser.training import train
+
+VARIANTS = {
+    "frozen": {"model.name": "cnn14", "model.freeze": "base"},
+    "embedding head": {"model.name": "embedding_head", "model.base": "cnn14"},
+}
+
+
+def main(corpus: str, corpus_root: Path, width: float = 1.0, epochs: int = 2) -> None:
+    """Prints the table.
+
+    Args:
+        corpus: Name of a corpus.
+        corpus_root: Its folder.
+        width: Scale of CNN14's channels.
+        epochs: So many are trained; the first is left out.
+    """
+    read = load(corpus, corpus_root)
+    parts = split(read)
+    threads = torch.get_num_threads()
+    print(f"{platform.machine()}, {threads} threads, Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"{corpus}: {len(parts.train)} + {len(parts.validation)} utterances, CNN14 × {width:g}; {epochs} epochs")
+    print(f"{'variant':<16}{'features, once, s':>20}{'s / epoch':>12}{'speed':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pth"
+        torch.manual_seed(0)
+        torch.save({"model": build_model("cnn14", 2, width).state_dict()}, weights)
+        plain = 0.0
+        for name, values in VARIANTS.items():
+            settings = {"model.width": width, "model.pretrained": str(weights), "training.epochs": epochs, **values}
+            config = Config.from_dotted(settings)
+            began = time.perf_counter()
+            store = open_store(read, extractor(config), Path(folder))
+            features = time.perf_counter() - began
+            for record in train(config, make_task(read, parts, store.path, "clean", 0), seed=0):
+                if record.epoch == 1:
+                    began = time.perf_counter()
+            seconds = (time.perf_counter() - began) / (epochs - 1)
+            plain = plain or seconds
+            print(f"{name:<16}{features:>20.1f}{seconds:>12.2f}{plain / seconds:>9.0f}×", flush=True)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
