@@ -122,8 +122,11 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     utterances = UtteranceAudit(len(task.train), len(task.classes), device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
     if state is not None:
-        if state["fingerprint"] != identity:
-            raise UserError("the checkpoint belongs to another configuration, seed or corpus; start a new run instead.")
+        if (state["fingerprint"], state["front_end"]) != (identity, reads):
+            raise UserError(
+                "the checkpoint belongs to another configuration, seed, corpus or base of an embedding head; start a new "
+                "run instead."
+            )
         if "utterances" not in state:
             raise UserError("the checkpoint is of an older version, without a table of utterances; start a new run.")
         model.load_state_dict(state["model"])

@@ -188,6 +188,12 @@ def test_dotted_names_make_a_classical_configuration_and_come_back(name):
     assert Config.from_dotted(config.to_dotted()) == config
 
 
+@pytest.mark.parametrize("text", ["1e3", "1000.0", 1000.0, 1000])
+def test_a_whole_number_may_be_written_in_any_way(text):
+    config = Config.from_dotted({"model.name": "random_forest", "model.trees": text})
+    assert repr(config.model.parameters["trees"]) == "1000"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
