@@ -124,8 +124,8 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     if state is not None:
         if (state["fingerprint"], state["front_end"]) != (identity, reads):
             raise UserError(
-                "the checkpoint belongs to another configuration, seed, corpus or base of an embedding head; start a new "
-                "run instead."
+                "the checkpoint belongs to another configuration, seed, corpus or base of an embedding head; start a "
+                "new run instead."
             )
         if "utterances" not in state:
             raise UserError("the checkpoint is of an older version, without a table of utterances; start a new run.")
