@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill  # noqa: E402
-from ray_nodes import ENVIRONMENT, Cluster  # noqa: E402
+from ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until  # noqa: E402
 
 from study.checkpoints import checkpoints  # noqa: E402
 
@@ -194,6 +194,36 @@ def lost_nodes(folder: Path, times: int, rng: random.Random, reference: Historie
         server.kill()
 
 
+def cut_off(folder: Path, reference: Histories) -> Row | None:
+    """Pulls the cable of a node in mid-trial until the head has given it up, then puts it back.
+
+    The disk is shared, so what ran on the node runs on beside the trial's next attempt for a while.
+    """
+    if not can_sever():
+        return None
+    with Cluster(cpus=0, severable=True) as cluster:
+        server = Server(folder / "cut-server", cluster.host)
+        server.start()
+        try:
+            nodes = [cluster.add_node(cpus=1), cluster.add_node(cpus=1)]
+            study = FaultyStudy(
+                folder / "cut", "cut", server.uri, more=("--address", cluster.address, "--cpus-per-trial", "1"),
+                environment={**cluster.environment, **ENVIRONMENT},
+            )  # fmt: skip
+            process = study.start()
+            study.wait_for_epochs(process, 2)
+            cluster.cut_off(nodes[0])
+            began, before = time.monotonic(), study.epochs_on_disk
+            wait_until(lambda: nodes[0].address not in cluster.alive(), 60, "the head has given the node up")
+            cluster.reconnect(nodes[0])
+            seconds = recovered(study, process, before, began)
+            printed, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, printed
+            return row("node cut off, then back", 1, study, reference, seconds)
+        finally:
+            server.kill()
+
+
 def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,6 +246,7 @@ def main() -> int:
             "clock": lambda: clock_step(folder, reference),
             "outages": lambda: outages(folder, options.outages, rng, reference),
             "nodes": lambda: lost_nodes(folder, options.nodes, rng, reference),
+            "cut": lambda: cut_off(folder, reference),
             "kills": lambda: sigkills(folder, options.kills, rng, reference),
         }
         rows = []

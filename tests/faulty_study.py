@@ -132,20 +132,21 @@ class Server:
 
     Args:
         folder: Where its database and artifacts lie.
+        host: The address that it listens on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._host = folder, host
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
             self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         """Its tracking URI."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -153,7 +154,7 @@ class Server:
             self._process = subprocess.Popen(
                 [
                     str(Path(sys.executable).with_name("mlflow")), "server",
-                    "--host", "127.0.0.1", "--port", str(self.port),
+                    "--host", self._host, "--port", str(self.port), "--allowed-hosts", "*",
                     "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
                     "--artifacts-destination", str(self._folder / "artifacts"), "--workers", "1",
                 ],
