@@ -31,7 +31,7 @@ OPTIONS = (
     EvaluateOptions,
     PredictOptions,
 )
-ELSEWHERE = {"--backend-store-uri", "--repeats"}  # MLflow's own, and the benchmark's
+ELSEWHERE = {"--backend-store-uri", "--allowed-hosts", "--head", "--repeats"}  # MLflow's, Ray's, the benchmark's own
 
 
 def options():

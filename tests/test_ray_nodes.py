@@ -58,6 +58,12 @@ def drive(address: str, folder: str, trials: str) -> None:
     print(json.dumps([result.metrics["epoch"] if result.error is None else str(result.error) for result in results]))
 
 
+@pytest.fixture(scope="module")
+def namespaces() -> None:
+    if not can_sever():
+        pytest.skip("network namespaces need root and iproute2")
+
+
 @contextmanager
 def driver(cluster: Cluster, folder: Path, trials: int) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, __file__, cluster.address, str(folder), str(trials)]
@@ -105,7 +111,7 @@ def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_a_node_that_is_a
         assert cluster.alive() == {cluster.head.address, second, added.address}
 
 
-@pytest.mark.skipif(not can_sever(), reason="network namespaces need root and iproute2")
+@pytest.mark.usefixtures("namespaces")
 def test_a_node_that_is_cut_off_trains_on_unseen_and_ends_when_it_is_back(tmp_path):
     with Cluster(cpus=0, severable=True) as cluster:
         lost = cluster.add_node()
@@ -126,7 +132,7 @@ def test_a_node_that_is_cut_off_trains_on_unseen_and_ends_when_it_is_back(tmp_pa
         assert cluster.alive() == {cluster.head.address, spare.address}
 
 
-@pytest.mark.skipif(not can_sever(), reason="network namespaces need root and iproute2")
+@pytest.mark.usefixtures("namespaces")
 def test_a_node_that_is_back_in_time_is_kept():
     with Cluster(cpus=0, severable=True) as cluster:
         node = cluster.add_node()
@@ -139,7 +145,7 @@ def test_a_node_that_is_back_in_time_is_kept():
         assert set(before) <= set(node.processes)
 
 
-def test_nothing_is_left_where_the_tests_are_killed(tmp_path):
+def test_nothing_is_left_where_the_tests_are_killed():
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); from ray_nodes import Cluster\n"
         "with Cluster() as cluster:\n"
