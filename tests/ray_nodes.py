@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -56,12 +57,14 @@ class Node:
         address: Its own IP address.
         folder: Ray's temporary folder of this node.
         process: ``ray start --block``; its id is that of the node's session.
+        guard: Kills the node where the tests are killed.
         link: The host's end of its cable, where it has one.
     """
 
     address: str
     folder: Path
     process: subprocess.Popen[bytes]
+    guard: subprocess.Popen[bytes]
     link: str | None = None
 
     @property
@@ -84,10 +87,12 @@ class Cluster:
         self._severable = severable
         self._variables = {**ENVIRONMENT, **(environment or {})}
         self._count = 0
+        self._network: Network | None = None
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Cluster:
         self._folder = Path(tempfile.mkdtemp(prefix="rn"))
+        self._guard = at_the_end(f"while ! rm -rf {shlex.quote(str(self._folder))}; do sleep 1; done")
         try:
             self._network = Network() if self._severable else None
             self._subnet = self._network.subnet if self._network else _loopback_subnet()
@@ -106,10 +111,9 @@ class Cluster:
         """Kills every node and removes their folders and networks; a second call does nothing."""
         for node in self.nodes:
             self.kill(node)
-        network = getattr(self, "_network", None)
-        if network:
-            network.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._network:
+            self._network.close()
+        end(self._guard)
 
     @property
     def host(self) -> str:
@@ -150,6 +154,9 @@ class Cluster:
             return not node.processes
 
         wait_until(gone, 20, f"node {node.address} has no process")
+        # In this order, for the session's number may be another's once the process has been waited for.
+        node.guard.kill()
+        node.guard.communicate()
         node.process.wait()
 
     def cut_off(self, node: Node) -> None:
@@ -174,8 +181,7 @@ class Cluster:
         if self._network and self._count > 1:
             link, prefix = self._network.plug_in(self._count)
         command = [
-            # Whatever ends the tests also ends the nodes.
-            *("setpriv", "--pdeathsig", "TERM", *prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *role),
+            *(*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *role),
             *("--block", "--node-ip-address", address, "--temp-dir", str(folder), "--num-cpus", str(cpus)),
             *("--resources", json.dumps(dict(resources)), "--object-store-memory", str(OBJECT_STORE_BYTES)),
             # The operating system chooses; the range that is the default is every node's and every other Ray's.
@@ -190,7 +196,8 @@ class Cluster:
                 env=self.environment,
                 start_new_session=True,
             )
-        node = Node(address, folder, process, link)
+        guard = at_the_end(f"while pkill -KILL --session {process.pid}; do sleep 1; done")
+        node = Node(address, folder, process, guard, link)
         self.nodes.append(node)
         if self._count == 1:
             self.head = node
@@ -214,12 +221,15 @@ class Network:
 
     def __init__(self, tag: str | None = None) -> None:
         self._tag = tag or f"rn{random.SystemRandom().randrange(16**6):06x}"
-        self._namespaces: list[str] = []
         self._bridge = f"{self._tag}b"
         # 198.18.0.0/15 is set aside for tests between networks (RFC 2544), so nobody's real hosts are there.
         taken = _ip("-o", "-4", "addr")
         free = [f"198.{a}.{b}" for a in (18, 19) for b in range(256) if f" 198.{a}.{b}." not in taken]
         self.subnet = random.SystemRandom().choice(free)
+        self._guard = at_the_end(
+            f"for name in $(ip netns list | grep -o '^{self._tag}n[0-9]*'); do ip netns del $name; done; "
+            f"ip link del {self._bridge}"
+        )
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{self.subnet}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -235,7 +245,6 @@ class Network:
         """
         name, link, inner = f"{self._tag}n{number}", f"{self._tag}v{number}", f"{self._tag}i{number}"
         _ip("netns", "add", name)
-        self._namespaces.append(name)
         _ip("link", "add", link, "type", "veth", "peer", "name", inner, "netns", name)
         _ip("link", "set", link, "master", self._bridge, "up")
         _ip("-n", name, "addr", "add", f"{self.subnet}.{number}/24", "dev", inner)
@@ -245,10 +254,28 @@ class Network:
 
     def close(self) -> None:
         """Removes everything."""
-        for name in self._namespaces:
-            _ip("netns", "del", name)
-        self._namespaces.clear()
-        subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
+        end(self._guard)
+
+
+def at_the_end(command: str) -> subprocess.Popen[bytes]:
+    """Has a shell command done by ``end``, or where this process ends in whatever way before.
+
+    Args:
+        command: For ``sh``.
+    """
+    # The pipe breaks when this process is no more, be it by SIGKILL.
+    return subprocess.Popen(
+        ["sh", "-c", f"read _; {command}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def end(guard: subprocess.Popen[bytes]) -> None:
+    """Has what ``at_the_end`` was given done now; a second call does nothing."""
+    guard.communicate()
 
 
 def can_sever() -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,20 +148,18 @@ def test_nothing_is_left_where_the_tests_are_killed():
         "import sys, time; sys.path.insert(0, sys.argv[1]); from ray_nodes import Cluster\n"
         "with Cluster() as cluster:\n"
         "    cluster.add_node()\n"
-        "    print(*(pid for node in cluster.nodes for pid in node.processes), flush=True)\n"
+        "    processes = [pid for node in cluster.nodes for pid in node.processes]\n"
+        "    print(cluster.head.folder.parent, *processes, flush=True)\n"
         "    time.sleep(600)\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent)]
-    # What a killed process cannot remove goes with the test's own folder; Ray's sockets need a short path.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": folder}) as process,
-    ):
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        processes = [int(pid) for pid in process.stdout.readline().split()]
+        folder, *processes = process.stdout.readline().split()
         assert len(processes) > 6
         process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not any(map(lives, processes)), 60, "the nodes have ended")
+        wait_until(lambda: not any(lives(int(pid)) for pid in processes), 20, "the nodes have ended")
+        wait_until(lambda: not Path(folder).exists(), 20, "their folder is removed")
 
 
 def test_everything_is_gone_at_the_end_and_another_cluster_is_untouched():
