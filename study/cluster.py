@@ -56,6 +56,8 @@ def start_ray(prepared: Preparation) -> Slots:
         UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
     """
     options = prepared.options
+    # Ray's workers look for the project in the driver's folder first, and another version may be there.
+    os.chdir(ROOT)
     # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -78,7 +80,7 @@ def start_ray(prepared: Preparation) -> Slots:
         raise UserError(
             f"the cluster has {len(nodes)} nodes, and they cannot share the SQLite store "
             f"{without_password(options.tracking_uri)}. Start a server that all of them reach (mlflow server "
-            "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql://…) and pass --tracking-uri http://HOST:5000."
+            "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql+psycopg://…) and pass --tracking-uri http://HOST:5000."
         )
     _check_nodes([str(prepared.folder), str(prepared.store.path), str(ROOT)])
     slots = slots_of(nodes, options)

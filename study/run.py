@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from functools import partial
@@ -47,6 +48,8 @@ def main() -> int:
     """
     began = time.time()
     _quieten()
+    # Slurm and Kubernetes end a job that has used up its time by SIGTERM; it means what Ctrl-C means.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = make_console()
     options = parse(StudyOptions)
     if options.list_spaces:

@@ -64,7 +64,7 @@ def open_client(uri: str) -> MlflowClient:
     if uri.lower().startswith(("http://", "https://")):
         try:
             # MLflow's own client would try for minutes. What a server refuses for good, it tells below.
-            answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+            answer = _health(uri)
             if answer.status_code >= FIRST_SERVER_ERROR:
                 answer.raise_for_status()
         except (requests.RequestException, ValueError) as error:
@@ -85,6 +85,15 @@ def open_client(uri: str) -> MlflowClient:
     # Two processes must not create and migrate one database at a time.
     with FileLock(f"{database}.lock"):
         return _opened(uri)
+
+
+def _health(uri: str) -> requests.Response:
+    """Asks twice, since a server that has just been started is slow to answer."""
+    url = f"{uri.rstrip('/')}/health"
+    try:
+        return requests.get(url, timeout=ANSWER_SECONDS)
+    except requests.Timeout:
+        return requests.get(url, timeout=ANSWER_SECONDS)
 
 
 def _opened(uri: str) -> MlflowClient:
