@@ -19,6 +19,8 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from analysis.figures import draw_trials, save
+from analysis.records import find_experiment
+from analysis.section import markdown_table
 from ser.command_line import parse, run_command
 from ser.errors import UserError, unknown_name
 from study.results import HEADINGS, Trials, best_runs, caveats, display, make_console, read_trials, rich_table
@@ -70,30 +72,16 @@ def choose_trials(client: MlflowClient, options: BestRunsOptions) -> tuple[str, 
     Raises:
         UserError: No such experiment or study, or no trial in it.
     """
-    experiments = {experiment.name: experiment for experiment in client.search_experiments()}
-    start = "Run a study first: python study/run.py"
     where = without_password(options.tracking_uri)
-    if options.experiment is not None:
-        if options.experiment not in experiments:
-            raise unknown_name("experiment", options.experiment, experiments)
-        name = options.experiment
-    else:
-        newest = client.search_runs(
-            [experiment.experiment_id for experiment in experiments.values()],
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
-        if not newest:
-            raise UserError(f"there is no run in {where}. {start}")
-        ids = {experiment.experiment_id: name for name, experiment in experiments.items()}
-        name = ids[newest[0].info.experiment_id]
-    identifier = experiments[name].experiment_id
+    name, identifier = find_experiment(client, where, options.experiment)
     trials = read_trials(client, identifier, options.study)
     if trials is None:
         known = {run.data.tags.get("study", "") for run in search_all(client, [identifier], "")} - {""}
         if options.study is not None and known:
             raise unknown_name("study", options.study, known)
-        raise UserError(f"experiment {name!r} in {where} has no trial of a study. {start}")
+        raise UserError(
+            f"experiment {name!r} in {where} has no trial of a study. Run a study first: python study/run.py"
+        )
     return name, trials
 
 
@@ -150,14 +138,6 @@ def write_figure(trials: Trials, best: pd.DataFrame, folder: Path) -> list[Path]
     for path in paths:
         save(figure, path)
     return paths
-
-
-def markdown_table(text: pd.DataFrame) -> str:
-    """A table of strings in Markdown."""
-    header = "| " + " | ".join(text.columns) + " |"
-    rule = "| " + " | ".join("---" for _ in text.columns) + " |"
-    rows = ["| " + " | ".join(row) + " |" for row in text.itertuples(index=False, name=None)]
-    return "\n".join([header, rule, *rows])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +36,10 @@ from analysis.corrections_text import (
 )
 from analysis.figures import draw_flips, save
 from analysis.flips import ALL, by_group, correction_scores, first_changes, flipped_pairs
+from analysis.records import read_utterances
 from analysis.suspicious import compare_rankings, rank_labels
 from ser.command_line import parse, run_command
 from ser.errors import UserError
-from ser.utterances import FROM_LOSS, PROBABILITY, TEXT
 from study.records import KIND, TRIAL, UTTERANCES, Tag
 from study.results import best_runs, caveats, make_console
 from study.tracking import DEFAULT_URI, ROOT, absolute_uri, first_line, open_client, without_password
@@ -171,31 +170,6 @@ def read_all(client: MlflowClient, chosen: Sequence[Chosen]) -> tuple[Audited, s
     if not audited:
         raise UserError(lacking)
     return audited, lacking
-
-
-def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
-    """The table of utterances of a trial, as in ``ser.utterances``, or None if the run has none.
-
-    Raises:
-        UserError: The artifact cannot be fetched or read, or is another table.
-    """
-    try:
-        if UTTERANCES not in {file.path for file in client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            table = pd.read_parquet(client.download_artifacts(run_id, UTTERANCES, folder))
-    except (MlflowException, OSError, ValueError) as error:
-        raise UserError(
-            f"{UTTERANCES} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
-            "again: python study/run.py with a new --name."
-        ) from None
-    classes = [name for name in table.columns.astype(str) if name.startswith(PROBABILITY)]
-    if (missing := [name for name in (*TEXT, *FROM_LOSS) if name not in table]) or len(classes) < 2:
-        raise UserError(
-            f"{UTTERANCES} of MLflow run {run_id} is another table: it lacks "
-            f"{', '.join(missing) or f'columns {PROBABILITY}CLASS'}."
-        )
-    return table
 
 
 def tabulate(audited: Audited) -> dict[str, pd.DataFrame]:

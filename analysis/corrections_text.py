@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from analysis.best_runs import markdown_table
 from analysis.flips import ALL, GENDER, SPEAKER, has_gender
+from analysis.section import markdown_table
 from analysis.suspicious import CLEANLAB, asks_network
 from ser.utterances import TRAIN, VALIDATION
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SEARCH = "search"
+# Stages of a trial.
+SEARCH, CONFIRM = "search", "confirm"
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 RUNNING = "running"  # what a reader sees before a trial has ended; never written
 
 UTTERANCES = "utterances.parquet"  # a trial's artifact: what became of each label
 
-# What a run is: one parent for each (space, noise level) of a study, one trial for each configuration.
 # Seconds of an epoch, training and validation.
 SECONDS = "train/seconds"
 
+# What a confirmed configuration is: the best, second, … of its search, or its method's published default.
+SEARCH_RANK, DEFAULT = "search-", "default"
+
+# What a run is: one parent for each (space, noise level) of a study, one trial for each configuration; in the confirm
+# stage one for each (configuration, seed, fold).
 KIND, PARENT, TRIAL = "kind", "parent", "trial"
 
 
@@ -43,6 +48,11 @@ class Tag:
     SELECT_ON = "select_on"
     SEARCHED = "searched"
     PLANNED_TRIALS = "planned_trials"
+
+    # Of the confirm stage alone.
+    CANDIDATE = "candidate"  # search-1, search-2, … or default
+    SOURCE = "source"  # the search's run that the configuration comes from; empty for a default
+    SEEN = "seen_by_search"  # true where the search has trained on or chosen by this fold's test rows, else false
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,227 @@
+"""What the analyses read: the trials of a search and of its confirmation, their curves and predictions."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.exceptions import MlflowException
+
+from ser.errors import UserError, unknown_name
+from ser.utterances import FROM_LOSS, PROBABILITY, TEXT
+from study.records import CONFIRM, FINISHED, KIND, RUNNING, SELECTIONS, STOPPED, TRIAL, UTTERANCES, Selection, Tag
+from study.results import Trials, read_trials
+from study.tracking import DEFAULT_URI, absolute_uri, classes_of, first_line, open_client, search_all, without_password
+
+# Column of the confirmed table → metric of the records.
+TEST_SCORES = {
+    "uar": "test/last/uar",
+    "uar_best_epoch": "test/best/uar",
+    "wa": "test/last/wa",
+    "f1_weighted": "test/last/f1_weighted",
+    "f1_macro": "test/last/f1_macro",
+    "ece": "test/last/ece",
+    "brier": "test/last/brier",
+    "nll": "test/last/nll",
+    "best_epoch": "best/epoch",
+    "validation_uar": "val/uar",
+}
+
+
+@dataclass(frozen=True)
+class RecordsOptions:
+    """Which records an analysis reads; commands add their own options."""
+
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI."""
+    experiment: str | None = None
+    """MLflow experiment; default the one with the newest run."""
+    study: str | None = None
+    """Only this study's search; default every study of the experiment that is comparable with the newest."""
+
+
+@dataclass
+class Records:
+    """The records of one experiment.
+
+    Args:
+        client: The MLflow store.
+        uri: Its URI, as it may be shown.
+        experiment: The experiment's name.
+        identifier: Its id.
+        search: Comparable trials of the search, None if there are none.
+        confirmed: One row for each trial of the confirm stage that is comparable with the newest one, empty if there
+            is none: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen`` (whether
+            the search has seen the fold's test rows), ``fidelity``, ``selected`` (the validation score that chooses),
+            ``parameters`` (all, by dotted names), ``run_id``, and the columns of ``TEST_SCORES``.
+        selection: How configurations were chosen.
+        classes: The class names.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment: str
+    identifier: str
+    search: Trials | None
+    confirmed: pd.DataFrame
+    selection: Selection
+    classes: tuple[str, ...]
+    _tables: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
+    _curves: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
+
+    def utterances(self, run_id: str) -> pd.DataFrame | None:
+        """A trial's table of utterances (``ser.utterances``), None if its run has none; read once.
+
+        In the confirm stage it has rows of ``part`` ``test`` too, with the last epoch's probabilities.
+        """
+        if run_id not in self._tables:
+            self._tables[run_id] = read_utterances(self.client, run_id)
+        return self._tables[run_id]
+
+    def curve(self, run_id: str, metric: str) -> pd.Series:
+        """A metric of a trial over its epochs, empty if it was not recorded; read once.
+
+        Returns:
+            Values, indexed by epoch from 1.
+        """
+        if (run_id, metric) not in self._curves:
+            points = self.client.get_metric_history(run_id, metric)
+            values = {point.step: point.value for point in points}
+            self._curves[run_id, metric] = pd.Series(values, dtype=float, name=metric).sort_index()
+        return self._curves[run_id, metric]
+
+
+def open_records(options: RecordsOptions) -> Records:
+    """Reads what an experiment has.
+
+    Raises:
+        UserError: No such store, experiment or study, or no trial in it.
+    """
+    os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"  # there would be one for each table
+    client = open_client(absolute_uri(options.tracking_uri))
+    uri = without_password(options.tracking_uri)
+    name, identifier = find_experiment(client, uri, options.experiment)
+    search = read_trials(client, identifier, options.study)
+    runs = search_all(client, [identifier], f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'")
+    confirmed, newest = _confirmed(runs)
+    if search is None and newest is None:
+        start = "Run a study first: python study/run.py"
+        if options.study is not None:
+            tagged = search_all(client, [identifier], "")
+            known = {run.data.tags[Tag.STUDY] for run in tagged if Tag.STUDY in run.data.tags}
+            if known:
+                raise unknown_name("study", options.study, known)
+        raise UserError(f"experiment {name!r} in {uri} has no trial of a study. {start}")
+    any_run = newest or client.get_run(str(search.table["run_id"].iloc[0]))  # type: ignore[union-attr]
+    selection = SELECTIONS[any_run.data.tags[Tag.SELECT_ON]]
+    classes = tuple(classes_of(any_run))
+    return Records(client, uri, name, identifier, search, confirmed, selection, classes)
+
+
+def find_experiment(client: MlflowClient, uri: str, asked: str | None) -> tuple[str, str]:
+    """Name and id of an experiment: the one asked for, or that with the newest run.
+
+    Raises:
+        UserError: There is none.
+    """
+    experiments = {experiment.name: experiment for experiment in client.search_experiments()}
+    if asked is not None:
+        if asked not in experiments:
+            raise unknown_name("experiment", asked, experiments)
+        return asked, str(experiments[asked].experiment_id)
+    newest = client.search_runs(
+        [experiment.experiment_id for experiment in experiments.values()],
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if not newest:
+        raise UserError(f"there is no run in {uri}. Run a study first: python study/run.py")
+    ids = {experiment.experiment_id: name for name, experiment in experiments.items()}
+    identifier = newest[0].info.experiment_id
+    return ids[identifier], str(identifier)
+
+
+def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
+    """The table of utterances of a trial, as in ``ser.utterances``, or None if the run has none.
+
+    Raises:
+        UserError: The artifact cannot be fetched or read, or is another table.
+    """
+    try:
+        if UTTERANCES not in {file.path for file in client.list_artifacts(run_id)}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            table = pd.read_parquet(client.download_artifacts(run_id, UTTERANCES, folder))
+    except (MlflowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{UTTERANCES} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
+            "again: python study/run.py with a new --name."
+        ) from None
+    classes = [name for name in table.columns.astype(str) if name.startswith(PROBABILITY)]
+    if (missing := [name for name in (*TEXT, *FROM_LOSS) if name not in table]) or len(classes) < 2:
+        raise UserError(
+            f"{UTTERANCES} of MLflow run {run_id} is another table: it lacks "
+            f"{', '.join(missing) or f'columns {PROBABILITY}CLASS'}."
+        )
+    return table
+
+
+def _confirmed(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
+    """The confirm stage's table, and its newest run."""
+    columns = [
+        "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "fidelity", "selected", "parameters",
+        "run_id", *TEST_SCORES,
+    ]  # fmt: skip
+    if not runs:
+        return pd.DataFrame(columns=columns), None
+    newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+    same = [run for run in runs if run.data.tags[Tag.PROTOCOL] == newest.data.tags[Tag.PROTOCOL]]
+    rows = []
+    for run in same:
+        tags, metrics = run.data.tags, run.data.metrics
+        rows.append(
+            {
+                "noise": tags[Tag.NOISE],
+                "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
+                "space": tags[Tag.SPACE],
+                "candidate": tags[Tag.CANDIDATE],
+                "source": tags[Tag.SOURCE],
+                "seed": int(tags[Tag.SEED]),
+                "fold": int(tags[Tag.FOLD]),
+                "seen": tags[Tag.SEEN] == "true",
+                "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
+                "selected": metrics.get(SELECTIONS[tags[Tag.SELECT_ON]].metric),
+                "parameters": dict(run.data.params),
+                "run_id": run.info.run_id,
+                **{column: metrics.get(metric) for column, metric in TEST_SCORES.items()},
+            }
+        )
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["rate", "noise", "space", "candidate", "fold", "seed"]).reset_index(drop=True), newest
+
+
+def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """The candidate of each noise level and space that stands for it: the best mean validation score, never the test's.
+
+    Args:
+        confirmed: Of ``Records``.
+        selection: Direction of the score.
+
+    Returns:
+        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials on folds that the
+        search has not seen (over all of them where there is no such fold).
+    """
+    done = confirmed[confirmed["fidelity"] == FINISHED]
+    rows = []
+    for (noise, space), group in done.groupby(["noise", "space"], sort=False):
+        clean = group[~group["seen"].astype(bool)]
+        means = (clean if len(clean) else group).groupby("candidate", sort=True)["selected"].mean()
+        candidate = str(means.idxmax() if selection.mode == "max" else means.idxmin())
+        rows.append({"noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]})
+    return pd.DataFrame(rows, columns=["noise", "space", "candidate", "selected"])
