@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import tune
 
@@ -90,44 +91,58 @@ def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadl
     search = StudySearch(journal, prepared.selection, options.planned_trials, deadline)
     if search.left and not search.out_of_time:
         context = trial_context(prepared, job, parent, slots)
-        folder = prepared.folder / job.folder / TUNE_FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        trainable = tune.with_resources(
-            tune.with_parameters(StudyTrial, context=context), {"cpu": slots.cpus, "gpu": slots.gpus}
-        )
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=StudyScheduler(search),
-                num_samples=search.left,
-                # Ray lets as many trials wait as run; more than the slots would be drawn without seeing a result.
-                max_concurrent_trials=slots.count,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=TUNE_FOLDER,
-                storage_path=str(prepared.folder / job.folder),
-                # A lost node is not the trial's fault; a trial that kills its processes ends itself.
-                failure_config=tune.FailureConfig(max_failures=-1),
-                callbacks=[
-                    SearchProgress(
-                        job.title, journal.entries(), options.planned_trials, prepared.epochs, prepared.selection
-                    )
-                ],
-                verbose=0,
-            ),
-        ).fit()
-        shutil.rmtree(folder, ignore_errors=True)
-    _close_records(prepared, job, journal)
+        earlier = journal.entries()
+        progress = SearchProgress(job.title, earlier, options.planned_trials, prepared.epochs, prepared.selection)
+        run_trials(search, tune.with_parameters(StudyTrial, context=context), slots, context.folder, [progress])
+    close_records(prepared.folder / job.folder, journal)
     return Outcome(tuple(journal.entries()), options.planned_trials, search.suspended)
 
 
-def _close_records(prepared: Preparation, job: Job, journal: Journal) -> None:
-    """Puts on record how a trial ended whose own process could not."""
+def run_trials(
+    search: StudySearch,
+    trainable: type[tune.Trainable],
+    slots: Slots,
+    folder: Path,
+    callbacks: Sequence[tune.Callback] = (),
+) -> None:
+    """Runs all trials that a search hands out.
+
+    Args:
+        search: The search.
+        trainable: What a trial is.
+        slots: What a trial gets, and how many run at a time.
+        folder: The search's folder.
+        callbacks: Tune's.
+    """
+    state = folder / TUNE_FOLDER
+    shutil.rmtree(state, ignore_errors=True)
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=StudyScheduler(search),
+            num_samples=search.left,
+            # Ray lets as many trials wait as run; more than the slots would be drawn without seeing a result.
+            max_concurrent_trials=slots.count,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE_FOLDER,
+            storage_path=str(folder),
+            # A lost node is not the trial's fault; a trial that kills its processes ends itself.
+            failure_config=tune.FailureConfig(max_failures=-1),
+            callbacks=list(callbacks),
+            verbose=0,
+        ),
+    ).fit()
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def close_records(folder: Path, journal: Journal) -> None:
+    """Puts on record how a trial of the search in ``folder`` ended whose own process could not."""
     for entry in journal.entries():
         if entry.fidelity in (STOPPED, FAILED):
-            outbox = Outbox(trial_folder(prepared.folder / job.folder, entry.number))
+            outbox = Outbox(trial_folder(folder, entry.number))
             if outbox.lines():
                 outbox.end(entry.fidelity, entry.failure or None)
 

@@ -1,6 +1,10 @@
 """Studies of many trials in one process: nothing is lost, and the driver stays quick and small."""
 
+import json
 import resource
+import subprocess
+import sys
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -44,6 +48,22 @@ def test_one_slot_repeats_itself(tmp_path):
     for name in ("a", "b"):
         simulate(tmp_path / name, 25, 1, EPOCHS, records=False)
     assert entries(tmp_path / "a") == entries(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_a_hundred_trials_on_a_real_ray_are_all_on_record(tmp_path):
+    driver = Path(__file__).resolve().parents[1] / "benchmarks" / "driver.py"
+    done = subprocess.run(
+        [sys.executable, str(driver), "--worker", "study", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    found = entries(tmp_path)
+    assert [(entry.number, entry.fidelity, entry.epochs) for entry in found] == [
+        (n, FINISHED, 5) for n in range(1, 101)
+    ]
+    for entry in found:
+        outbox = Outbox(trial_folder(tmp_path, entry.number))
+        assert (outbox.fidelity, outbox.last_epoch, outbox.pending) == (FINISHED, 5, 6)
+    assert json.loads(done.stdout.splitlines()[-1])["state"] < 2
 
 
 @pytest.mark.slow
