@@ -18,7 +18,7 @@ from ser.hashing import derived_seed
 from ser.losses import build_loss
 from ser.models.classical import build_classical
 from ser.task import Task
-from ser.training import part_metrics
+from ser.training import part_metrics, test_metrics
 from ser.utterances import LastSeen, utterance_table
 
 
@@ -51,7 +51,11 @@ def train_classical(
     metrics |= part_metrics("val", validation, task.validation)
     if (judged := metrics.get("val/uar")) is not None:
         metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
-    return metrics, utterance_table(task, seen, validation)
+    test = None
+    if task.test is not None:
+        test = probabilities(classifier, features[task.test.rows], count)
+        metrics |= test_metrics("test/last", test, task.test) | test_metrics("test/best", test, task.test)
+    return metrics, utterance_table(task, seen, validation, test)
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """Train and validation data of one fold at one noise level; it holds no test row.
+    """Train and validation data of one fold at one noise level; a test row only where one is to be scored at the end.
 
     Args:
         classes: The C class names.
@@ -52,6 +52,7 @@ class Task:
         train: Training utterances.
         validation: Validation utterances, corrupted at the same rate.
         manifest: The noise manifest.
+        test: Test utterances, for the confirmation of what a search has chosen; a search has None.
     """
 
     classes: tuple[str, ...]
@@ -59,17 +60,21 @@ class Task:
     train: Part
     validation: Part
     manifest: dict[str, Any]
+    test: Part | None = None
 
 
-def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed: int) -> Task:
+def make_task(
+    corpus: Corpus, parts: Split, store: Path, level: str, noise_seed: int, *, with_test: bool = False
+) -> Task:
     """Corrupts the train and validation rows of a fold.
 
     Args:
         corpus: The corpus whose features are in ``store``.
-        parts: One of its splits; the test rows are left out.
+        parts: One of its splits.
         store: Folder of the feature store.
         level: Noise level, such as ``"noisy-A"`` or ``"symmetric:0.3"``.
         noise_seed: Seed of the noise draw.
+        with_test: Hand over the test rows too, whose labels are never corrupted.
 
     Raises:
         UserError: The level cannot be had from this corpus, or the training labels are all of one class.
@@ -92,4 +97,5 @@ def make_task(corpus: Corpus, parts: Split, store: Path, level: str, noise_seed:
         ids, speakers, genders = (tuple(column[positions]) for column in about)
         return Part(positions, ids, noisy[positions], truth[positions], soft, speakers, genders)
 
-    return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest)
+    test = part(parts.test) if with_test else None
+    return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest, test)

@@ -121,6 +121,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
     noisy, truth = torch.tensor(task.train.noisy, device=device), torch.tensor(task.train.truth, device=device)
     utterances = UtteranceAudit(len(task.train), len(task.classes), device)
     best, first = {"best/val_uar": -1.0, "best/epoch": 0.0}, 1
+    tested: NDArray[np.float64] | None = None
     if state is not None:
         if (state["fingerprint"], state["front_end"]) != (identity, reads):
             raise UserError(
@@ -177,11 +178,19 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             )
         metrics |= part_metrics("val", probabilities, task.validation)
         judged = metrics.get("val/uar")
-        if judged is not None:
-            if judged > best["best/val_uar"]:
-                best = {"best/val_uar": judged, "best/epoch": float(epoch)}
-            metrics |= {**best, "last/val_uar": judged}
         finished = epoch == config.training.epochs
+        improved = judged is not None and judged > best["best/val_uar"]
+        if task.test is not None and (improved or finished):
+            tested = predict(model, store, task.test.rows, frames, device, autocast)
+        if judged is not None:
+            if improved:
+                best = {"best/val_uar": judged, "best/epoch": float(epoch)}
+                if task.test is not None and tested is not None:
+                    best |= test_metrics("test/best", tested, task.test)
+            shown = {name: value for name, value in best.items() if finished or not name.startswith("test/")}
+            metrics |= {**shown, "last/val_uar": judged}
+        if finished and task.test is not None and tested is not None:
+            metrics |= test_metrics("test/last", tested, task.test)
         yield EpochRecord(
             epoch,
             epoch * steps_per_epoch,
@@ -200,7 +209,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 "utterances": utterances.state_dict(),
                 "best": best,
             },
-            utterance_table(task, utterances.last_seen(), probabilities) if finished else None,
+            utterance_table(task, utterances.last_seen(), probabilities, tested) if finished else None,
         )
 
 
@@ -251,6 +260,23 @@ def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) ->
         metrics[f"{prefix}/soft_ce"] = evaluation.soft_cross_entropy(probabilities, part.soft)
         metrics[f"{prefix}/jsd"] = evaluation.jensen_shannon(probabilities, part.soft)
     return metrics
+
+
+def test_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) -> dict[str, float]:
+    """Scores predictions for test utterances against the true labels and the annotators' distribution.
+
+    Args:
+        prefix: ``"test/last"`` or ``"test/best"``.
+        probabilities: (n, C) for the part's utterances.
+        part: The part, whose labels nobody has put noise on.
+
+    Returns:
+        ``PREFIX/*``, as ``part_metrics`` has them; empty where not all true labels are known.
+    """
+    found = part_metrics("test", probabilities, part)
+    return {
+        f"{prefix}/{name.removeprefix('test/')}": value for name, value in found.items() if name.startswith("test/")
+    }
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The table of what became of each utterance's label: one row for each training and validation utterance."""
+"""The table of what became of each utterance's label: one row for each utterance of the parts that a run has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ser.task import Part, Task
 
-TRAIN, VALIDATION = "train", "validation"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 """The parts of the table."""
 
 PROBABILITY = "p_"
@@ -41,31 +41,38 @@ class LastSeen:
     first_changed: NDArray[np.int64]
 
 
-def utterance_table(task: Task, seen: LastSeen, validation: NDArray[np.floating]) -> pd.DataFrame:
-    """What became of each training utterance, and what was predicted for each validation utterance.
+def utterance_table(
+    task: Task, seen: LastSeen, validation: NDArray[np.floating], test: NDArray[np.floating] | None = None
+) -> pd.DataFrame:
+    """What became of each training utterance, and what was predicted for each validation and test utterance.
 
     Args:
         task: The n train and m validation utterances.
         seen: What the loss last made of the former.
         validation: (m, C) class probabilities of the latter, from the final evaluation.
+        test: (k, C) likewise of the test utterances, where the task has them.
 
     Returns:
-        n + m rows. Text: ``utterance_id``; ``part``, ``train`` or ``validation``; ``speaker``; ``gender``;
-        ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32: ``kept``,
+        n + m + k rows. Text: ``utterance_id``; ``part``, ``train``, ``validation`` or ``test``; ``speaker``;
+        ``gender``; ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32: ``kept``,
         ``trust``. Int64: ``first_epoch_changed``, missing for never. Float32: ``p_CLASS`` for each class. Of a
-        training utterance that was never drawn, all that ``seen`` tells is missing; in validation, all that only a
-        loss can tell.
+        training utterance that was never drawn, all that ``seen`` tells is missing; in validation and test, all that
+        only a loss can tell; in test, the noisy label too.
     """
     train = _part(TRAIN, task.train, task.classes, seen.probabilities)
     train["corrected_label"] = _names(task.classes, seen.corrected)
     train["kept"], train["trust"] = seen.kept, seen.trust
     train["first_epoch_changed"] = pd.arrays.IntegerArray(seen.first_changed, seen.first_changed == 0)
-    rest = _part(VALIDATION, task.validation, task.classes, validation.astype(np.float32))
-    rest["corrected_label"] = None
-    rest["kept"] = rest["trust"] = np.full(len(rest), np.nan, np.float32)
-    rest["first_epoch_changed"] = pd.array([pd.NA] * len(rest), dtype="Int64")
+    predicted = [_part(VALIDATION, task.validation, task.classes, validation.astype(np.float32))]
+    if task.test is not None and test is not None:
+        predicted.append(_part(TEST, task.test, task.classes, test.astype(np.float32)))
+        predicted[-1]["noisy_label"] = None  # nobody has put noise on it
+    for rest in predicted:
+        rest["corrected_label"] = None
+        rest["kept"] = rest["trust"] = np.full(len(rest), np.nan, np.float32)
+        rest["first_epoch_changed"] = pd.array([pd.NA] * len(rest), dtype="Int64")
     text = dict.fromkeys(TEXT, "string")  # also where all is missing
-    table = pd.concat([train.astype(text), rest.astype(text)], ignore_index=True)
+    table = pd.concat([part.astype(text) for part in (train, *predicted)], ignore_index=True)
     return table[[*TEXT, *FROM_LOSS, *(PROBABILITY + label for label in task.classes)]]
 
 

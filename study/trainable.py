@@ -51,6 +51,23 @@ def trial_folder(search: Path, number: int) -> Path:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A trial that no search has drawn, since all is known of it beforehand.
+
+    Args:
+        configuration: Dotted names.
+        seed: Of the training.
+        task: What it is trained and tested on.
+        tags: Of its own.
+    """
+
+    configuration: Mapping[str, Any]
+    seed: int
+    task: Task
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class TrialContext:
     """What all trials of one (space, noise level) share.
 
@@ -70,6 +87,7 @@ class TrialContext:
         dataset: What is trained on, for MLflow.
         folder: The search's folder; every node sees it under this path.
         session: Differs each time that the study is started.
+        planned: What trial 1, 2, … are, where they are not drawn.
     """
 
     task: Task
@@ -87,6 +105,13 @@ class TrialContext:
     dataset: Dataset
     folder: Path
     session: str
+    planned: tuple[Planned, ...] = ()
+
+    def trial(self, number: int, drawn: Mapping[str, Any]) -> Planned:
+        """What a trial is: planned, or what the searcher has drawn, on the task and with the seed that all share."""
+        if self.planned:
+            return self.planned[number - 1]
+        return Planned({**self.base, **drawn}, self.seed, self.task, {})
 
 
 class Attempt:
@@ -101,7 +126,8 @@ class Attempt:
         values = dict(configuration)
         self.number = int(values.pop(TRIAL_KEY))
         self._context = context
-        self._config = Config.from_dotted({**context.base, **values})
+        self._trial = context.trial(self.number, values)
+        self._config = Config.from_dotted(self._trial.configuration)
         self._folder = trial_folder(context.folder, self.number)
         self._epoch = 0
         self._token = uuid.uuid4().hex
@@ -188,7 +214,7 @@ class Attempt:
             context.parent,
             f"{context.name} {trial_name(self.number)}",
             {**context.key, Tag.TRIAL: trial_name(self.number)},
-            {**context.tags, Tag.FOLDER: str(self._folder)},
+            {**context.tags, **self._trial.tags, Tag.FOLDER: str(self._folder)},
             self._config.to_dotted(),
             context.dataset,
         )
@@ -196,7 +222,7 @@ class Attempt:
         if state is not None and state["epoch"] >= self._config.training.epochs:
             outbox.end(FINISHED)
             return self._ended()
-        self._records = _records(self._config, state, context)
+        self._records = _records(self._config, state, self._trial, context.device)
         return None
 
     def _ended(self) -> dict[str, Any]:
@@ -303,13 +329,13 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Nothing to load."""
 
 
-def _records(config: Config, state: State | None, context: TrialContext) -> Iterator[EpochRecord]:
+def _records(config: Config, state: State | None, trial: Planned, device: str) -> Iterator[EpochRecord]:
     """A network's epochs, or the one record of a classical model, whose fit stands for all planned epochs."""
     if not config.model.is_classical:
-        yield from train(config, context.task, seed=context.seed, state=state, device=context.device)
+        yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
         return
-    features = FeatureStore.open(context.task.store).frames
-    metrics, utterances = train_classical(config.model, features, context.task, context.seed)
+    features = FeatureStore.open(trial.task.store).frames
+    metrics, utterances = train_classical(config.model, features, trial.task, trial.seed)
     epochs = config.training.epochs
     yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
 
