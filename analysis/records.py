@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from ser.errors import UserError, unknown_name
 from ser.utterances import FROM_LOSS, PROBABILITY, TEXT
-from study.records import CONFIRM, FINISHED, KIND, RUNNING, SELECTIONS, STOPPED, TRIAL, UTTERANCES, Selection, Tag
+from study.confirmed import TEST_SCORES as TEST_SCORES
+from study.confirmed import confirmed_table
+from study.confirmed import representatives as representatives
+from study.records import CONFIRM, KIND, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
 from study.results import Trials, read_trials
 from study.tracking import DEFAULT_URI, absolute_uri, classes_of, first_line, open_client, search_all, without_password
-
-# Column of the confirmed table → metric of the records.
-TEST_SCORES = {
-    "uar": "test/last/uar",
-    "uar_best_epoch": "test/best/uar",
-    "wa": "test/last/wa",
-    "f1_weighted": "test/last/f1_weighted",
-    "f1_macro": "test/last/f1_macro",
-    "ece": "test/last/ece",
-    "brier": "test/last/brier",
-    "nll": "test/last/nll",
-    "best_epoch": "best/epoch",
-    "validation_uar": "val/uar",
-}
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ def open_records(options: RecordsOptions) -> Records:
     name, identifier = find_experiment(client, uri, options.experiment)
     search = read_trials(client, identifier, options.study)
     runs = search_all(client, [identifier], f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'")
-    confirmed, newest = _confirmed(runs)
+    confirmed, newest = confirmed_table(runs)
     if search is None and newest is None:
         start = "Run a study first: python study/run.py"
         if options.study is not None:
@@ -170,58 +157,3 @@ def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
             f"{', '.join(missing) or f'columns {PROBABILITY}CLASS'}."
         )
     return table
-
-
-def _confirmed(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
-    """The confirm stage's table, and its newest run."""
-    columns = [
-        "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "fidelity", "selected", "parameters",
-        "run_id", *TEST_SCORES,
-    ]  # fmt: skip
-    if not runs:
-        return pd.DataFrame(columns=columns), None
-    newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))
-    same = [run for run in runs if run.data.tags[Tag.PROTOCOL] == newest.data.tags[Tag.PROTOCOL]]
-    rows = []
-    for run in same:
-        tags, metrics = run.data.tags, run.data.metrics
-        rows.append(
-            {
-                "noise": tags[Tag.NOISE],
-                "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
-                "space": tags[Tag.SPACE],
-                "candidate": tags[Tag.CANDIDATE],
-                "source": tags[Tag.SOURCE],
-                "seed": int(tags[Tag.SEED]),
-                "fold": int(tags[Tag.FOLD]),
-                "seen": tags[Tag.SEEN] == "true",
-                "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
-                "selected": metrics.get(SELECTIONS[tags[Tag.SELECT_ON]].metric),
-                "parameters": dict(run.data.params),
-                "run_id": run.info.run_id,
-                **{column: metrics.get(metric) for column, metric in TEST_SCORES.items()},
-            }
-        )
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values(["rate", "noise", "space", "candidate", "fold", "seed"]).reset_index(drop=True), newest
-
-
-def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """The candidate of each noise level and space that stands for it: the best mean validation score, never the test's.
-
-    Args:
-        confirmed: Of ``Records``.
-        selection: Direction of the score.
-
-    Returns:
-        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials on folds that the
-        search has not seen (over all of them where there is no such fold).
-    """
-    done = confirmed[confirmed["fidelity"] == FINISHED]
-    rows = []
-    for (noise, space), group in done.groupby(["noise", "space"], sort=False):
-        clean = group[~group["seen"].astype(bool)]
-        means = (clean if len(clean) else group).groupby("candidate", sort=True)["selected"].mean()
-        candidate = str(means.idxmax() if selection.mode == "max" else means.idxmin())
-        rows.append({"noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]})
-    return pd.DataFrame(rows, columns=["noise", "space", "candidate", "selected"])

@@ -54,9 +54,9 @@ def utterance_table(
 
     Returns:
         n + m + k rows. Text: ``utterance_id``; ``part``, ``train``, ``validation`` or ``test``; ``speaker``;
-        ``gender``; ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32: ``kept``,
-        ``trust``. Int64: ``first_epoch_changed``, missing for never. Float32: ``p_CLASS`` for each class. Of a
-        training utterance that was never drawn, all that ``seen`` tells is missing; in validation and test, all that
+        ``gender``; ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32:
+        ``kept``, ``trust``. Int64: ``first_epoch_changed``, missing for never. Float32: ``p_CLASS`` for each class. Of
+        a training utterance that was never drawn, all that ``seen`` tells is missing; in validation and test, all that
         only a loss can tell; in test, the noisy label too.
     """
     train = _part(TRAIN, task.train, task.classes, seen.probabilities)

@@ -31,6 +31,7 @@ from study.outbox import Outbox
 from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, find_run, open_client
+from study.trainable import Planned
 
 NARROW_WIDTH = 0.25
 MODELS_SHOWN = 4
@@ -45,12 +46,18 @@ class Job:
         searched: Its searched names.
         level: Noise level, by its name for records.
         task: Train and validation data at that level.
+        planned: What its trials are, in a confirmation; a search draws them.
     """
 
     space: Space
     searched: tuple[str, ...]
     level: str
     task: Task
+    planned: tuple[Planned, ...] = ()
+
+    def trials(self, options: StudyOptions) -> int:
+        """How many trials there are to be."""
+        return len(self.planned) or options.planned_trials
 
     @property
     def title(self) -> str:
@@ -119,7 +126,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     if asked.corpus not in NAMES:
         raise unknown_name("corpus", asked.corpus, NAMES)
     options = _absolute(asked)
-    options = options.resumed(_study_folder(options)) if options.resume else _named(options)
+    options = options.resumed(study_folder(options)) if options.resume else _named(options)
     base, pinned = options.base, options.pinned
     plain = options.plain
     pretrained = plain.model.pretrained
@@ -143,8 +150,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         _check_selection(task, selection, level)
         _check_targets(task, spaces)
     data = digest([corpus.digest, *map(level_name, options.noise)])
-    folder = _study_folder(options)
-    lock = _claim_folder(folder, options)
+    folder = study_folder(options)
+    lock = claim_folder(folder, options)
     if options.resume:
         options.check_unchanged(folder, data)
     client = open_client(options.tracking_uri)
@@ -318,11 +325,12 @@ def _named(options: StudyOptions) -> StudyOptions:
     )
 
 
-def _study_folder(options: StudyOptions) -> Path:
+def study_folder(options: StudyOptions) -> Path:
+    """The folder of a study's state."""
     return options.storage_path / "studies" / str(options.name)
 
 
-def _claim_folder(folder: Path, options: StudyOptions) -> FileLock:
+def claim_folder(folder: Path, options: StudyOptions) -> FileLock:
     """Makes the study's folder and holds it against a second process."""
     if (folder / RECORD).exists() and not options.resume:
         ended = [outbox for path in folder.glob("*/trial_*") if (outbox := Outbox(path)).fidelity is not None]

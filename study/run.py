@@ -5,12 +5,11 @@ Read it from ``main`` down, then ``study/trainable.py`` and ``ser/training.py``,
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,26 +17,21 @@ if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import optuna
-import ray
-from mlflow.exceptions import MlflowException
-from ray.tune import TuneError
 from rich.console import Console
 
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
-from study.cluster import Slots, start_ray
+from study.cluster import Slots
 from study.costs import costs, show_plan
-from study.options import RECORD, StudyOptions
-from study.outbox import Outbox, deliver_all
+from study.options import StudyOptions
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
 from study.schedulers import grace_period, warning
-from study.search import Outcome, open_search, run_search
+from study.search import Outcome
+from study.session import quieten, run_session
 from study.spaces import load_space, space_names
-from study.tracking import DEFAULT_URI, first_line, sweep, without_password
+from study.tracking import DEFAULT_URI, without_password
 
 MANY = 12
-DELIVERY_SECONDS = 60.0
 
 
 def main() -> int:
@@ -47,9 +41,7 @@ def main() -> int:
         0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
     """
     began = time.time()
-    _quieten()
-    # Slurm and Kubernetes end a job that has used up its time by SIGTERM; it means what Ctrl-C means.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    quieten()
     console = make_console()
     options = parse(StudyOptions)
     if options.list_spaces:
@@ -58,73 +50,14 @@ def main() -> int:
     prepared = prepare(options, console)
     if options.plan:
         return show_plan(prepared, console)
-    outcomes: list[Outcome] = []
-    parents: list[str] = []
-    reason = "Interrupted."
-    deadline = time.monotonic() + options.seconds
-    try:
-        slots = start_ray(prepared)
-        # Only now: a study that could not begin must not take a name.
-        prepared.options.write(prepared.folder, prepared.data)
-        # All of them now: while trials run, the tracking server may go and come.
-        parents = [open_search(prepared, job) for job in prepared.jobs]
-        _announce(prepared, slots, console)
-        for job, parent in zip(prepared.jobs, parents, strict=True):
-            outcomes.append(run_search(prepared, job, parent, slots, deadline))
-            if outcomes[-1].interrupted:
-                break
-    except KeyboardInterrupt:
-        if not (prepared.folder / RECORD).exists():
-            raise  # It had not begun; there is nothing to go on from.
-    except (MlflowException, TuneError, OSError) as error:
-        reason = f"Stopped: {first_line(error)}."
-    finally:
-        ray.shutdown()
-    if outcomes and outcomes[-1].suspended:
-        reason = f"Stopped: {outcomes[-1].suspended}."
-    elif time.monotonic() >= deadline:
-        reason = f"The time budget of {options.time_budget} is used up."
-    complete = len(outcomes) == len(prepared.jobs) and not outcomes[-1].interrupted
-    try:
-        delivered = _deliver(prepared, outcomes, parents, console)
-        if delivered:
-            _report(prepared, outcomes, began, console)
-    except MlflowException as error:
-        delivered = False
-        reason = f"Stopped: the records are out of reach: {first_line(error)}."
-    if not complete or not delivered:
-        if complete:
-            reason = "All trials have ended, but not all of their records have arrived."
-        _print(console, f"\n{reason} Go on with:\n  {resume_command(prepared.options)}")
+    ended = run_session(prepared, console, lambda slots: _announce(prepared, slots, console))
+    if ended.delivered:
+        _report(prepared, ended.outcomes, began, console)
+    if not ended.complete or not ended.delivered:
+        _print(console, f"\n{ended.reason} Go on with:\n  {resume_command(prepared.options)}")
         return EXIT_INTERRUPTED
     _next_commands(prepared, console)
-    return 1 if any(outcome.failures for outcome in outcomes) else 0
-
-
-def _deliver(prepared: Preparation, outcomes: list[Outcome], parents: list[str], console: Console) -> bool:
-    """Brings MLflow up to date; returns whether it is."""
-    folders = [folder for job in prepared.jobs for folder in sorted((prepared.folder / job.folder).glob("trial_*"))]
-    left = deliver_all(folders, prepared.client, DELIVERY_SECONDS)
-    for folder in folders:
-        for missed in Outbox(folder).missed:
-            _print(console, f"not uploaded: {missed}")
-    if left:
-        why = next(reason for reason in left.values() if reason)
-        _print(console, f"The records of {len(left)} trials wait in {prepared.folder}: MLflow said: {why}")
-        return False
-    for outcome, parent in zip(outcomes, parents, strict=False):
-        if not outcome.interrupted:
-            prepared.client.set_terminated(parent, "FINISHED")
-    sweep(prepared.client, prepared.experiment, str(prepared.options.name))
-    return True
-
-
-def _quieten() -> None:
-    """Leaves the terminal to the study's own progress; what matters still comes through."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Tune tells of interruptions and failures with tracebacks and ways to resume that are not this study's.
-    for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
-        logging.getLogger(name).setLevel(level)
+    return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
 
 
 def _print(console: Console, text: str) -> None:
@@ -175,7 +108,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
         )
 
 
-def _report(prepared: Preparation, outcomes: list[Outcome], began: float, console: Console) -> None:
+def _report(prepared: Preparation, outcomes: Sequence[Outcome], began: float, console: Console) -> None:
     for job, outcome in zip(prepared.jobs, outcomes, strict=False):
         for number, reason in outcome.failures.items():
             _print(console, f"failed: {job.title} trial {number}: {reason}")

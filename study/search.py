@@ -18,7 +18,7 @@ from study.options import StudyOptions
 from study.outbox import Outbox
 from study.preparation import Job, Preparation
 from study.progress import SearchProgress
-from study.records import FAILED, FINISHED, SEARCH, STOPPED, Tag
+from study.records import CONFIRM, FAILED, FINISHED, SEARCH, STOPPED, Tag
 from study.schedulers import grace_period, make_pruner
 from study.searcher import StudyScheduler, StudySearch
 from study.tracking import dataset_of, environment_tags, open_parent
@@ -88,14 +88,14 @@ def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadl
     """
     options = prepared.options
     journal = open_journal(prepared, job)
-    search = StudySearch(journal, prepared.selection, options.planned_trials, deadline)
+    search = StudySearch(journal, prepared.selection, job.trials(options), deadline)
     if search.left and not search.out_of_time:
         context = trial_context(prepared, job, parent, slots)
         earlier = journal.entries()
-        progress = SearchProgress(job.title, earlier, options.planned_trials, prepared.epochs, prepared.selection)
+        progress = SearchProgress(job.title, earlier, job.trials(options), prepared.epochs, prepared.selection)
         run_trials(search, tune.with_parameters(StudyTrial, context=context), slots, context.folder, [progress])
     close_records(prepared.folder / job.folder, journal)
-    return Outcome(tuple(journal.entries()), options.planned_trials, search.suspended)
+    return Outcome(tuple(journal.entries()), job.trials(options), search.suspended)
 
 
 def run_trials(
@@ -181,10 +181,11 @@ def trial_context(prepared: Preparation, job: Job, parent: str, slots: Slots) ->
         parent=parent,
         name=job.title,
         key=search_key(options, job),
-        tags={**search_tags(prepared, job), Tag.STAGE: SEARCH},
+        tags={**search_tags(prepared, job), Tag.STAGE: CONFIRM if job.planned else SEARCH},
         dataset=dataset_of(prepared.corpus, job.level, job.task.manifest),
         folder=prepared.folder / job.folder,
         session=prepared.session,
+        planned=job.planned,
     )
 
 
@@ -205,6 +206,6 @@ def search_tags(prepared: Preparation, job: Job) -> dict[str, str]:
         Tag.PROTOCOL: prepared.protocol,
         Tag.SELECT_ON: options.select_on,
         Tag.SEARCHED: ",".join(job.searched),
-        Tag.PLANNED_TRIALS: str(options.planned_trials),
+        Tag.PLANNED_TRIALS: str(job.trials(options)),
         **environment_tags(),
     }
