@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+import yaml
 from mlflow import MlflowClient
 
 from ser.corpora import load
@@ -239,6 +242,58 @@ def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, ru
         if (run.data.tags["space"], run.data.tags["noise"]) == ("proselflc", "noisy-A")
     }
     assert second == first
+
+
+def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
+    confirmed = call(
+        "study/confirm.py", folder, "--experiment", "e2e", "--study", "small", "--top", "1", "--seeds", "1", "--folds",
+        "held-out", "--storage-path", "out", "--name", "sure", "--output", "recommended", "--max-concurrent", "1",
+    )  # fmt: skip
+    assert confirmed.returncode == 0, confirmed.stdout + confirmed.stderr
+    experiment = client.get_experiment_by_name("e2e").experiment_id
+    after = client.search_runs([experiment])
+    trials = [run for run in kind(after, "trial") if run.data.tags["stage"] == "confirm"]
+    # The best and the default of each, or the default alone where that was the best.
+    assert len(SPACES) * len(LEVELS) <= len(trials) <= 2 * len(SPACES) * len(LEVELS)
+    for run in trials:
+        tags = run.data.tags
+        assert (run.info.status, tags["fidelity"], tags["seed"], tags["fold"]) == ("FINISHED", "finished", "1", "5")
+        assert tags["seen_by_search"] == "false"
+        assert {"test/last/uar", "test/best/uar", "test/last/ece"} <= set(run.data.metrics)
+        if tags["source"]:
+            source = client.get_run(tags["source"])
+            assert source.data.params == run.data.params
+    assert {run.data.tags["space"] for run in trials if run.data.tags["candidate"] == "default"} == set(SPACES)
+    # Nothing was added to the search.
+    assert {run.info.run_id for run in after if run.data.tags["study"] == "small"} == {run.info.run_id for run in runs}
+    for level in LEVELS:
+        path = folder / "recommended" / "sure" / f"recommended-{level}.yaml"
+        values = yaml.safe_load(path.read_text())
+        assert values["training.epochs"] == EPOCHS
+    trained = subprocess.run(
+        [sys.executable, "-m", "ser.train", "--config", str(path), "--noise", "noisy-A", "--output",
+         str(folder / "once"), "--features", str(folder / "out" / "features")],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(client, runs, folder, tmp_path):
+    run = next(run for run in kind(runs, "trial") if run.data.tags["noise"] == "noisy-A")
+    scored = call("study/evaluate.py", folder, "--run", run.info.run_id, "--output", "scored")
+    assert scored.returncode == 0, scored.stderr
+    report = json.loads((folder / "scored" / "report.json").read_text())
+    assert report["true"]["scores"]["uar"] == pytest.approx(run.data.metrics["val/uar"], abs=1e-6)
+    soundfile.write(tmp_path / "voice.wav", np.sin(np.arange(16000) / 20), 16000)
+    used = call("study/predict.py", folder, "--run", run.info.run_id, str(tmp_path / "voice.wav"), "--output", "p.csv")
+    assert used.returncode == 0, used.stderr
+    assert len(pd.read_csv(folder / "p.csv")) == 1
+    assert client.get_run(run.info.run_id).data.to_dictionary() == run.data.to_dictionary()
+    unknown = call("study/evaluate.py", folder, "--run", "nothing")
+    assert unknown.returncode == 2
+    assert "there is no run 'nothing'" in unknown.stderr
+    parent = kind(runs, "parent")[0].info.run_id
+    assert "is not of a trial" in call("study/predict.py", folder, "--run", parent, "x.wav").stderr
 
 
 def epochs_recorded(client, name):

@@ -24,6 +24,7 @@ from study.trainable import (
     MAX_ATTEMPTS,
     SUSPENDED,
     Attempt,
+    Planned,
     StudyTrial,
     trial_folder,
 )
@@ -71,7 +72,8 @@ def recorded(records, context):
     _, client, experiment = records
 
     def read(metric="train/loss", study=None):
-        assert not deliver_all(context.folder.glob("trial_*"), client, 0)
+        # A trial that was left in this process may still be delivering.
+        assert not deliver_all(context.folder.glob("trial_*"), client, 30)
         (found,) = client.search_runs([experiment], f"tags.study = '{study or context.key['study']}'")
         return found, [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, metric)]
 
@@ -296,3 +298,44 @@ def test_the_table_of_utterances_is_the_same_after_a_kill(context, recorded, rec
         *context.task.train.utterance_ids, *context.task.validation.utterance_ids,
     ]  # fmt: skip
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_a_planned_trial_trains_as_a_drawn_one_does_and_is_tested(context, tmp_path):
+    run(context)
+    drawn = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
+    task = replace(context.task, test=context.task.validation)
+    planned = Planned({**context.base, **drawn}, context.seed, task, {"fold": "7"})
+    other = replace(context, folder=tmp_path / "planned", key={"study": "planned"}, planned=(planned,), seed=99)
+    other.folder.mkdir()
+    run(other, {"trial": 1})
+    assert losses(other.folder, 1) == losses(context.folder, 1)
+    *_, last = [line for line in Outbox(trial_folder(other.folder, 1)).lines() if line["kind"] == "epoch"]
+    # The test rows are the validation rows here.
+    assert last["metrics"]["test/last/uar"] == last["metrics"]["val/uar"]
+    assert last["metrics"]["test/best/uar"] == last["metrics"]["best/val_uar"]
+    table = pd.read_parquet(trial_folder(other.folder, 1) / UTTERANCES).set_index("part")
+    scores = [name for name in table.columns if name.startswith("p_")]
+    assert table.loc["test", scores].to_numpy().tolist() == table.loc["validation", scores].to_numpy().tolist()
+    assert table.loc["test", "noisy_label"].isna().all()
+
+
+def test_a_search_sees_no_test_row(context):
+    run(context)
+    lines = Outbox(trial_folder(context.folder, 1)).lines()
+    assert not [name for line in lines if line["kind"] == "epoch" for name in line["metrics"] if "test" in name]
+
+
+def test_the_best_epochs_test_score_survives_a_kill(context, tmp_path):
+    task = replace(context.task, test=context.task.validation)
+    configuration = {**context.base, **{key: value for key, value in CONFIGURATION.items() if key != "trial"}}
+    planned = (Planned(configuration, context.seed, task, {}),)
+    found = []
+    for name, steps in (("whole", None), ("killed", 2)):
+        other = replace(context, folder=tmp_path / name, key={"study": name}, planned=planned)
+        other.folder.mkdir()
+        run(other, {"trial": 1}, steps=steps)
+        run(other, {"trial": 1})
+        found.append(Outbox(trial_folder(other.folder, 1)).last_metrics)
+    names = [name for name in found[0] if name.startswith("test/")]
+    assert names
+    assert {name: found[1][name] for name in names} == {name: found[0][name] for name in names}
