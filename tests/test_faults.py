@@ -1,7 +1,10 @@
 """A study that is harmed ends with the records of one that is not. Minutes; benchmarks/faults.py does it more often."""
 
+import os
 import random
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,13 +65,13 @@ def test_a_node_cut_off_that_comes_back(tmp_path, reference):
 def test_a_finished_study_is_extended_and_a_time_budget_only_delays(tmp_path, reference):
     study = FaultyStudy(tmp_path / "budget", "budget")
     printed = ""
-    for _ in range(20):
-        process = study.start("--time-budget", "3s")
+    for _ in range(15):
+        process = study.start("--time-budget", "12s")
         printed, _ = process.communicate(timeout=300)
         if process.returncode == 0:
             break
         assert process.returncode == 130, printed
-        assert "The time budget of 3s is used up. Go on with:" in printed
+        assert "The time budget of 12s is used up. Go on with:" in printed
     assert study.histories() == reference
     extended = study.finish("--trials", "5")
     assert "5 trials" in extended
@@ -87,3 +90,32 @@ def test_a_plan_is_told_and_nothing_is_left_behind(tmp_path):
     assert study.trials == []
     assert not (study.storage / "studies" / "plan").exists()
     study.finish()
+
+
+def test_a_password_in_the_tracking_uri_is_written_nowhere(tmp_path):
+    """Neither on the console, nor in the study's folder, the records, or Ray's logs."""
+    server = faults.Server(tmp_path / "server")
+    server.start()
+    ray_folder = Path(tempfile.mkdtemp(prefix="r"))  # a short path, for Ray's sockets
+    try:
+        study = FaultyStudy(
+            tmp_path / "secret", "secret", server.uri.replace("http://", "http://me:s3cret@"),
+            environment={**os.environ, "RAY_TMPDIR": str(ray_folder)},
+        )  # fmt: skip
+        process = study.start()
+        study.wait_for_epochs(process, 2)
+        server.kill()  # errors tend to name what they could not reach
+        study.wait_for_epochs(process, 6)
+        server.start()
+        printed, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, printed
+        assert "http://me:***@" in printed
+        logs = list(ray_folder.rglob("*.log"))
+        assert logs
+        files = [path for folder in (tmp_path, ray_folder) for path in folder.rglob("*") if path.is_file()]
+        guilty = [str(path) for path in files if b"s3cret" in path.read_bytes()]
+        assert not guilty
+        assert "s3cret" not in printed
+    finally:
+        server.kill()
+        shutil.rmtree(ray_folder, ignore_errors=True)
