@@ -14,10 +14,19 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: The disk is full or gone; the old text is untouched.
     """
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that whoever reads it sees the old content or the new one.
+
+    Raises:
+        OSError: The disk is full or gone; the old content is untouched.
+    """
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}-{threading.get_ident()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -25,7 +25,7 @@ from ser.feature_store import FeatureStore
 from ser.task import Task
 from ser.training import DivergedError, EpochRecord, State, train
 from study.checkpoints import load_newest, save_checkpoint
-from study.files import replace_text
+from study.files import replace_bytes, replace_text
 from study.outbox import Courier, Outbox
 from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 
@@ -134,7 +134,6 @@ class Attempt:
         self._outbox: Outbox | None = None
         self._courier: Courier | None = None
         self._records: Iterator[EpochRecord] | None = None
-        self._last: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
         """Trains one epoch, and says how the trial stands.
@@ -149,7 +148,8 @@ class Attempt:
         try:
             return self._step()
         except (DivergedError, UserError) as error:
-            return self._fail(str(error), final=True)
+            # Another machine may have more memory; no machine makes a learning rate smaller.
+            return self._fail(str(error), final=isinstance(error, DivergedError))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -243,10 +243,7 @@ class Attempt:
             raise RuntimeError(f"trial {self.number} goes on in another process.")
         self._outbox.epoch(record.epoch, metrics)
         if record.utterances is not None:
-            table = self._folder / UTTERANCES
-            written = table.with_name(f".{UTTERANCES}.writing-{self._token}")
-            record.utterances.to_parquet(written, index=False)
-            written.replace(table)
+            replace_bytes(self._folder / UTTERANCES, record.utterances.to_parquet(index=False))
             self._outbox.artifact(UTTERANCES)
         save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
         if record.finished:
@@ -267,7 +264,9 @@ class Attempt:
     def note_error(self, text: str) -> None:
         """Keeps an unexpected error's text for the record, should all attempts end so."""
         with suppress(OSError):
-            self._write_attempts({**self._read_attempts(), "error": text})
+            attempts = self._read_attempts()
+            if attempts.get("token") == self._token:  # else the trial is another process's
+                self._write_attempts({**attempts, "error": text})
 
     def _read_attempts(self) -> dict[str, Any]:
         try:

@@ -241,6 +241,8 @@ def test_a_process_that_was_taken_for_dead_writes_nothing_more(context, folder):
     with pytest.raises(RuntimeError, match="goes on in another process"):
         zombie.step()
     assert (folder / "records.jsonl").read_bytes() == before
+    zombie.note_error("whatever it says")
+    assert run(context)[-1][DONE]
 
 
 def test_training_goes_on_without_mlflow_and_the_records_arrive_later(
