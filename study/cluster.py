@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -56,8 +57,6 @@ def start_ray(prepared: Preparation) -> Slots:
         UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
     """
     options = prepared.options
-    # Ray's workers look for the project in the driver's folder first, and another version may be there.
-    os.chdir(ROOT)
     # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -67,14 +66,17 @@ def start_ray(prepared: Preparation) -> Slots:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    if options.address is None:
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **common)
-    else:
+    if options.address is not None:
         _check_address(options.address)
-        try:
-            ray.init(address=options.address, **common)
-        except Exception as error:
-            raise _no_cluster(options.address, error) from error
+    # Ray's workers look for the project in the driver's folder first, and another version may be there.
+    with contextlib.chdir(ROOT):
+        if options.address is None:
+            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **common)
+        else:
+            try:
+                ray.init(address=options.address, **common)
+            except Exception as error:
+                raise _no_cluster(options.address, error) from error
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
         raise UserError(
