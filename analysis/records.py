@@ -12,7 +12,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from ser.errors import UserError, unknown_name
-from ser.utterances import FROM_LOSS, PROBABILITY, TEXT
+from ser.utterances import AGREEMENT, FROM_LOSS, PROBABILITY, TEXT
 from study.confirmed import TEST_SCORES as TEST_SCORES
 from study.confirmed import confirmed_table
 from study.confirmed import representatives as representatives
@@ -156,4 +156,6 @@ def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
             f"{UTTERANCES} of MLflow run {run_id} is another table: it lacks "
             f"{', '.join(missing) or f'columns {PROBABILITY}CLASS'}."
         )
+    if AGREEMENT not in table:  # an older version's
+        table[AGREEMENT] = pd.array([pd.NA] * len(table), dtype="string")
     return table

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.agreement import soft_labels
+from ser.agreement import soft_labels, strata
 from ser.corpora.corpus import Corpus
 from ser.errors import UserError
 from ser.noise import corrupt_level
@@ -28,6 +28,7 @@ class Part:
         soft: (n, C) annotators' distribution, or None without votes.
         speakers: n names.
         genders: Each ``female``, ``male`` or ``unknown``.
+        agreement: How far the annotators of each agree, out of ``ser.agreement.STRATA``; None without votes.
     """
 
     rows: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Part:
     soft: NDArray[np.float64] | None
     speakers: tuple[str, ...]
     genders: tuple[str, ...]
+    agreement: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,11 +93,12 @@ def make_task(
     votes = corpus.votes
 
     def part(positions: NDArray[np.int64]) -> Part:
-        soft = None
+        soft = agreement = None
         if votes is not None:
             soft = soft_labels(votes[positions])
+            agreement = tuple(strata(votes[positions], corpus.other_votes[positions]))
         ids, speakers, genders = (tuple(column[positions]) for column in about)
-        return Part(positions, ids, noisy[positions], truth[positions], soft, speakers, genders)
+        return Part(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement)
 
     test = part(parts.test) if with_test else None
     return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest, test)

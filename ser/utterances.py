@@ -18,6 +18,8 @@ PROBABILITY = "p_"
 
 TEXT = ("utterance_id", "part", "speaker", "gender", "noisy_label", "label", "corrected_label")
 FROM_LOSS = ("kept", "trust", "first_epoch_changed")
+AGREEMENT = "agreement"
+"""The annotators' agreement; tables of older versions lack it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +57,10 @@ def utterance_table(
     Returns:
         n + m + k rows. Text: ``utterance_id``; ``part``, ``train``, ``validation`` or ``test``; ``speaker``;
         ``gender``; ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32:
-        ``kept``, ``trust``. Int64: ``first_epoch_changed``, missing for never. Float32: ``p_CLASS`` for each class. Of
-        a training utterance that was never drawn, all that ``seen`` tells is missing; in validation and test, all that
-        only a loss can tell; in test, the noisy label too.
+        ``kept``, ``trust``. Int64: ``first_epoch_changed``, missing for never. Text: ``agreement``, out of
+        ``ser.agreement.STRATA``, missing without votes. Float32: ``p_CLASS`` for each class. Of a training utterance
+        that was never drawn, all that ``seen`` tells is missing; in validation and test, all that only a loss can
+        tell; in test, the noisy label too.
     """
     train = _part(TRAIN, task.train, task.classes, seen.probabilities)
     train["corrected_label"] = _names(task.classes, seen.corrected)
@@ -71,9 +74,9 @@ def utterance_table(
         rest["corrected_label"] = None
         rest["kept"] = rest["trust"] = np.full(len(rest), np.nan, np.float32)
         rest["first_epoch_changed"] = pd.array([pd.NA] * len(rest), dtype="Int64")
-    text = dict.fromkeys(TEXT, "string")  # also where all is missing
+    text = dict.fromkeys((*TEXT, AGREEMENT), "string")  # also where all is missing
     table = pd.concat([part.astype(text) for part in (train, *predicted)], ignore_index=True)
-    return table[[*TEXT, *FROM_LOSS, *(PROBABILITY + label for label in task.classes)]]
+    return table[[*TEXT, *FROM_LOSS, AGREEMENT, *(PROBABILITY + label for label in task.classes)]]
 
 
 def _part(name: str, part: Part, classes: tuple[str, ...], probabilities: NDArray[np.float32]) -> pd.DataFrame:
@@ -84,6 +87,7 @@ def _part(name: str, part: Part, classes: tuple[str, ...], probabilities: NDArra
         "gender": part.genders,
         "noisy_label": _names(classes, part.noisy),
         "label": _names(classes, part.truth),
+        AGREEMENT: part.agreement,
     }
     predicted = {PROBABILITY + label: probabilities[:, place] for place, label in enumerate(classes)}
     return pd.DataFrame({**known, **predicted})

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset
 
 from ser import evaluation
+from ser.agreement import STRATA
 from study.outbox import Outbox
 from study.records import CONFIRM, DEFAULT, FINISHED, SEARCH, SECONDS, STOPPED, UTTERANCES, Tag
 from study.tracking import open_parent
@@ -203,11 +204,12 @@ def _part(
                     "kept": np.float32(0.6) if in_training else np.float32("nan"),
                     "trust": np.float32(0.4) if in_training else np.float32("nan"),
                     "first_epoch_changed": 2 if in_training and corrected != noisy else pd.NA,
+                    "agreement": STRATA[number // len(CLASSES) % 2],
                     **{f"p_{c}": np.float32(p) for c, p in zip(CLASSES, probabilities, strict=True)},
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows).astype({"first_epoch_changed": "Int64"})
-    text = ("utterance_id", "part", "speaker", "gender", "noisy_label", "label", "corrected_label")
+    text = ("utterance_id", "part", "speaker", "gender", "noisy_label", "label", "corrected_label", "agreement")
     return table.astype(dict.fromkeys(text, "string"))
 
 

@@ -55,9 +55,20 @@ def test_soft_labels_are_the_shares_of_the_votes(tones: Corpus, task_at: Callabl
     assert train.soft[:2] == pytest.approx(np.array([[2 / 3, 1 / 3], [0, 1]]))
 
 
-def test_without_votes_there_are_no_soft_labels(tones: Corpus, store: FeatureStore) -> None:
+def test_agreement_is_that_of_all_votes_also_of_those_outside_the_classes(tones: Corpus, store: FeatureStore) -> None:
+    # Every third utterance has votes of 2 to 1, the others of 3 to 0, and one of these three for something else.
+    others = replace(tones, table=tones.table.assign(other_votes=[3 * (number == 1) for number in range(24)]))
+    train = make_task(others, split(others), store.path, "clean", 0).train
+    assert train.agreement is not None
+    assert train.rows.tolist() == list(range(16))
+    assert train.agreement[:4] == ("majority", "none", "unanimous", "majority")
+
+
+def test_without_votes_there_are_no_soft_labels_and_no_agreement(tones: Corpus, store: FeatureStore) -> None:
     unvoted = replace(tones, table=tones.table.drop(columns="votes"))
-    assert make_task(unvoted, split(unvoted), store.path, "clean", 0).train.soft is None
+    train = make_task(unvoted, split(unvoted), store.path, "clean", 0).train
+    assert train.soft is None
+    assert train.agreement is None
 
 
 def truths(part: Part) -> list[int]:

@@ -128,7 +128,9 @@ def test_the_table_of_three_and_two_utterances_is_known() -> None:
     def part(names: str, noisy: list[int], truth: list[int]) -> Part:
         genders = tuple("female" if name in "ac" else "male" for name in names)
         speakers = tuple(f"of {name}" for name in names)
-        return Part(np.arange(len(names)), tuple(names), np.array(noisy), np.array(truth), None, speakers, genders)
+        agreement = ("none", "majority", "unanimous") if len(names) == 3 else None
+        known = np.arange(len(names)), tuple(names), np.array(noisy), np.array(truth)
+        return Part(*known, None, speakers, genders, agreement)
 
     task = Task(("high", "low"), Path(), part("abc", [0, 1, 1], [0, 0, -1]), part("de", [1, 0], [1, 1]), {})
     seen = LastSeen(
@@ -151,10 +153,11 @@ def test_the_table_of_three_and_two_utterances_is_known() -> None:
         "kept": [0.75, 0.25, np.nan, np.nan, np.nan],
         "trust": [0.125, 0.5, np.nan, np.nan, np.nan],
         "first_epoch_changed": [missing, 3, missing, missing, missing],
+        "agreement": ["none", "majority", "unanimous", missing, missing],
         "p_high": [0.75, 0.5, np.nan, 0.25, 1],
         "p_low": [0.25, 0.5, np.nan, 0.75, 0],
     }
-    types = ["string"] * 7 + ["float32"] * 2 + ["Int64"] + ["float32"] * 2
+    types = ["string"] * 7 + ["float32"] * 2 + ["Int64", "string"] + ["float32"] * 2
     known = pd.DataFrame(expected).astype(dict(zip(expected, types, strict=True)))
     pd.testing.assert_frame_equal(table, known)
 
