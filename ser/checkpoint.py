@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ser.batches import crop_frames
+from ser.batches import crop_frames, mean_over_segments
 from ser.config import Config
 from ser.corpora import Corpus
 from ser.embeddings import extractor
@@ -71,6 +72,24 @@ class Checkpoint:
         if not np.isfinite(found).all():
             raise UserError(f"checkpoint {str(self.path)!r} predicts what is not finite; its training has diverged.")
         return found
+
+    def embed(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the class head reads: the mean over the segments of each utterance.
+
+        Args:
+            store: Of the front end of ``ser.embeddings.extractor(config)``.
+            rows: (n,) utterances.
+
+        Returns:
+            (n, E) float64.
+        """
+        frames = crop_frames(self.config.training.crop_seconds, store.front_end)
+
+        @torch.no_grad()
+        def compute(batch: Tensor, lengths: Tensor | None) -> Tensor:
+            return self.model.embed(batch.to(self.device), lengths)
+
+        return mean_over_segments(compute, store, rows, frames, with_lengths=self.model.masks_padding)
 
     def check_corpus(self, corpus: Corpus) -> None:
         """Compares the corpus that it was trained on with another: name, classes, and all columns of the table.

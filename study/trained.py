@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from ser.corpora import Corpus, load, parse_options
 from ser.errors import UserError
 from study.checkpoints import newest_checkpoint
 from study.options import RECORD, StudyOptions
@@ -29,6 +31,30 @@ class Trained:
     features: Path
 
 
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where a trial has run, on this machine.
+
+    Args:
+        path: Its own folder.
+        study: The options of the study.
+        features: Folder of the study's feature stores.
+    """
+
+    path: Path
+    study: StudyOptions
+    features: Path
+
+    def load_corpus(self) -> Corpus:
+        """The corpus of the study.
+
+        Raises:
+            UserError: It is not on this machine, or not readable.
+        """
+        study = self.study
+        return load(study.corpus, study.corpus_root, study.exclude, parse_options(study.corpus_options))
+
+
 def find_trained(run_id: str, tracking_uri: str) -> Trained:
     """Finds what a run has trained; only reads.
 
@@ -39,8 +65,22 @@ def find_trained(run_id: str, tracking_uri: str) -> Trained:
     Raises:
         UserError: No such run, one that is no trial's, or a trial without a checkpoint on this machine.
     """
-    client = open_client(absolute_uri(tracking_uri))
-    where = without_password(tracking_uri)
+    return newest_of(
+        run_id, find_trial(run_id, open_client(absolute_uri(tracking_uri)), without_password(tracking_uri))
+    )
+
+
+def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
+    """Finds where a trial has run; only reads.
+
+    Args:
+        run_id: Of a trial's run.
+        client: The MLflow store.
+        where: Its URI, as it may be shown.
+
+    Raises:
+        UserError: No such run, one that is no trial's, or one whose folder is not on this machine.
+    """
     try:
         tags = client.get_run(run_id).data.tags
     except MlflowException as error:
@@ -54,9 +94,22 @@ def find_trained(run_id: str, tracking_uri: str) -> Trained:
             f"run {run_id!r} was trained in {str(folder)!r}, which is not there. Run this where the study ran, or "
             "where its --storage-path is mounted under the same path."
         )
-    checkpoint, torn = newest_checkpoint(folder)
-    if checkpoint is None:
-        raise UserError(f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(folder)!r} yet.")
     storage = study.parents[1]
     options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed(study)
-    return Trained(checkpoint, options, storage / "features")
+    return TrialFolder(folder, options, storage / "features")
+
+
+def newest_of(run_id: str, trial: TrialFolder) -> Trained:
+    """The network of a trial.
+
+    Args:
+        run_id: Its run, to be named in messages.
+        trial: From ``find_trial``.
+
+    Raises:
+        UserError: It has no whole checkpoint.
+    """
+    checkpoint, torn = newest_checkpoint(trial.path)
+    if checkpoint is None:
+        raise UserError(f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r} yet.")
+    return Trained(checkpoint, trial.study, trial.features)
