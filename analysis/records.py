@@ -46,7 +46,8 @@ class Records:
         confirmed: One row for each trial of the confirm stage that is comparable with the newest one, empty if there
             is none: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen`` (whether
             the search has seen the fold's test rows), ``fidelity``, ``selected`` (the validation score that chooses),
-            ``parameters`` (all, by dotted names), ``run_id``, and the columns of ``TEST_SCORES``.
+            ``parameters`` (all, by dotted names), ``searched`` (the names among them that a search varied), ``start``,
+            ``run_id``, and the columns of ``TEST_SCORES``.
         selection: How configurations were chosen.
         classes: The class names.
     """

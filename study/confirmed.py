@@ -25,7 +25,7 @@ TEST_SCORES = {
 
 COLUMNS = (
     "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "fidelity", "selected", "parameters",
-    "run_id", *TEST_SCORES,
+    "searched", "start", "run_id", *TEST_SCORES,
 )  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
     Returns:
         One row for each trial: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen``
         (whether the search has seen the fold's test rows), ``fidelity``, ``selected`` (the validation score that
-        chooses), ``parameters`` (all, by dotted names), ``run_id``, and the columns of ``TEST_SCORES``. And the newest
-        run, None if there is none.
+        chooses), ``parameters`` (all, by dotted names), ``searched`` (the names among them that a search varied),
+        ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None if there is none.
     """
     if not runs:
         return pd.DataFrame(columns=list(COLUMNS)), None
@@ -63,6 +63,8 @@ def _row(run: Run) -> dict[str, object]:
         "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
         "selected": metrics.get(SELECTIONS[tags[Tag.SELECT_ON]].metric),
         "parameters": dict(run.data.params),
+        "searched": tuple(name for name in tags[Tag.SEARCHED].split(",") if name),
+        "start": run.info.start_time,
         "run_id": run.info.run_id,
         **{column: metrics.get(metric) for column, metric in TEST_SCORES.items()},
     }

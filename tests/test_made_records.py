@@ -42,6 +42,7 @@ def test_the_analyses_read_both_stages(tmp_path):
     records = open_records(RecordsOptions(uri, "made"))
     assert len(records.search.table) == 2
     assert len(records.confirmed) == 12
+    assert set(records.confirmed["searched"]) == {("optimizer.lr",)}
     assert records.classes == CLASSES
     run_id = records.confirmed["run_id"].iloc[0]
     assert list(records.curve(run_id, "val/uar").index) == list(range(1, EPOCHS + 1))
