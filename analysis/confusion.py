@@ -35,7 +35,7 @@ from analysis.confusions import (
 )
 from analysis.methods import Chosen, Method, choose_methods, foremost, reference_of
 from analysis.records import Records, RecordsOptions, open_records
-from analysis.section import NamedFigure, NamedTable, Section, show, write
+from analysis.section import NamedFigure, NamedTable, Section, publish
 from ser.command_line import parse, run_command
 from ser.utterances import AGREEMENT
 from study.records import CONFIRM
@@ -65,11 +65,7 @@ def main() -> int:
     """Runs the command line; returns the exit code."""
     options = parse(ConfusionOptions)
     matplotlib.use("agg")
-    found = section(open_records(options), options.reference)
-    console = make_console()
-    show(found, console)
-    for path in write([found], options.output):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+    publish(section(open_records(options), options.reference), options.output, make_console())
     return 0
 
 
@@ -81,12 +77,12 @@ def section(records: Records, reference: str | None = None) -> Section:
         reference: Search space that others are compared with; None is cross entropy where it was searched.
 
     Raises:
-        UserError: No trial has finished, or no space has the name of the reference.
+        UserError: No space has the name of the reference.
     """
     chosen = choose_methods(records)
-    against = reference_of(chosen.methods, reference)
     predictions, missing = read_predictions(records, chosen)
     title = f"What is taken for what ({chosen.scored})"
+    against = reference_of(chosen.methods, reference)
     if not predictions:
         return Section("confusion", title, notes=chosen.notes, missing=(*chosen.missing, *missing))
     classes = records.classes

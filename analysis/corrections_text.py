@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pandas as pd
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from analysis.flips import ALL, GENDER, SPEAKER, has_gender
-from analysis.section import markdown_table
 from analysis.suspicious import CLEANLAB, asks_network
 from ser.utterances import TRAIN, VALIDATION
 
@@ -21,7 +17,6 @@ IN_SAMPLE = (
     "validation part was not trained on; no loss has seen its labels, so that it has cleanlab's rankings alone."
 )
 NAMES = {"loss": "loss", "self_confidence": "confidence", "normalized_margin": "margin"}
-LEFT = {"noise", "space", "trial", "who", "part", "ranking", "noisy label", "flipped to"}
 
 
 def scores_text(summary: pd.DataFrame) -> pd.DataFrame:
@@ -45,24 +40,26 @@ def scores_text(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs_text(pairs: pd.DataFrame, shown: int) -> pd.DataFrame:
-    """The most frequent flips of one trial, with each gender's share in them, as text.
+    """The most frequent flips of each trial, with each gender's share in them, as text.
 
     Args:
-        pairs: From ``analysis.flips.flipped_pairs`` by group.
-        shown: How many.
+        pairs: From ``analysis.flips.flipped_pairs`` by group, with ``noise``, ``space``, ``trial`` and ``run_id``.
+        shown: How many of each trial.
     """
-    top = pairs[pairs["by"] == ALL].head(shown)
-    text = pd.DataFrame({"noisy label": top["noisy_label"], "flipped to": top["corrected_label"]})
+    whole = pairs[pairs["by"] == ALL]
+    top = whole[whole.groupby("run_id").cumcount() < shown]
+    text = top[["noise", "space"]].copy()
+    text["noisy label"], text["flipped to"] = top["noisy_label"], top["corrected_label"]
     text["flips"] = [f"{count:,}" for count in top["flips"]]
     text["right"] = _rights(top["right"], top["judged"], top["flips"])
     text["share right"] = top["share_right"].map(_number)
+    keys = ["run_id", "noisy_label", "corrected_label"]
     for gender, rows in pairs[pairs["by"] == GENDER].groupby("group", sort=True):
-        counts = rows.set_index(["noisy_label", "corrected_label"])
-        cells = []
-        for pair in zip(top["noisy_label"], top["corrected_label"], strict=True):
-            found = counts.loc[pair] if pair in counts.index else None
-            cells.append("–" if found is None else _of_gender(int(found["flips"]), found["right"], found["judged"]))
-        text[f"{gender} (right)"] = cells
+        counts = {tuple(row[key] for key in keys): row for row in rows.to_dict("records")}
+        found = [counts.get(pair) for pair in top[keys].itertuples(index=False, name=None)]
+        text[f"{gender} (right)"] = [
+            "–" if row is None else _of_gender(row["flips"], row["right"], row["judged"]) for row in found
+        ]
     return text
 
 
@@ -141,29 +138,42 @@ def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     return found
 
 
-def report(title: str, sections: Sequence[tuple[str, pd.DataFrame | str]], notes: Sequence[str]) -> str:
-    """The Markdown page.
+def suspicious_text(top: pd.DataFrame) -> pd.DataFrame:
+    """The most suspicious labels, as text.
 
     Args:
-        title: Of the page.
-        sections: Heading → table of strings, or a sentence. Without a heading it belongs to the one before.
-        notes: Below them.
+        top: Rows of ``analysis.suspicious.rank_labels``, with ``noise`` and ``space``.
     """
-    lines = [f"# {title}", ""]
-    for name, content in sections:
-        lines += [f"## {name}", ""] if name else []
-        lines += [content if isinstance(content, str) else markdown_table(content), ""]
-    return "\n".join([*lines, *(f"* {note}" for note in notes), ""])
+    text = top[["noise", "space", "utterance_id", "speaker"]].rename(columns={"utterance_id": "utterance"})
+    text["label"] = top["noisy_label"]
+    text["corrected to"] = top["corrected_label"]
+    text["kept"] = top["kept"].map(_number)
+    text["p(label)"] = top["p_noisy_label"].map(_number)
+    text["true label"] = top["label"].fillna("–")
+    return text
 
 
-def rich_table(text: pd.DataFrame, title: str) -> Table:
-    """A table of strings for the terminal."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in text.columns:
-        table.add_column(Text(str(column)), justify="left" if column in LEFT else "right")
-    for row in text.itertuples(index=False):
-        table.add_row(*(Text(str(cell)) for cell in row))
-    return table
+def course(curves: pd.DataFrame) -> str:
+    """How well a method corrected labels in the last epoch, in a sentence.
+
+    Args:
+        curves: Of one noise level and space: ``noise``, ``space``, ``run_id``, ``epoch``, ``precision`` and ``recall``.
+    """
+    last = curves.sort_values("epoch").groupby("run_id").last()
+    trials = f"mean of {len(last)} trials" if len(last) > 1 else "one trial"
+    told = [f"{curves['noise'].iloc[0]}, {curves['space'].iloc[0]}, last epoch ({trials}):"]
+    told.append(f"of the labels that it changed, {_percent(last['precision'])} became the true one (precision);")
+    if last["recall"].notna().any():
+        told.append(f"of the wrong labels, {_percent(last['recall'])} became the true one (recall).")
+    else:
+        told.append("no label is wrong, so nothing could be found.")
+    return " ".join(told)
+
+
+def _percent(values: pd.Series[float]) -> str:
+    """The mean, and from where to where where there are several."""
+    spread = f" ({values.min():.0%} to {values.max():.0%})" if values.count() > 1 else ""
+    return f"{values.mean():.0%}{spread}"
 
 
 def _number(value: float) -> str:

@@ -25,7 +25,7 @@ from analysis.flips import GENDER, has_gender
 from analysis.methods import Chosen, Method, choose_methods, foremost, reference_of
 from analysis.projection import LEAST, NEIGHBOURS, neighbour_agreement, perplexity_of, tsne
 from analysis.records import Records, RecordsOptions, open_records
-from analysis.section import NamedFigure, NamedTable, Section, show, write
+from analysis.section import NamedFigure, NamedTable, Section, publish
 from ser.checkpoint import open_checkpoint
 from ser.command_line import parse, run_command
 from ser.embeddings import extractor
@@ -75,11 +75,7 @@ def main() -> int:
     """Runs the command line; returns the exit code."""
     options = parse(EmbeddingsOptions)
     matplotlib.use("agg")
-    found = section(open_records(options), options.noise, options.reference)
-    console = make_console()
-    show(found, console)
-    for path in write([found], options.output):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+    publish(section(open_records(options), options.noise, options.reference), options.output, make_console())
     return 0
 
 
@@ -92,12 +88,12 @@ def section(records: Records, noise: Sequence[str] = (), reference: str | None =
         reference: Search space that is drawn beside the best other; None is cross entropy where it was searched.
 
     Raises:
-        UserError: No trial has finished, or no level or space has the name asked for.
+        UserError: No level or space has the name asked for.
     """
     chosen = choose_methods(records)
     against = reference_of(chosen.methods, reference)
     for level in noise:
-        if level not in chosen.levels:
+        if chosen.methods and level not in chosen.levels:
             raise unknown_name("--noise", level, chosen.levels)
     sentences, figures, rows = [], [], []
     missing = [*chosen.missing]
@@ -116,7 +112,7 @@ def section(records: Records, noise: Sequence[str] = (), reference: str | None =
             sentences.append(_sentence(method, agreement))
             rows.append(agreement.assign(noise=method.noise, space=method.space, trial=method.trial, **_size(embedded)))
             panels[method] = embedded
-        if panels:
+        if panels and any(name in panels[method].about for method in panels for name in (EMOTION, GENDER)):
             figures.append(_figure(level, panels, chosen))
     notes = [
         *chosen.notes,

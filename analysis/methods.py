@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.records import Records, representatives
-from ser.errors import UserError, unknown_name
+from ser.errors import unknown_name
 from ser.utterances import TEST, VALIDATION
 from study.records import CONFIRM, FINISHED, SEARCH
 from study.results import Trials, best_runs, caveats
@@ -99,16 +99,14 @@ class Chosen:
 def choose_methods(records: Records) -> Chosen:
     """The representative of each noise level and space, from the confirm stage if any of its trials has finished.
 
-    Confirmed trials count on folds that the search has not seen, where a method has such a fold.
-
-    Raises:
-        UserError: No trial has finished.
+    Confirmed trials count on folds that the search has not seen, where a method has such a fold. Where no trial has
+    finished there is no method.
     """
     if (records.confirmed["fidelity"] == FINISHED).any():
         return _of_confirmation(records)
     if records.search is not None:
         return _of_search(records, records.search)
-    raise UserError(f"no trial of experiment {records.experiment!r} has finished yet.")
+    return Chosen((), CONFIRM, records.selection.mode, (), (_none_finished(records),))
 
 
 def reference_of(methods: Sequence[Method], asked: str | None) -> str:
@@ -122,9 +120,9 @@ def reference_of(methods: Sequence[Method], asked: str | None) -> str:
         UserError: No method has the name asked for.
     """
     spaces = {method.space for method in methods}
-    if asked is not None and asked not in spaces:
+    if asked is not None and spaces and asked not in spaces:
         raise unknown_name("--reference", asked, spaces)
-    return asked or (REFERENCE if REFERENCE in spaces else min(spaces))
+    return asked or (REFERENCE if REFERENCE in spaces else min(spaces, default=REFERENCE))
 
 
 def foremost(chosen: Chosen, noise: str, reference: str, count: int) -> list[Method]:
@@ -153,10 +151,7 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
         if pd.notna(row["run_id"])
     ]
     if not methods:
-        raise UserError(
-            f"no trial of experiment {records.experiment!r} has finished yet; a table of utterances is kept at a "
-            "trial's end."
-        )
+        return Chosen((), SEARCH, trials.selection.mode, (), (_none_finished(records),))
     without = [f"{row['noise']} {row['space']}" for row in best.to_dict("records") if pd.isna(row["run_id"])]
     missing = [f"No trial has finished, so that nothing is shown: {', '.join(without)}."] if without else []
     missing.append(f"Nothing is confirmed on the test part, which no trial has seen yet: {confirm_advice(records)}")
@@ -172,7 +167,7 @@ def _of_confirmation(records: Records) -> Chosen:
         same = (done["noise"] == row["noise"]) & (done["space"] == row["space"])
         trials = done[same & (done["candidate"] == row["candidate"])]
         unseen = trials[~trials["seen"].astype(bool)]
-        rows = (unseen if len(unseen) else trials).sort_values(["seed", "fold"])
+        rows = _newest(unseen if len(unseen) else trials)
         runs = tuple(Run(*values) for values in zip(rows["run_id"], rows["seed"], rows["fold"], strict=True))
         rate = float("nan") if pd.isna(rows["rate"].iloc[0]) else float(rows["rate"].iloc[0])
         method = Method(row["noise"], rate, row["space"], row["candidate"], row["selected"], runs)
@@ -190,6 +185,21 @@ def _of_confirmation(records: Records) -> Chosen:
             f"{'; '.join(seen)}."
         )
     return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_lacking(records, methods)))
+
+
+def _newest(trials: pd.DataFrame) -> pd.DataFrame:
+    """Of a candidate that was confirmed more than once the newest configuration, and of each seed and fold once."""
+    ordered = trials.sort_values(["start", "run_id"], kind="stable")
+    same = ordered[ordered["source"] == ordered["source"].iloc[-1]]
+    newest: pd.DataFrame = same.drop_duplicates(["seed", "fold"], keep="last")
+    return newest.sort_values(["seed", "fold"], kind="stable")
+
+
+def _none_finished(records: Records) -> str:
+    return (
+        f"No trial of experiment {records.experiment!r} has finished yet; a table of utterances is kept at a trial's "
+        "end. To go on with a study that was interrupted: python study/run.py --resume --name NAME"
+    )
 
 
 def _lacking(records: Records, methods: Iterable[Method]) -> list[str]:

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
-LEAST = 10
+LEAST = 20
 """Fewer points are not projected."""
 DIMENSIONS = 50
 NEIGHBOURS = 10

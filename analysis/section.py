@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ class NamedTable:
         name: Of its files.
         caption: What it shows, and against which labels it was scored.
         data: At full precision, for the CSV.
-        text: As it is displayed: all columns strings.
+        text: As it is displayed: all columns strings. One without rows is not displayed, and ``data`` is in the CSV.
     """
 
     name: str
@@ -52,6 +53,26 @@ class NamedFigure:
 
 
 @dataclass(frozen=True)
+class NamedSound:
+    """A recording to listen to.
+
+    Args:
+        name: Of its file.
+        caption: What is to be heard, and what it was called.
+        flac: Its content.
+    """
+
+    name: str
+    caption: str
+    flac: bytes = field(repr=False)
+
+    @property
+    def data_uri(self) -> str:
+        """For the ``src`` of an HTML ``audio`` element."""
+        return f"data:audio/flac;base64,{base64.b64encode(self.flac).decode('ascii')}"
+
+
+@dataclass(frozen=True)
 class Section:
     """What an analysis found.
 
@@ -63,6 +84,7 @@ class Section:
         figures: In order.
         notes: What a reader must know to read them rightly.
         missing: What cannot be shown, and how to get it; empty if all is there.
+        sounds: In order.
     """
 
     name: str
@@ -72,6 +94,7 @@ class Section:
     figures: tuple[NamedFigure, ...] = ()
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    sounds: tuple[NamedSound, ...] = ()
 
 
 def show(section: Section, console: Console) -> None:
@@ -83,7 +106,7 @@ def show(section: Section, console: Console) -> None:
     tell(section.title)
     for sentence in section.sentences:
         tell(f"  {sentence}")
-    for table in section.tables:
+    for table in _displayed(section):
         console.print(rich_table(table.text, table.caption))
     for note in (*section.notes, *section.missing):
         tell(note)
@@ -101,7 +124,7 @@ def rich_table(text: pd.DataFrame, title: str) -> Table:
 
 
 def write(sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Writes tables as CSV, Markdown and LaTeX (booktabs), figures as SVG, PDF and PNG.
+    """Writes tables as CSV, Markdown and LaTeX (booktabs), figures as SVG, PDF and PNG, sounds as FLAC.
 
     Args:
         sections: What was found.
@@ -125,6 +148,8 @@ def write(sections: Sequence[Section], folder: Path) -> list[Path]:
                     "tex": "\n".join([*(f"% {note}" for note in notes), table.text.to_latex(index=False, escape=True)]),
                 }
                 for suffix, content in contents.items():
+                    if table.text.empty and suffix != "csv":
+                        continue
                     path = folder / f"{table.name}.{suffix}"
                     path.write_text(content, encoding="utf-8")
                     paths.append(path)
@@ -133,9 +158,46 @@ def write(sections: Sequence[Section], folder: Path) -> list[Path]:
                     path = folder / f"{figure.name}.{suffix}"
                     save(figure.figure, path)
                     paths.append(path)
+            for sound in section.sounds:
+                path = folder / f"{sound.name}.flac"
+                path.write_bytes(sound.flac)
+                paths.append(path)
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
+
+
+def _displayed(section: Section) -> list[NamedTable]:
+    return [table for table in section.tables if not table.text.empty]
+
+
+def page(section: Section) -> str:
+    """A section as one Markdown page, less its figures and sounds."""
+    lines = [f"# {section.title}", "", *(f"{sentence}\n" for sentence in section.sentences)]
+    for table in _displayed(section):
+        lines += [f"## {table.caption}", "", markdown_table(table.text), ""]
+    return "\n".join([*lines, *(f"* {note}" for note in (*section.notes, *section.missing)), ""])
+
+
+def publish(section: Section, folder: Path, console: Console) -> None:
+    """What an analysis' command does: prints the section, writes it, and its page under the section's name.
+
+    Args:
+        section: What was found.
+        folder: Made if it is not there.
+        console: Where it is printed.
+
+    Raises:
+        UserError: There is nothing to show, or the folder is not writable.
+    """
+    if not section.tables and not section.figures:
+        raise UserError(" ".join(section.missing) or f"there is nothing to show of: {section.title}.")
+    show(section, console)
+    paths = write([section], folder)
+    paths.append(folder / f"{section.name}.md")
+    paths[-1].write_text(page(section), encoding="utf-8")
+    for path in paths:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def markdown_table(text: pd.DataFrame) -> str:

@@ -30,6 +30,8 @@ def asks_network(utterances: pd.DataFrame) -> bool:
 def rank_labels(utterances: pd.DataFrame) -> pd.DataFrame:
     """Every utterance with its place among the suspicious labels of its part, 1 for the most suspicious.
 
+    Test utterances, whose labels nobody was trained on or chosen by, are left out.
+
     Three rankings: ``loss``, by the mass that the loss took from the label, 1 − ``kept``, equals by the label's
     probability, for a loss that asks the network (`asks_network`), and by the label's probability alone for one that
     does not, whose target says nothing of the label; and cleanlab's ``self_confidence``, the label's probability, and
@@ -47,6 +49,7 @@ def rank_labels(utterances: pd.DataFrame) -> pd.DataFrame:
         where the true label is unknown), ``p_noisy_label``, and ``rank_RANKING``, where equals share the least rank.
         Utterances that training never drew are at the end of their part, without ranks.
     """
+    utterances = utterances[utterances["noisy_label"].notna()]
     columns = [name for name in utterances.columns.astype(str) if name.startswith(PROBABILITY)]
     classes = {name.removeprefix(PROBABILITY): place for place, name in enumerate(columns)}
     probabilities = utterances[columns].to_numpy(dtype=float)
