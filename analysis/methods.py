@@ -208,7 +208,7 @@ def _lacking(records: Records, methods: Iterable[Method]) -> list[str]:
     if unfinished := int((records.confirmed["fidelity"] != FINISHED).sum()):
         lacking.append(
             f"{unfinished} of {len(records.confirmed)} trials of the confirmation have not finished and are left out. "
-            f"To go on: {confirm_advice(records)}"
+            f"To go on: python study/confirm.py --resume --name NAME --tracking-uri {records.uri}"
         )
     if records.search is not None:
         there = {(method.noise, method.space) for method in methods}

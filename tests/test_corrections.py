@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import EPOCHS, make_confirm, make_search
 from mlflow import MlflowClient
 
 from analysis import corrections
 from analysis.flips import by_group, correction_scores, first_changes, flipped_pairs
+from analysis.records import RecordsOptions, open_records
 from analysis.suspicious import compare_rankings, precision_at, rank_labels
 from ser.command_line import run_command
 from study.records import FINISHED, SEARCH, TRIAL, UTTERANCES
-from study.tracking import open_client
+from study.tracking import experiment_id, open_client
 
 CLASSES = ("A", "B", "C")
 
@@ -194,6 +196,47 @@ def test_equals_at_the_cut_count_by_their_mean_over_all_orders(items, data):
     assert precision_at(wrong, suspicion, k) == pytest.approx(np.mean(shuffled), abs=0.1)
 
 
+def test_test_utterances_have_no_noisy_label_and_no_rank(six):
+    tested = six.assign(part="test", noisy_label=pd.array([None] * 9, dtype="string"))
+    pd.testing.assert_frame_equal(rank_labels(pd.concat([six, tested], ignore_index=True)), rank_labels(six))
+
+
+# The section
+
+
+def test_the_course_of_the_corrections_is_told_over_all_trials_of_a_method(tmp_path):
+    records = made(tmp_path)
+    found = corrections.section(records)
+    (told,) = [line for line in found.sentences if "precision" in line]
+    # made_records: precision .5 and recall .2 in every epoch of its three seeds.
+    assert told.startswith("noisy-B, proselflc, last epoch (mean of 3 trials): of the labels that it changed, 50%")
+    tables = {table.name: table.data for table in found.tables}
+    assert len(tables["correction_curves"]) == 3 * EPOCHS
+    assert set(tables["summary"]["trial"]) == {"search-1 seed 1 fold 4"}
+    assert {figure.name for figure in found.figures} == {"corrections", "correction_curves"}
+    assert "one trial for each method" in " ".join(found.notes)
+    assert not found.sounds
+    assert any(line.startswith("No audio: run") and "is not there" in line for line in found.missing)
+    assert not any("nan" in line for line in (*found.sentences, *found.notes, *found.missing))
+
+
+def test_without_any_finished_trial_the_section_says_how_to_go_on(tmp_path):
+    client = open_client(f"sqlite:///{tmp_path}/m.db")
+    experiment = experiment_id(client, f"sqlite:///{tmp_path}/m.db", "made")
+    make_search(client, experiment, tmp_path / "s", {("proselflc", "clean"): [0.5]}, stopped=1)
+    found = corrections.section(open_records(RecordsOptions(f"sqlite:///{tmp_path}/m.db", "made")))
+    assert not found.tables
+    assert "has finished yet" in found.missing[0]
+    assert "--resume" in found.missing[0]
+
+
+def made(folder):
+    uri = f"sqlite:///{folder}/m.db"
+    client = open_client(uri)
+    make_confirm(client, experiment_id(client, uri, "made"), folder / "s", {("proselflc", "noisy-B", "search-1"): 0.8})
+    return open_records(RecordsOptions(uri, "made"))
+
+
 # The command line
 
 
@@ -250,7 +293,7 @@ def test_the_best_trial_of_each_level_and_space_is_told_and_written(six, record,
     flipping, plain = record("proselflc", "noisy-A", six), record("cross_entropy", "noisy-A", still)
     code, printed, error = call()
     assert (code, error) == (0, "")
-    assert "Flipped labels of noisy-A proselflc 001" in printed
+    assert "Flipped labels, the 10 most frequent pairs of each trial" in printed
     assert "No label is flipped at the end: noisy-A cross_entropy 001" in printed
     assert "noisy-A cross_entropy 001: the loss does not ask the network" in printed
     assert "noisy-A cross_entropy 001; noisy-A proselflc 001: some true labels are unknown" in printed
@@ -280,7 +323,7 @@ def test_one_trial_can_be_asked_for(six, record, call, tmp_path):
     other = record("proselflc", "noisy-A", six, trial="002", fidelity="stopped")
     code, printed, _ = call("--run", other)
     assert code == 0
-    assert "Flipped labels of noisy-A proselflc 002" in printed
+    assert "Label corrections of noisy-A proselflc 002" in printed
     assert set(pd.read_csv(tmp_path / "output" / "summary.csv")["trial"]) == {2}
 
 
@@ -289,7 +332,7 @@ def test_without_a_flip_a_figure_of_an_earlier_call_does_not_stay(six, record, c
     call("--run", run)
     still = six.assign(corrected_label=six["noisy_label"], first_epoch_changed=pd.NA)
     assert call("--run", record("cross_entropy", "noisy-A", still))[0] == 0
-    assert sorted(path.suffix for path in (tmp_path / "output").iterdir()) == [".csv"] * 5 + [".md"]
+    assert {path.suffix for path in (tmp_path / "output").iterdir()} == {".csv", ".md", ".tex"}
 
 
 def test_trials_without_a_table_are_named_and_the_others_shown(six, record, call):

@@ -8,7 +8,9 @@ import pytest
 import tyro
 
 from analysis.best_runs import BestRunsOptions
+from analysis.confusion import ConfusionOptions
 from analysis.corrections import CorrectionsOptions
+from analysis.embeddings import EmbeddingsOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions
@@ -23,7 +25,9 @@ OPTIONS = (
     StudyOptions,
     TrainOptions,
     BestRunsOptions,
+    ConfusionOptions,
     CorrectionsOptions,
+    EmbeddingsOptions,
     DescribeOptions,
     FetchOptions,
     ExportOptions,
