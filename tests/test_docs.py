@@ -17,12 +17,18 @@ from ser.evaluate import EvaluateOptions
 from ser.noise.__main__ import EstimateOptions, ExportOptions
 from ser.predict import PredictOptions
 from ser.train import TrainOptions
+from study.confirmation import ConfirmOptions
+from study.evaluate import EvaluateRunOptions
 from study.options import StudyOptions
+from study.predict import PredictRunOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 OPTIONS = (
     StudyOptions,
+    ConfirmOptions,
+    EvaluateRunOptions,
+    PredictRunOptions,
     TrainOptions,
     BestRunsOptions,
     ConfusionOptions,
