@@ -6,11 +6,13 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
+from ser.config import Config
 from ser.hashing import derived_seed
 from study.cluster import Slots
 from study.journal import Entry, Journal
@@ -90,12 +92,20 @@ def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadl
     journal = open_journal(prepared, job)
     search = StudySearch(journal, prepared.selection, job.trials(options), deadline)
     if search.left and not search.out_of_time:
+        if not needs_gpu(job, prepared.base):
+            slots = replace(slots, gpus=0.0)
         context = trial_context(prepared, job, parent, slots)
         earlier = journal.entries()
         progress = SearchProgress(job.title, earlier, job.trials(options), prepared.epochs, prepared.selection)
         run_trials(search, tune.with_parameters(StudyTrial, context=context), slots, context.folder, [progress])
     close_records(prepared.folder / job.folder, journal)
     return Outcome(tuple(journal.entries()), job.trials(options), search.suspended)
+
+
+def needs_gpu(job: Job, base: Mapping[str, Any]) -> bool:
+    """Whether some trial of a search trains a network; classical models have no use for a GPU."""
+    planned = [Config.from_dotted(one.configuration) for one in job.planned]
+    return not all(config.model.is_classical for config in planned or job.space.configurations(base))
 
 
 def run_trials(

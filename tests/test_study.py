@@ -4,14 +4,17 @@ import math
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from ser.errors import UserError
+from ser.task import Task
 from study.cluster import _check_address, slots_of
 from study.options import StudyOptions
+from study.preparation import Job
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
 from study.tracking import (
@@ -220,3 +223,12 @@ def test_a_password_is_not_written_down(tmp_path):
 def test_an_address_where_nothing_listens_is_told_at_once():
     with pytest.raises(UserError, match=r"no Ray cluster answers at --address '127\.0\.0\.1:9'"):
         _check_address("127.0.0.1:9")
+
+
+def test_classical_trials_take_no_gpu():
+    base = StudyOptions().base
+    for name, needed in (("classical", False), ("proselflc", True)):
+        job = Job(load_space(name, {}), (), "clean", Task((), Path(), None, None, {}))
+        assert needs_gpu(job, base) is needed
+    planned = Planned({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
+    assert needs_gpu(Job(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)
