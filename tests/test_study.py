@@ -17,6 +17,8 @@ from study.options import StudyOptions
 from study.preparation import Job
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
+from study.search import needs_gpu
+from study.spaces import Space, load_space
 from study.tracking import (
     absolute_uri,
     experiment_id,
@@ -24,6 +26,7 @@ from study.tracking import (
     search_all,
     without_password,
 )
+from study.trainable import Planned
 
 # Records.
 
