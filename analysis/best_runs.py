@@ -1,13 +1,14 @@
 """The best run per noise level and search space: python analysis/best_runs.py.
 
 Prints the table and writes it as CSV (all columns, full precision), Markdown and LaTeX (booktabs), with a figure of
-every finished trial.
+every finished trial. Where configurations were confirmed, a second table has their test scores, and how far these fall
+below what the search had promised.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if not __package__:
@@ -16,32 +17,28 @@ if not __package__:
 
 import matplotlib
 import pandas as pd
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
+from analysis.confirmed import confirmed_section
 from analysis.figures import draw_trials, save
-from analysis.records import find_experiment
-from analysis.section import markdown_table
+from analysis.records import Records, RecordsOptions, find_experiment, open_records
+from analysis.section import NamedFigure, NamedTable, Section, markdown_table, show, write
 from ser.command_line import parse, run_command
 from ser.errors import UserError, unknown_name
 from study.results import HEADINGS, Trials, best_runs, caveats, display, make_console, read_trials, rich_table
-from study.tracking import DEFAULT_URI, ROOT, absolute_uri, open_client, search_all, without_password
+from study.tracking import ROOT, search_all, without_password
 
 # Noise, rate, space, then figures, then the parameters in a column that breaks.
 LATEX_COLUMNS = "lrl" + "r" * (len(HEADINGS) - 4) + "p{6cm}"
 
 
 @dataclass(frozen=True)
-class BestRunsOptions:
-    """Shows the best finished runs of an experiment, per noise level and search space."""
+class BestRunsOptions(RecordsOptions):
+    """Shows the best finished runs of an experiment, per noise level and search space, and their confirmation."""
 
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
-    experiment: str | None = None
-    """MLflow experiment; default the one with the newest run."""
-    study: str | None = None
-    """Only this study; default every study of the experiment that is comparable with the newest."""
     output: Path = ROOT / "results" / "best_runs"
-    """Folder for best_runs.csv, .md, .tex, .svg and .png."""
+    """Folder for best_runs.csv, .md, .tex, .svg and .png, and the tables of the confirmation."""
     top: int = 1
     """Runs per noise level and space."""
 
@@ -52,18 +49,58 @@ def main() -> int:
     matplotlib.use("agg")
     if options.top < 1:
         raise UserError(f"--top is {options.top}; at least 1 is needed.")
-    client = open_client(absolute_uri(options.tracking_uri))
-    name, trials = choose_trials(client, options)
-    best = best_runs(trials, options.top)
-    text = display(best, trials.selection)
-    notes = caveats(trials, best)
+    records = open_records(options)
     console = make_console()
-    console.print(rich_table(text, f"Best runs of experiment {name}"))
-    for note in notes:
-        console.print(note, highlight=False, markup=False)
-    for path in [*write_tables(best, text, notes, options.output), *write_figure(trials, best, options.output)]:
+    paths = []
+    if records.search is not None:
+        trials = records.search
+        best = best_runs(trials, options.top)
+        text = display(best, trials.selection)
+        notes = caveats(trials, best)
+        console.print(rich_table(text, f"Best runs of experiment {records.experiment}"))
+        for note in notes:
+            console.print(note, highlight=False, markup=False)
+        paths = [*write_tables(best, text, notes, options.output), *write_figure(trials, best, options.output)]
+    confirmed = confirmed_section(records)
+    show(confirmed, console)
+    for path in [*paths, *write([confirmed], options.output)]:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
     return 0
+
+
+def section(records: Records, top: int = 1) -> Section:
+    """The best runs of the search, and what became of them on fresh seeds and test rows.
+
+    Args:
+        records: Of either stage or both.
+        top: Runs of the search per noise level and space.
+
+    Raises:
+        UserError: A table of utterances cannot be read, or does not fit the others.
+    """
+    confirmed = confirmed_section(records)
+    if records.search is None:
+        return confirmed
+    best = best_runs(records.search, top)
+    caption = f"Best trials of the search by {records.search.selection.meaning}; scores against true validation labels"
+    figure = draw(records.search, best)
+    drawn = () if figure is None else (
+        NamedFigure(
+            "best_runs",
+            "Every finished trial of the search; filled: chosen",
+            f"Scores of {len(records.search.table)} trials by noise level and space, as in the table.",
+            figure,
+        ),
+    )  # fmt: skip
+    return replace(
+        confirmed,
+        tables=(
+            NamedTable("best_runs", caption, plain(best), display(best, records.search.selection)),
+            *confirmed.tables,
+        ),
+        figures=drawn,
+        notes=(*caveats(records.search, best), *confirmed.notes),
+    )
 
 
 def choose_trials(client: MlflowClient, options: BestRunsOptions) -> tuple[str, Trials]:
@@ -100,11 +137,10 @@ def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folde
     Raises:
         UserError: The folder is not writable.
     """
-    plain = best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
     markdown = "\n".join([markdown_table(text), "", *(f"* {note}" for note in notes), ""])
     tabular = text.to_latex(index=False, escape=True, column_format=LATEX_COLUMNS)
     latex = "\n".join([*(f"% {note}" for note in notes), tabular])
-    contents = {"csv": plain.to_csv(index=False), "md": markdown, "tex": latex}
+    contents = {"csv": plain(best).to_csv(index=False), "md": markdown, "tex": latex}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -115,6 +151,11 @@ def write_tables(best: pd.DataFrame, text: pd.DataFrame, notes: list[str], folde
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
+
+
+def plain(best: pd.DataFrame) -> pd.DataFrame:
+    """The best table for a CSV: each searched parameter has a column."""
+    return best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
 
 
 def write_figure(trials: Trials, best: pd.DataFrame, folder: Path) -> list[Path]:
@@ -128,16 +169,23 @@ def write_figure(trials: Trials, best: pd.DataFrame, folder: Path) -> list[Path]
     Returns:
         The files; none if no trial has finished.
     """
-    score, label = ("uar", "validation UAR, true labels, last epoch")
-    if trials.table[score].isna().all():
-        score, label = "selected", f"{trials.selection.metric}, last epoch"
-    if trials.table[score].isna().all():
+    figure = draw(trials, best)
+    if figure is None:
         return []
-    figure = draw_trials(trials.table, best, score, label, None if score == "selected" else trials.chance)
     paths = [folder / "best_runs.svg", folder / "best_runs.png"]
     for path in paths:
         save(figure, path)
     return paths
+
+
+def draw(trials: Trials, best: pd.DataFrame) -> Figure | None:
+    """The figure of ``write_figure``; None if no trial has finished."""
+    score, label = ("uar", "validation UAR, true labels, last epoch")
+    if trials.table[score].isna().all():
+        score, label = "selected", f"{trials.selection.metric}, last epoch"
+    if trials.table[score].isna().all():
+        return None
+    return draw_trials(trials.table, best, score, label, None if score == "selected" else trials.chance)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ser.utterances import AGREEMENT, FROM_LOSS, PROBABILITY, TEXT
 from study.confirmed import TEST_SCORES as TEST_SCORES
 from study.confirmed import confirmed_table
 from study.confirmed import representatives as representatives
-from study.records import CONFIRM, KIND, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
+from study.records import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
 from study.results import Trials, read_trials
 from study.tracking import DEFAULT_URI, absolute_uri, classes_of, first_line, open_client, search_all, without_password
 
@@ -98,14 +98,12 @@ def open_records(options: RecordsOptions) -> Records:
     search = read_trials(client, identifier, options.study)
     runs = search_all(client, [identifier], f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'")
     confirmed, newest = confirmed_table(runs)
+    if search is None and options.study is not None:
+        searched = search_all(client, [identifier], f"tags.`{Tag.STAGE}` = '{SEARCH}'")
+        if known := {run.data.tags[Tag.STUDY] for run in searched if Tag.STUDY in run.data.tags}:
+            raise unknown_name("study", options.study, known)
     if search is None and newest is None:
-        start = "Run a study first: python study/run.py"
-        if options.study is not None:
-            tagged = search_all(client, [identifier], "")
-            known = {run.data.tags[Tag.STUDY] for run in tagged if Tag.STUDY in run.data.tags}
-            if known:
-                raise unknown_name("study", options.study, known)
-        raise UserError(f"experiment {name!r} in {uri} has no trial of a study. {start}")
+        raise UserError(f"experiment {name!r} in {uri} has no trial of a study. Run a study first: python study/run.py")
     any_run = newest or client.get_run(str(search.table["run_id"].iloc[0]))  # type: ignore[union-attr]
     selection = SELECTIONS[any_run.data.tags[Tag.SELECT_ON]]
     classes = tuple(classes_of(any_run))
