@@ -94,6 +94,7 @@ def section(records: Records, top: int = 1) -> Section:
     )  # fmt: skip
     return replace(
         confirmed,
+        title="Best runs",
         tables=(
             NamedTable("best_runs", caption, plain(best), display(best, records.search.selection)),
             *confirmed.tables,

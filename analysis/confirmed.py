@@ -16,7 +16,7 @@ from analysis.statistics import RESAMPLES, Score, score
 from study.records import DEFAULT
 from study.results import short_parameters
 
-TITLE = "Best runs"
+TITLE = "Best runs, confirmed"
 UNKNOWN = Score(float("nan"), float("nan"), float("nan"))
 
 
@@ -127,7 +127,7 @@ def confirmed_text(scores: pd.DataFrame) -> pd.DataFrame:
                 _number(row["uar"]) + (f" ± {row['sd_seeds']:.3f}" if pd.notna(row["sd_seeds"]) else "") for row in rows
             ],
             "95 % interval": [f"{row['low']:.3f}…{row['high']:.3f}" if pd.notna(row["low"]) else "–" for row in rows],
-            "drop": [f"{row['drop']:+.3f}".replace("-", "−") if pd.notna(row["drop"]) else "–" for row in rows],
+            "drop": [_signed(row["drop"], 3) for row in rows],
             "best epoch": [
                 f"{row['uar_best_epoch']:.3f} @ {row['best_epoch']:.0f}" if pd.notna(row["uar_best_epoch"]) else "–"
                 for row in rows
@@ -160,8 +160,7 @@ def drop_sentences(scores: pd.DataFrame) -> list[str]:
         )
         sentences.append(
             f"{noise}, validation UAR in the search, then test UAR on fresh seeds: {each}. Mean drop "
-            f"{100 * rows['drop'].mean():+.1f} points".replace("-", "−")
-            + "."
+            f"{_signed(100 * rows['drop'].mean(), 1)} points."
         )
     return sentences
 
@@ -213,6 +212,10 @@ def _seed_means(trials: pd.DataFrame) -> NDArray[np.float64]:
 
 def _listed(values: Sequence[int] | pd.Series[int]) -> str:
     return ", ".join(map(str, sorted(set(values))))
+
+
+def _signed(value: float, digits: int) -> str:
+    return "–" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _number(value: float) -> str:

@@ -73,6 +73,7 @@ def make_confirm(
     seeds: Sequence[int] = (1, 2, 3),
     folds: Sequence[int] = (FOLDS,),
     held_out: int = FOLDS,
+    source: str = "a-run",
 ) -> None:
     """Writes the trials of a confirmation.
 
@@ -85,6 +86,7 @@ def make_confirm(
         seeds: Training and noise seeds.
         folds: Folds that were tested.
         held_out: The fold that the search held out.
+        source: The search's run that every ``search-1``, … comes from.
     """
     numbers: dict[tuple[str, str], int] = {}
     for (space, noise, candidate), skill in skills.items():
@@ -93,7 +95,7 @@ def make_confirm(
                 number = numbers[space, noise] = numbers.get((space, noise), 0) + 1
                 tags = {
                     **_tags(space, noise, study, fold, seed, "confirm-protocol"), Tag.STAGE: CONFIRM,
-                    Tag.CANDIDATE: candidate, Tag.SOURCE: "" if candidate == DEFAULT else "a-run",
+                    Tag.CANDIDATE: candidate, Tag.SOURCE: "" if candidate == DEFAULT else source,
                     Tag.SEEN: str(fold != held_out).lower(),
                 }  # fmt: skip
                 parent = _parent(client, experiment, space, noise, study, {**tags, Tag.FOLD: ""})

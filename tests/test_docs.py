@@ -11,6 +11,7 @@ from analysis.best_runs import BestRunsOptions
 from analysis.confusion import ConfusionOptions
 from analysis.corrections import CorrectionsOptions
 from analysis.embeddings import EmbeddingsOptions
+from analysis.significance import SignificanceOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions
@@ -34,6 +35,7 @@ OPTIONS = (
     ConfusionOptions,
     CorrectionsOptions,
     EmbeddingsOptions,
+    SignificanceOptions,
     DescribeOptions,
     FetchOptions,
     ExportOptions,
