@@ -116,7 +116,7 @@ def rich_table(text: pd.DataFrame, title: str) -> Table:
     """A table of strings for the terminal; columns that look like numbers stand right."""
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in text.columns:
-        numeric = text[column].str.match(r"^[-+−.\d–]").all()
+        numeric = text[column].str.match(r"^[-+−<.\d–]").all()
         table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in text.itertuples(index=False):
         table.add_row(*map(str, row))

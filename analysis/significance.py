@@ -237,8 +237,8 @@ def comparison_text(compared: pd.DataFrame) -> pd.DataFrame:
             ],
             "SD": [f"{100 * row['sd_seeds']:.1f}" if pd.notna(row["sd_seeds"]) else "–" for row in rows],
             "P(>)": [f"{row['p_better']:.3f}" for row in rows],
-            "p": [f"{row['p']:.3f}" for row in rows],
-            "Holm": [f"{row['p_holm']:.3f}" for row in rows],
+            "p": [_short(row["p"]) for row in rows],
+            "Holm": [_short(row["p_holm"]) for row in rows],
             "MDD": [_detectable(row["smallest_detectable"]) for row in rows],
             "N": [str(row["speakers"]) for row in rows],
             "verdict": [row["verdict"] for row in rows],
@@ -267,7 +267,7 @@ def ranking_text(ranks: pd.DataFrame) -> pd.DataFrame:
     text["mean rank"] = [f"{rank:.2f}" for rank in ranks["mean_rank"]]
     text["mean UAR"] = [f"{mean:.3f}" for mean in ranks["mean_uar"]]
     text["blocks"] = ranks["blocks"].astype(str)
-    text["Friedman p"] = [f"{p:.3f}" for p in ranks["p"]]
+    text["Friedman p"] = [_short(p) for p in ranks["p"]]
     text["CD"] = [f"{difference:.2f}" for difference in ranks["critical_difference"]]
     return text
 
@@ -382,6 +382,10 @@ def points(difference: float) -> str:
 def p_text(p: float) -> str:
     """``p = 0.012``, or ``p < 0.001``."""
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def _short(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _least(p: float) -> str:
