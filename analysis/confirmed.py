@@ -169,7 +169,8 @@ def notes(scores: pd.DataFrame) -> list[str]:
     """What a reader of the confirmed scores must know."""
     lines = [
         "search val: validation UAR of the configuration's trial in the search; val: the same on fresh seeds and noise "
-        "draws; the difference between these two is the search's luck, that from val to test is other speakers. drop: "
+        "draws; on the held-out fold the difference between these two is the search's luck, that from val to test is "
+        "other speakers. drop: "
         "search val less test UAR. All against true labels, at the last epoch. best epoch: test UAR at the epoch of "
         "the best true validation score, an oracle.",
         f"Test UAR is pooled over folds; ± its deviation over seeds; interval: BCa bootstrap over speakers, "
