@@ -106,6 +106,16 @@ class Space:
             )
         return next(iter(found.values()))
 
+    def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """What each searched key is drawn from; a conditional space's are those of the points and of random draws."""
+        study = self._study()
+        list(self._draws(study))
+        found: dict[str, optuna.distributions.BaseDistribution] = {}
+        for trial in study.get_trials(deepcopy=False):
+            for key, distribution in trial.distributions.items():
+                found.setdefault(key, distribution)
+        return found
+
     def greatest(self, key: str, base: Mapping[str, Any]) -> float | None:
         """The greatest value that a numeric key can take, None if no trial has the key.
 

@@ -12,7 +12,7 @@ FORBIDDEN = {
     "ser": {"ray", "optuna", "mlflow", "study", "search_spaces", "analysis"},
     "search_spaces": {"study", "analysis", "ser"},
     "study": {"analysis"},
-    "analysis": {"ray", "optuna"},
+    "analysis": {"ray"},
 }
 
 
