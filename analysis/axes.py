@@ -138,7 +138,7 @@ def leaning(space: str, axes: Sequence[Axis], parameters: Mapping[str, str]) -> 
     """
     rows = []
     for axis in axes:
-        if axis.choices or not axis.declared:
+        if axis.choices or not axis.declared or not _is_read(axis.name, parameters):
             continue
         value = parameters[axis.name]
         position = float(axis.positions([value])[0])
@@ -178,6 +178,11 @@ def _ranges(space: str) -> tuple[Mapping[str, Any], Mapping[str, BaseDistributio
     found = load_space(space, {})
     with silent():
         return found.constants, found.distributions()
+
+
+def _is_read(name: str, parameters: Mapping[str, str]) -> bool:
+    """Whether the configuration makes use of a parameter: a constant temperature has no end."""
+    return name != "loss.temperature.end" or parameters.get("loss.temperature.kind") != "constant"
 
 
 def _widened(space: str, axis: Axis, upper: bool, parameters: Mapping[str, str]) -> float:

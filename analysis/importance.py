@@ -166,22 +166,29 @@ def _importance_sentence(title: str, part: pd.DataFrame, count: int) -> str:
         evaluator: set(part[(part["evaluator"] == evaluator) & part["stands_out"]]["parameter"])
         for evaluator in (FANOVA, PED_ANOVA)
     }
-    fanova = part[part["evaluator"] == FANOVA].set_index("parameter")
-    both, either = marked[FANOVA] & marked[PED_ANOVA], marked[FANOVA] ^ marked[PED_ANOVA]
+    values = {
+        str(name): {row["evaluator"]: row for row in rows.to_dict("records")}
+        for name, rows in part.groupby("parameter", sort=False)
+    }
 
     def named(names: set[str]) -> str:
-        ordered = [name for name in fanova.index if name in names]
-        return " and ".join(
-            f"{name.partition('.')[2]} (fANOVA {fanova.at[name, 'importance']:.2f}, "
-            f"{fanova.at[name, 'low']:.2f} to {fanova.at[name, 'high']:.2f} over resamples)"
-            for name in ordered
-        )
+        told = []
+        for name in (name for name in values if name in names):
+            fanova, ped = values[name][FANOVA], values[name][PED_ANOVA]
+            told.append(
+                f"{name.partition('.')[2]} (fANOVA {fanova['importance']:.2f}, {fanova['low']:.2f} to "
+                f"{fanova['high']:.2f} over resamples; PED-ANOVA {ped['importance']:.2f}, {ped['low']:.2f} to "
+                f"{ped['high']:.2f})"
+            )
+        return " and ".join(told)
 
-    if both:
-        return f"{title}, {count} trials: {named(both)} mattered by both measures."
-    if either:
-        return f"{title}, {count} trials: {named(either)} may have mattered; the two measures do not agree on it."
-    return f"{title}, {count} trials: no parameter stands out from what shuffled scores give."
+    found = []
+    if both := marked[FANOVA] & marked[PED_ANOVA]:
+        found.append(f"{named(both)} above chance by both measures")
+    for evaluator, names in marked.items():
+        if alone := names - both:
+            found.append(f"{named(alone)} above chance by {evaluator} alone")
+    return f"{title}, {count} trials: {'; '.join(found) or 'no parameter stands out from what shuffled scores give'}."
 
 
 def _importance_table(table: pd.DataFrame) -> NamedTable:
@@ -192,7 +199,7 @@ def _importance_table(table: pd.DataFrame) -> NamedTable:
         for evaluator in (FANOVA, PED_ANOVA):
             (value,) = part[part["evaluator"] == evaluator].to_dict("records")
             row[evaluator] = f"{value['importance']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
-            row[f"chance {evaluator}"] = f"{value['chance']:.2f}"
+            row[f"chance {evaluator[:3]}"] = f"{value['chance']:.2f}"
         rows.append(row)
     caption = (
         f"Importance of the searched parameters, in brackets its range over {RESAMPLES} resamples of the trials; "
@@ -230,7 +237,7 @@ def _bound_sentences(bounds: pd.DataFrame) -> list[str]:
         )
         sentences.append(
             f"{row['noise']} {row['space']}: the best {row['parameter'].partition('.')[2]}, {row['value']:.3g}, leans "
-            f"on the {row['bound']} bound of {row['low']:g} to {row['high']:g}, as in {row['of_best_five']} of the "
+            f"on the {row['bound']} bound of {row['low']:g} to {row['high']:g}, as do {row['of_best_five']} of the "
             f"five best trials: {advice}."
         )
     return sentences
@@ -284,15 +291,13 @@ def _budget_sentences(curves: pd.DataFrame) -> list[str]:
 def _budget_table(curves: pd.DataFrame, selection: Selection) -> NamedTable:
     rows = []
     for _, curve in curves.groupby(["noise", "space"], sort=False):
-        by_count = curve.set_index("trials")
+        by_count = curve.set_index("trials").to_dict("index")
         row = curve[["noise", "space"]].iloc[0].to_dict()
         for budget in BUDGETS:
             if budget <= curves["trials"].max():
-                known = budget in by_count.index
-                cell = f"{by_count.at[budget, 'expected']:.3f}" if known else "–"
-                if known and by_count.at[budget, "band"]:
-                    cell += f" ± {by_count.at[budget, 'deviation']:.3f}"
-                row[str(budget)] = cell
+                known = by_count.get(budget)
+                cell = f"{known['expected']:.3f}" if known else "–"
+                row[str(budget)] = f"{cell} ± {known['deviation']:.3f}" if known and known["band"] else cell
         rows.append({**row, "all": f"{curve['expected'].iloc[-1]:.3f} ({len(curve)})"})
     caption = f"Expected best {selection.metric} of n finished trials, ± the standard deviation of the best"
     return NamedTable("expected_best", caption, curves, pd.DataFrame(rows))
@@ -359,10 +364,11 @@ def _notes(estimated: bool, budgets: bool) -> list[str]:
     notes = [ONE_SEED]
     if estimated:
         notes.append(
-            "fANOVA is the share of the score's variance over the whole range; PED-ANOVA tells what sets the best "
-            "tenth of the trials (five at least) apart. Both sum to 1 even where nothing mattered, hence the "
-            "comparison with shuffled scores, which parameters without influence pass once in twenty searches. A "
-            "sampler that learns, as TPE does, tries good regions more often than others; importance rests on what was tried."
+            "fANOVA is the share of the score's variance over the whole range that a parameter explains alone; "
+            "PED-ANOVA tells what sets the best tenth of the trials (five at least) apart from all. Forests and "
+            "densities find something in any scores, hence the comparison with shuffled ones, which parameters without "
+            "influence pass once in twenty searches. A sampler that learns, as TPE does, tries good regions more "
+            "often; importance rests on what was tried."
         )
     if budgets:
         notes.append(

@@ -63,10 +63,14 @@ def draw_importances(table: pd.DataFrame) -> Figure:
     heights = [table[table["space"] == space]["parameter"].nunique() for space in spaces]
     columns = min(len(spaces), 3)
     rows = -(-len(spaces) // columns)
-    size = (1.2 + 3.6 * columns, 0.9 + rows * (0.8 + 0.14 * (1 + len(levels)) * 2 * max(heights)))
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    tallest = [max(heights[row * columns : (row + 1) * columns]) for row in range(rows)]
+    inches = [0.8 + 0.24 * (1 + len(levels)) * height for height in tallest]
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(1.2 + 3.6 * columns, 0.9 + sum(inches)), layout="constrained", squeeze=False,
+        gridspec_kw={"height_ratios": inches},
+    )  # fmt: skip
     lane = 0.8 / (2 * len(levels))
-    for axes, space in zip(grid.flat, spaces, strict=False):
+    for place, (axes, space) in enumerate(zip(grid.flat, spaces, strict=False)):
         of_space = table[table["space"] == space]
         fanova = of_space[of_space["evaluator"] == FANOVA]
         order = list(fanova.groupby("parameter")["importance"].mean().sort_values(ascending=False).index)
@@ -82,7 +86,7 @@ def draw_importances(table: pd.DataFrame) -> Figure:
                 axes.scatter(part["importance"], y, s=28, marker=marker, c=filled, edgecolors=colour, label=name)
                 axes.vlines(part["chance"], y - 0.45 * lane, y + 0.45 * lane, color="black", linewidth=1.5)
         axes.set_yticks(range(len(order)), [name.partition(".")[2] for name in order])
-        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_ylim(tallest[place // columns] - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("importance")
         axes.set_title(space, fontsize="medium", loc="left")

@@ -50,12 +50,13 @@ def importances(
         seed: Of forests, resamples and shuffles.
 
     Returns:
-        One row for each evaluator (``fANOVA``: share of the variance over the whole range; ``PED-ANOVA``: what
-        distinguishes the best tenth, or five, of the trials) and parameter, the most important first: ``evaluator``,
-        ``parameter``, ``importance`` in [0, 1] (they sum to 1), ``low`` and ``high`` (smallest and largest over 20
-        bootstrap resamples of the trials), ``chance`` (the largest importance of any parameter in 19 shuffles of the
-        scores, so that parameters without influence exceed it once in twenty times), ``stands_out`` (whether the
-        importance is above ``chance``).
+        One row for each evaluator and parameter, the most important first: ``evaluator``, ``parameter``,
+        ``importance`` in [0, 1] (``fANOVA``: the share of the variance over the whole range that the parameter explains
+        alone, what is left to 1 being interactions; ``PED-ANOVA``: how far the parameter's values in the best tenth, or
+        five, of the trials differ from those in all, as a share of all parameters'), ``low`` and ``high`` (smallest and
+        largest over 20 bootstrap resamples of the trials), ``chance`` (the largest of any parameter in 19 shuffles of
+        the scores, in the same units, at most 1: parameters without influence exceed it once in twenty times), and
+        ``stands_out`` (whether the importance is above ``chance``).
     """
     cube, names, trials = positions(axes, parameters), [axis.name for axis in axes], len(scores)
     distributions = {axis.name: _distribution(axis) for axis in axes}
@@ -77,7 +78,7 @@ def importances(
             }
             study.add_trial(optuna.create_trial(params=point, distributions=distributions, value=float(value)))
         try:
-            found = get_param_importances(study, evaluator=chosen, params=names)
+            found = get_param_importances(study, evaluator=chosen, params=names, normalize=False)
         except RuntimeError:  # no tree could tell two trials apart
             return [0.0] * len(names)
         return [float(found[name]) for name in names]
@@ -92,11 +93,16 @@ def importances(
             found = np.array(explain(evaluator, everything, scores, TREES))
             spread = np.array([explain(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in resamples])
             chance = max(max(explain(evaluator, everything, values, RESAMPLED_TREES)) for values in shuffles)
+            above = found > chance
+            if evaluator == PED_ANOVA:  # a divergence, whose size alone tells nothing
+                total = found.sum() or 1.0
+                found, chance = found / total, min(1.0, chance / total)
+                spread = spread / np.maximum(spread.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             table = pd.DataFrame(
                 {
                     "evaluator": evaluator, "parameter": names, "importance": found,
                     "low": spread.min(axis=0), "high": spread.max(axis=0),
-                    "chance": chance, "stands_out": found > chance,
+                    "chance": chance, "stands_out": above,
                 }
             )  # fmt: skip
             tables.append(table.sort_values(["importance", "parameter"], ascending=[False, True]))

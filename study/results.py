@@ -24,6 +24,8 @@ SCORES = {
     "f1_weighted": "val/f1_weighted",
     "f1_macro": "val/f1_macro",
     "ece": "val/ece",
+    "uar_noisy": "val_noisy/uar",
+    "soft_ce": "val/soft_ce",
 }
 TABLE_WIDTH = 120
 HEADINGS = {
