@@ -44,6 +44,7 @@ TOLERANCE = 0.01
 BUDGETS = (1, 2, 5, 10, 20, 40, 80, 160)
 DRAWN = 4  # searches in a figure
 LEAST_NUMBERS = 2
+CHANCE = {FANOVA: "chance (f)", PED_ANOVA: "chance (PED)"}
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _importance_table(table: pd.DataFrame) -> NamedTable:
         for evaluator in (FANOVA, PED_ANOVA):
             (value,) = part[part["evaluator"] == evaluator].to_dict("records")
             row[evaluator] = f"{value['importance']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
-            row[f"chance {evaluator[:3]}"] = f"{value['chance']:.2f}"
+            row[CHANCE[evaluator]] = f"{value['chance']:.2f}"
         rows.append(row)
     caption = (
         f"Importance of the searched parameters, in brackets its range over {RESAMPLES} resamples of the trials; "
@@ -245,6 +246,7 @@ def _bound_sentences(bounds: pd.DataFrame) -> list[str]:
 
 def _bounds_table(bounds: pd.DataFrame) -> NamedTable:
     text = bounds[["noise", "space", "parameter"]].copy()
+    text["parameter"] = text["parameter"].str.partition(".")[2]
     text["best value"] = [f"{value:.3g}" for value in bounds["value"]]
     text["searched"] = [f"{low:g} to {high:g}" for low, high in zip(bounds["low"], bounds["high"], strict=True)]
     text["leans on"] = bounds["bound"]

@@ -100,7 +100,7 @@ def test_the_end_of_a_constant_temperature_leans_on_nothing():
 
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_the_parameter_that_alone_decides_is_found_by_both(mode):
-    trials = trials_of(24)
+    trials = trials_of(40)
     axes = axes_of("cross_entropy", trials)
     rate = positions(axes, trials)[:, 0]
     scores = rate if mode == "max" else -rate
@@ -108,7 +108,7 @@ def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     for evaluator in (FANOVA, PED_ANOVA):
         part = table[table["evaluator"] == evaluator].set_index("parameter")
         assert part["importance"].sum() == pytest.approx(1, abs=0.1 if evaluator == FANOVA else 1e-9)
-        assert part.at["optimizer.lr", "importance"] > 0.9
+        assert part.at["optimizer.lr", "importance"] > 0.7
         assert part["stands_out"].to_dict() == {"optimizer.lr": True, "optimizer.weight_decay": False}
     assert (table["low"] <= table["high"]).all()
     pd.testing.assert_frame_equal(table, importances(axes, trials, scores, mode))
