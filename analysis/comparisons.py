@@ -13,6 +13,7 @@ from analysis.records import Records, representatives
 from analysis.speaker_counts import Block, Counts, Pool, count, full_blocks, pool
 from analysis.statistics import ALPHA, Comparison, Ranking, compare, holm, rank_methods
 from ser.errors import UserError
+from study.confirmed import newest
 from study.records import DEFAULT, FINISHED
 from study.tracking import DEFAULT_URI
 
@@ -102,24 +103,6 @@ def read_tested(records: Records, *, defaults: bool = False) -> Tested:
         tuple(untabled),
         tuple(untrue),
     )
-
-
-def newest(finished: pd.DataFrame) -> pd.DataFrame:
-    """What counts of an experiment that was confirmed more than once.
-
-    A second confirmation has the first one's seeds again, and its ``search-1`` is another configuration if the search
-    has gone on in between.
-
-    Args:
-        finished: Finished trials of ``Records.confirmed``.
-
-    Returns:
-        Of each candidate and fold the trials of its newest source, and of each seed the newest of these.
-    """
-    candidate = ["noise", "space", "candidate", "fold"]
-    ordered = finished.sort_values(["start", "run_id"], kind="stable")
-    same = ordered["source"] == ordered.groupby(candidate)["source"].transform("last")
-    return finished.loc[ordered[same].drop_duplicates([*candidate, "seed"], keep="last").index.sort_values()]
 
 
 def pooled(tested: Tested, trials: pd.DataFrame, classes: int, blocks: set[Block] | None = None) -> Pool | None:

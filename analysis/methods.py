@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.records import Records, representatives
 from ser.errors import unknown_name
 from ser.utterances import TEST, VALIDATION
+from study.confirmed import newest
 from study.records import CONFIRM, FINISHED, SEARCH
 from study.results import Trials, best_runs, caveats
 
@@ -167,7 +168,7 @@ def _of_confirmation(records: Records) -> Chosen:
         same = (done["noise"] == row["noise"]) & (done["space"] == row["space"])
         trials = done[same & (done["candidate"] == row["candidate"])]
         unseen = trials[~trials["seen"].astype(bool)]
-        rows = _newest(unseen if len(unseen) else trials)
+        rows = newest(unseen if len(unseen) else trials).sort_values(["seed", "fold"], kind="stable")
         runs = tuple(Run(*values) for values in zip(rows["run_id"], rows["seed"], rows["fold"], strict=True))
         rate = float("nan") if pd.isna(rows["rate"].iloc[0]) else float(rows["rate"].iloc[0])
         method = Method(row["noise"], rate, row["space"], row["candidate"], row["selected"], runs)
@@ -185,14 +186,6 @@ def _of_confirmation(records: Records) -> Chosen:
             f"{'; '.join(seen)}."
         )
     return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_lacking(records, methods)))
-
-
-def _newest(trials: pd.DataFrame) -> pd.DataFrame:
-    """Of a candidate that was confirmed more than once the newest configuration, and of each seed and fold once."""
-    ordered = trials.sort_values(["start", "run_id"], kind="stable")
-    same = ordered[ordered["source"] == ordered["source"].iloc[-1]]
-    newest: pd.DataFrame = same.drop_duplicates(["seed", "fold"], keep="last")
-    return newest.sort_values(["seed", "fold"], kind="stable")
 
 
 def _none_finished(records: Records) -> str:

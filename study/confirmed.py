@@ -70,6 +70,24 @@ def _row(run: Run) -> dict[str, object]:
     }
 
 
+def newest(finished: pd.DataFrame) -> pd.DataFrame:
+    """What counts of an experiment that was confirmed more than once.
+
+    A second confirmation has the first one's seeds again, and its ``search-1`` is another configuration if the search
+    has gone on in between.
+
+    Args:
+        finished: Finished trials of ``Records.confirmed``.
+
+    Returns:
+        Of each candidate and fold the trials of its newest source, and of each seed the newest of these.
+    """
+    candidate = ["noise", "space", "candidate", "fold"]
+    ordered = finished.sort_values(["start", "run_id"], kind="stable")
+    same = ordered["source"] == ordered.groupby(candidate)["source"].transform("last")
+    return finished.loc[ordered[same].drop_duplicates([*candidate, "seed"], keep="last").index.sort_values()]
+
+
 def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The candidate of each noise level and space that stands for it: the best mean validation score, never the test's.
 
@@ -81,7 +99,7 @@ def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFra
         ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials on folds that the
         search has not seen (over all of them where there is no such fold).
     """
-    done = confirmed[confirmed["fidelity"] == FINISHED]
+    done = newest(confirmed[confirmed["fidelity"] == FINISHED])
     rows = []
     for (noise, space), group in done.groupby(["noise", "space"], sort=False):
         clean = group[~group["seen"].astype(bool)]

@@ -14,7 +14,7 @@ from ser.command_line import run_command
 from ser.config import Config, corpus_defaults
 from ser.errors import UserError
 from ser.losses import LOSSES
-from study import run
+from study import run, session
 from study.journal import Journal
 from study.records import SELECTIONS
 from study.spaces import load_space, space_names
@@ -156,7 +156,7 @@ def test_a_corpus_without_votes_is_told_before_any_trial(tmp_path, monkeypatch, 
     arguments = ["--space", "cross_entropy", "soft_labels", "--corpus", "ravdess", "--corpus-root", str(root)]
     places = ["--storage-path", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments, *places, "--noise", "clean"])
-    monkeypatch.setattr(run, "start_ray", lambda *_: pytest.fail("a study has begun"))
+    monkeypatch.setattr(session, "start_ray", lambda *_: pytest.fail("a study has begun"))
     assert run_command(run.main) == 2
     assert not ray.is_initialized()
     message = " ".join(capsys.readouterr().err.split())
