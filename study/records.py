@@ -12,6 +12,9 @@ RUNNING = "running"  # what a reader sees before a trial has ended; never writte
 
 UTTERANCES = "utterances.parquet"  # a trial's artifact: what became of each label
 
+# Artifacts of a parent run: what was done to the labels; the study's options and the space that it searched.
+MANIFEST, STUDY = "noise_manifest.json", "study.json"
+
 # Seconds of an epoch, training and validation.
 SECONDS = "train/seconds"
 
@@ -21,6 +24,9 @@ SEARCH_RANK, DEFAULT = "search-", "default"
 # What a run is: one parent for each (space, noise level) of a study, one trial for each configuration; in the confirm
 # stage one for each (configuration, seed, fold).
 KIND, PARENT, TRIAL = "kind", "parent", "trial"
+
+# Beside them: a page of analysis/report.py, and a network that study/register.py has made a model of.
+REPORT, MODEL = "report", "model"
 
 
 class Tag:

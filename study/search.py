@@ -20,7 +20,7 @@ from study.options import StudyOptions
 from study.outbox import Outbox
 from study.preparation import Job, Preparation
 from study.progress import SearchProgress
-from study.records import CONFIRM, FAILED, FINISHED, SEARCH, STOPPED, Tag
+from study.records import CONFIRM, FAILED, FINISHED, SEARCH, STOPPED, STUDY, Tag
 from study.schedulers import grace_period, make_pruner
 from study.searcher import StudyScheduler, StudySearch
 from study.tracking import dataset_of, environment_tags, open_parent
@@ -160,7 +160,7 @@ def close_records(folder: Path, journal: Journal) -> None:
 def open_search(prepared: Preparation, job: Job) -> str:
     """The parent run of a search: found, or created with dataset and manifest."""
     manifest = job.task.manifest
-    return open_parent(
+    parent = open_parent(
         prepared.client,
         prepared.experiment,
         job.title,
@@ -169,6 +169,9 @@ def open_search(prepared: Preparation, job: Job) -> str:
         dataset_of(prepared.corpus, job.level, manifest),
         manifest,
     )
+    space = {"name": job.space.name, "source": job.space.source, "ranges": job.space.ranges()}
+    prepared.client.log_dict(parent, {"options": prepared.options.to_json(), "space": space}, STUDY)
+    return parent
 
 
 def search_key(options: StudyOptions, job: Job) -> dict[str, str]:

@@ -135,20 +135,25 @@ class Space:
 
     def describe(self) -> list[str]:
         """Name, source, keys with their ranges, and points, in lines for the terminal."""
+        found = self.ranges()
+        width = max(map(len, found), default=0)
+        lines = [self.name, f"  {self.source}"]
+        lines += [f"    {key:<{width}}  {values}" for key, values in found.items()]
+        for number, point in enumerate(self.points, start=1):
+            lines.append(f"    point {number}: " + ", ".join(f"{key} {_short(value)}" for key, value in point.items()))
+        return lines
+
+    def ranges(self) -> dict[str, str]:
+        """Dotted names, sorted → what they can be, in words."""
         study = self._study()
-        found: dict[str, dict[str, None]] = {}  # for each key what it can be, in the order of the draws
+        found: dict[str, dict[str, None]] = {}  # in the order of the draws
         for values, drawn in self._draws(study):
             for key in values.keys() - drawn:
                 found.setdefault(key, {})[f"= {values[key]}"] = None
         for trial in study.get_trials(deepcopy=False):
             for key, distribution in trial.distributions.items():
                 found.setdefault(key, {})[_range(distribution)] = None
-        width = max(map(len, found), default=0)
-        lines = [self.name, f"  {self.source}"]
-        lines += [f"    {key:<{width}}  {' or '.join(found[key])}" for key in sorted(found)]
-        for number, point in enumerate(self.points, start=1):
-            lines.append(f"    point {number}: " + ", ".join(f"{key} {_short(value)}" for key, value in point.items()))
-        return lines
+        return {key: " or ".join(found[key]) for key in sorted(found)}
 
     def _study(self) -> optuna.Study:
         """A study that asks for the points, then at random."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from mlflow.utils.mlflow_tags import (
 from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.hashing import digest
-from study.records import KIND, PARENT, STOPPED, TRIAL, Tag
+from study.records import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
 
 ROOT = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
@@ -140,7 +141,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 def environment_tags() -> dict[str, str]:
     """Git commit and versions, for every run."""
-    tags = {}
+    tags = {"version.python": platform.python_version()}
     for package in PACKAGES:
         try:
             tags[f"version.{package}"] = version(package)
@@ -204,7 +205,7 @@ def open_parent(
     client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
     client.set_tag(run_id, Tag.PLANNED_TRIALS, tags[Tag.PLANNED_TRIALS])  # a study can be extended
     log_dataset(client, run_id, dataset)
-    client.log_dict(run_id, dict(manifest), "noise_manifest.json")
+    client.log_dict(run_id, dict(manifest), MANIFEST)
     return run_id
 
 

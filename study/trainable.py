@@ -26,6 +26,7 @@ from ser.task import Task
 from ser.training import DivergedError, EpochRecord, State, train
 from study.checkpoints import load_newest, save_checkpoint
 from study.files import replace_bytes, replace_text
+from study.hardware import hardware_tags
 from study.outbox import Courier, Outbox
 from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 
@@ -214,7 +215,12 @@ class Attempt:
             context.parent,
             f"{context.name} {trial_name(self.number)}",
             {**context.key, Tag.TRIAL: trial_name(self.number)},
-            {**context.tags, **self._trial.tags, Tag.FOLDER: str(self._folder)},
+            {
+                **context.tags,
+                **hardware_tags(context.device, context.threads),
+                **self._trial.tags,
+                Tag.FOLDER: str(self._folder),
+            },
             self._config.to_dotted(),
             context.dataset,
         )
