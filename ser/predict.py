@@ -22,6 +22,7 @@ from ser.corpora.files import check_names
 from ser.embeddings import extractor
 from ser.errors import DataFaults, UserError
 from ser.feature_store import FeatureStore
+from ser.features import FrontEnd
 from ser.noise.files import encoded, output_folder, to_csv, write_new
 
 FILES_AT_ONCE = 64
@@ -115,11 +116,32 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
                 results.append(len(frames))
                 frames.append(compute(samples))
         if frames:
-            offsets = np.cumsum([0, *map(len, frames)])
-            store = FeatureStore(Path(), spec, np.concatenate(frames), offsets, np.array([], dtype=str))
-            probabilities = checkpoint.predict(store, np.arange(len(frames)))
+            probabilities = _predict_frames(checkpoint, spec, frames)
         for path, result in zip(some, results, strict=True):
             yield path, result if isinstance(result, str) else probabilities[result]
+
+
+def predict_waveforms(checkpoint: Checkpoint, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Class probabilities of waveforms, computed as for utterances of a corpus.
+
+    Args:
+        checkpoint: What predicts.
+        waveforms: At least one; each (n,) mono, full scale ±1, at the sample rate of the checkpoint's front end.
+
+    Returns:
+        (N, C) probabilities of the classes ``checkpoint.classes``; rows sum to 1.
+    """
+    reader = extractor(checkpoint.config)
+    compute = reader.load()
+    return _predict_frames(checkpoint, reader.front_end, [compute(samples) for samples in waveforms])
+
+
+def _predict_frames(
+    checkpoint: Checkpoint, front_end: FrontEnd, frames: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    offsets = np.cumsum([0, *map(len, frames)])
+    store = FeatureStore(Path(), front_end, np.concatenate(frames), offsets, np.array([], dtype=str))
+    return checkpoint.predict(store, np.arange(len(frames)))
 
 
 def _print(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> None:
