@@ -11,6 +11,7 @@ from analysis.best_runs import BestRunsOptions
 from analysis.confusion import ConfusionOptions
 from analysis.corrections import CorrectionsOptions
 from analysis.embeddings import EmbeddingsOptions
+from analysis.report import ReportOptions
 from analysis.significance import SignificanceOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
@@ -22,6 +23,7 @@ from study.confirmation import ConfirmOptions
 from study.evaluate import EvaluateRunOptions
 from study.options import StudyOptions
 from study.predict import PredictRunOptions
+from study.register import RegisterOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -30,11 +32,13 @@ OPTIONS = (
     ConfirmOptions,
     EvaluateRunOptions,
     PredictRunOptions,
+    RegisterOptions,
     TrainOptions,
     BestRunsOptions,
     ConfusionOptions,
     CorrectionsOptions,
     EmbeddingsOptions,
+    ReportOptions,
     SignificanceOptions,
     DescribeOptions,
     FetchOptions,
