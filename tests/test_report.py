@@ -229,7 +229,7 @@ def test_every_filter_of_the_page_on_mlflow_is_understood(both_stages):
     found = {text: len(search_all(records.client, [records.identifier], text)) for text in filters}
     assert found["tags.kind = 'parent'"] == 4
     assert found["tags.kind = 'trial' and tags.space = 'proselflc'"] == 3
-    assert found["tags.stage = 'confirm' and tags.seen_by_search = 'false'"] == 2
+    assert found["tags.kind = 'trial' and tags.stage = 'confirm' and tags.seen_by_search = 'false'"] == 2
 
 
 def drawing(points=3):
