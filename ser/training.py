@@ -378,7 +378,7 @@ def _optimizer(model: Classifier, config: Config, device: torch.device) -> torch
             ]
         )
     ]
-    return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=device.type == "cuda")
+    return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=True)
 
 
 def _epoch_order(balance: Tensor, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ser.models import Cnn6, Cnn10, Cnn14
+from ser.models.layers import Dropout
 from ser.models.panns import ConvBlock, ConvBlock5x5, Panns
 
 NARROW = 0.125
@@ -105,7 +106,7 @@ def test_time_is_pooled_over_whole_valid_frames_alone(kind, length, pulse, expec
 @pytest.mark.parametrize("kind", KINDS)
 def test_dropout_is_a_fifth_after_each_block_and_a_half_around_fc1(kind, monkeypatch):
     rates = []
-    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p, training, *_: rates.append((p, training)) or x)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: rates.append((self.p, self.training)) or x)
     kind(2, width=NARROW)(log_mel(2, 32))
     assert rates == [(0.2, True)] * len(kind.channels) + [(0.5, True)] * 2
 

@@ -125,7 +125,7 @@ def test_an_easy_problem_is_learnt(task_at: Callable[..., Task]) -> None:
     metrics, _ = run(Config.from_dotted(SMALL | easy), task_at("clean"))
     assert metrics[0]["val/uar"] < 0.8
     assert metrics[-1]["val/uar"] == 1.0
-    assert metrics[-1]["val/loss"] < 0.2 < metrics[0]["val/loss"]
+    assert metrics[-1]["val/loss"] < 0.4 < metrics[0]["val/loss"]
     assert metrics[-1]["train/loss"] < metrics[0]["train/loss"]
 
 

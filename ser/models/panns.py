@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser.models.classifier import Classifier, behind, check_features, initialise, scaled
+from ser.models.layers import Dropout, batch_norm_relu
 
 MEL_BINS = 64
 BLOCK_DROPOUT = 0.2
@@ -36,8 +37,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
-        x = _zeroed(F.relu(self.bn1(self.conv1(x))), valid)
-        return F.relu(self.bn2(self.conv2(x)))
+        x = _zeroed(batch_norm_relu(self.conv1(x), self.bn1), valid)
+        return batch_norm_relu(self.conv2(x), self.bn2)
 
 
 class ConvBlock5x5(nn.Module):
@@ -55,7 +56,7 @@ class ConvBlock5x5(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
-        return F.relu(self.bn1(self.conv1(x)))
+        return batch_norm_relu(self.conv1(x), self.bn1)
 
 
 class Panns(Classifier):
@@ -94,10 +95,10 @@ class Panns(Classifier):
         self.bn0 = nn.BatchNorm1d(MEL_BINS)
         for number, (before, after) in enumerate(pairwise((1, *channels)), start=1):
             self.add_module(f"conv_block{number}", self.block(before, after))
-        self.block_dropout = nn.Dropout(BLOCK_DROPOUT * dropout)
-        self.embedding_dropout = nn.Dropout(EMBEDDING_DROPOUT * dropout)
+        self.block_dropout = Dropout(BLOCK_DROPOUT * dropout)
+        self.embedding_dropout = Dropout(EMBEDDING_DROPOUT * dropout)
         self.fc1 = nn.Linear(self.embedding_size, self.embedding_size)
-        self.head_dropout = nn.Dropout(EMBEDDING_DROPOUT * dropout)
+        self.head_dropout = Dropout(EMBEDDING_DROPOUT * dropout)
         self.head = nn.Linear(self.embedding_size, num_classes)
         self.apply(initialise)
 
