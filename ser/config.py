@@ -206,6 +206,9 @@ class AugmentConfig:
             _require(0 <= value <= 1000, f"augment.{name} is {value}; 0 to 1000 are possible.")
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """``training.*``: the loop."""
@@ -219,7 +222,7 @@ class TrainingConfig:
     class_balance: Literal["weighting", "sampling", "none"] = "weighting"
     """By the classes' frequency among the training targets, noisy as they are: ``weighting`` weights the loss by its
     inverse; ``sampling`` draws an epoch's utterances with replacement, all classes alike."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ser.config import Config, classical_keys, corpus_defaults, parse_settings
+from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
 from ser.errors import UserError
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
@@ -60,6 +60,8 @@ class StudyOptions:
     """Scale of the network's channels; default 0.125 for synthetic, else 1."""
     batch_size: int | None = None
     """Crops per optimiser step; default 16 for synthetic, else 32."""
+    precision: Precision | None = None
+    """Arithmetic of the networks: auto (bfloat16 where the hardware has it), bfloat16, or the plain float32."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
     """Fix configuration keys for every trial; a key that a space searches is searched no more."""
     split_by: SplitBy = "auto"
@@ -150,6 +152,7 @@ class StudyOptions:
             "training.epochs": self.epochs,
             "model.width": self.width,
             "training.batch_size": self.batch_size,
+            "training.precision": self.precision,
         }
         settings = parse_settings(self.settings)
         for key, value in named.items():

@@ -74,6 +74,8 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--trials", "many"], ["many"]),
         (["--width", "-1"], ["width", "-1"]),
         (["--batch-size", "1"], ["batch_size", "2"]),
+        (["--precision", "float16"], ["float16", "float32"]),
+        (["--precision", "float32", "--set", "training.precision=auto"], ["training.precision", "both"]),
         (["--model", "cnn15"], ["cnn15", "cnn14"]),
         (["--fold", "9"], ["fold 9", "1 to 5"]),
         (["--gpus-per-trial", "2"], ["--gpus-per-trial", "at most one"]),

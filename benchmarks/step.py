@@ -1,0 +1,289 @@
+"""A training step of this project against a reference loop, as the field writes it: python benchmarks/step.py.
+
+Both train the same network with the same loss on the same crops of 5 s. The reference reads waveforms in a DataLoader
+with workers, computes log-mels inside the model at every step, trains in float32 with the memory format, the allocator
+and the optimizer that torch has by default, and asks for the loss and the accuracy by ``.item()`` at every step. Each
+variant runs in a process of its own, in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    # Run as a script: imports begin at the repository's root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import soundfile
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
+from ser.config import Config
+from ser.corpora import load
+from ser.feature_store import open_store
+from ser.losses import build_loss
+from ser.models import Classifier, build_model
+from ser.splits import split
+from ser.task import Part, Task, make_task
+from ser.torchaudio_import import torchaudio
+from ser.training import train
+
+SECONDS, RATE, CLASSES = 5.0, 16000, 6
+EPOCHS = 3  # the first one warms up
+LOSS = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0}
+GEMM = 4096
+# What study/cluster.py gives to its workers, but for a machine without Ray.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30), "MALLOC_TOP_PAD_": str(256 * 2**20)}
+REFERENCE, OURS, FLOAT32, PAIR = "reference loop", "this project", "this project, float32", "this project, 2 trials"
+
+
+class Recordings(Dataset[tuple[Tensor, int]]):
+    """Random crops of WAV files, as a project's own dataset class reads them."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        files = sorted(folder.glob("*.wav"))
+        self._files = [files[number % len(files)] for number in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        samples, _ = soundfile.read(self._files[number], dtype="float32")
+        length = int(SECONDS * RATE)
+        start = np.random.default_rng(number).integers(0, max(len(samples) - length, 0) + 1)
+        crop = np.zeros(length, dtype=np.float32)
+        piece = samples[start : start + length]
+        crop[: len(piece)] = piece
+        return torch.from_numpy(crop), int(self._files[number].stem.split("_")[1])
+
+
+class OnWaveforms(nn.Module):
+    """A network with its front end and SpecAugment inside, as PANNs' own code has them."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            RATE, n_fft=512, hop_length=160, f_min=50, f_max=8000, n_mels=64, norm="slaney", mel_scale="slaney"
+        )
+        self.decibels = torchaudio.transforms.AmplitudeToDB()
+        self.masks = nn.Sequential(
+            *[torchaudio.transforms.TimeMasking(64, iid_masks=True) for _ in range(2)],
+            *[torchaudio.transforms.FrequencyMasking(8, iid_masks=True) for _ in range(2)],
+        )
+        self.network = network
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(N, samples) → (N, C)."""
+        log_mel = self.masks(self.decibels(self.mel(waveform)).unsqueeze(1)).squeeze(1)
+        logits: Tensor = self.network(log_mel.transpose(1, 2))
+        return logits
+
+
+def reference(name: str, width: float, batch: int, steps: int, folder: Path) -> Iterator[float]:
+    """Trains as the field does; yields the seconds of each epoch."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    network = build_model(name, CLASSES, width)
+    for module in list(network.modules()):
+        for child, layer in module.named_children():
+            if isinstance(layer, nn.Dropout):
+                setattr(module, child, nn.Dropout(layer.p))  # torch's own
+    model = OnWaveforms(network).to(device).train()
+    loss = build_loss(*_loss(), EPOCHS * steps, batch * steps, CLASSES)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    loader = DataLoader(
+        Recordings(folder, batch * steps), batch, shuffle=True, num_workers=2, persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    step = 0
+    for _ in range(EPOCHS):
+        began = time.perf_counter()
+        total, right = 0.0, 0
+        for waveforms, given in loader:
+            waveform, labels = waveforms.to(device), given.to(device)
+            logits = model(waveform)
+            output = loss(logits, labels, step)
+            optimizer.zero_grad()
+            output.loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            total += output.loss.item()
+            right += int((logits.argmax(dim=1) == labels).sum().item())
+            step += 1
+        yield time.perf_counter() - began
+
+
+def ours(name: str, width: float, batch: int, steps: int, precision: str, task: Task) -> Iterator[float]:
+    """Trains as a trial does, with two utterances for validation; yields the seconds of each epoch."""
+    settings = {"model.name": name, "model.width": width, "training.precision": precision}
+    settings |= {"training.batch_size": batch, "training.crop_seconds": SECONDS, "training.epochs": EPOCHS}
+    rows = np.arange(batch * steps) % len(task.train)
+    small = replace(task, train=_take(task.train, rows), validation=_take(task.validation, np.arange(2)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    began = time.perf_counter()
+    for _ in train(Config.from_dotted({**settings, **LOSS}), small, seed=0, device=device):
+        yield time.perf_counter() - began
+        began = time.perf_counter()
+
+
+def _loss() -> tuple[str, dict[str, Any]]:
+    values = {key.removeprefix("loss."): value for key, value in LOSS.items()}
+    return str(values.pop("name")), values
+
+
+def _take(part: Part, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
+    def some(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(values[row] for row in rows)
+
+    soft = None if part.soft is None else part.soft[rows]
+    return replace(
+        part, rows=part.rows[rows], utterance_ids=some(part.utterance_ids), noisy=part.noisy[rows],
+        truth=part.truth[rows], soft=soft, speakers=some(part.speakers), genders=some(part.genders),
+        agreement=None if part.agreement is None else some(part.agreement),
+    )  # fmt: skip
+
+
+def prepare(folder: Path) -> None:
+    """Writes the synthetic corpus as WAV, and its feature store."""
+    corpus = load("synthetic")
+    assert corpus.synthesize is not None
+    for number, row in enumerate(corpus.table.itertuples()):
+        samples = corpus.synthesize(str(row.utterance_id))
+        label = corpus.classes.index(str(row.label))
+        soundfile.write(folder / f"{number:04d}_{label}.wav", samples, RATE)
+    open_store(corpus, "panns_16k", folder)
+
+
+def worker(variant: str, name: str, width: str, batch: str, steps: str, threads: str, folder: str) -> None:
+    """Trains, and prints what a step costs."""
+    torch.set_num_threads(int(threads))
+    if variant == REFERENCE:
+        epochs = reference(name, float(width), int(batch), int(steps), Path(folder))
+    else:
+        corpus = load("synthetic")
+        task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(folder)).path, "clean", 0)
+        precision = "float32" if variant == FLOAT32 else "auto"
+        epochs = ours(name, float(width), int(batch), int(steps), precision, task)
+    seconds = list(epochs)[1:]
+    found = {"clips_per_second": int(batch) * int(steps) * len(seconds) / sum(seconds)}
+    found["step_seconds"] = int(batch) / found["clips_per_second"]
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    print(json.dumps(found))
+
+
+def flop_per_clip(name: str, width: float) -> float:
+    """Floating-point operations of a step for one clip: forward, and backward to weights and inputs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = build_model(name, CLASSES, width)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, int(SECONDS * 100), 64)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def ceiling() -> float:
+    """The fastest of ten products of bfloat16 matrices, in floating-point operations a second."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    one = torch.randn(GEMM, GEMM, device=device).bfloat16()
+    best = 0.0
+    for _ in range(10):
+        began = time.perf_counter()
+        product = one @ one
+        float(product[0, 0])  # waits for a GPU
+        best = max(best, 2 * GEMM**3 / (time.perf_counter() - began))
+    return best
+
+
+def main(
+    networks: tuple[str, ...] = ("cnn14:1", "cnn14:0.25", "cnn14:0.125", "cnn10:1", "cnn6:1"),
+    batches: tuple[int, ...] = (16, 64),
+    repeats: int = 3,
+    output: Path = OUTPUT,
+) -> None:
+    """Prints the table, and writes JSON and a figure.
+
+    Args:
+        networks: NAME:WIDTH.
+        batches: Crops in a step.
+        repeats: Rounds over all variants.
+        output: Folder for JSON and figure.
+    """
+    cores = len(os.sched_getaffinity(0))
+    peak = ceiling()
+    about = {"crops of": f"{SECONDS:g} s", "rounds": repeats, "bf16 gemm": f"{peak / 1e9:.0f} GFLOP/s"}
+    results = Results("step", about)
+    print(heading(about))
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        for network, batch in [(network, batch) for network in networks for batch in batches]:
+            model, width = network.split(":")
+            rows += compare(results, model, float(width), batch, cores, peak, folder, repeats)
+    header = ("network", "batch", "variant", "clips/s", "against the reference", "of the bf16 ceiling", "peak MB")
+    print(table(header, rows))
+    results.save(output)
+    results.draw(output, "clips_per_second", "clips of 5 s in a second")
+
+
+def compare(
+    results: Results, model: str, width: float, batch: int, cores: int, peak: float, folder: Path, repeats: int
+) -> list[list[str]]:
+    """Measures one network at one batch size; returns the rows of its table."""
+    flop = flop_per_clip(model, width)
+    narrow = width <= 0.25 and cores > 1
+    steps = max(2, round(16 / batch * (6 if flop > 5e9 else 60)))
+    title = f"{model} × {width:g}, batch {batch}"
+
+    def once(variant: str, threads: int) -> dict[str, float]:
+        environment = {} if variant == REFERENCE else ALLOCATOR
+        return run_worker(__file__, variant, model, width, batch, steps, threads, folder, environment=environment)
+
+    def pair() -> dict[str, float]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(cores) as pool:
+            found = list(pool.map(lambda _: once(PAIR, 1), range(cores)))
+        return {key: sum(one[key] for one in found) for key in ("clips_per_second", "peak_mb")}
+
+    variants = {
+        f"{title}, {REFERENCE}": lambda: once(REFERENCE, cores),
+        f"{title}, {OURS}": lambda: once(OURS, cores),
+        f"{title}, {FLOAT32}": lambda: once(FLOAT32, cores),
+    }
+    if narrow and not torch.cuda.is_available():
+        variants[f"{title}, {PAIR}"] = pair
+    results.run(variants, repeats)
+    base = next(iter(variants))
+    memory = "gpu_peak_mb" if torch.cuda.is_available() else "peak_mb"
+    return [
+        [
+            f"{model} × {width:g}", str(batch), variant.removeprefix(f"{title}, "),
+            results.cell(variant, "clips_per_second"), f"{results.ratio(variant, base, 'clips_per_second'):.2f} ×",
+            f"{results.median(variant, 'clips_per_second') * flop / peak:.0%}",
+            f"{results.median(variant, memory):.0f}",
+        ]
+        for variant in variants
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(*sys.argv[2:])
+    else:
+        tyro.cli(main)
