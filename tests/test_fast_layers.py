@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ser.models import build_model
-from ser.models.layers import Dropout, _is_narrow, batch_norm_relu
+from ser.models.layers import Dropout, _Convolution3x3, _is_narrow, batch_norm_relu, convolve_3x3
 
 
 def _made(
@@ -84,6 +84,45 @@ def test_everything_else_is_torchs_own(case: str) -> None:
     assert torch.equal(norm.running_var, twin.running_var)
 
 
+@pytest.mark.parametrize(("shape", "outputs"), [((2, 8, 15, 2), 16), ((3, 5, 1, 1), 4), ((1, 512, 3, 4), 8)])
+def test_convolution_as_a_product_is_as_exact_as_torchs_own_in_bfloat16(
+    shape: tuple[int, ...], outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(shape, generator=generator).contiguous(memory_format=torch.channels_last)
+    convolution = nn.Conv2d(shape[1], outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    weights = torch.randn((shape[0], outputs, *shape[2:]), generator=generator)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.randn(convolution.weight.shape, generator=generator).bfloat16())
+    called = []
+    apply = _Convolution3x3.apply
+    monkeypatch.setattr(_Convolution3x3, "apply", lambda *given: called.append(1) or apply(*given))
+
+    def run(*, half: bool, ours: bool) -> list[torch.Tensor]:
+        convolution.zero_grad()
+        x = images.bfloat16().to(torch.bfloat16 if half else torch.float32).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out = convolve_3x3(x, convolution) if ours else convolution(x)
+        (out.float() * weights).sum().backward()
+        assert x.grad is not None
+        assert convolution.weight.grad is not None
+        return [values.detach().float().clone() for values in (out, x.grad, convolution.weight.grad)]
+
+    exact, torchs, ours = run(half=False, ours=True), run(half=True, ours=False), run(half=True, ours=True)
+    assert len(called) == 1  # float32 is torch's own
+    for name, truth, theirs, mine in zip(("out", "x", "weight"), exact, torchs, ours, strict=True):
+        allowed = 1.5 * float((theirs - truth).square().mean().sqrt()) + 1e-6
+        assert float((mine - truth).square().mean().sqrt()) <= allowed, name
+
+
+def test_a_frozen_convolution_takes_no_gradient() -> None:
+    x = torch.randn(2, 4, 5, 2).bfloat16().requires_grad_()
+    convolution = nn.Conv2d(4, 3, 3, padding=1, bias=False).requires_grad_(requires_grad=False).bfloat16()
+    convolve_3x3(x, convolution).sum().backward()
+    assert x.grad is not None
+    assert convolution.weight.grad is None
+
+
 @pytest.mark.parametrize("p", [0.2, 0.5])
 @pytest.mark.parametrize("shape", [(3, 7), (2, 8, 33, 16)])
 def test_dropout_zeroes_that_share_and_keeps_the_mean(p: float, shape: tuple[int, ...]) -> None:
@@ -144,4 +183,5 @@ def test_a_narrow_network_learns_under_bfloat16_as_with_torchs_layers(
 
     ours = losses()
     monkeypatch.setattr("ser.models.panns.batch_norm_relu", lambda x, norm: F.relu(norm(x)))
+    monkeypatch.setattr("ser.models.panns.convolve_3x3", lambda x, convolution: convolution(x))
     assert losses() == pytest.approx(ours, rel=0.1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser.models.classifier import Classifier, behind, check_features, initialise, scaled
-from ser.models.layers import Dropout, batch_norm_relu
+from ser.models.layers import Dropout, batch_norm_relu, convolve_3x3
 
 MEL_BINS = 64
 BLOCK_DROPOUT = 0.2
@@ -37,8 +37,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
-        x = _zeroed(batch_norm_relu(self.conv1(x), self.bn1), valid)
-        return batch_norm_relu(self.conv2(x), self.bn2)
+        x = _zeroed(batch_norm_relu(convolve_3x3(x, self.conv1), self.bn1), valid)
+        return batch_norm_relu(convolve_3x3(x, self.conv2), self.bn2)
 
 
 class ConvBlock5x5(nn.Module):
