@@ -1,0 +1,200 @@
+"""Where an epoch and a trial spend their time: python benchmarks/epoch.py.
+
+Runs two trials, one after the other in one process, as a slot of the study does, with evaluation, audit, checkpoints
+and records in a real MLflow store, and takes the time of each part. Before the first trial there are the imports; the
+fixed cost of the second is what lies before its first step and behind its last evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    # Run as a script: imports begin at the repository's root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import tyro
+
+from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
+from benchmarks.step import ALLOCATOR
+
+EPOCHS = 3
+PARTS = ("evaluation", "audit", "checkpoint", "records", "delivery")
+SPACE = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0, "optimizer.lr": 1e-3}
+
+
+class Clock:
+    """Seconds by part, and when things first and last happened."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.first_batch = 0.0
+        self.last_evaluation = 0.0
+
+    def patch(self, owner: Any, name: str, part: str, timer: Callable[[], float] = time.perf_counter) -> None:
+        """Adds the time of a function of a module or class to a part."""
+        function = getattr(owner, name)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            began = timer()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds[part] += timer() - began
+                if part == "evaluation":
+                    self.last_evaluation = time.perf_counter()
+
+        setattr(owner, name, timed)
+
+    def watch(self, owner: Any, name: str) -> None:
+        """Notes when a function is first called; set ``first_batch`` to 0 to begin anew."""
+        function = getattr(owner, name)
+
+        def noted(*arguments: Any, **named: Any) -> Any:
+            self.first_batch = self.first_batch or time.perf_counter()
+            return function(*arguments, **named)
+
+        setattr(owner, name, noted)
+
+
+def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, features: str, began: str) -> None:
+    """Runs the two trials; prints what an epoch of the second takes."""
+    import torch
+    from mlflow import MlflowClient
+    from mlflow.entities import Dataset
+
+    from ser import training
+    from ser.audit import Audit, UtteranceAudit
+    from ser.corpora import load
+    from ser.feature_store import open_store
+    from ser.splits import split
+    from ser.task import make_task
+    from study import trainable
+    from study.outbox import Outbox
+    from study.trainable import Attempt, TrialContext
+
+    imported = time.time() - float(began)
+    corpus = load(corpus_name, Path(root) if root != "-" else None)
+    task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(features)).path, "noisy-A", 0)
+    clock = Clock()
+    for owner, name, part in (
+        (training, "predict", "evaluation"),
+        (training, "part_metrics", "evaluation"),
+        (Audit, "update", "audit"),
+        (Audit, "metrics", "audit"),
+        (UtteranceAudit, "update", "audit"),
+        (trainable, "save_checkpoint", "checkpoint"),
+        (Outbox, "epoch", "records"),
+    ):
+        clock.patch(owner, name, part)
+    # In a thread beside the training: the time that it takes the processor from it.
+    clock.patch(Outbox, "deliver", "delivery", time.thread_time)
+    clock.watch(training, "gather")
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        client = MlflowClient(tracking_uri=uri)
+        context = TrialContext(
+            task=task,
+            base={
+                "model.width": float(width), "training.epochs": EPOCHS, "training.batch_size": 16,
+                "training.crop_seconds": float(seconds),
+            },
+            seed=0, threads=int(threads), device="cuda" if torch.cuda.is_available() else "cpu",
+            objective="val_noisy/uar", tracking_uri=uri, experiment=client.create_experiment("benchmark"),
+            parent="parent", name="benchmark", key={"study": "benchmark"}, tags={},
+            dataset=Dataset("d", "digest", "local", "{}"), folder=Path(folder), session="one",
+        )  # fmt: skip
+        found = {"imports": imported}
+        for number in (1, 2):
+            clock.seconds.clear()
+            clock.first_batch = 0.0
+            start = time.perf_counter()
+            attempt = Attempt({**SPACE, "trial": number}, context)
+            epochs = []
+            for _ in range(EPOCHS):
+                epoch_began = time.perf_counter()
+                attempt.step()
+                epochs.append(time.perf_counter() - epoch_began)
+            attempt.close()
+            end = time.perf_counter()
+            found[f"to the first step, trial {number}"] = clock.first_batch - start
+            found[f"after the last evaluation, trial {number}"] = end - clock.last_evaluation
+        found["epoch"] = (sum(epochs) - found["to the first step, trial 2"]) / EPOCHS
+        found |= {part: clock.seconds[part] / EPOCHS for part in PARTS}
+    print(json.dumps(found))
+
+
+def main(
+    widths: tuple[float, ...] = (0.125, 0.25, 1.0),
+    corpus: str = "synthetic",
+    corpus_root: Path | None = None,
+    crop_seconds: float = 2.0,
+    repeats: int = 3,
+    output: Path = OUTPUT,
+) -> None:
+    """Prints the tables, and writes JSON and a figure.
+
+    Args:
+        widths: Of CNN14; up to .25 a trial has one thread, above all of them, as in the study.
+        corpus: Name of a corpus.
+        corpus_root: Its folder.
+        crop_seconds: Length of a crop.
+        repeats: Rounds over all widths.
+        output: Folder for JSON and figure.
+    """
+    from ser.corpora import load
+    from ser.feature_store import open_store
+
+    cores = len(os.sched_getaffinity(0))
+    about = {"corpus": corpus, "network": "CNN14", "batch": 16, "crops of": f"{crop_seconds:g} s", "rounds": repeats}
+    results = Results("epoch", about)
+    print(heading(about))
+    with tempfile.TemporaryDirectory() as features:
+        open_store(load(corpus, corpus_root), "panns_16k", Path(features))
+
+        def once(width: float) -> Callable[[], dict[str, float]]:
+            threads = 1 if width <= 0.25 else cores
+            arguments = (width, threads, crop_seconds, corpus, corpus_root or "-", features)
+            return lambda: run_worker(__file__, *arguments, time.time(), environment=ALLOCATOR)
+
+        results.run({f"width {width:g}": once(width) for width in widths}, repeats)
+    for name, rounds in results.rounds.items():
+        results.rounds[name] = [
+            {**found, "share": sum(found[part] for part in PARTS) / found["epoch"]} for found in rounds
+        ]
+    rows = [
+        [
+            name, results.cell(name, "epoch"),
+            *(f"{results.median(name, part) / results.median(name, 'epoch'):.2%}" for part in PARTS),
+            f"{results.median(name, 'share'):.1%}",
+        ]
+        for name in results.rounds
+    ]  # fmt: skip
+    print(table(("CNN14", "epoch, s", *PARTS, "together"), rows))
+    fixed = [
+        "imports",
+        *(
+            f"{part}, trial {number}"
+            for number in (1, 2)
+            for part in ("to the first step", "after the last evaluation")
+        ),
+    ]
+    rows = [[name, *(results.cell(name, part) for part in fixed)] for name in results.rounds]
+    print("\nSeconds, once a process and once a trial:\n\n" + table(("CNN14", *fixed), rows))
+    results.save(output)
+    results.draw(output, "share", "share of an epoch that is not training")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(*sys.argv[2:])
+    else:
+        tyro.cli(main)
