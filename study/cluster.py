@@ -7,9 +7,9 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -17,14 +17,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ser.errors import UserError
 from ser.parallel import cores
 from study.options import StudyOptions
-from study.preparation import Preparation, trial_resources
 from study.tracking import ANSWER_SECONDS, ROOT, first_line, without_password
+
+if TYPE_CHECKING:
+    from study.preparation import Preparation
 
 ROUNDING = 1e-9
 NODE_SECONDS = 60
+NARROW_WIDTH = 0.25
 
-# A trial's records wait on disk while the server is away; MLflow's own client would try for minutes.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# A worker imports what trials need before it is asked for anything. The workers that Ray would start with itself, one
+# for each CPU, take no trial.
+WORKERS = {"RAY_preload_python_modules": "study.worker", "RAY_prestart_worker_first_driver": "0"}
 
 # glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
 # quarter of a step's time (docs/performance.md). It must be set before the worker starts.
@@ -50,33 +54,59 @@ class Slots:
     count: int
 
 
+def connect(options: StudyOptions) -> None:
+    """Starts a local Ray, or joins the cluster at ``--address``; does nothing if that has been done.
+
+    Raises:
+        UserError: No cluster answers.
+    """
+    if ray.is_initialized():
+        return
+    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address is not None:
+        _check_address(options.address)
+    # Ray's workers look for the project in the driver's folder first, and another version may be there.
+    with contextlib.chdir(ROOT):
+        if options.address is not None:
+            try:
+                ray.init(address=options.address, runtime_env={"env_vars": environment}, **quiet)
+            except Exception as error:
+                raise _no_cluster(options.address, error) from error
+            return
+        with _environment({**environment, **WORKERS}):
+            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+    # The autoscaler has no machine to add here, and would take a second to end.
+    with contextlib.suppress(AttributeError):
+        ray._private.worker._global_node.kill_monitor(check_alive=False)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process for a while, for the processes that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def start_ray(prepared: Preparation) -> Slots:
-    """Starts a local Ray, or joins the cluster at ``--address``.
+    """Starts a local Ray, or joins the cluster at ``--address``, if that has not been done, and looks at its nodes.
 
     Raises:
         UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
     """
     options = prepared.options
-    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **PATIENCE, **ALLOCATOR}
-    common: dict[str, Any] = {
-        "runtime_env": {"env_vars": environment},
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
-    if options.address is not None:
-        _check_address(options.address)
-    # Ray's workers look for the project in the driver's folder first, and another version may be there.
-    with contextlib.chdir(ROOT):
-        if options.address is None:
-            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **common)
-        else:
-            try:
-                ray.init(address=options.address, **common)
-            except Exception as error:
-                raise _no_cluster(options.address, error) from error
+    connect(options)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
         raise UserError(
@@ -138,6 +168,24 @@ def _no_cluster(address: str, error: Exception) -> UserError:
         f"no Ray cluster answers at --address {address!r} ({first_line(error)}). Start one with 'ray start --head', or "
         "leave the option out. If it is there and asks for a token, export RAY_AUTH_MODE=token here and on every node."
     )
+
+
+def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tuple[float, float]:
+    """CPUs and GPUs of a trial, asked for or by default.
+
+    Args:
+        options: The study's options.
+        cpus: CPUs of the smallest node.
+        gpus_there: GPUs of all nodes.
+    """
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if gpus_there else 0.0
+    if options.cpus_per_trial is not None:
+        return options.cpus_per_trial, gpus
+    # Narrow networks, and heads alone, leave a second thread idle; wide ones do not (docs/performance.md).
+    model = options.plain.model
+    return (1.0 if gpus or model.width <= NARROW_WIDTH or model.reads_embeddings else cpus), gpus
 
 
 def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from ser.noise import MATRIX, check_level, level_name
 from ser.splits import Split, check_disjoint, split
 from ser.task import Task, make_task
 from ser.training import check_weights, training_targets
+from study.cluster import connect
 from study.options import RECORD, StudyOptions
 from study.outbox import Outbox
 from study.records import SELECTIONS, Selection, Tag
@@ -33,7 +35,6 @@ from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, find_run, open_client
 from study.trainable import Planned
 
-NARROW_WIDTH = 0.25
 MODELS_SHOWN = 4
 
 
@@ -154,7 +155,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     lock = claim_folder(folder, options)
     if options.resume:
         options.check_unchanged(folder, data)
-    client = open_client(options.tracking_uri)
+    client = _open_records(options)
     experiment = experiment_id(client, options.tracking_uri, str(options.experiment))
     if not options.resume and find_run(client, experiment, {Tag.STUDY: str(options.name)}) is not None:
         raise UserError(
@@ -213,6 +214,15 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     )
 
 
+def _open_records(options: StudyOptions) -> MlflowClient:
+    """Opens the MLflow store and starts Ray beside it; to make a new database takes as long as that."""
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(open_client, options.tracking_uri)
+        if not options.plan:
+            connect(options)
+    return opened.result()
+
+
 def build_store(corpus: Corpus, extractor: Extractor, folder: Path, console: Console) -> FeatureStore:
     """Opens the corpus's feature store for an extractor; builds it with a progress bar if it is not there."""
     columns = (
@@ -238,24 +248,6 @@ def check_gpus(options: StudyOptions) -> None:
             f"--gpus-per-trial {options.gpus_per_trial:g}: torch sees no GPU on this machine. Leave the option out to "
             "train on CPUs, or join a cluster with --address."
         )
-
-
-def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tuple[float, float]:
-    """CPUs and GPUs of a trial, asked for or by default.
-
-    Args:
-        options: The study's options.
-        cpus: CPUs of the smallest node.
-        gpus_there: GPUs of all nodes.
-    """
-    gpus = options.gpus_per_trial
-    if gpus is None:
-        gpus = 1.0 if gpus_there else 0.0
-    if options.cpus_per_trial is not None:
-        return options.cpus_per_trial, gpus
-    # Narrow networks, and heads alone, leave a second thread idle; wide ones do not (docs/performance.md).
-    model = options.plain.model
-    return (1.0 if gpus or model.width <= NARROW_WIDTH or model.reads_embeddings else cpus), gpus
 
 
 def _models(spaces: Sequence[Space], base: Mapping[str, Any]) -> str:

@@ -29,8 +29,9 @@ from ser.predict import predict_files
 from ser.splits import split
 from ser.task import Task, make_task
 from ser.training import EpochRecord, check_weights, predict, save_state, train
+from study.cluster import trial_resources
 from study.options import StudyOptions
-from study.preparation import _models, trial_resources
+from study.preparation import _models
 from study.spaces import load_space
 
 WIDTH = 1 / 32

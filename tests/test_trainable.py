@@ -11,7 +11,6 @@ from trial_context import CONFIGURATION, EPOCHS, make_context
 from ser.training import load_state
 from study import trainable
 from study.checkpoints import checkpoints
-from study.cluster import PATIENCE
 from study.outbox import Outbox, deliver_all
 from study.records import UTTERANCES
 from study.tracking import experiment_id, open_client
@@ -22,6 +21,7 @@ from study.trainable import (
     FAILURE,
     FAILURE_FINAL,
     MAX_ATTEMPTS,
+    PATIENCE,
     SUSPENDED,
     Attempt,
     Planned,
