@@ -35,6 +35,9 @@ ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
 DELIVERY_SECONDS = 30.0
 
+# A state is saved once the time since the last one is so many times what saving that took: a twentieth of it at most.
+SAVING_SPACE = 20.0
+
 # A trial's records wait on disk while the server is away; MLflow's own client would try for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -135,6 +138,7 @@ class Attempt:
         self._config = Config.from_dotted(self._trial.configuration)
         self._folder = trial_folder(context.folder, self.number)
         self._epoch = 0
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
         self._token = uuid.uuid4().hex
         self._outbox: Outbox | None = None
         self._courier: Courier | None = None
@@ -212,7 +216,7 @@ class Attempt:
         if outbox.fidelity == FINISHED:
             # It was killed between its last epoch and the journal's note of it.
             return self._ended()
-        if (failure := self._count_attempt()) is not None:
+        if (failure := self._count_attempt(outbox.last_epoch)) is not None:
             return self._fail(failure, final=False)
         outbox.begin(
             context.experiment,
@@ -255,20 +259,33 @@ class Attempt:
         if record.utterances is not None:
             replace_bytes(self._folder / UTTERANCES, record.utterances.to_parquet(index=False))
             self._outbox.artifact(UTTERANCES)
-        save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        self._save(record)
         if record.finished:
             self._outbox.end(FINISHED)
         self._courier.tell()
 
-    def _count_attempt(self) -> str | None:
-        """Notes that this process takes the trial over; returns why not, if too many have died of it."""
+    def _save(self, record: EpochRecord) -> None:
+        """Saves the state after an epoch, if that is due; the last epoch's always is."""
+        began = time.monotonic()
+        if not record.finished and began - self._saved_at < SAVING_SPACE * self._saving_took:
+            return
+        save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - began
+
+    def _count_attempt(self, reached: int) -> str | None:
+        """Notes that this process takes the trial over; returns why not, if too many have died of the same epoch.
+
+        Args:
+            reached: The last epoch on record; the newest state may be of an earlier one.
+        """
         before = self._read_attempts()
-        same = before.get("session") == self._context.session and before.get("epoch") == self._epoch
+        same = before.get("session") == self._context.session and before.get("epoch") == reached
         count = before["count"] + 1 if same else 1
         if count > MAX_ATTEMPTS:
             said = f": {before['error']}" if before.get("error") else ", without a word; out of memory, perhaps"
-            return f"{MAX_ATTEMPTS} processes died in epoch {self._epoch + 1}{said}"
-        self._write_attempts({"session": self._context.session, "epoch": self._epoch, "count": count})
+            return f"{MAX_ATTEMPTS} processes died in epoch {reached + 1}{said}"
+        self._write_attempts({"session": self._context.session, "epoch": reached, "count": count})
         return None
 
     def note_error(self, text: str) -> None:

@@ -1,14 +1,22 @@
 """A trial's life, killed at chosen points: what is on disk decides how it goes on."""
 
 import errno
+import gc
+import os
+import random
+import signal
+import threading
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow import MlflowClient
 from trial_context import CONFIGURATION, EPOCHS, make_context
 
-from ser.training import load_state
+from ser.training import EpochRecord, load_state
 from study import trainable
 from study.checkpoints import checkpoints
 from study.outbox import Outbox, deliver_all
@@ -28,6 +36,12 @@ from study.trainable import (
     StudyTrial,
     trial_folder,
 )
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_saved(monkeypatch):
+    """What is lost by a kill must not depend on how fast the disk is; the tests of rarer states set it themselves."""
+    monkeypatch.setattr(trainable, "SAVING_SPACE", 0.0)
 
 
 class Killed(BaseException):
@@ -197,6 +211,65 @@ def test_progress_gives_a_trial_new_attempts(context):
     assert told[-1][DONE]
 
 
+def saved_epochs(context, monkeypatch, seconds, space, epochs=6):
+    """Epochs whose states are saved, where training one takes a second and saving a state so many seconds."""
+    now, saved = [0.0], []
+
+    def save(state, *_, **__):
+        saved.append(state["epoch"])
+        now[0] += seconds
+
+    def trained(config, *_, **__):
+        for epoch in range(1, config.training.epochs + 1):
+            now[0] += 1.0
+            yield EpochRecord(epoch, epoch, {"val_noisy/uar": 0.5}, epoch == epochs, {"epoch": epoch})
+
+    monkeypatch.setattr(trainable, "SAVING_SPACE", space)
+    monkeypatch.setattr(trainable, "save_checkpoint", save)
+    monkeypatch.setattr(trainable, "train", trained)
+    monkeypatch.setattr(trainable.time, "monotonic", lambda: now[0])
+    run(replace(context, base={**context.base, "training.epochs": epochs}))
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("seconds", "space", "expected"),
+    [
+        (0.01, 20.0, [1, 2, 3, 4, 5, 6]),  # quickly saved: after each epoch
+        (0.125, 16.0, [1, 3, 5, 6]),  # two seconds lie between two states
+        (0.125, 32.0, [1, 5, 6]),
+        (5.0, 20.0, [1, 6]),  # the last one always
+    ],
+)
+def test_states_are_saved_as_rarely_as_saving_is_slow(context, monkeypatch, seconds, space, expected):
+    assert saved_epochs(context, monkeypatch, seconds, space) == expected
+
+
+def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_undisturbed_one(
+    context, folder, recorded, undisturbed, monkeypatch
+):
+    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    run(context, steps=2)
+    assert [path.name.partition("-")[0] for path in checkpoints(folder)] == ["epoch_0001"]
+    told = run(context)
+    assert [result[EPOCH] for result in told] == [2, 3]
+    found, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+    assert found.data.tags["fidelity"] == "finished"
+
+
+def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
+    """Each process gets one epoch further than the one before, though all of them begin with the first."""
+    monkeypatch.setattr(trainable, "save_checkpoint", lambda *_, **__: None)
+    longer = replace(context, base={**context.base, "training.epochs": 7})
+    for steps in range(1, 6):
+        assert not run(longer, steps=steps)[-1]["done"]
+    for _ in range(MAX_ATTEMPTS):
+        Attempt(dict(CONFIGURATION), longer)._begin()
+    (told,) = run(longer)
+    assert f"{MAX_ATTEMPTS} processes died in epoch 6" in told[FAILURE]
+
+
 def test_an_unexpected_error_is_raised_for_tune_and_told_if_it_stays(context, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("CUDA error: an illegal memory access")
@@ -276,6 +349,62 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
     fresh.folder.mkdir()
     run(fresh, {**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
     assert losses(context.folder, 2) == losses(fresh.folder, 2)
+
+
+def process_state():
+    """What a trial could leave behind in its process, for the next one."""
+    gc.collect()
+    return {
+        "threads of torch": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
+        "files": sorted(
+            str(path.resolve()) for path in Path("/proc/self/fd").iterdir() if "trial_" in str(path.resolve())
+        ),
+        "tensors": sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()),
+    }
+
+
+def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
+    """Ended, stopped, diverged or of another size: the next trial finds the same process."""
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup(dict(CONFIGURATION), context)
+    while not trial.step()["done"]:
+        pass
+    states = [process_state()]
+    for number, (settings, steps) in enumerate(
+        [({}, None), ({}, 1), ({"optimizer.lr": 1e30}, None), ({"model.width": 0.06, "loss.name": "elr"}, 2)], start=2
+    ):
+        trial.reset_config({**CONFIGURATION, "trial": number, **settings})
+        taken = 0
+        while not trial.step()["done"] and (taken := taken + 1) != steps:
+            pass
+        trial.cleanup()
+        states.append(process_state())
+    assert all(state == states[0] for state in states[1:])
+
+
+def test_what_another_trial_left_in_the_process_changes_no_number(context, undisturbed, monkeypatch, tmp_path):
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup({**CONFIGURATION, "trial": 2, "model.width": 0.06}, context)
+    trial.step()
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
+    torch.set_num_threads(2)
+    torch.rand(7)
+    monkeypatch.chdir(tmp_path)
+    trial.reset_config(dict(CONFIGURATION))
+    while not trial.step()["done"]:
+        pass
+    assert losses(context.folder, 1) == undisturbed
+    assert torch.get_num_threads() == context.threads
 
 
 def test_attempts_are_noted_beside_the_records(context, folder):
