@@ -1,0 +1,314 @@
+"""What a study costs beyond its training: python benchmarks/study.py.
+
+Runs ``python study/run.py`` on the synthetic corpus, two trials of one CPU at a time: 8 trials of 30 s, then 64 of 2 s.
+Beside it the same training under plain Ray Tune, with OptunaSearch, a checkpoint an epoch and MLflowLoggerCallback on
+SQLite, with and without reuse of actors, and the training alone in two processes. Each is a command of its own with a
+new database and a feature store that is there already. Reported is the time from the command's start to its end
+against the seconds of training on record, divided by the slots; from the start to the first step; between the last
+step of a trial and the first of the next in its slot; and from the last step to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+if not __package__:
+    # Run as a script: imports begin at the repository's root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import tyro
+
+from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
+from ser.config import Config
+from ser.corpora import load
+from ser.feature_store import open_store
+from ser.splits import split
+from ser.task import Task, make_task
+from ser.training import save_state, train
+from study.records import SECONDS
+from study.spaces import load_space
+
+ROOT = Path(__file__).resolve().parents[1]
+SLOTS = 2
+SEED = 0
+LEVEL, SPACE, METRIC = "noisy-A", "proselflc", "val_noisy/uar"
+FIXED = {"training.batch_size": 16, "training.crop_seconds": 2.0}
+
+# Of one trial: time of day at its first step and after its last, seconds of its epochs.
+Trial = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """So many trials of about so many seconds."""
+
+    trials: int
+    seconds: float
+    width: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.trials} × {self.seconds:g} s"
+
+
+SHAPES = (Shape(8, 30.0, 0.125), Shape(64, 2.0, 0.03125))
+
+
+def make_synthetic_task(features: Path) -> Task:
+    """What all variants train on."""
+    corpus = load("synthetic")
+    return make_task(corpus, split(corpus), open_store(corpus, "panns_16k", features).path, LEVEL, SEED)
+
+
+def settings(epochs: int, width: float) -> dict[str, Any]:
+    """What all variants train, less what is searched."""
+    fixed = {**FIXED, "model.width": width, "training.epochs": epochs}
+    return {**fixed, **load_space(SPACE, fixed).constants}
+
+
+# What is measured.
+
+
+def run_study(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
+    """The study's own command; its trials, from its records."""
+    command = [
+        sys.executable, str(ROOT / "study" / "run.py"), "--space", SPACE, "--noise", LEVEL, "--seed", str(SEED),
+        "--trials", str(shape.trials), "--epochs", str(epochs), "--width", str(shape.width),
+        "--batch-size", str(FIXED["training.batch_size"]),
+        "--set", f"training.crop_seconds={FIXED['training.crop_seconds']}",
+        "--cpus-per-trial", "1", "--max-concurrent", str(SLOTS), "--name", "benchmark",
+        "--storage-path", str(folder), "--tracking-uri", f"sqlite:///{folder}/mlflow.db",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    trials = []
+    for path in folder.glob("studies/*/*/*/records.jsonl"):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        epochs_on_record = [line for line in lines if line["kind"] == "epoch"]
+        seconds = [line["metrics"][SECONDS] for line in epochs_on_record]
+        times = [line["time"] / 1000 for line in epochs_on_record]
+        trials.append((times[0] - seconds[0], times[-1], sum(seconds)))
+    return trials
+
+
+def run_plain(shape: Shape, epochs: int, folder: Path, *, reuse: bool) -> list[Trial]:
+    """Plain Ray Tune, in a process of its own."""
+    told: Any = run_worker(__file__, "plain", int(reuse), shape.trials, epochs, shape.width, folder)
+    return [tuple(trial) for trial in told["trials"]]
+
+
+def run_alone(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
+    """Training and nothing else, in as many processes as there are slots."""
+    with ThreadPoolExecutor(SLOTS) as pool:
+        asked = [
+            pool.submit(run_worker, __file__, "alone", shape.trials // SLOTS, epochs, shape.width, folder)
+            for _ in range(SLOTS)
+        ]
+    told: list[Any] = [answer.result() for answer in asked]
+    return [tuple(trial) for answer in told for trial in answer["trials"]]
+
+
+def measure(run: Any, shape: Shape, epochs: int, features: Path) -> dict[str, float]:
+    """Runs a variant in a new folder and reads its times.
+
+    Args:
+        run: The variant.
+        shape: Trials, their seconds and width.
+        epochs: Of a trial.
+        features: The feature store's folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="study") as name:
+        folder = Path(name)
+        (folder / "features").symlink_to(features)
+        began = time.time()
+        trials = run(shape, epochs, folder)
+        ended = time.time()
+    if len(trials) != shape.trials:
+        raise RuntimeError(f"{len(trials)} of {shape.trials} trials have finished.")
+    training = sum(seconds for _, _, seconds in trials) / SLOTS
+    return {
+        "wall": ended - began,
+        "training": training,
+        "overhead": 100 * ((ended - began) / training - 1),
+        "first": min(first for first, _, _ in trials) - began,
+        "between": median(gaps(trials)),
+        "tail": ended - max(last for _, last, _ in trials),
+    }
+
+
+def gaps(trials: list[Trial]) -> Iterator[float]:
+    """Seconds from the end of a trial to the first step of the next one in its slot."""
+    free: list[float] = []
+    for first, last, _ in sorted(trials):
+        if len(free) == SLOTS:
+            freed = min(free)
+            free.remove(freed)
+            yield first - freed
+        free.append(last)
+
+
+# The workers.
+
+
+def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) -> None:
+    """Plain Ray Tune as its documentation has it; prints the trials' times."""
+    os.environ["PYTHONPATH"] = str(ROOT)
+    import optuna
+    import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
+
+    class Plain(tune.Trainable):
+        """An epoch a step, a checkpoint an epoch."""
+
+        def setup(self, config: dict[str, Any], task: Task, fixed: dict[str, Any]) -> None:
+            torch.set_num_threads(1)
+            self._records = train(Config.from_dotted({**fixed, **config}), task, seed=SEED)
+            self._began, self._seconds = 0.0, 0.0
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)  # with_parameters adds the rest
+            return True
+
+        def step(self) -> dict[str, Any]:
+            began = time.monotonic()
+            self._began = self._began or time.time()
+            self._record = next(self._records)
+            self._seconds += time.monotonic() - began
+            times = {"began": self._began, "ended": time.time(), "seconds": self._seconds}
+            return {**self._record.metrics, **times, "done": self._record.finished}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            save_state(self._record.state, Path(checkpoint_dir) / "state.pt")
+
+        def load_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing is resumed here."""
+
+    ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
+    task = make_synthetic_task(Path(folder) / "features")
+    fixed = settings(int(epochs), float(width))
+    domains = load_space(SPACE, fixed).domains
+    search = OptunaSearch(domains, metric=METRIC, mode="max", sampler=optuna.samplers.TPESampler(seed=SEED))
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Plain, task=task, fixed=fixed), {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=search, num_samples=int(trials), max_concurrent_trials=SLOTS, reuse_actors=bool(int(reuse))
+        ),
+        run_config=tune.RunConfig(
+            name="plain",
+            storage_path=folder,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_frequency=1, checkpoint_at_end=True),
+            callbacks=[MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="plain")],
+            verbose=0,
+        ),
+    ).fit()
+    told = [[result.metrics[name] for name in ("began", "ended", "seconds")] for result in results]
+    ray.shutdown()
+    print("\n" + json.dumps({"trials": told}))
+
+
+def alone_worker(trials: str, epochs: str, width: str, folder: str) -> None:
+    """Trains, one after the other; prints the trials' times."""
+    torch.set_num_threads(1)
+    task = make_synthetic_task(Path(folder) / "features")
+    fixed = settings(int(epochs), float(width))
+    config = Config.from_dotted({**fixed, **load_space(SPACE, fixed).points[0]})
+    told = []
+    for _ in range(int(trials)):
+        began, clock = time.time(), time.monotonic()
+        for _ in train(config, task, seed=SEED):
+            pass
+        told.append([began, time.time(), time.monotonic() - clock])
+    print(json.dumps({"trials": told}))
+
+
+def main(repeats: int = 1, output: Path = OUTPUT) -> None:
+    """Prints a table for each shape; about 15 minutes a round on two cores.
+
+    Args:
+        repeats: Rounds over all variants and shapes.
+        output: Folder of the JSON and the figure.
+    """
+    results = Results("study", {"network": "CNN14", "batch": 16, "crops": "2 s", "slots": SLOTS, "rounds": repeats})
+    runs = {
+        "study": run_study,
+        "plain Tune, actors reused": partial(run_plain, reuse=True),
+        "plain Tune": partial(run_plain, reuse=False),
+        "training alone": run_alone,
+    }
+    with tempfile.TemporaryDirectory(prefix="features") as name:
+        features = Path(name)
+        open_store(load("synthetic"), "panns_16k", features)
+        (features / "features").symlink_to(features)
+        variants = {}
+        for shape in SHAPES:
+            epochs = epochs_of(shape, features)
+            results.about = {**results.about, shape.name: f"width {shape.width:g}, {epochs} epochs"}
+            for variant, run in runs.items():
+                variants[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, features)
+        results.run(variants, repeats)
+    report(results, output, list(runs))
+
+
+def epochs_of(shape: Shape, features: Path) -> int:
+    """How many epochs take about as long as the shape asks for, two trials at a time."""
+    few, more = (
+        max(seconds for _, _, seconds in run_alone(Shape(SLOTS, 0.0, shape.width), epochs, features))
+        for epochs in (1, 4)
+    )
+    return max(2, round(shape.seconds * 3 / (more - few)))
+
+
+def report(results: Results, output: Path, variants: list[str]) -> None:
+    """Prints the tables, and writes JSON and figure.
+
+    Args:
+        results: All rounds.
+        output: Folder.
+        variants: Their names, the study's first, the training alone last.
+    """
+    print(heading(results.about))
+    columns = {
+        "wall": "wall, s",
+        "training": "training / slots, s",
+        "overhead": "overhead, %",
+        "first": "to the first step, s",
+        "between": "between trials, s",
+        "tail": "tail, s",
+    }
+    header = ["", *columns.values(), "wall, the study's = 1", "wall, training alone = 1"]
+    for shape in SHAPES:
+        names = {variant: f"{shape.name}, {variant}" for variant in variants}
+        rows = [
+            [
+                variant,
+                *(results.cell(name, key) for key in ("wall", "training", "overhead", "first", "between", "tail")),
+            ]
+            + [f"{results.ratio(name, names[to], 'wall'):.2f}" for to in (variants[0], variants[-1])]
+            for variant, name in names.items()
+        ]
+        print(f"\n{shape.name}\n\n{table(header, rows)}")
+    print(f"\n{results.save(output)}, {results.draw(output, 'overhead', 'overhead, % of the training')}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:3] == ["--worker", "plain"]:
+        plain_worker(*sys.argv[3:])
+    elif sys.argv[1:3] == ["--worker", "alone"]:
+        alone_worker(*sys.argv[3:])
+    else:
+        tyro.cli(main)
