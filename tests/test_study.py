@@ -2,7 +2,10 @@
 
 import math
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from mlflow import MlflowClient
 
 from ser.errors import UserError
 from ser.task import Task
-from study.cluster import _check_address, slots_of
+from study.cluster import WORKERS, _check_address, _environment, slots_of
 from study.options import StudyOptions
 from study.preparation import Job
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
@@ -20,6 +23,7 @@ from study.results import Trials, best_runs, caveats, display, short_parameters
 from study.search import needs_gpu
 from study.spaces import Space, load_space
 from study.tracking import (
+    ROOT,
     absolute_uri,
     experiment_id,
     open_client,
@@ -226,6 +230,25 @@ def test_a_password_is_not_written_down(tmp_path):
 def test_an_address_where_nothing_listens_is_told_at_once():
     with pytest.raises(UserError, match=r"no Ray cluster answers at --address '127\.0\.0\.1:9'"):
         _check_address("127.0.0.1:9")
+
+
+def test_what_rays_processes_are_told_does_not_stay_in_the_drivers(monkeypatch):
+    monkeypatch.setenv("THERE", "before")
+    monkeypatch.delenv("NEW", raising=False)
+    with _environment({"THERE": "now", "NEW": "now"}):
+        assert (os.environ["THERE"], os.environ["NEW"]) == ("now", "now")
+    assert os.environ["THERE"] == "before"
+    assert "NEW" not in os.environ
+
+
+def test_a_worker_has_all_that_a_trial_imports_and_its_collector_runs():
+    """Ray logs a failed preload and goes on, so that nobody would see it but for the time."""
+    modules = WORKERS["RAY_preload_python_modules"]
+    code = (
+        f"import gc, sys, {modules}; print(gc.isenabled(), gc.get_freeze_count() > 0, 'study.trainable' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 3
 
 
 def test_classical_trials_take_no_gpu():
