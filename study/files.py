@@ -7,6 +7,9 @@ import os
 import threading
 from pathlib import Path
 
+# More bytes than are ever appended before the disk is waited for. Zeros further up are damage, and told.
+UNSYNCED = 1 << 16
+
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a file so that whoever reads it sees the old text or the new one.
@@ -63,8 +66,8 @@ def append_line(path: Path, line: str) -> None:
             raise
 
 
-def drop_torn_line(path: Path) -> None:
-    """Cuts a file of JSON lines behind its last whole line; a missing file stays missing."""
+def drop_torn_lines(path: Path) -> None:
+    """Cuts a file of JSON lines behind the last whole line that was certainly written; a missing file stays missing."""
     try:
         file = path.open("rb+")
     except FileNotFoundError:
@@ -72,7 +75,9 @@ def drop_torn_line(path: Path) -> None:
     with file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
-        # A power loss can also leave zeros in place of the last lines.
+        # A power loss can also leave zeros in place of the last lines, or of some of those not waited for.
+        if (zeros := content.find(b"\0", max(0, whole - UNSYNCED))) >= 0:
+            whole = content.rfind(b"\n", 0, zeros) + 1
         while whole and not _is_json(line := content[content.rfind(b"\n", 0, whole - 1) + 1 : whole]):
             whole -= len(line)
         if whole < len(content):

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ser.errors import UserError
 from ser.hashing import derived_seed
-from study.files import drop_torn_line
+from study.journal_file import JournalFile
 from study.records import FAILED, FINISHED, RUNNING, STOPPED, Selection
 from study.spaces import Space
 
@@ -91,11 +92,12 @@ class Journal:
         self._space, self._seed, self._sampler = space, seed, sampler
         direction = StudyDirection.MAXIMIZE if selection.mode == "max" else StudyDirection.MINIMIZE
         pruner = pruner or optuna.pruners.NopPruner()
-        with _quiet():
+        self._file = JournalFile(folder / JOURNAL)
+        with self._noting():
             try:
-                storage = JournalStorage(_backend(folder / JOURNAL))
+                self._storage = JournalStorage(self._file)
                 self._study = optuna.create_study(
-                    storage=storage, study_name=STUDY, direction=direction, load_if_exists=True, pruner=pruner
+                    storage=self._storage, study_name=STUDY, direction=direction, load_if_exists=True, pruner=pruner
                 )
                 found = self._study.get_trials(deepcopy=False)
             except (ValueError, KeyError, TypeError) as error:
@@ -103,19 +105,25 @@ class Journal:
                     f"{str(folder / JOURNAL)!r} is damaged ({error}). Restore it, or start a new study under another "
                     "--name."
                 ) from error
-        # The newest Optuna trial of each number; a second attempt at a failed one has a trial of its own.
-        self._known = {trial.user_attrs[NUMBER]: trial.number for trial in found if CONFIGURATION in trial.user_attrs}
+            for trial in found:
+                if trial.state is TrialState.RUNNING and CONFIGURATION not in trial.user_attrs:
+                    # A kill cut its draw off. Samplers would take it for one that runs, for ever.
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+        # Number → id of its newest Optuna trial; a second attempt at a failed one has a trial of its own.
+        self._known = {
+            trial.user_attrs[NUMBER]: trial._trial_id for trial in found if CONFIGURATION in trial.user_attrs
+        }
+        self._shared = IntersectionSearchSpace(include_pruned=True)
 
     def entries(self) -> list[Entry]:
         """Every trial, by number."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [_entry(trials[self._known[number]]) for number in sorted(self._known)]
+        return [self._of(number) for number in sorted(self._known)]
 
     def draw(self) -> Entry:
         """A new configuration: the next published point, or what the sampler suggests."""
         number = len(self._known) + 1
-        with _quiet():
-            self._study.sampler = make_sampler(self._sampler, self._seed, number)
+        with self._noting():
+            self._study.sampler = make_sampler(self._sampler, self._seed, number, self._shared)
             if number <= len(self._space.points) and not self._study.get_trials(
                 deepcopy=False, states=(TrialState.WAITING,)
             ):
@@ -126,10 +134,10 @@ class Journal:
             else:
                 trial = self._study.ask(dict(self._space.domains))
                 configuration = dict(trial.params)
-        trial.set_user_attr(NUMBER, number)
-        # Only with this does the trial count: a draw that a kill cuts off is drawn again.
-        trial.set_user_attr(CONFIGURATION, {**configuration, **self._space.constants})
-        self._known[number] = trial.number
+            trial.set_user_attr(NUMBER, number)
+            # Only with this does the trial count: a draw that a kill cuts off is drawn again.
+            trial.set_user_attr(CONFIGURATION, {**configuration, **self._space.constants})
+        self._known[number] = trial._trial_id
         return self._of(number)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -137,10 +145,10 @@ class Journal:
         frozen = self._frozen(number)
         if frozen.state is not TrialState.RUNNING or not math.isfinite(value):
             return False
-        trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        if epoch not in frozen.intermediate_values:
-            trial.report(value, epoch)
-        with _quiet():
+        with self._noting():
+            trial = optuna.trial.Trial(self._study, frozen._trial_id)
+            if epoch not in frozen.intermediate_values:
+                trial.report(value, epoch)
             return trial.should_prune()
 
     def finish(self, number: int, epoch: int, value: float) -> None:
@@ -153,7 +161,7 @@ class Journal:
         """
         self.report(number, epoch, value)
         frozen = self._frozen(number)
-        with _quiet():
+        with self._noting():
             if frozen.state is TrialState.RUNNING:
                 self._study.tell(frozen.number, value)
                 return
@@ -167,13 +175,13 @@ class Journal:
                     user_attrs={key: frozen.user_attrs[key] for key in (NUMBER, CONFIGURATION)},
                 )
             )
-        self._known[number] = len(self._study.get_trials(deepcopy=False)) - 1
+        self._known[number] = self._study.get_trials(deepcopy=False)[-1]._trial_id
 
     def stop(self, number: int) -> None:
         """Notes that the scheduler stopped a trial early."""
         frozen = self._frozen(number)
         if frozen.state is TrialState.RUNNING:
-            with _quiet():
+            with self._noting():
                 self._study.tell(frozen.number, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, *, final: bool) -> None:
@@ -187,10 +195,10 @@ class Journal:
         frozen = self._frozen(number)
         if frozen.state is not TrialState.RUNNING:
             return
-        trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        trial.set_user_attr(FAILURE, reason)
-        trial.set_user_attr(FINAL, final)
-        with _quiet():
+        with self._noting():
+            trial = optuna.trial.Trial(self._study, frozen._trial_id)
+            trial.set_user_attr(FAILURE, reason)
+            trial.set_user_attr(FINAL, final)
             self._study.tell(frozen.number, state=TrialState.FAIL)
 
     @property
@@ -199,10 +207,18 @@ class Journal:
         return self._study
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[self._known[number]]
+        return self._storage.get_trial(self._known[number])
 
     def _of(self, number: int) -> Entry:
         return _entry(self._frozen(number))
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """What is noted within is on disk at the end, after one wait for the disk."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+        self._file.sync()
 
 
 def _entry(trial: FrozenTrial) -> Entry:
@@ -218,18 +234,37 @@ def _entry(trial: FrozenTrial) -> Entry:
     )
 
 
-def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+class _Tpe(optuna.samplers.TPESampler):
+    """Optuna's TPE for one draw; what parameters all trials share is counted on from the draw before.
+
+    Args:
+        seed: Of the draw.
+        shared: The search's; a new one goes through all trials first.
+    """
+
+    def __init__(self, seed: int, shared: IntersectionSearchSpace) -> None:
+        # Trials that run are taken for bad ones, so that parallel draws spread.
+        super().__init__(seed=seed, constant_liar=True)
+        self._shared = shared
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The parameters that are drawn together."""
+        found = self._shared.calculate(study)
+        return {name: distribution for name, distribution in found.items() if not distribution.single()}
+
+
+def make_sampler(name: str, seed: int, number: int, shared: IntersectionSearchSpace) -> optuna.samplers.BaseSampler:
     """An Optuna sampler for one draw.
 
     Args:
         name: ``tpe``, ``gp``, ``cmaes``, ``qmc`` or ``random``.
         seed: Of the search.
         number: Of the trial that is drawn.
+        shared: The parameters that all trials have, pruned ones included; one object for all draws of a search.
     """
     draw = derived_seed(seed, "draw", number) % 2**32
     if name == "tpe":
-        # Trials that run are taken for bad ones, so that parallel draws spread.
-        return optuna.samplers.TPESampler(seed=draw, constant_liar=True)
+        return _Tpe(draw, shared)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=draw)
     if name == "cmaes":
@@ -240,22 +275,3 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
             seed=derived_seed(seed, "sequence") % 2**32, scramble=True, warn_independent_sampling=False
         )
     return optuna.samplers.RandomSampler(seed=draw)
-
-
-def _backend(path: Path) -> JournalFileBackend:
-    """The journal's file, without what a kill or a power loss left: half a line, and the lock of the process before.
-
-    The caller holds the study's own lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        lock.unlink()
-    drop_torn_line(path)
-    return JournalFileBackend(str(path))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield

@@ -18,7 +18,7 @@ from mlflow.entities import Dataset, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from study.files import append_line, drop_torn_line, replace_text
+from study.files import append_line, drop_torn_lines, replace_text
 from study.records import FAILED, FINISHED, KIND, SECONDS, STOPPED, TRIAL, Tag
 from study.tracking import find_run, first_line, identity, log_dataset, without_password
 
@@ -44,7 +44,7 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(folder / RECORDS)
+        drop_torn_lines(folder / RECORDS)
         # One delivery at a time in this process; between processes, twice is once.
         self._delivering = threading.Lock()
 

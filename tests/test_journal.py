@@ -127,15 +127,103 @@ def test_a_journal_damaged_in_its_middle_is_told(tmp_path):
         journal(tmp_path)
 
 
+def test_lines_that_a_power_loss_left_between_zeros_are_drawn_again(tmp_path):
+    """The disk is waited for once a draw, so that its last lines can be there without the first."""
+    entries = searched(tmp_path, 3)
+    path = tmp_path / JOURNAL
+    whole = path.read_bytes()
+    journal(tmp_path).draw()
+    drawn = path.read_bytes()[len(whole) :].splitlines(keepends=True)
+    path.write_bytes(whole + b"".join([drawn[0], b"\0" * len(drawn[1]), *drawn[2:]]))
+    opened = journal(tmp_path)
+    assert opened.entries() == entries
+    assert opened.draw().configuration == searched(tmp_path / "whole", 4)[3].configuration
+
+
+def test_zeros_above_what_was_waited_for_are_damage(tmp_path):
+    searched(tmp_path, 20)
+    path = tmp_path / JOURNAL
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + b"\0" * 50 + content[250:])
+    with pytest.raises(UserError, match="is damaged"):
+        journal(tmp_path)
+
+
+def test_what_counts_is_on_disk_before_it_is_told(tmp_path, monkeypatch):
+    """One wait for the disk for each thing that happens, after its last line."""
+    path = tmp_path / JOURNAL
+    synced = []
+    monkeypatch.setattr("study.journal_file.os.fsync", lambda _: synced.append(path.stat().st_size))
+    opened = journal(tmp_path)
+    for note in (
+        opened.draw,
+        lambda: opened.report(1, 1, 0.5),
+        lambda: opened.stop(1),
+        opened.draw,
+        lambda: opened.fail(2, "worker died", final=False),
+        lambda: opened.finish(2, 2, 0.6),
+        opened.draw,
+        lambda: opened.finish(3, 1, 0.6),
+    ):
+        before = len(synced)
+        note()
+        assert synced[-1] == path.stat().st_size
+        assert 1 <= len(synced) - before <= 2  # a last epoch is reported, and then finishes the trial
+    before = len(synced)
+    assert not opened.report(1, 3, 0.7)  # it has ended: there is nothing to note
+    assert len(synced) == before
+
+
+def test_a_full_disk_leaves_no_half_line_and_the_draw_is_drawn_again(tmp_path, monkeypatch):
+    whole = searched(tmp_path / "whole", 4)
+    opened = journal(tmp_path / "full")
+    for _ in range(3):
+        entry = opened.draw()
+        train(opened, entry.number, entry.configuration)
+    path = tmp_path / "full" / JOURNAL
+
+    class Full:
+        """The disk takes a few bytes of the fifth line, and no more."""
+
+        def __init__(self, file):
+            self._file, self._left = file, 4
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def write(self, content):
+            self._left -= 1
+            if self._left < 0:
+                raise OSError(28, "No space left on device")
+            return self._file.write(content if self._left else content[:7])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opened._file, "_file", Full(opened._file._file))
+        with pytest.raises(OSError, match="No space left"):
+            opened.draw()
+    assert path.read_bytes().endswith(b"}\n")
+    assert len(journal(tmp_path / "full").entries()) == 3
+    assert journal(tmp_path / "full").draw().configuration == whole[3].configuration
+
+
+def test_optuna_reads_the_journal_with_its_own_means(tmp_path):
+    entries = searched(tmp_path, 3)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL)))
+    found = optuna.load_study(study_name="search", storage=storage).trials
+    assert [trial.value for trial in found] == [entry.value for entry in entries]
+
+
 def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path):
     searched(tmp_path, 1)
     (tmp_path / f"{JOURNAL}.lock").symlink_to(tmp_path / JOURNAL)
     assert len(searched(tmp_path, 1)) == 2
 
 
-def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch):
-    whole = searched(tmp_path / "whole", 5)
-    searched(tmp_path / "killed", 4)
+@pytest.mark.parametrize("trials", [4, 20])
+def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch, trials):
+    """Also where TPE has begun to learn: what was cut off is not taken for a trial that runs."""
+    whole = searched(tmp_path / "whole", trials + 1)
+    searched(tmp_path / "killed", trials)
     opened = journal(tmp_path / "killed")
     with monkeypatch.context() as patch:
         real = optuna.trial.Trial.set_user_attr
@@ -149,8 +237,8 @@ def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             opened.draw()
     again = journal(tmp_path / "killed")
-    assert len(again.entries()) == 4
-    assert again.draw().configuration == whole[4].configuration
+    assert len(again.entries()) == trials
+    assert again.draw().configuration == whole[trials].configuration
 
 
 def test_no_pickled_object_is_read(tmp_path):
