@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,44 @@ UPLOAD_ATTEMPTS = 3
 _RUN, _AGAIN, _EPOCH, _ARTIFACT, _END = "run", "again", "epoch", "artifact", "end"
 
 
+@dataclass
+class _Read:
+    """What the lines that have been read come to.
+
+    Args:
+        ends: Where each line ends, in bytes.
+        epoch: The last epoch.
+        metrics: Of the last epoch.
+        seconds: Of all epochs.
+        fidelity: How the trial ended.
+        artifacts: Files that belong to the records.
+    """
+
+    ends: list[int] = field(default_factory=list)
+    epoch: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    fidelity: str | None = None
+    artifacts: set[str] = field(default_factory=set)
+
+    @property
+    def end(self) -> int:
+        """Bytes that have been read."""
+        return self.ends[-1] if self.ends else 0
+
+    def add(self, line: Mapping[str, Any], end: int) -> None:
+        """Takes the next line."""
+        if line["kind"] == _EPOCH:
+            self.epoch = max(self.epoch, line["epoch"])
+            self.metrics = line["metrics"]
+            self.seconds += self.metrics.get(SECONDS, 0.0)
+        elif line["kind"] == _ARTIFACT:
+            self.artifacts.add(line["name"])
+        elif line["kind"] in (_END, _AGAIN):
+            self.fidelity = line.get("fidelity")
+        self.ends.append(end)
+
+
 class Outbox:
     """The records of one trial.
 
@@ -47,41 +86,37 @@ class Outbox:
         drop_torn_lines(folder / RECORDS)
         # One delivery at a time in this process; between processes, twice is once.
         self._delivering = threading.Lock()
+        self._read = _Read()
+        self._reading = threading.Lock()
 
     def lines(self) -> list[dict[str, Any]]:
         """All whole lines."""
-        try:
-            content = (self.folder / RECORDS).read_bytes()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in content.split(b"\n")[:-1]]
+        return [line for line, _ in _lines(self.folder / RECORDS)]
 
     @property
     def last_epoch(self) -> int:
         """The last epoch on record, 0 before the first."""
-        return max((line["epoch"] for line in self.lines() if line["kind"] == _EPOCH), default=0)
+        return self._now().epoch
 
     @property
     def last_metrics(self) -> Mapping[str, float]:
         """The last epoch's metrics, empty before the first."""
-        found = [line["metrics"] for line in self.lines() if line["kind"] == _EPOCH]
-        return found[-1] if found else {}
+        return self._now().metrics
 
     @property
     def seconds(self) -> float:
         """Seconds spent on the epochs on record."""
-        return float(sum(line["metrics"].get(SECONDS, 0.0) for line in self.lines() if line["kind"] == _EPOCH))
+        return self._now().seconds
 
     @property
     def fidelity(self) -> str | None:
         """How the trial ended, None if it has not, or goes on again."""
-        ends = [line for line in self.lines() if line["kind"] in (_END, _AGAIN)]
-        return ends[-1].get("fidelity") if ends else None
+        return self._now().fidelity
 
     @property
     def pending(self) -> int:
         """Lines that MLflow has not got."""
-        return len(self.lines()) - int(self._delivered()["lines"])
+        return len(self._now().ends) - int(self._delivered()["lines"])
 
     @property
     def missed(self) -> list[str]:
@@ -115,7 +150,7 @@ class Outbox:
             params: The configuration under dotted names.
             dataset: What is trained on.
         """
-        if self.lines():
+        if self._now().ends:
             self._append(_AGAIN)
             return
         self._append(
@@ -135,7 +170,7 @@ class Outbox:
 
     def artifact(self, name: str) -> None:
         """Notes, once, that a file of the trial's folder belongs to the records."""
-        if not any(line["kind"] == _ARTIFACT and line["name"] == name for line in self.lines()):
+        if name not in self._now().artifacts:
             self._append(_ARTIFACT, name=name)
 
     def end(self, fidelity: str, failure: str | None = None) -> None:
@@ -155,24 +190,35 @@ class Outbox:
             MlflowException: It cannot be reached, or refuses; what is left stays for the next time.
         """
         with self._delivering:
-            lines, done = self.lines(), self._delivered()
-            position = done["lines"]
-            while position < len(lines):
-                line = lines[position]
+            done = self._delivered()
+            lines = self._lines_after(done["lines"])
+            while lines:
+                line = lines[0]
                 count = 1
                 if line["kind"] == _RUN:
                     done["run_id"] = _create(client, line)
                 elif line["kind"] == _EPOCH:
-                    count = _log_epochs(client, done["run_id"], lines[position:])
+                    count = _log_epochs(client, done["run_id"], lines)
                 elif line["kind"] == _ARTIFACT:
                     done["missed"] += _upload(client, done["run_id"], self.folder / line["name"])
                 elif line["kind"] == _AGAIN:
                     _reopen(client, done["run_id"])
                 else:
                     _close(client, done["run_id"], line)
-                position += count
-                done["lines"] = position
+                lines = lines[count:]
+                done["lines"] += count
                 replace_text(self.folder / DELIVERED, json.dumps(done))
+
+    def _now(self) -> _Read:
+        """What the lines come to; only those that are new, also from another process, are read."""
+        with self._reading:
+            for line, end in _lines(self.folder / RECORDS, self._read.end):
+                self._read.add(line, end)
+            return self._read
+
+    def _lines_after(self, count: int) -> list[dict[str, Any]]:
+        ends = [0, *self._now().ends]
+        return [line for line, _ in _lines(self.folder / RECORDS, ends[count])] if count < len(ends) else []
 
     def _append(self, kind: str, **values: Any) -> None:
         line = json.dumps({"kind": kind, "time": int(time.time() * 1000), **values})
@@ -253,6 +299,20 @@ def deliver_all(folders: Iterable[Path], client: MlflowClient, seconds: float) -
         if not left or time.monotonic() >= end:
             return left
         time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """The whole lines from a byte on, each with the byte that it ends before."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            for content in file:
+                if not content.endswith(b"\n"):
+                    return  # it is being written
+                start += len(content)
+                yield json.loads(content), start
+    except FileNotFoundError:
+        return
 
 
 def _create(client: MlflowClient, line: Mapping[str, Any]) -> str:

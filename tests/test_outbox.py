@@ -1,5 +1,6 @@
 """Records wait on disk and arrive once, complete and in order."""
 
+import json
 import shutil
 import threading
 
@@ -227,3 +228,64 @@ def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
     assert (after.info.status, after.data.tags["fidelity"]) == ("KILLED", STOPPED)
     assert client.get_run(done.run_id).info.status == "FINISHED"
     assert client.get_run(other.info.run_id).info.status == "RUNNING"
+
+
+def test_what_another_process_adds_is_known_too(begun, store):
+    """A trial that has gone on elsewhere, while this process still has its outbox."""
+    client, _ = store
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0, "train/seconds": 3.0})
+    other = Outbox(outbox.folder)
+    other.epoch(2, {"train/loss": 1.0, "train/seconds": 4.0})
+    other.artifact("table.txt")
+    (outbox.folder / "table.txt").write_text("x")
+    outbox.epoch(2, {"train/loss": 9.0})
+    outbox.artifact("table.txt")
+    assert (outbox.last_epoch, outbox.last_metrics["train/loss"], outbox.seconds) == (2, 1.0, 7.0)
+    other.end(FINISHED)
+    outbox.end(FINISHED)
+    assert outbox.lines() == other.lines()
+    assert [line["kind"] for line in outbox.lines()] == ["run", "epoch", "epoch", "artifact", "end"]
+    outbox.deliver(client)
+    assert other.pending == 0
+    other.deliver(client)
+    assert points(client, other) == [(1, 2.0), (2, 1.0)]
+
+
+def test_an_epoch_costs_the_same_however_many_there_were(tmp_path, monkeypatch):
+    """Each line is read once, whatever is asked for, and not again for every epoch."""
+    outbox = Outbox(tmp_path)
+    read = []
+    real = json.loads
+    monkeypatch.setattr("study.outbox.json.loads", lambda line: read.append(line) or real(line))
+    for epoch in range(1, 201):
+        outbox.epoch(epoch, {"train/loss": 1.0 / epoch})
+        outbox.artifact("table.txt")
+        assert (outbox.last_epoch, outbox.last_metrics, outbox.fidelity) == (epoch, {"train/loss": 1.0 / epoch}, None)
+    assert len(read) == 201
+
+
+def test_a_line_that_is_being_written_is_not_read_yet(begun, store):
+    outbox = begun()
+    outbox.epoch(1, {"train/loss": 2.0})
+    whole = (outbox.folder / RECORDS).read_bytes()
+    begun_line = b'{"kind": "epoch", "time": 1, "epoch": 2, '
+    (outbox.folder / RECORDS).write_bytes(whole + begun_line)
+    assert (outbox.last_epoch, outbox.pending, len(outbox.lines())) == (1, 2, 2)
+    (outbox.folder / RECORDS).write_bytes(whole + begun_line + b'"metrics": {"train/loss": 1.0}}\n')
+    assert (outbox.last_epoch, outbox.pending, len(outbox.lines())) == (2, 3, 3)
+
+
+def test_threads_that_read_at_the_same_time_count_each_line_once(tmp_path):
+    outbox = Outbox(tmp_path)
+    for epoch in range(1, 301):
+        outbox.epoch(epoch, {"train/seconds": 1.0})
+    for _ in range(20):
+        fresh = Outbox(tmp_path)
+        together = threading.Barrier(4)
+        threads = [threading.Thread(target=lambda: (together.wait(), fresh.seconds)) for _ in range(4)]  # noqa: B023
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert fresh.seconds == 300.0
