@@ -29,7 +29,7 @@ from analysis.importance_figures import (
     draw_parallel,
     draw_slices,
 )
-from analysis.importances import FANOVA, LEAST_TRIALS, PED_ANOVA, RESAMPLES, SHUFFLES, importances
+from analysis.importances import FANOVA, LEAST_TRIALS, MOST_TRIALS, PED_ANOVA, RESAMPLES, SHUFFLES, importances
 from analysis.records import Records, RecordsOptions, open_records
 from analysis.searches import ONE_SEED, Search, left_out, searches
 from analysis.section import NamedFigure, NamedTable, Section, show, write
@@ -89,6 +89,7 @@ def section(records: Records, spaces: Sequence[str] = ()) -> Section:
         if space not in (known := {search.space for search in found}):
             raise unknown_name("space", space, known)
     enough_trials = [search for search in found if len(search.trials) >= LEAST_TRIALS]
+    longest = max((len(search.trials) for search in enough_trials), default=0)
     table, sentences, missing = _importance(found, selection)
     bounds = _bounds(enough_trials, selection)
     sentences += _bound_sentences(bounds)
@@ -124,7 +125,7 @@ def section(records: Records, spaces: Sequence[str] = ()) -> Section:
         tuple(sentences),
         tuple(tables),
         tuple(figures),
-        (*_notes(len(table) > 0, len(curves) > 0), *left_out(found, records.search.others)),
+        (*_notes(len(table) > 0, len(curves) > 0, longest), *left_out(found, records.search.others)),
         tuple(missing),
     )
 
@@ -362,7 +363,7 @@ def _trial_figures(panels: Sequence[Panel], selection: Selection) -> list[NamedF
     return figures
 
 
-def _notes(estimated: bool, budgets: bool) -> list[str]:
+def _notes(estimated: bool, budgets: bool, longest: int) -> list[str]:
     notes = [ONE_SEED]
     if estimated:
         notes.append(
@@ -371,6 +372,11 @@ def _notes(estimated: bool, budgets: bool) -> list[str]:
             "densities find something in any scores, hence the comparison with shuffled ones, which parameters without "
             "influence pass once in twenty searches. A sampler that learns, as TPE does, tries good regions more "
             "often; importance rests on what was tried."
+        )
+    if estimated and longest > MOST_TRIALS:
+        notes.append(
+            f"A forest sees {MOST_TRIALS} trials of a search at most, drawn at random, for its time grows with their "
+            "square; PED-ANOVA sees all."
         )
     if budgets:
         notes.append(

@@ -19,7 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 from analysis.answer import listing
 from analysis.comparisons import confirm_command
-from analysis.records import Records
+from analysis.records import Records, confirm_runs
 from analysis.section import NamedTable, Section
 from study.options import StudyOptions
 from study.records import (
@@ -33,12 +33,12 @@ from study.records import (
     SEARCH,
     SEARCH_RANK,
     SECONDS,
+    SECONDS_SO_FAR,
     STOPPED,
     STUDY,
-    TRIAL,
     Tag,
 )
-from study.tracking import search_all, without_password
+from study.tracking import without_password
 
 VERSION, HARDWARE = "version.", "hardware."
 FULL_CLASSES = 12
@@ -76,13 +76,13 @@ class Provenance:
 
 def read_provenance(records: Records) -> Provenance:
     """Reads the runs, manifests and options behind the records."""
-    runs = search_all(records.client, [records.identifier], "")
     searched = set() if records.search is None else set(records.search.table["run_id"])
     confirmed = set(records.confirmed["run_id"])
-    search = tuple(run for run in runs if run.info.run_id in searched)
-    confirm = tuple(run for run in runs if run.info.run_id in confirmed)
+    search = tuple(run for run in records.runs if run.info.run_id in searched)
+    confirm = tuple(run for run in records.runs if run.info.run_id in confirmed)
     wanted = {run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in (*search, *confirm)}
-    parents = {run.info.run_id: run for run in runs if run.data.tags.get(KIND) == PARENT and run.info.run_id in wanted}
+    known = {run.info.run_id: run for run in records.runs if run.data.tags.get(KIND) == PARENT}
+    parents = {run_id: run for run_id, run in known.items() if run_id in wanted}
     manifests: dict[str, Mapping[str, Any]] = {}
     studies: dict[str, Mapping[str, Any]] = {}
     for run_id in parents:
@@ -245,7 +245,7 @@ def cost_section(records: Records, found: Provenance) -> Section:
         {
             "order": order, "stage": stage, "noise": run.data.tags[Tag.NOISE], "space": run.data.tags[Tag.SPACE],
             "fidelity": run.data.tags.get(Tag.FIDELITY, STOPPED),
-            "seconds": float(records.curve(run.info.run_id, SECONDS).sum()),
+            "seconds": _seconds(records, run),
         }
         for order, (stage, runs) in enumerate(stages)
         for run in runs
@@ -275,6 +275,12 @@ def cost_section(records: Records, found: Provenance) -> Section:
     text["a trial"] = data["seconds_per_trial"].map(duration)
     caption = "Seconds of all epochs, training and validation"
     return Section("costs", "What it has cost", tuple(sentences), (NamedTable("costs", caption, data, text),))
+
+
+def _seconds(records: Records, run: Run) -> float:
+    """Seconds of all epochs of a trial; an older version's has no sum on record."""
+    known = run.data.metrics.get(SECONDS_SO_FAR)
+    return float(records.curve(run.info.run_id, SECONDS).sum()) if known is None else float(known)
 
 
 def _wall(runs: Sequence[Run]) -> float:
@@ -456,8 +462,7 @@ def duration(seconds: float) -> str:
 def left_out(records: Records) -> list[str]:
     """Trials of the experiment that are in no part of the report, in words."""
     others = 0 if records.search is None else records.search.others
-    query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'"
-    confirmed = len(search_all(records.client, [records.identifier], query)) - len(records.confirmed)
+    confirmed = len(confirm_runs(records.runs)) - len(records.confirmed)
     lines = []
     if others:
         lines.append(f"{others} trials of the search were left out: another corpus state, fold, size or plan.")

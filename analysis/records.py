@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
@@ -17,7 +19,7 @@ from study.confirmed import TEST_SCORES as TEST_SCORES
 from study.confirmed import confirmed_table
 from study.confirmed import representatives as representatives
 from study.records import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
-from study.results import Trials, read_trials
+from study.results import Trials, trials_of
 from study.tracking import DEFAULT_URI, absolute_uri, classes_of, first_line, open_client, search_all, without_password
 
 
@@ -50,6 +52,7 @@ class Records:
             ``run_id``, and the columns of ``TEST_SCORES``.
         selection: How configurations were chosen.
         classes: The class names.
+        runs: Every run of the experiment, of any kind; reading them takes long where there are thousands.
     """
 
     client: MlflowClient
@@ -62,6 +65,7 @@ class Records:
     classes: tuple[str, ...]
     _tables: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
     _curves: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
+    runs: tuple[Run, ...] = field(default=(), repr=False)
 
     def utterances(self, run_id: str) -> pd.DataFrame | None:
         """A trial's table of utterances (``ser.utterances``), None if its run has none; read once.
@@ -95,19 +99,26 @@ def open_records(options: RecordsOptions) -> Records:
     client = open_client(absolute_uri(options.tracking_uri))
     uri = without_password(options.tracking_uri)
     name, identifier = find_experiment(client, uri, options.experiment)
-    search = read_trials(client, identifier, options.study)
-    runs = search_all(client, [identifier], f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'")
-    confirmed, newest = confirmed_table(runs)
+    runs = search_all(client, [identifier], "")
+    search = trials_of(runs, options.study)
+    confirmed, newest = confirmed_table(confirm_runs(runs))
     if search is None and options.study is not None:
-        searched = search_all(client, [identifier], f"tags.`{Tag.STAGE}` = '{SEARCH}'")
+        searched = [run for run in runs if run.data.tags.get(Tag.STAGE) == SEARCH]
         if known := {run.data.tags[Tag.STUDY] for run in searched if Tag.STUDY in run.data.tags}:
             raise unknown_name("study", options.study, known)
     if search is None and newest is None:
         raise UserError(f"experiment {name!r} in {uri} has no trial of a study. Run a study first: python study/run.py")
-    any_run = newest or client.get_run(str(search.table["run_id"].iloc[0]))  # type: ignore[union-attr]
+    by_id = {run.info.run_id: run for run in runs}
+    any_run = newest or by_id[str(search.table["run_id"].iloc[0])]  # type: ignore[union-attr]
     selection = SELECTIONS[any_run.data.tags[Tag.SELECT_ON]]
     classes = tuple(classes_of(any_run))
-    return Records(client, uri, name, identifier, search, confirmed, selection, classes)
+    return Records(client, uri, name, identifier, search, confirmed, selection, classes, runs=tuple(runs))
+
+
+def confirm_runs(runs: Iterable[Run]) -> list[Run]:
+    """The trials of the confirm stage among some runs."""
+    wanted = {KIND: TRIAL, Tag.STAGE: CONFIRM}
+    return [run for run in runs if wanted.items() <= run.data.tags.items()]
 
 
 def find_experiment(client: MlflowClient, uri: str, asked: str | None) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from study.files import append_line, drop_torn_lines, replace_text
-from study.records import FAILED, FINISHED, KIND, SECONDS, STOPPED, TRIAL, Tag
+from study.records import FAILED, FINISHED, KIND, SECONDS, SECONDS_SO_FAR, STOPPED, TRIAL, Tag
 from study.tracking import find_run, first_line, identity, log_dataset, without_password
 
 RECORDS, DELIVERED = "records.jsonl", "delivered.json"
@@ -164,9 +164,15 @@ class Outbox:
         )
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Notes an epoch's metrics; an epoch that is on record is left as it is."""
+        """Notes an epoch's metrics; an epoch that is on record is left as it is.
+
+        The seconds of all epochs are added to them, so that a reader of thousands of trials needs no curves.
+        """
         if epoch > self.last_epoch:
-            self._append(_EPOCH, epoch=epoch, metrics=dict(metrics))
+            metrics = dict(metrics)
+            if SECONDS in metrics:
+                metrics[SECONDS_SO_FAR] = self.seconds + metrics[SECONDS]
+            self._append(_EPOCH, epoch=epoch, metrics=metrics)
 
     def artifact(self, name: str) -> None:
         """Notes, once, that a file of the trial's folder belongs to the records."""

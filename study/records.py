@@ -15,8 +15,8 @@ UTTERANCES = "utterances.parquet"  # a trial's artifact: what became of each lab
 # Artifacts of a parent run: what was done to the labels; the study's options and the space that it searched.
 MANIFEST, STUDY = "noise_manifest.json", "study.json"
 
-# Seconds of an epoch, training and validation.
-SECONDS = "train/seconds"
+# Seconds of an epoch, training and validation; and of all epochs up to it.
+SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"
 
 # What a confirmed configuration is: the best, second, … of its search, or its method's published default.
 SEARCH_RANK, DEFAULT = "search-", "default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -77,7 +78,21 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
     if study is not None:
         query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
-    runs = [run for run in search_all(client, [experiment], query) if Tag.PROTOCOL in run.data.tags]
+    return trials_of(search_all(client, [experiment], query), study)
+
+
+def trials_of(runs: Sequence[Run], study: str | None = None) -> Trials | None:
+    """The search trials among some runs that can be compared with the newest one, all of the same protocol.
+
+    Args:
+        runs: Runs of an experiment, of any kind.
+        study: Only this study's trials; None is every study's.
+
+    Returns:
+        The trials, or None if there are none.
+    """
+    wanted = {KIND: TRIAL, Tag.STAGE: SEARCH} | ({} if study is None else {Tag.STUDY: study})
+    runs = [run for run in runs if Tag.PROTOCOL in run.data.tags and wanted.items() <= run.data.tags.items()]
     if not runs:
         return None
     newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))

@@ -1,23 +1,30 @@
 """Records of studies that never ran: written through the real outbox into a real store, with known numbers.
 
 ``make_search`` writes a search's trials, ``make_confirm`` those of a confirmation, each with curves over epochs and a
-table of utterances. Scores follow from ``skill``: the chance of a right prediction.
+table of utterances. Scores follow from ``skill``: the chance of a right prediction. ``copy_trials`` makes thousands of
+trials of a few, by writing to the database itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
+from mlflow.store.tracking.dbmodels.models import SqlInput, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from ser import evaluation
 from ser.agreement import STRATA
+from ser.hashing import digest
 from study.outbox import Outbox
 from study.records import CONFIRM, DEFAULT, FINISHED, SEARCH, SECONDS, STOPPED, UTTERANCES, Tag
+from study.results import SCORES
 from study.tracking import open_parent
 
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -26,6 +33,7 @@ SPEAKERS = 8
 PER_SPEAKER = 24
 EPOCHS = 6
 FOLDS = 4  # of two speakers each
+COPIED = (SqlRun, SqlTag, SqlParam, SqlMetric, SqlLatestMetric)
 MANIFEST = {"digest": "d", "recipe": "disagreement", "parts": {}}
 
 
@@ -105,6 +113,54 @@ def make_confirm(
                     number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
                     parts={"train": (0, 2), "validation": (2, 4), "test": (first, first + 2)},
                 )  # fmt: skip
+
+
+def copy_trials(database: Path, parent: str, trials: int) -> None:
+    """Brings a search to so many trials by copies of its first one.
+
+    Rows are written many at a time through MLflow's own tables, as no client could within minutes. A copy has all rows
+    of its original; its number, its searched parameters, and its scores, which lie below, are its own. It has no table
+    of utterances, which nobody reads of a trial that is not chosen.
+
+    Args:
+        database: An SQLite store of MLflow's.
+        parent: Run id of the search, with at least one trial.
+        trials: How many it is to have.
+    """
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    with engine.begin() as connection:
+
+        def found(model: Any, **where: str) -> list[dict[str, Any]]:
+            table = model.__table__
+            query = sqlalchemy.select(table).where(*(table.c[column] == value for column, value in where.items()))
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+        children = sorted(tag["run_uuid"] for tag in found(SqlTag, key=MLFLOW_PARENT_RUN_ID, value=parent))
+        originals = {model: found(model, run_uuid=children[0]) for model in COPIED}
+        originals[SqlInput] = found(SqlInput, destination_id=children[0])
+        for number in range(len(children) + 1, trials + 1):
+            rng = np.random.default_rng(number)
+            run_id, skill = digest([parent, number]) * 2, rng.uniform(0.5, 0.9)
+            own = {
+                Tag.TRIAL: f"{number:03d}",
+                MLFLOW_RUN_NAME: f"copy {number:03d}",
+                "optimizer.lr": 10 ** -(2 + skill),
+            }
+            own |= {"loss.transit_time_ratio": rng.uniform(0.1, 0.9), "loss.exp_base": rng.uniform(1.0, 30.0)}
+            for model, rows in originals.items():
+                copies = [{**row, "run_uuid": run_id} for row in rows]
+                if model is SqlInput:
+                    ids = {"destination_id": run_id, "input_uuid": digest([run_id]) * 2}
+                    copies = [{**row, **ids} for row in rows]
+                elif model in (SqlTag, SqlParam):
+                    copies = [{**row, "value": str(own.get(row["key"], row["value"]))} for row in copies]
+                elif model in (SqlMetric, SqlLatestMetric):
+                    copies = [
+                        {**row, "value": row["value"] * (skill if row["key"] in SCORES.values() else 1)}
+                        for row in copies
+                    ]
+                connection.execute(model.__table__.insert(), copies)
+    engine.dispose()
 
 
 def _loss(space: str, number: int) -> dict[str, float | str]:

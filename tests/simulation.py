@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -62,6 +63,7 @@ def simulate(
     failing: float = 0.02,
     seed: int = 0,
     records: bool = True,
+    rival: Searcher | None = None,
 ) -> Simulated:
     """Runs a study to its end.
 
@@ -75,29 +77,32 @@ def simulate(
         failing: Share of trials that diverge.
         seed: Of durations, scores and failures.
         records: Whether every epoch is put on record.
+        rival: A searcher of Ray Tune's own instead of the study's: nothing is stopped early, nothing put on record.
     """
     rng = random.Random(seed)
-    journal = Journal(folder, load_space("proselflc", {}), NOISY, seed, sampler, make_pruner(scheduler, GRACE, epochs))
-    search = StudySearch(journal, NOISY, trials)
-    decider = StudyScheduler(search)
+    if rival is None:
+        space, pruner = load_space("proselflc", {}), make_pruner(scheduler, GRACE, epochs)
+        search = StudySearch(Journal(folder, space, NOISY, seed, sampler, pruner), NOISY, trials)
+        decider = StudyScheduler(search)
     events: list[tuple[float, str]] = []
-    running: dict[str, tuple[dict[str, Any], Outbox, int, float, bool]] = {}
+    running: dict[str, tuple[dict[str, Any], Outbox | None, int, float, bool]] = {}
     outcome = Simulated([], 0.0, 0)
     now, names = 0.0, 0
 
     def fill() -> None:
         nonlocal names
-        while len(running) < slots:
+        while len(running) < slots and names < trials:
             names += 1
+            name = f"{folder.name}-{names}"
             began = time.perf_counter()
-            configuration = search.suggest(f"t{names}")
+            configuration = (rival or search).suggest(name)
             if configuration == Searcher.FINISHED or configuration is None:
                 return
             outcome.latencies.append(time.perf_counter() - began)
-            outbox = Outbox(trial_folder(folder, configuration[TRIAL_KEY]))
+            outbox = Outbox(trial_folder(folder, configuration[TRIAL_KEY])) if records else None
             duration, fails = rng.uniform(50.0, 70.0), rng.random() < failing
-            running[f"t{names}"] = (configuration, outbox, 0, duration, fails)
-            heapq.heappush(events, (now + duration, f"t{names}"))
+            running[name] = (configuration, outbox, 0, duration, fails)
+            heapq.heappush(events, (now + duration, name))
             outcome.busiest = max(outcome.busiest, len(running))
 
     fill()
@@ -105,22 +110,24 @@ def simulate(
         now, name = heapq.heappop(events)
         configuration, outbox, epoch, duration, fails = running[name]
         epoch += 1
-        result: dict[str, Any] = {EPOCH: epoch, DONE: epoch == epochs}
+        result: dict[str, Any] = {EPOCH: epoch, TRAINING_ITERATION: epoch, DONE: epoch == epochs}
         if fails and epoch == epochs // 2:
             result |= {FAILURE: "training diverged", FAILURE_FINAL: True}
         else:
             result[NOISY.metric] = score(configuration, epoch, rng)
-        if records and NOISY.metric in result:
+        if outbox is not None and NOISY.metric in result:
             outbox.epoch(epoch, {NOISY.metric: result[NOISY.metric], "train/loss": 1.0 / epoch})
         ended = result[DONE] or FAILURE in result
-        if not ended:
+        if not ended and rival is not None:
+            rival.on_trial_result(name, result)
+        elif not ended:
             ended = decider.on_trial_result(None, SimpleNamespace(trial_id=name), result) == TrialScheduler.STOP
         if not ended:
             running[name] = (configuration, outbox, epoch, duration, fails)
             heapq.heappush(events, (now + duration, name))
             continue
-        search.on_trial_complete(name, result)
-        if records:
+        (rival or search).on_trial_complete(name, result, error=FAILURE in result)
+        if outbox is not None:
             outbox.end(FAILED if FAILURE in result else FINISHED if result[DONE] else STOPPED)
         del running[name]
         fill()

@@ -52,10 +52,9 @@ def test_one_slot_repeats_itself(tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_trials_on_a_real_ray_are_all_on_record(tmp_path):
-    driver = Path(__file__).resolve().parents[1] / "benchmarks" / "driver.py"
-    done = subprocess.run(
-        [sys.executable, str(driver), "--worker", "study", str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    growth = Path(__file__).resolve().parents[1] / "benchmarks" / "growth.py"
+    command = [sys.executable, str(growth), "--worker", "ray:study", str(tmp_path), "100"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = entries(tmp_path)
     assert [(entry.number, entry.fidelity, entry.epochs) for entry in found] == [
         (n, FINISHED, 5) for n in range(1, 101)

@@ -1,0 +1,324 @@
+"""How a study grows: python benchmarks/growth.py.
+
+Three parts, each variant in a process of its own, all in turn:
+
+* searches of 100 and 1,000 trials in simulated time (``tests/simulation.py``), through the study's journal and searcher
+  and through Ray Tune's OptunaSearch: what a suggestion takes, what the process grows by, what lies on disk. From 2,000
+  trials on all but the last 300 are drawn at random, for a suggestion of TPE's takes as long whoever drew the others;
+* 100 trials of made-up training on a real Ray, through the study and through plain Ray Tune;
+* MLflow records of as many trials, made by copying rows (``tests/made_records.py``), read by ``analysis/best_runs.py``
+  and ``analysis/report.py``.
+
+``--trials 100 1000 10000`` takes about a quarter of an hour more.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # for Ray's workers
+
+import numpy as np  # noqa: E402
+import optuna  # noqa: E402
+import ray  # noqa: E402
+import tyro  # noqa: E402
+from made_records import copy_trials, make_search  # noqa: E402
+from measure import OUTPUT, Measurement, Results, heading, run_worker, table  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.search.optuna import OptunaSearch  # noqa: E402
+from simulation import simulate  # noqa: E402
+
+from study.cluster import Slots  # noqa: E402
+from study.journal import JOURNAL, Journal  # noqa: E402
+from study.outbox import Outbox  # noqa: E402
+from study.records import FINISHED, SELECTIONS  # noqa: E402
+from study.search import run_trials  # noqa: E402
+from study.searcher import StudySearch  # noqa: E402
+from study.spaces import load_space  # noqa: E402
+from study.tracking import experiment_id, open_client, search_all  # noqa: E402
+from study.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder  # noqa: E402
+
+METRIC = SELECTIONS["noisy"].metric
+STUDY, PLAIN = "study", "plain Ray Tune"
+SLOTS, EPOCHS = 20, 8  # simulated
+RAY_TRIALS, RAY_EPOCHS, RAY_SLOTS = 100, 5, 2
+DRAWN = 300  # by TPE, of a search of thousands
+LAST = 100
+SPACES, LEVELS = ("cross_entropy", "proselflc"), ("clean", "noisy-B")
+COMMANDS = ("best_runs", "report")
+
+
+@dataclass(frozen=True)
+class GrowthOptions:
+    """What a study costs as it grows."""
+
+    trials: tuple[int, ...] = (100, 1000)
+    """Sizes."""
+    repeats: int = 3
+    """Rounds."""
+    parts: tuple[str, ...] = ("search", "ray", "records")
+    """Which parts."""
+    output: Path = OUTPUT
+    """Folder for the JSON and the figure."""
+    worker: tuple[str, ...] = ()
+    """Internal: what one process runs."""
+
+
+def main() -> int:
+    """Runs the command line."""
+    options = tyro.cli(GrowthOptions, description=__doc__)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if options.worker:
+        kind, folder, size = options.worker
+        workers: dict[str, Callable[[str, Path, int], Measurement]] = {"search": search_costs, "ray": ray_costs}
+        part, _, variant = kind.partition(":")
+        print(json.dumps(workers[part](variant, Path(folder), int(size))))
+        return 0
+    about = {"trials": options.trials, "epochs": EPOCHS, "at a time": SLOTS, "space": "proselflc"}
+    print(heading(about))
+    results = Results("growth", about)
+    with tempfile.TemporaryDirectory(prefix="growth") as folder:
+        results.run(variants(options, Path(folder)), options.repeats)
+    if "search" in options.parts:
+        print("\n" + search_table(results, options.trials))
+    if "ray" in options.parts:
+        print("\n" + ray_table(results))
+    if "records" in options.parts:
+        print("\n" + records_table(results, options.trials))
+    print(f"\nwrote {results.save(options.output)}")
+    if "search" in options.parts:
+        drawn = [f"{name}, {size} trials" for size in options.trials for name in (STUDY, PLAIN)]
+        path = results.draw(options.output, "last", "a suggestion, ms, the last hundred", drawn)
+        print(f"wrote {path}")
+    return 0
+
+
+def variants(options: GrowthOptions, folder: Path) -> dict[str, Callable[[], Measurement]]:
+    """Name → what measures it."""
+    found: dict[str, Callable[[], Measurement]] = {}
+    for size in options.trials:
+        if "search" in options.parts:
+            for name in (STUDY, PLAIN):
+                found[f"{name}, {size} trials"] = partial(_worker, f"search:{name}", size)
+    if "ray" in options.parts:
+        for name in (STUDY, PLAIN):
+            found[f"{name}, real Ray"] = partial(_worker, f"ray:{name}", RAY_TRIALS)
+    if "records" in options.parts:
+        for size in options.trials:
+            make_database(folder / str(size), size)
+            for command in COMMANDS:
+                found[f"{command}, {size} trials"] = partial(command_costs, command, folder / str(size))
+    return found
+
+
+def _worker(kind: str, size: int) -> Measurement:
+    with tempfile.TemporaryDirectory(prefix="growth") as folder:
+        return run_worker(__file__, kind, folder, size)
+
+
+def search_costs(kind: str, folder: Path, size: int) -> Measurement:
+    """A search in simulated time.
+
+    Args:
+        kind: Whose searcher.
+        folder: An empty one.
+        size: Trials.
+
+    Returns:
+        ``median``, ``most`` (95 %) and ``last`` (median of the last hundred): milliseconds of a suggestion of TPE's;
+        ``memory``: KB that the process has grown by for each trial; ``state``: MB on disk.
+    """
+    options: dict[str, Any] = {"scheduler": "none", "records": False}
+    learned = size if size <= 1000 else DRAWN
+    simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # what is imported and compiled once
+    simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
+    gc.collect()
+    before = _resident()
+    path = folder / "measured"
+    if kind == STUDY:
+        if learned < size:
+            simulate(path, size - learned, SLOTS, EPOCHS, sampler="random", **options)
+        latencies = simulate(path, size, SLOTS, EPOCHS, **options).latencies
+        state = (path / JOURNAL).stat().st_size
+    else:
+        search = plain_search("random" if learned < size else "tpe")
+        if learned < size:
+            simulate(path, size - learned, SLOTS, EPOCHS, rival=search, **options)
+            search = plain_search("tpe", search)
+        latencies = simulate(folder / "learned", learned, SLOTS, EPOCHS, rival=search, **options).latencies
+        search.save(str(folder / "search.pkl"))
+        state = (folder / "search.pkl").stat().st_size
+    gc.collect()
+    grown = _resident() - before
+    milliseconds = 1000 * np.array(latencies)
+    return {
+        "median": float(np.median(milliseconds)),
+        "most": float(np.quantile(milliseconds, 0.95)),
+        "last": float(np.median(milliseconds[-LAST:])),
+        "memory": grown / size / 1e3,
+        "state": state / 1e6,
+    }
+
+
+def plain_search(sampler: str, known: OptunaSearch | None = None) -> OptunaSearch:
+    """Ray Tune's OptunaSearch over the study's space, with the study's sampler.
+
+    Args:
+        sampler: ``tpe`` or ``random``.
+        known: Whose trials it knows.
+    """
+    space = load_space("proselflc", {})
+    made = (
+        optuna.samplers.TPESampler(seed=0, constant_liar=True)
+        if sampler == "tpe"
+        else optuna.samplers.RandomSampler(seed=0)
+    )
+    search = OptunaSearch(dict(space.domains), metric=METRIC, mode="max", sampler=made)
+    if known is not None:
+        known._ot_study.sampler = made
+        return known
+    return search
+
+
+def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
+    """Trials of made-up training on a real Ray.
+
+    Returns:
+        ``seconds``, ``memory`` (KB that the driver's peak has grown by for each trial), ``state`` (MB on disk).
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    ray.init(address="local", num_cpus=RAY_SLOTS, include_dashboard=False, log_to_driver=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    if kind == STUDY:
+        journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
+        search = StudySearch(journal, SELECTIONS["noisy"], size)
+        run_trials(search, tune.with_parameters(Made, folder=folder), Slots(1, 0, RAY_SLOTS), folder)
+        state = (folder / JOURNAL).stat().st_size
+    else:
+        tune.Tuner(
+            tune.with_resources(Made, {"cpu": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=plain_search("tpe"), num_samples=size, max_concurrent_trials=RAY_SLOTS, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(name="plain", storage_path=str(folder), verbose=0),
+        ).fit()
+        state = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    seconds = time.monotonic() - began
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": seconds, "memory": grown * 1.024 / size, "state": state / 1e6}
+
+
+class Made(tune.Trainable):  # type: ignore[misc]
+    """Training that takes no time."""
+
+    def setup(self, config: dict[str, Any], folder: Path | None = None) -> None:
+        """Takes a trial; with a folder, its records are kept there."""
+        self._folder, self._configuration, self._epoch = folder or getattr(self, "_folder", None), config, 0
+        self._outbox = None if self._folder is None else Outbox(trial_folder(self._folder, config[TRIAL_KEY]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next one."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch."""
+        self._epoch += 1
+        result = {METRIC: 0.1 * self._epoch + self._configuration["optimizer.lr"], EPOCH: self._epoch}
+        done = self._epoch == RAY_EPOCHS
+        if self._outbox is not None:
+            self._outbox.epoch(self._epoch, {METRIC: result[METRIC]})
+            if done:
+                self._outbox.end(FINISHED)
+        return {**result, DONE: done, "done": done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing."""
+
+
+def make_database(folder: Path, size: int) -> None:
+    """MLflow records of a study of four searches: twelve trials through the study's own outbox, the others copied."""
+    folder.mkdir(parents=True)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = open_client(uri)
+    experiment = experiment_id(client, uri, "made")
+    make_search(client, experiment, folder / "study", {(s, level): (0.9, 0.8, 0.6) for s in SPACES for level in LEVELS})
+    for parent in search_all(client, [experiment], "tags.kind = 'parent'"):
+        copy_trials(folder / "mlflow.db", parent.info.run_id, size // (len(SPACES) * len(LEVELS)))
+
+
+def command_costs(command: str, folder: Path) -> Measurement:
+    """One of the analyses' commands on such records: ``seconds`` and ``memory``, the peak in MB."""
+    arguments = ["--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--experiment", "made"]
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "analysis" / f"{command}.py"), *arguments, "--output", str(folder / command)],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return {"seconds": time.monotonic() - began, "memory": used.ru_maxrss * 1.024 / 1e3}
+
+
+def search_table(results: Results, sizes: tuple[int, ...]) -> str:
+    """What a suggestion takes, and what grows."""
+    header = ("trials, simulated", "", "suggestion, ms", "95 %", "of the last hundred", "KB a trial", "state, MB")
+    rows = []
+    for size in sizes:
+        for name in (STUDY, PLAIN):
+            variant = f"{name}, {size} trials"
+            cells = [results.cell(variant, key) for key in ("median", "most", "last", "memory", "state")]
+            rows.append((f"{size:,}", name, *cells))
+        against = [f"{results.ratio(f'{STUDY}, {size} trials', variant, key):.2f} ×" for key in ("median", "most")]
+        more = [
+            f"{results.ratio(f'{STUDY}, {size} trials', variant, key):.2f} ×" for key in ("last", "memory", "state")
+        ]
+        rows.append((f"{size:,}", "study / plain", *against, *more))
+    return table(header, rows)
+
+
+def ray_table(results: Results) -> str:
+    """What the driver costs on a real Ray."""
+    keys = ("seconds", "memory", "state")
+    names = [f"{name}, real Ray" for name in (STUDY, PLAIN)]
+    rows = [(name, *(results.cell(name, key) for key in keys)) for name in names]
+    rows.append(("study / plain", *(f"{results.ratio(*names, key):.2f} ×" for key in keys)))
+    header = (f"{RAY_TRIALS} trials, {RAY_SLOTS} at a time", "seconds", "driver grew, KB a trial", "state, MB")
+    return table(header, rows)
+
+
+def records_table(results: Results, sizes: tuple[int, ...]) -> str:
+    """What the analyses take."""
+    names = [f"{command}, {size} trials" for command in COMMANDS for size in sizes]
+    rows = [(name, results.cell(name, "seconds"), results.cell(name, "memory")) for name in names]
+    return table(("analysis", "seconds", "peak, MB"), rows)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
