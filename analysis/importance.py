@@ -375,8 +375,8 @@ def _notes(estimated: bool, budgets: bool, longest: int) -> list[str]:
         )
     if estimated and longest > MOST_TRIALS:
         notes.append(
-            f"A forest sees {MOST_TRIALS} trials of a search at most, drawn at random, for its time grows with their "
-            "square; PED-ANOVA sees all."
+            f"Importance is of {MOST_TRIALS} trials of a search at most, drawn at random, since the time that it takes "
+            "grows with their square."
         )
     if budgets:
         notes.append(

@@ -29,7 +29,7 @@ FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 LEAST_TRIALS = 10
 TREES, RESAMPLED_TREES = 64, 16
 RESAMPLES, SHUFFLES = 20, 19
-# A forest's analysis takes time that grows with the square of the trials.
+# The time that a forest's analysis takes grows with the square of the trials.
 MOST_TRIALS = 250
 # PED-ANOVA compares the best tenth with all; Optuna advises five trials in it at least.
 BEST_SHARE, LEAST_BEST = 0.1, 5
@@ -58,8 +58,8 @@ def importances(
         five, of the trials differ from those in all, as a share of all parameters'), ``low`` and ``high`` (smallest and
         largest over 20 bootstrap resamples of the trials), ``chance`` (the largest of any parameter in 19 shuffles of
         the scores, in the same units, at most 1: parameters without influence exceed it once in twenty times), and
-        ``stands_out`` (whether the importance is above ``chance``). A forest of fANOVA's sees ``MOST_TRIALS`` trials at
-        most, drawn at random; PED-ANOVA sees all.
+        ``stands_out`` (whether the importance is above ``chance``). Of more than ``MOST_TRIALS`` trials, so
+        many, drawn at random, stand for all; a resample is as large.
     """
     cube, names, trials = positions(axes, parameters), [axis.name for axis in axes], len(scores)
     distributions = {axis.name: _distribution(axis) for axis in axes}
@@ -87,18 +87,17 @@ def importances(
         return [float(found[name]) for name in names]
 
     rng = np.random.default_rng(derived_seed(seed, "resamples"))
-    resamples = [np.sort(rng.integers(trials, size=trials)) for _ in range(RESAMPLES)]
-    shuffles = [rng.permutation(scores) for _ in range(SHUFFLES)]
-    everything = np.arange(trials)
-    few = np.sort(rng.permutation(trials)[:MOST_TRIALS]) if trials > MOST_TRIALS else everything
+    seen = np.arange(trials)
+    if trials > MOST_TRIALS:
+        seen = np.sort(rng.permutation(trials)[:MOST_TRIALS])
+    resamples = [np.sort(rng.integers(trials, size=len(seen))) for _ in range(RESAMPLES)]
+    shuffles = [rng.permutation(scores[seen]) for _ in range(SHUFFLES)]
     tables = []
     with silent():
         for evaluator in (FANOVA, PED_ANOVA):
-            seen = few if evaluator == FANOVA else everything
-            drawn = [rng.permutation(rows)[: len(seen)] if len(seen) < trials else rows for rows in resamples]
             found = np.array(explain(evaluator, seen, scores[seen], TREES))
-            spread = np.array([explain(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in drawn])
-            chance = max(max(explain(evaluator, seen, values[seen], RESAMPLED_TREES)) for values in shuffles)
+            spread = np.array([explain(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in resamples])
+            chance = max(max(explain(evaluator, seen, values, RESAMPLED_TREES)) for values in shuffles)
             above = found > chance
             if evaluator == PED_ANOVA:  # a divergence, whose size alone tells nothing
                 total = found.sum() or 1.0

@@ -4,6 +4,7 @@ import sys
 from itertools import combinations
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -112,6 +113,24 @@ def test_the_parameter_that_alone_decides_is_found_by_both(mode):
         assert part["stands_out"].to_dict() == {"optimizer.lr": True, "optimizer.weight_decay": False}
     assert (table["low"] <= table["high"]).all()
     pd.testing.assert_frame_equal(table, importances(axes, trials, scores, mode))
+
+
+def test_some_at_random_stand_for_many_trials(monkeypatch):
+    """All that is estimated sees so many at most; what decides is found still, and found again with the same seed."""
+    sizes = []
+    real = optuna.importance.get_param_importances
+    monkeypatch.setattr("analysis.importances.MOST_TRIALS", 40)
+    monkeypatch.setattr(
+        "analysis.importances.get_param_importances",
+        lambda study, **options: sizes.append(len(study.trials)) or real(study, **options),
+    )
+    trials = trials_of(120)
+    axes = axes_of("cross_entropy", trials)
+    scores = positions(axes, trials)[:, 0]
+    table = importances(axes, trials, scores, "max", seed=3)
+    assert set(sizes) == {40}
+    assert set(table[table["stands_out"]]["parameter"]) == {"optimizer.lr"}
+    pd.testing.assert_frame_equal(importances(axes, trials, scores, "max", seed=3), table)
 
 
 def test_scores_without_a_cause_rarely_stand_out():

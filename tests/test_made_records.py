@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from made_records import CLASSES, EPOCHS, make_confirm, make_search
+from made_records import CLASSES, EPOCHS, copy_trials, make_confirm, make_search
 
 from analysis.records import RecordsOptions, open_records, representatives
 from ser.errors import UserError
@@ -57,3 +57,26 @@ def test_the_analyses_read_both_stages(tmp_path):
     assert chosen["candidate"] == "search-1"
     with pytest.raises(UserError, match="Did you mean 'made'"):
         open_records(RecordsOptions(uri, "mad"))
+
+
+def test_copies_are_read_like_the_trial_that_they_copy(tmp_path):
+    uri = f"sqlite:///{tmp_path}/m.db"
+    client = open_client(uri)
+    experiment = experiment_id(client, uri, "made")
+    make_search(client, experiment, tmp_path / "s", {("proselflc", "noisy-B"): [0.9, 0.8]})
+    (parent,) = search_all(client, [experiment], "tags.kind = 'parent'")
+    copy_trials(tmp_path / "m.db", parent.info.run_id, 30)
+    records = open_records(RecordsOptions(uri, "made"))
+    table = records.search.table
+    assert sorted(table["trial"]) == [f"{number:03d}" for number in range(1, 31)]
+    assert table["run_id"].nunique() == 30
+    assert len({parameters["optimizer.lr"] for parameters in table["parameters"]}) > 25
+    (best,) = best_runs(records.search).to_dict("records")
+    assert best["trial"] == "001"
+    copied = table[table["trial"] == "030"].iloc[0]
+    curve = records.curve(copied["run_id"], "val/uar")
+    assert list(curve.index) == list(range(1, EPOCHS + 1))
+    assert curve.iloc[-1] == pytest.approx(copied["uar"])
+    run = client.get_run(copied["run_id"])
+    assert run.inputs.dataset_inputs[0].dataset.name == "made noisy-B"
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id

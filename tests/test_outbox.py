@@ -289,3 +289,17 @@ def test_threads_that_read_at_the_same_time_count_each_line_once(tmp_path):
         for thread in threads:
             thread.join()
         assert fresh.seconds == 300.0
+
+
+def test_the_seconds_so_far_are_on_record(begun, store):
+    """Also where the trial goes on in another process; an epoch without a time has no sum."""
+    client, _ = store
+    outbox = begun()
+    outbox.epoch(1, {"train/seconds": 3.0})
+    again = Outbox(outbox.folder)
+    again.epoch(2, {"train/seconds": 4.5})
+    again.deliver(client)
+    assert points(client, again, "train/seconds_so_far") == [(1, 3.0), (2, 7.5)]
+    other = begun("002")
+    other.epoch(1, {"train/loss": 2.0})
+    assert other.last_metrics == {"train/loss": 2.0}
