@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class JournalFile(BaseJournalBackend):
             self._file.truncate(before)
             raise
         # As they would come from the file: keys are strings there.
-        self._news += [json.loads(line) for line in lines]
+        self._news += map(_read, lines)
 
     def sync(self) -> None:
         """Waits until all lines are on disk.
@@ -75,4 +76,14 @@ class JournalFile(BaseJournalBackend):
 
     def _whole(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
-            yield from map(json.loads, file)
+            yield from map(_read, file)
+
+
+def _read(line: str | bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line, object_pairs_hook=_shared)
+    return found
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are kept once, not anew for each of thousands of trials."""
+    return {sys.intern(name): value for name, value in pairs}
