@@ -3,8 +3,8 @@
 Three parts, each variant in a process of its own, all in turn:
 
 * searches of 100 and 1,000 trials in simulated time (``tests/simulation.py``), through the study's journal and searcher
-  and through Ray Tune's OptunaSearch: what a suggestion takes, what the process grows by, what lies on disk. From 2,000
-  trials on all but the last 300 are drawn at random, for a suggestion of TPE's takes as long whoever drew the others;
+  and through Ray Tune's OptunaSearch: what a suggestion takes, what the process grows by, what lies on disk. Of more
+  than 1,000 trials all but the last 300 are drawn at random, for a suggestion of TPE's takes as long whoever drew them;
 * 100 trials of made-up training on a real Ray, through the study and through plain Ray Tune;
 * MLflow records of as many trials, made by copying rows (``tests/made_records.py``), read by ``analysis/best_runs.py``
   and ``analysis/report.py``.
@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
@@ -57,7 +57,7 @@ METRIC = SELECTIONS["noisy"].metric
 STUDY, PLAIN = "study", "plain Ray Tune"
 SLOTS, EPOCHS = 20, 8  # simulated
 RAY_TRIALS, RAY_EPOCHS, RAY_SLOTS = 100, 5, 2
-DRAWN = 300  # by TPE, of a search of thousands
+LEARNT, DRAWN = 1000, 300  # so many trials are all TPE's; of more, the last ones
 LAST = 100
 SPACES, LEVELS = ("cross_entropy", "proselflc"), ("clean", "noisy-B")
 COMMANDS = ("best_runs", "report")
@@ -71,7 +71,7 @@ class GrowthOptions:
     """Sizes."""
     repeats: int = 3
     """Rounds."""
-    parts: tuple[str, ...] = ("search", "ray", "records")
+    parts: tuple[Literal["search", "ray", "records"], ...] = ("search", "ray", "records")
     """Which parts."""
     output: Path = OUTPUT
     """Folder for the JSON and the figure."""
@@ -144,7 +144,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
         ``memory``: KB that the process has grown by for each trial; ``state``: MB on disk.
     """
     options: dict[str, Any] = {"scheduler": "none", "records": False}
-    learned = size if size <= 1000 else DRAWN
+    learned = size if size <= LEARNT else DRAWN
     simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # what is imported and compiled once
     simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
     gc.collect()
