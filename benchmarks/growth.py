@@ -18,7 +18,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -148,7 +147,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
     simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # what is imported and compiled once
     simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
     gc.collect()
-    before = _resident()
+    before = _status("VmRSS")
     path = folder / "measured"
     if kind == STUDY:
         if learned < size:
@@ -164,7 +163,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
         search.save(str(folder / "search.pkl"))
         state = (folder / "search.pkl").stat().st_size
     gc.collect()
-    grown = _resident() - before
+    grown = _status("VmRSS") - before
     milliseconds = 1000 * np.array(latencies)
     return {
         "median": float(np.median(milliseconds)),
@@ -203,7 +202,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray.init(address="local", num_cpus=RAY_SLOTS, include_dashboard=False, log_to_driver=False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _status("VmHWM")
     began = time.monotonic()
     if kind == STUDY:
         journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
@@ -220,8 +219,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
         ).fit()
         state = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds = time.monotonic() - began
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": seconds, "memory": grown * 1.024 / size, "state": state / 1e6}
+    return {"seconds": seconds, "memory": (_status("VmHWM") - before) / size / 1e3, "state": state / 1e6}
 
 
 class Made(tune.Trainable):  # type: ignore[misc]
@@ -274,11 +272,14 @@ def command_costs(command: str, folder: Path) -> Measurement:
         [sys.executable, str(ROOT / "analysis" / f"{command}.py"), *arguments, "--output", str(folder / command)],
         stdout=subprocess.DEVNULL,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _status("VmHWM", process.pid))
+        time.sleep(0.05)
+    seconds = time.monotonic() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    return {"seconds": time.monotonic() - began, "memory": used.ru_maxrss * 1.024 / 1e3}
+    return {"seconds": seconds, "memory": peak / 1e6}
 
 
 def search_table(results: Results, sizes: tuple[int, ...]) -> str:
@@ -315,9 +316,16 @@ def records_table(results: Results, sizes: tuple[int, ...]) -> str:
     return table(("analysis", "seconds", "peak, MB"), rows)
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _status(key: str, process: int | str = "self") -> int:
+    """Bytes of a process's memory: ``VmRSS`` now, ``VmHWM`` at most; 0 of one that has ended.
+
+    ``getrusage`` would not do: its peak is at least what the parent had when the process was started.
+    """
+    try:
+        text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith(key)), 0)
 
 
 if __name__ == "__main__":
