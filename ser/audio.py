@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -30,6 +32,10 @@ _STREAMED_FROM = 0x7FFF0000
 _OGG_HEADER = 27
 _LONGEST_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
+
+_FMT = struct.Struct("<HHIIHH")
+"""Of a WAV file: kind of samples, channels, samples and bytes per second, bytes of a frame, bits of a sample."""
+_PCM = 1
 
 LOUDEST = 1e6
 """Largest sample that can be meant; full scale is 1."""
@@ -61,15 +67,14 @@ def read_audio(
             AIFF and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
             end or is shorter than ``MIN_SECONDS``, or its samples are not finite or all the same (silence).
     """
+    path = Path(path)
     try:
-        status = os.stat(path)
+        status = path.stat()
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode):
             raise AudioFault(f"not a file, but a pipe or a device: {path}")
         if status.st_size == 0:
             raise AudioFault(f"file is empty (0 bytes): {path}")
-        with open(path, "rb") as file:
-            _refuse_by_header(file, status.st_size, path)
-        with soundfile.SoundFile(path) as sound:
+        with path.open("rb") as file, _opened(file, status.st_size, path) as sound:
             source_rate: int = sound.samplerate
             if source_rate < LOWEST_RATE:
                 raise AudioFault(f"{source_rate} samples per second, which is no speech: {path}")
@@ -93,7 +98,35 @@ def read_audio(
     return np.asarray(soxr.resample(mono, source_rate, rate, quality="HQ"), dtype=np.float32)
 
 
-def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, path: str | Path) -> NDArray[np.float32]:
+class _PlainWav:
+    """A WAV file of 16-bit samples, read as ``soundfile.SoundFile`` reads it, in less than half the time.
+
+    Args:
+        file: Stands at the first sample.
+        samplerate: Samples per second.
+        channels: Samples of a frame.
+        frames: How many are there.
+    """
+
+    subtype = "PCM_16"
+
+    def __init__(self, file: BinaryIO, samplerate: int, channels: int, frames: int) -> None:
+        self.samplerate, self.frames = samplerate, frames
+        self._file, self._channels = file, channels
+
+    def seek(self, frames: int) -> None:
+        """Leaves out so many frames from the beginning."""
+        self._file.seek(2 * self._channels * frames, os.SEEK_CUR)
+
+    def read(self, frames: int, **_: object) -> NDArray[np.int16]:
+        """(frames, channels), fewer where the file ends."""
+        samples = np.empty((frames, self._channels), dtype="<i2")
+        return samples[: self._file.readinto(samples) // (2 * self._channels)]  # type: ignore[attr-defined]
+
+
+def _decode(
+    sound: soundfile.SoundFile | _PlainWav, start: float | None, end: float | None, path: Path
+) -> NDArray[np.float32]:
     """The cut's (samples, channels), decoding nothing else."""
     rate, total = sound.samplerate, sound.frames
     if total == 0:
@@ -113,26 +146,29 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
     if first > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
         sound.seek(first)
     narrow = sound.subtype == "PCM_16"  # whose conversion by libsndfile takes longer than all else of the reading
-    samples = sound.read(count, dtype="int16" if narrow else "float32", always_2d=True)
+    samples: NDArray[Any] = sound.read(count, dtype="int16" if narrow else "float32", always_2d=True)
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
     return np.multiply(samples, np.float32(2**-15), dtype=np.float32) if narrow else samples
 
 
-def _refuse_by_header(file: BinaryIO, size: int, path: str | Path) -> None:
+def _opened(file: BinaryIO, size: int, path: Path) -> soundfile.SoundFile | AbstractContextManager[_PlainWav]:
     """Refuses what libsndfile would read without a word: less than the header says there is, and stubs."""
     beginning = file.read(len(LFS_POINTER))
     if beginning == LFS_POINTER:
         raise AudioFault(f"Git LFS's stub in place of the audio, run git lfs pull there: {path}")
     if beginning[:4] in (b"RIFF", b"RF64") and beginning[8:12] == b"WAVE":
-        _refuse_truncated_wav(file, size, path)
+        plain = _plain_wav(file, size, path)
+        if plain is not None:
+            return nullcontext(plain)
     elif beginning[:4] == b"OggS":
         _refuse_truncated_ogg(file, size, path)
     elif beginning[:4] in (b"FORM", b"riff"):
         _refuse_truncated_aiff_or_w64(beginning, size, path)
+    return soundfile.SoundFile(path)
 
 
-def _refuse_truncated_aiff_or_w64(header: bytes, size: int, path: str | Path) -> None:
+def _refuse_truncated_aiff_or_w64(header: bytes, size: int, path: Path) -> None:
     """Compares an AIFF or Wave64 file's size to its header."""
     declared = 0
     if header[:4] == b"FORM" and header[8:12] in (b"AIFF", b"AIFC"):
@@ -143,7 +179,7 @@ def _refuse_truncated_aiff_or_w64(header: bytes, size: int, path: str | Path) ->
         raise AudioFault(f"truncated, {size} of {declared} bytes are there: {path}")
 
 
-def _refuse_truncated_ogg(file: BinaryIO, size: int, path: str | Path) -> None:
+def _refuse_truncated_ogg(file: BinaryIO, size: int, path: Path) -> None:
     """Looks for the end of the stream in the last page (RFC 3533); libsndfile takes any page for the last."""
     file.seek(max(size - _LONGEST_OGG_PAGE, 0))
     tail = file.read()
@@ -159,21 +195,30 @@ def _is_whole_last_page(page: bytes) -> bool:
     return len(page) >= _OGG_HEADER + segments + sum(page[_OGG_HEADER : _OGG_HEADER + segments])
 
 
-def _refuse_truncated_wav(file: BinaryIO, size: int, path: str | Path) -> None:
-    """Compares a WAV file's size to its header; libsndfile reads a truncated one without a word."""
+def _plain_wav(file: BinaryIO, size: int, path: Path) -> _PlainWav | None:
+    """Compares a WAV file's size to its header, and opens it if its samples are plain 16-bit ones."""
     file.seek(0)
     header = file.read(12)
-    limit, long_data = _STREAMED_FROM, 0
+    limit, long_data, form = _STREAMED_FROM, 0, b""
     while len(chunk := file.read(8)) == 8:
         declared = int.from_bytes(chunk[4:], "little")
         if chunk[:4] == b"ds64":  # EBU Tech 3306: where 32 bits are too few
             long_data = int.from_bytes(file.read(16)[8:], "little")
-            file.seek(-16, 1)
-        if chunk[:4] == b"data":
+            file.seek(-16, os.SEEK_CUR)
+        elif chunk[:4] == b"fmt " and declared >= _FMT.size:
+            form = file.read(_FMT.size)
+            file.seek(-_FMT.size, os.SEEK_CUR)
+        elif chunk[:4] == b"data":
             there = size - file.tell()
             if header[:4] == b"RF64":
                 declared, limit = long_data, 2**63
             if there < declared < limit:
                 raise AudioFault(f"truncated, {there} of {declared} bytes of samples are there: {path}")
-            return
-        file.seek(declared + declared % 2, 1)  # chunks are padded to even lengths
+            if header[:4] != b"RIFF" or len(form) < _FMT.size or not 0 < declared <= there:
+                return None
+            tag, channels, rate, _, block, bits = _FMT.unpack(form)
+            if (tag, bits, block) != (_PCM, 16, 2 * channels) or channels == 0:
+                return None
+            return _PlainWav(file, rate, channels, declared // block)
+        file.seek(declared + declared % 2, os.SEEK_CUR)  # chunks are padded to even lengths
+    return None

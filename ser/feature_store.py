@@ -175,7 +175,7 @@ def _build(
                 faults.append((utterance_id, result))
             else:
                 frames, samples_digest = result
-                file.write(np.ascontiguousarray(frames, dtype="<f4"))
+                file.write(np.ascontiguousarray(frames, dtype="<f4").data)
                 offsets.append(offsets[-1] + len(frames))
                 content.append(samples_digest)
             if progress is not None:
@@ -249,7 +249,7 @@ def _samples_digest(samples: NDArray[np.float32]) -> str:
     with np.errstate(invalid="ignore"):  # of what lies beyond 16 bits
         narrow = scaled.astype("<i2")
     content = narrow if (narrow == scaled).all() else samples.astype("<f4", copy=False)
-    return hashlib.blake2b(np.ascontiguousarray(content), digest_size=8).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=8).hexdigest()
 
 
 def _fingerprint(corpus: Corpus) -> str:

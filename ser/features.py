@@ -182,6 +182,7 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
 
 
 @lru_cache
+@torch.inference_mode(False)  # else what is kept would fail later where gradients are wanted
 def _constants(
     spec: FrontEnd, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, tuple[tuple[slice, Tensor], ...]]:
@@ -197,6 +198,7 @@ def _constants(
 
 
 @lru_cache
+@torch.inference_mode(False)
 def mel_weights(spec: FrontEnd) -> Tensor:
     """(n_fft / 2 + 1, M) triangular bands on Slaney's mel scale, each of unit area."""
     weights: Tensor = torchaudio.functional.melscale_fbanks(

@@ -131,6 +131,62 @@ def test_a_truncated_wav_is_found_behind_other_chunks_of_odd_length(wav: Path) -
         read_audio(wav)
 
 
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("extra", [b"", b"\0\0"])
+@pytest.mark.parametrize("cut", [(None, None), (0.5, 1.25), (1.75, 2.03)])
+def test_a_wav_of_16_bits_is_what_libsndfile_reads(
+    tmp_path: Path, channels: int, extra: bytes, cut: tuple[float | None, float | None]
+) -> None:
+    samples = np.random.default_rng(1).integers(-(2**15), 2**15, (2 * RATE, channels)).astype("<i2")
+    form = struct.pack("<HHIIHH", 1, channels, RATE, 2 * channels * RATE, 2 * channels, 16) + extra
+    path = tmp_path / "plain.wav"
+    path.write_bytes(riff((b"odd ", b"abc"), (b"fmt ", form), (b"data", samples.tobytes()), (b"LIST", b"INFO")))
+    read, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    start, end = cut
+    part = read[0 if start is None else int(start * RATE) : None if end is None else int(end * RATE)]
+    assert np.array_equal(read_audio(path, start, end), part.mean(axis=1, dtype=np.float32))
+
+
+@pytest.mark.parametrize("form", ["WAVEX", "RF64"])
+def test_other_wavs_of_16_bits_are_read_alike(tmp_path: Path, noise: NDArray[np.float32], form: str) -> None:
+    soundfile.write(tmp_path / "plain.wav", noise, RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "other.wav", noise, RATE, subtype="PCM_16", format=form)
+    assert np.array_equal(read_audio(tmp_path / "other.wav"), read_audio(tmp_path / "plain.wav"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("channels", 0), ("rate", 0), ("block", 3), ("bits", 12)])
+def test_a_wav_whose_header_contradicts_itself_is_a_fault_or_read_by_libsndfile(
+    tmp_path: Path, name: str, value: int
+) -> None:
+    fields = {"tag": 1, "channels": 1, "rate": RATE, "bytes": 2 * RATE, "block": 2, "bits": 16, name: value}
+    samples = np.arange(RATE, dtype="<i2").tobytes()
+    path = tmp_path / "bad.wav"
+    path.write_bytes(riff((b"fmt ", struct.pack("<HHIIHH", *fields.values())), (b"data", samples)))
+    try:
+        expected = soundfile.read(path, dtype="float32")[0]
+    except soundfile.LibsndfileError:
+        expected = None
+    if expected is None or name == "rate":
+        with pytest.raises(AudioFault):
+            read_audio(path)
+    else:
+        assert np.array_equal(read_audio(path), expected)
+
+
+def test_a_wav_whose_last_frame_is_not_whole_is_read_to_the_one_before(tmp_path: Path) -> None:
+    form = struct.pack("<HHIIHH", 1, 2, RATE, 4 * RATE, 4, 16)
+    samples = np.arange(2001, dtype="<i2")
+    path = tmp_path / "odd.wav"
+    path.write_bytes(riff((b"fmt ", form), (b"data", samples.tobytes())))
+    assert np.array_equal(read_audio(path), soundfile.read(path, dtype="float32")[0].mean(axis=1))
+    assert len(read_audio(path)) == 1000
+
+
 @pytest.mark.parametrize(("samples", "fine"), [(512, True), (511, False), (0, False)])
 def test_an_utterance_has_at_least_one_window(tmp_path: Path, samples: int, fine: bool) -> None:
     path = tmp_path / "short.wav"

@@ -123,6 +123,35 @@ def test_equal_recordings_have_equal_content(data: Path, stores: Path) -> None:
     assert content[0] == content[2] != content[1]
 
 
+@pytest.mark.parametrize("front_end", ["panns_16k", "panns_32k"])
+def test_an_utterance_is_the_same_to_the_bit_among_others(data: Path, stores: Path, front_end: str) -> None:
+    for seed in range(12):
+        soundfile.write(data / f"n{seed}.wav", noise(seed, 0.1 + 0.07 * seed), RATE)
+    files = [f"n{seed}.wav" for seed in range(12)]
+    few = open_store(corpus_of(data, *files[5:7]), front_end, stores, workers=1)
+    all_ = open_store(corpus_of(data, *files), front_end, stores, workers=3)
+    ids = list(load("table", data / "table.csv").table["utterance_id"])
+    for row, name in enumerate(("n5", "n6")):
+        assert few.utterance(row).tobytes() == all_.utterance(ids.index(name)).tobytes()
+        assert few.content[row] == all_.content[ids.index(name)]
+
+
+def test_content_is_that_of_the_samples_whatever_holds_them(data: Path, stores: Path) -> None:
+    narrow = soundfile.read(data / "a.wav", dtype="int16")[0]
+    for subtype in ("PCM_16", "PCM_24", "FLOAT"):
+        soundfile.write(data / f"{subtype}.wav", narrow / 2**15, RATE, subtype=subtype)
+    soundfile.write(data / "above.wav", narrow / 2**15 + np.float32(2**-20), RATE, subtype="FLOAT")
+    loud = np.where(np.arange(len(narrow)) == 9, 1.0, narrow / 2**15)  # 1 is beyond 16 bits, -1 is not
+    soundfile.write(data / "loud.wav", loud, RATE, subtype="FLOAT")
+    soundfile.write(data / "low.wav", np.where(loud == 1, -1, loud), RATE, subtype="FLOAT")
+    names = ("a", "PCM_16", "PCM_24", "FLOAT", "above", "loud", "low")
+    corpus = corpus_of(data, *(f"{name}.wav" for name in names))
+    store = open_store(corpus, "panns_16k", stores)
+    content = dict(zip(corpus.table["utterance_id"], store.content, strict=True))
+    assert content["a"] == content["PCM_16"] == content["PCM_24"] == content["FLOAT"]
+    assert len(set(content.values())) == 4
+
+
 def test_synthesised_corpora_are_built_once_and_again_when_the_voice_changes(stores: Path) -> None:
     calls: list[str] = []
 

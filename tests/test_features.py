@@ -95,6 +95,17 @@ def test_a_batch_is_its_utterances_one_by_one() -> None:
         torch.testing.assert_close(together[row], log_mel(batch[row : row + 1], "panns_16k")[0], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_gradients_flow_through_log_mels_also_after_inference(name: str) -> None:
+    with torch.inference_mode():
+        log_mel(torch.ones(1, 1000, dtype=torch.float64), name)
+    torch.manual_seed(0)
+    waveform = torch.randn(1, 700, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda scale: log_mel(scale * waveform, name), torch.ones(1, dtype=torch.float64, requires_grad=True)
+    )
+
+
 def test_short_waveforms_are_padded_with_zeros_at_the_end() -> None:
     torch.manual_seed(0)
     short = torch.randn(1, 100)
