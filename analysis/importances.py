@@ -29,7 +29,7 @@ FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 LEAST_TRIALS = 10
 TREES, RESAMPLED_TREES = 64, 16
 RESAMPLES, SHUFFLES = 20, 19
-# The time that a forest's analysis takes grows with the square of the trials.
+# Forests of thousands of trials take minutes a search.
 MOST_TRIALS = 250
 # PED-ANOVA compares the best tenth with all; Optuna advises five trials in it at least.
 BEST_SHARE, LEAST_BEST = 0.1, 5
