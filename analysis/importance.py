@@ -375,7 +375,7 @@ def _notes(estimated: bool, budgets: bool, longest: int) -> list[str]:
         )
     if estimated and longest > MOST_TRIALS:
         notes.append(
-            f"Importance is of {MOST_TRIALS} trials of a search at most, drawn at random: forests of thousands would take "
+            f"Importance is of {MOST_TRIALS} trials of a search at most, drawn at random: forests of thousands take "
             "minutes a search. The range over resamples tells what that leaves open."
         )
     if budgets:
