@@ -37,7 +37,7 @@ import optuna  # noqa: E402
 import ray  # noqa: E402
 import tyro  # noqa: E402
 from made_records import copy_trials, make_search  # noqa: E402
-from measure import OUTPUT, Measurement, Results, heading, run_worker, table  # noqa: E402
+from measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 from simulation import simulate  # noqa: E402
@@ -147,7 +147,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
     simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # what is imported and compiled once
     simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
     gc.collect()
-    before = _status("VmRSS")
+    before = 1e6 * memory_mb(field="VmRSS")
     path = folder / "measured"
     if kind == STUDY:
         if learned < size:
@@ -163,7 +163,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
         search.save(str(folder / "search.pkl"))
         state = (folder / "search.pkl").stat().st_size
     gc.collect()
-    grown = _status("VmRSS") - before
+    grown = 1e6 * memory_mb(field="VmRSS") - before
     milliseconds = 1000 * np.array(latencies)
     return {
         "median": float(np.median(milliseconds)),
@@ -202,7 +202,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray.init(address="local", num_cpus=RAY_SLOTS, include_dashboard=False, log_to_driver=False)
-    before = _status("VmHWM")
+    before = 1e6 * memory_mb(field="VmHWM")
     began = time.monotonic()
     if kind == STUDY:
         journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
@@ -219,7 +219,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
         ).fit()
         state = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds = time.monotonic() - began
-    return {"seconds": seconds, "memory": (_status("VmHWM") - before) / size / 1e3, "state": state / 1e6}
+    return {"seconds": seconds, "memory": (1e6 * memory_mb(field="VmHWM") - before) / size / 1e3, "state": state / 1e6}
 
 
 class Made(tune.Trainable):  # type: ignore[misc]
@@ -274,7 +274,7 @@ def command_costs(command: str, folder: Path) -> Measurement:
     )
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _status("VmHWM", process.pid))
+        peak = max(peak, 1e6 * memory_mb(process.pid, "VmHWM"))
         time.sleep(0.05)
     seconds = time.monotonic() - began
     if process.returncode:
@@ -314,18 +314,6 @@ def records_table(results: Results, sizes: tuple[int, ...]) -> str:
     names = [f"{command}, {size} trials" for command in COMMANDS for size in sizes]
     rows = [(name, results.cell(name, "seconds"), results.cell(name, "memory")) for name in names]
     return table(("analysis", "seconds", "peak, MB"), rows)
-
-
-def _status(key: str, process: int | str = "self") -> int:
-    """Bytes of a process's memory: ``VmRSS`` now, ``VmHWM`` at most; 0 of one that has ended.
-
-    ``getrusage`` would not do: its peak is at least what the parent had when the process was started.
-    """
-    try:
-        text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith(key)), 0)
 
 
 if __name__ == "__main__":

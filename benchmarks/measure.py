@@ -172,6 +172,23 @@ def run_worker(script: str, *arguments: object, environment: Mapping[str, str] |
     return found
 
 
+def memory_mb(process: int | str = "self", field: str = "VmHWM") -> float:
+    """Memory of a process; unlike ``getrusage``'s, it does not begin with that of the process that started it.
+
+    Args:
+        process: Its id.
+        field: ``VmHWM``, the most so far, or ``VmRSS``, now.
+
+    Returns:
+        Megabytes; 0 of a process that has ended, and where the system does not tell.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ import tyro
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
+from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
 from ser.config import Config
 from ser.corpora import load
 from ser.feature_store import open_store
@@ -181,7 +180,7 @@ def worker(variant: str, name: str, width: str, batch: str, steps: str, threads:
     seconds = list(epochs)[1:]
     found = {"clips_per_second": int(batch) * int(steps) * len(seconds) / sum(seconds)}
     found["step_seconds"] = int(batch) / found["clips_per_second"]
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mb"] = memory_mb()
     if torch.cuda.is_available():
         found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps(found))
