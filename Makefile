@@ -1,9 +1,10 @@
 # make study   sets everything up in .venv, then runs the study on the embedded corpus
 # make test    sets everything up, then runs the tests
+# make bench   sets everything up, then runs the benchmarks of docs/performance.md, about an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test test-all lint install clean
+.PHONY: study test test-all bench lint install clean
 
 study: install
 	$(BIN)/python study/run.py --space proselflc
@@ -13,6 +14,13 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/study.py
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/growth.py
 
 lint: install
 	$(BIN)/ruff check .
