@@ -116,6 +116,7 @@ def named_extractor(name: str) -> Extractor:
     return Extractor(spec, lambda: partial(_frames, spec))
 
 
+@torch.inference_mode()
 def _frames(spec: FrontEnd, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     found: NDArray[np.float32] = features(torch.from_numpy(samples)[None], spec)[0].numpy()
     return found
