@@ -116,6 +116,7 @@ class Results:
         axes = figure.subplots()
         lower, middle, upper = np.array([self.quartiles(name, key) for name in names]).T
         axes.barh(names, middle, xerr=[middle - lower, upper - middle], color="#4477aa", ecolor="#222222", capsize=2)
+        axes.margins(y=0.02)
         axes.invert_yaxis()
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
