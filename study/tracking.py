@@ -85,7 +85,18 @@ def open_client(uri: str) -> MlflowClient:
         raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
     # Two processes must not create and migrate one database at a time.
     with FileLock(f"{database}.lock"):
+        if not database.exists():
+            _make_database(database)
         return _opened(uri)
+
+
+def _make_database(database: Path) -> None:
+    """Makes a SQLite database, under another name until it is whole: a half-made one could not be opened again."""
+    making = database.with_name(f".{database.name}.making")
+    for left in database.parent.glob(f"{making.name}*"):  # by a kill
+        left.unlink()
+    _opened(f"{SQLITE}{making}")
+    making.replace(database)
 
 
 def _health(uri: str) -> requests.Response:

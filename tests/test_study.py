@@ -4,8 +4,10 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -258,3 +260,17 @@ def test_classical_trials_take_no_gpu():
         assert needs_gpu(job, base) is needed
     planned = Planned({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
     assert needs_gpu(Job(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+    path = tmp_path / "mlflow.db"
+    command = f"from study.tracking import open_client; open_client({f'sqlite:///{path}'!r})"
+    process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT)
+    while process.poll() is None and not sum(part.stat().st_size for part in tmp_path.glob(".mlflow.db.making*")):
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL  # it was not done
+    assert not path.exists()
+    client = open_client(f"sqlite:///{path}")
+    assert client.get_experiment(client.create_experiment("after")).name == "after"
+    assert [left.name for left in tmp_path.glob(".*making*")] == []
