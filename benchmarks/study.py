@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
@@ -65,7 +65,7 @@ class Shape:
         return f"{self.trials} × {self.seconds:g} s"
 
 
-SHAPES = (Shape(8, 30.0, 0.125), Shape(64, 2.0, 0.03125))
+SHAPES = {"long": Shape(8, 30.0, 0.125), "short": Shape(64, 2.0, 0.03125)}
 
 
 def make_synthetic_task(features: Path) -> Task:
@@ -236,32 +236,45 @@ def alone_worker(trials: str, epochs: str, width: str, folder: str) -> None:
     print(json.dumps({"trials": told}))
 
 
-def main(repeats: int = 1, output: Path = OUTPUT) -> None:
+def main(
+    shapes: tuple[Literal["long", "short"], ...] = ("long", "short"),
+    variants: tuple[Literal["study", "plain-reused", "plain", "alone"], ...] = (
+        "study",
+        "plain-reused",
+        "plain",
+        "alone",
+    ),
+    repeats: int = 1,
+    output: Path = OUTPUT,
+) -> None:
     """Prints a table for each shape; about 15 minutes a round on two cores.
 
     Args:
+        shapes: 8 trials of 30 s, 64 of 2 s.
+        variants: The study, plain Ray Tune with and without reuse of actors, the training alone.
         repeats: Rounds over all variants and shapes.
         output: Folder of the JSON and the figure.
     """
     results = Results("study", {"network": "CNN14", "batch": 16, "crops": "2 s", "slots": SLOTS, "rounds": repeats})
-    runs = {
-        "study": run_study,
-        "plain Tune, actors reused": partial(run_plain, reuse=True),
-        "plain Tune": partial(run_plain, reuse=False),
-        "training alone": run_alone,
+    known = {
+        "study": ("study", run_study),
+        "plain-reused": ("plain Tune, actors reused", partial(run_plain, reuse=True)),
+        "plain": ("plain Tune", partial(run_plain, reuse=False)),
+        "alone": ("training alone, two processes", run_alone),
     }
+    runs = dict(known[variant] for variant in variants)
     with tempfile.TemporaryDirectory(prefix="features") as name:
         features = Path(name)
         open_store(load("synthetic"), "panns_16k", features)
         (features / "features").symlink_to(features)
-        variants = {}
-        for shape in SHAPES:
+        measured = {}
+        for shape in (SHAPES[name] for name in shapes):
             epochs = epochs_of(shape, features)
             results.about = {**results.about, shape.name: f"width {shape.width:g}, {epochs} epochs"}
             for variant, run in runs.items():
-                variants[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, features)
-        results.run(variants, repeats)
-    report(results, output, list(runs))
+                measured[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, features)
+        results.run(measured, repeats)
+    report(results, output, [SHAPES[name] for name in shapes], list(runs))
 
 
 def epochs_of(shape: Shape, features: Path) -> int:
@@ -273,13 +286,14 @@ def epochs_of(shape: Shape, features: Path) -> int:
     return max(2, round(shape.seconds * 3 / (more - few)))
 
 
-def report(results: Results, output: Path, variants: list[str]) -> None:
+def report(results: Results, output: Path, shapes: list[Shape], variants: list[str]) -> None:
     """Prints the tables, and writes JSON and figure.
 
     Args:
         results: All rounds.
         output: Folder.
-        variants: Their names, the study's first, the training alone last.
+        shapes: That were run.
+        variants: Their names; walls are compared with the first and the last.
     """
     print(heading(results.about))
     columns = {
@@ -290,8 +304,8 @@ def report(results: Results, output: Path, variants: list[str]) -> None:
         "between": "between trials, s",
         "tail": "tail, s",
     }
-    header = ["", *columns.values(), "wall, the study's = 1", "wall, training alone = 1"]
-    for shape in SHAPES:
+    header = ["", *columns.values(), f"wall, {variants[0]} = 1", f"wall, {variants[-1]} = 1"]
+    for shape in shapes:
         names = {variant: f"{shape.name}, {variant}" for variant in variants}
         rows = [
             [
