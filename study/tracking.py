@@ -92,7 +92,7 @@ def open_client(uri: str) -> MlflowClient:
 
 def _make_database(database: Path) -> None:
     """Makes a SQLite database, under another name until it is whole: a half-made one could not be opened again."""
-    making = database.with_name(f".{database.name}.making")
+    making = database.with_name(f"{database.name}.making")
     for left in database.parent.glob(f"{making.name}*"):  # by a kill
         left.unlink()
     _opened(f"{SQLITE}{making}")

@@ -266,11 +266,11 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
     path = tmp_path / "mlflow.db"
     command = f"from study.tracking import open_client; open_client({f'sqlite:///{path}'!r})"
     process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT)
-    while process.poll() is None and not sum(part.stat().st_size for part in tmp_path.glob(".mlflow.db.making*")):
+    while process.poll() is None and not sum(part.stat().st_size for part in tmp_path.glob("mlflow.db.making*")):
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL  # it was not done
     assert not path.exists()
     client = open_client(f"sqlite:///{path}")
     assert client.get_experiment(client.create_experiment("after")).name == "after"
-    assert [left.name for left in tmp_path.glob(".*making*")] == []
+    assert [left.name for left in tmp_path.glob("*making*")] == []
