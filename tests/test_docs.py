@@ -1,5 +1,6 @@
 """What the documentation says can be done: snippets run, links and options exist."""
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -47,14 +48,26 @@ OPTIONS = (
     EvaluateOptions,
     PredictOptions,
 )
-ELSEWHERE = {"--backend-store-uri", "--allowed-hosts", "--head", "--repeats"}  # MLflow's, Ray's, the benchmark's own
+ELSEWHERE = {"--backend-store-uri", "--allowed-hosts", "--head", "--repeats"}  # MLflow's, Ray's, benchmarks/faults.py's
 
 
 def options():
     names = set()
     for kind in OPTIONS:
         names |= {"--" + field.name.replace("_", "-") for field in fields(kind)}
-    return names - {"--settings"} | {"--set"}
+    return names - {"--settings"} | {"--set"} | options_of_benchmarks()
+
+
+def options_of_benchmarks():
+    """The arguments of each script's ``main``, and the fields of its options, by their source."""
+    names = set()
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "main":
+                names |= {argument.arg for argument in node.args.args}
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Options"):
+                names |= {field.target.id for field in node.body if isinstance(field, ast.AnnAssign)}
+    return {"--" + name.replace("_", "-") for name in names}
 
 
 def test_the_options_above_are_those_of_the_parser(capsys):
