@@ -106,10 +106,12 @@ def open_records(options: RecordsOptions) -> Records:
         searched = [run for run in runs if run.data.tags.get(Tag.STAGE) == SEARCH]
         if known := {run.data.tags[Tag.STUDY] for run in searched if Tag.STUDY in run.data.tags}:
             raise unknown_name("study", options.study, known)
-    if search is None and newest is None:
+    if newest is not None:
+        any_run = newest
+    elif search is not None:
+        any_run = next(run for run in runs if run.info.run_id == search.table["run_id"].iloc[0])
+    else:
         raise UserError(f"experiment {name!r} in {uri} has no trial of a study. Run a study first: python study/run.py")
-    by_id = {run.info.run_id: run for run in runs}
-    any_run = newest or by_id[str(search.table["run_id"].iloc[0])]  # type: ignore[union-attr]
     selection = SELECTIONS[any_run.data.tags[Tag.SELECT_ON]]
     classes = tuple(classes_of(any_run))
     return Records(client, uri, name, identifier, search, confirmed, selection, classes, runs=tuple(runs))

@@ -24,7 +24,7 @@ if not __package__:
 import tyro
 
 from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
-from benchmarks.step import ALLOCATOR
+from ser.parallel import ALLOCATOR
 
 EPOCHS = 3
 PARTS = ("evaluation", "audit", "checkpoint", "records", "delivery")

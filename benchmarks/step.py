@@ -35,8 +35,9 @@ from ser.corpora import load
 from ser.feature_store import open_store
 from ser.losses import build_loss
 from ser.models import Classifier, build_model
+from ser.parallel import ALLOCATOR
 from ser.splits import split
-from ser.task import Part, Task, make_task
+from ser.task import Task, make_task
 from ser.torchaudio_import import torchaudio
 from ser.training import train
 
@@ -45,8 +46,6 @@ EPOCHS = 3  # the first one warms up
 LOSS = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0}
 GEMM = 4096
 PLAIN_BATCH = 16  # the float32 of this project is compared up to this batch size
-# What study/cluster.py gives to its workers, but for a machine without Ray.
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30), "MALLOC_TOP_PAD_": str(256 * 2**20)}
 REFERENCE, OURS, FLOAT32, PAIR = "reference loop", "this project", "this project, float32", "this project, 2 trials"
 
 
@@ -131,7 +130,7 @@ def ours(name: str, width: float, batch: int, steps: int, precision: str, task: 
     settings = {"model.name": name, "model.width": width, "training.precision": precision}
     settings |= {"training.batch_size": batch, "training.crop_seconds": SECONDS, "training.epochs": EPOCHS}
     rows = np.arange(batch * steps) % len(task.train)
-    small = replace(task, train=_take(task.train, rows), validation=_take(task.validation, np.arange(2)))
+    small = replace(task, train=task.train.take(rows), validation=task.validation.take(np.arange(2)))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.perf_counter()
     for _ in train(Config.from_dotted({**settings, **LOSS}), small, seed=0, device=device):
@@ -142,18 +141,6 @@ def ours(name: str, width: float, batch: int, steps: int, precision: str, task: 
 def _loss() -> tuple[str, dict[str, Any]]:
     values = {key.removeprefix("loss."): value for key, value in LOSS.items()}
     return str(values.pop("name")), values
-
-
-def _take(part: Part, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
-    def some(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(values[row] for row in rows)
-
-    soft = None if part.soft is None else part.soft[rows]
-    return replace(
-        part, rows=part.rows[rows], utterance_ids=some(part.utterance_ids), noisy=part.noisy[rows],
-        truth=part.truth[rows], soft=soft, speakers=some(part.speakers), genders=some(part.genders),
-        agreement=None if part.agreement is None else some(part.agreement),
-    )  # fmt: skip
 
 
 def prepare(folder: Path) -> None:

@@ -11,6 +11,15 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
+# quarter of a step's time (docs/performance.md).
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""Environment for a process that trains; it must be there before the process starts."""
+
 MOST_THREADS = 8
 AHEAD = 4
 """Results that may wait for each thread."""

@@ -43,6 +43,27 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, positions: NDArray[np.int64]) -> Part:
+        """Some of the utterances.
+
+        Args:
+            positions: (k,) 0…n−1, in the order wanted; one may be there more than once.
+        """
+
+        def some(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[position] for position in positions)
+
+        return Part(
+            self.rows[positions],
+            some(self.utterance_ids),
+            self.noisy[positions],
+            self.truth[positions],
+            None if self.soft is None else self.soft[positions],
+            some(self.speakers),
+            some(self.genders),
+            None if self.agreement is None else some(self.agreement),
+        )
+
 
 @dataclass(frozen=True)
 class Task:

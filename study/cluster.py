@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.errors import UserError
-from ser.parallel import cores
+from ser.parallel import ALLOCATOR, cores
 from study.options import StudyOptions
-from study.tracking import ANSWER_SECONDS, ROOT, first_line, without_password
+from study.tracking import ANSWER_SECONDS, ROOT, environment, first_line, without_password
 
 if TYPE_CHECKING:
     from study.preparation import Preparation
@@ -29,14 +29,6 @@ NARROW_WIDTH = 0.25
 # A worker imports what trials need before it is asked for anything. The workers that Ray would start with itself, one
 # for each CPU, take no trial.
 WORKERS = {"RAY_preload_python_modules": "study.worker", "RAY_prestart_worker_first_driver": "0"}
-
-# glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
-# quarter of a step's time (docs/performance.md). It must be set before the worker starts.
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
-    "MALLOC_TOP_PAD_": str(256 * 2**20),
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ def connect(options: StudyOptions) -> None:
     # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
+    variables = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if options.address is not None:
         _check_address(options.address)
@@ -73,30 +65,15 @@ def connect(options: StudyOptions) -> None:
     with contextlib.chdir(ROOT):
         if options.address is not None:
             try:
-                ray.init(address=options.address, runtime_env={"env_vars": environment}, **quiet)
+                ray.init(address=options.address, runtime_env={"env_vars": variables}, **quiet)
             except Exception as error:
                 raise _no_cluster(options.address, error) from error
             return
-        with _environment({**environment, **WORKERS}):
+        with environment({**variables, **WORKERS}):
             ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
     # The autoscaler has no machine to add here, and would take a second to end.
     with contextlib.suppress(AttributeError):
         ray._private.worker._global_node.kill_monitor(check_alive=False)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables of this process for a while, for the processes that it starts."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def start_ray(prepared: Preparation) -> Slots:

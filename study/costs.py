@@ -13,7 +13,7 @@ from ser.classical import train_classical
 from ser.config import Config
 from ser.feature_store import FeatureStore
 from ser.parallel import cores
-from ser.task import Part, Task
+from ser.task import Task
 from ser.training import State, train
 from study.cluster import Slots, slots_of
 from study.outbox import Outbox
@@ -126,25 +126,13 @@ def _time(config: Config, task: Task, steps: int, device: str) -> tuple[float, S
     rows = np.arange(steps * config.training.batch_size) % len(task.train)
     small = replace(
         task,
-        train=_take(task.train, rows),
-        validation=_take(task.validation, np.arange(len(task.validation))[:VALIDATION_ROWS]),
+        train=task.train.take(rows),
+        validation=task.validation.take(np.arange(len(task.validation))[:VALIDATION_ROWS]),
     )
     one = replace(config, training=replace(config.training, epochs=1))
     began = time.monotonic()
     record = next(train(one, small, seed=0, device=device))
     return time.monotonic() - began, record.state
-
-
-def _take(part: Part, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Part:
-    return Part(
-        part.rows[rows],
-        tuple(part.utterance_ids[row] for row in rows),
-        part.noisy[rows],
-        part.truth[rows],
-        None if part.soft is None else part.soft[rows],
-        tuple(part.speakers[row] for row in rows),
-        tuple(part.genders[row] for row in rows),
-    )
 
 
 def _bytes(state: object) -> float:

@@ -32,7 +32,7 @@ from study.options import RECORD, StudyOptions
 from study.outbox import Outbox
 from study.records import SELECTIONS, Selection, Tag
 from study.spaces import Space, load_space
-from study.tracking import absolute_uri, experiment_id, find_run, open_client
+from study.tracking import SQLITE, absolute_uri, check_database, experiment_id, find_run, open_client
 from study.trainable import Planned
 
 MODELS_SHOWN = 4
@@ -215,11 +215,18 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
 
 
 def _open_records(options: StudyOptions) -> MlflowClient:
-    """Opens the MLflow store and starts Ray beside it; to make a new database takes as long as that."""
+    """Opens the MLflow store and starts Ray; a new SQLite database takes as long to make, and is made beside it."""
+    uri = options.tracking_uri
+    if options.plan:
+        return open_client(uri)
+    if not uri.startswith(SQLITE):
+        client = open_client(uri)
+        connect(options)
+        return client
+    check_database(uri)
     with ThreadPoolExecutor(1) as pool:
-        opened = pool.submit(open_client, options.tracking_uri)
-        if not options.plan:
-            connect(options)
+        opened = pool.submit(open_client, uri)
+        connect(options)
     return opened.result()
 
 

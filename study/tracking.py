@@ -7,7 +7,8 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ SQLITE = "sqlite:///"
 DEFAULT_URI = f"{SQLITE}{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5
 FIRST_SERVER_ERROR = 500
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
@@ -73,21 +75,33 @@ def open_client(uri: str) -> MlflowClient:
                 f"no MLflow server answers at {shown} ({type(error).__name__}). Start one (mlflow server --port 5000), "
                 "mend --tracking-uri, or leave it out for a local SQLite store."
             ) from None
-        return _opened(uri)
+        with environment(PATIENCE):  # for this first call alone; a trial waits longer for its records
+            return _opened(uri)
     if not uri.startswith(SQLITE):
         if not uri or uri.startswith("sqlite:"):
             raise UserError(f"--tracking-uri {uri!r} names no database; write sqlite:///PATH/mlflow.db.")
         return _opened(uri)
-    database = Path(uri.removeprefix(SQLITE)).absolute()
-    if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
-        raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
-    if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
-        raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
+    database = check_database(uri)
     # Two processes must not create and migrate one database at a time.
     with FileLock(f"{database}.lock"):
         if not database.exists():
             _make_database(database)
         return _opened(uri)
+
+
+def check_database(uri: str) -> Path:
+    """The file of a SQLite URI, which may not be there yet.
+
+    Raises:
+        UserError: It cannot be made there, or is no file that can be read and written.
+    """
+    shown = without_password(uri)
+    database = Path(uri.removeprefix(SQLITE)).absolute()
+    if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
+        raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
+    if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
+        raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
+    return database
 
 
 def _make_database(database: Path) -> None:
@@ -109,21 +123,31 @@ def _health(uri: str) -> requests.Response:
 
 
 def _opened(uri: str) -> MlflowClient:
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
-    before = {name: os.environ.get(name) for name in patience}
-    os.environ.update(patience)  # for this first call alone; a trial waits longer for its records
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:
         raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
+    return client
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process for a while; not in a thread, for others read them.
+
+    Args:
+        values: Names and values; afterwards they are what they were.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    return client
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:

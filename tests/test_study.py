@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from ser.errors import UserError
 from ser.task import Task
-from study.cluster import WORKERS, _check_address, _environment, slots_of
+from study.cluster import WORKERS, _check_address, slots_of
 from study.options import StudyOptions
 from study.preparation import Job
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
@@ -27,6 +27,7 @@ from study.spaces import Space, load_space
 from study.tracking import (
     ROOT,
     absolute_uri,
+    environment,
     experiment_id,
     open_client,
     search_all,
@@ -237,7 +238,7 @@ def test_an_address_where_nothing_listens_is_told_at_once():
 def test_what_rays_processes_are_told_does_not_stay_in_the_drivers(monkeypatch):
     monkeypatch.setenv("THERE", "before")
     monkeypatch.delenv("NEW", raising=False)
-    with _environment({"THERE": "now", "NEW": "now"}):
+    with environment({"THERE": "now", "NEW": "now"}):
         assert (os.environ["THERE"], os.environ["NEW"]) == ("now", "now")
     assert os.environ["THERE"] == "before"
     assert "NEW" not in os.environ

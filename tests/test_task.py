@@ -90,3 +90,13 @@ def test_given_labels_have_the_truth_that_the_corpus_knows(tones: Corpus, store:
 def test_a_level_that_the_corpus_does_not_have_is_told(task_at: Callable[..., Task]) -> None:
     with pytest.raises(UserError, match="human"):
         task_at("human:0.2")  # "high" and "low" are no emotions
+
+
+def test_some_utterances_of_a_part_keep_all_that_is_known_of_them(task_at):
+    part = task_at("symmetric:0.25").train
+    some = part.take(np.array([3, 0, 3]))
+    assert some.utterance_ids == (part.utterance_ids[3], part.utterance_ids[0], part.utterance_ids[3])
+    for name in ("rows", "noisy", "truth", "soft"):
+        assert np.array_equal(getattr(some, name), getattr(part, name)[[3, 0, 3]])
+    for name in ("speakers", "genders", "agreement"):
+        assert getattr(some, name) == tuple(getattr(part, name)[row] for row in (3, 0, 3))
