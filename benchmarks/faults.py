@@ -20,13 +20,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+if not __package__:
+    # Run as a script: imports begin at the repository's root and in its tests.
+    sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
 
-from faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill  # noqa: E402
-from ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until  # noqa: E402
+from faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
+from ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until
 
-from study.checkpoints import checkpoints  # noqa: E402
+from study.checkpoints import checkpoints
 
 CLOCK = """
 import sys, time

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -109,7 +108,7 @@ RIVALS: dict[str, Callable[[str], np.ndarray]] = {"librosa": librosa_log_mel, "t
 
 
 def build(kind: str, count: str, listing: str) -> dict[str, float]:
-    """Seconds and peak memory in MiB to build once; of the store also the largest difference to torchaudio in dB."""
+    """Seconds to build once; of the store also the largest difference to torchaudio in dB."""
     used = int(count) or cores()
     if used == 1:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -120,17 +119,16 @@ def build(kind: str, count: str, listing: str) -> dict[str, float]:
             began = time.perf_counter()
             store = open_store(corpus, FRONT_END, Path(folder), workers=used)
             seconds = time.perf_counter() - began
-            peak = _peak(resource.RUSAGE_SELF)
             rows = np.unique(np.linspace(0, len(paths) - 1, COMPARED).astype(int))
             apart = [np.abs(torchaudio_log_mel(paths[row]) - store.utterance(row)).max() for row in rows]
-            return {"seconds": seconds, "peak_mib": peak, "difference_db": float(max(apart))}
+            return {"seconds": seconds, "difference_db": float(max(apart))}
         log_mel = RIVALS[kind]
         with ProcessPoolExecutor(used) as pool:
             list(pool.map(log_mel, paths[: 8 * used]))
             began = time.perf_counter()
             np.concatenate(list(pool.map(log_mel, paths, chunksize=8))).tofile(Path(folder) / "frames.f32")
             seconds = time.perf_counter() - began
-        return {"seconds": seconds, "peak_mib": _peak(resource.RUSAGE_SELF) + used * _peak(resource.RUSAGE_CHILDREN)}
+        return {"seconds": seconds}
 
 
 def opening(listing: str, stores: str) -> dict[str, float]:
@@ -180,10 +178,6 @@ def _proportional(pid: int) -> tuple[float, float]:
             total += int(line.split()[1])
             mapped += inside * int(line.split()[1])
     return total / 1024, mapped / 1024
-
-
-def _peak(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / 1024
 
 
 WORKERS: dict[str, Callable[..., dict[str, float]]] = {
@@ -270,11 +264,10 @@ def _print(results: Results, builds: list[str], shared: list[str], size: float) 
             *(results.cell(name, key) for key in ("seconds", "clips")),
             results.cell(name, "times", 4),
             f"{results.ratio(best[name.rpartition(' ')[2]], name, 'times'):.2f} ×",
-            results.cell(name, "peak_mib"),
         ]
         for name in builds
     ]
-    print(table(["build", "s", "clips a second", "× real time", "store's speed to it", "peak MiB"], rows))
+    print(table(["build", "s", "clips a second", "× real time", "store's speed to it"], rows))
     apart = max(max(results.values(name, "difference_db"), default=0.0) for name in builds)
     print(f"\nLargest difference to torchaudio in {COMPARED} rows: {apart:.1e} dB.")
     print(

@@ -28,29 +28,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # for Ray's workers
+if not __package__:
+    # Run as a script: imports begin at the repository's root and in its tests, in Ray's workers too.
+    sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 
-import numpy as np  # noqa: E402
-import optuna  # noqa: E402
-import ray  # noqa: E402
-import tyro  # noqa: E402
-from made_records import copy_trials, make_search  # noqa: E402
-from measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.search.optuna import OptunaSearch  # noqa: E402
-from simulation import simulate  # noqa: E402
+import numpy as np
+import optuna
+import ray
+import tyro
+from made_records import copy_trials, make_search
+from ray import tune
+from ray.tune.search.optuna import OptunaSearch
+from simulation import simulate
 
-from study.cluster import Slots  # noqa: E402
-from study.journal import JOURNAL, Journal  # noqa: E402
-from study.outbox import Outbox  # noqa: E402
-from study.records import FINISHED, SELECTIONS  # noqa: E402
-from study.search import run_trials  # noqa: E402
-from study.searcher import StudySearch  # noqa: E402
-from study.spaces import load_space  # noqa: E402
-from study.tracking import experiment_id, open_client, search_all  # noqa: E402
-from study.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder  # noqa: E402
+from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
+from study.cluster import Slots
+from study.journal import JOURNAL, Journal
+from study.outbox import Outbox
+from study.records import FINISHED, SELECTIONS
+from study.search import run_trials
+from study.searcher import StudySearch
+from study.spaces import load_space
+from study.tracking import ROOT, experiment_id, open_client, search_all
+from study.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder
 
 METRIC = SELECTIONS["noisy"].metric
 STUDY, PLAIN = "study", "plain Ray Tune"
