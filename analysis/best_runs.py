@@ -26,8 +26,10 @@ from analysis.records import Records, RecordsOptions, find_experiment, open_reco
 from analysis.section import NamedFigure, NamedTable, Section, markdown_table, show, write
 from ser.command_line import parse, run_command
 from ser.errors import UserError, unknown_name
+from study.environment import ROOT
+from study.messages import without_password
 from study.results import HEADINGS, Trials, best_runs, caveats, display, make_console, read_trials, rich_table
-from study.tracking import ROOT, search_all, without_password
+from study.tracking import search_all
 
 # Noise, rate, space, then figures, then the parameters in a column that breaks.
 LATEX_COLUMNS = "lrl" + "r" * (len(HEADINGS) - 4) + "p{6cm}"

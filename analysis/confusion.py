@@ -38,9 +38,9 @@ from analysis.records import Records, RecordsOptions, open_records
 from analysis.section import NamedFigure, NamedTable, Section, publish
 from ser.command_line import parse, run_command
 from ser.utterances import AGREEMENT
+from study.environment import ROOT
 from study.records import CONFIRM
 from study.results import make_console
-from study.tracking import ROOT
 
 SHOWN = 3
 """Confusions of a method in the text; the CSV has all cells."""

@@ -41,9 +41,11 @@ from analysis.suspicious import LOSS, RANK, asks_network, compare_rankings, rank
 from ser.command_line import parse, run_command
 from ser.errors import UserError
 from ser.utterances import TRAIN
+from study.environment import ROOT
+from study.messages import first_line, without_password
 from study.records import CONFIRM, KIND, SEARCH, TRIAL, UTTERANCES, Tag
 from study.results import make_console
-from study.tracking import ROOT, absolute_uri, first_line, open_client, without_password
+from study.tracking import absolute_uri, open_client
 
 SHOWN = 10
 """Pairs of a trial in the text and the figure; the CSV has all."""

@@ -29,9 +29,11 @@ from analysis.section import NamedFigure, NamedTable, Section, show, write
 from ser.command_line import parse, run_command
 from ser.errors import UserError
 from ser.losses.progressive import global_trust
+from study.environment import ROOT
+from study.messages import first_line, without_password
 from study.records import CONFIRM, FINISHED, KIND, TRIAL, Tag
 from study.results import best_runs, make_console
-from study.tracking import ROOT, absolute_uri, first_line, open_client, without_password
+from study.tracking import absolute_uri, open_client
 
 REFERENCE = "cross_entropy"
 MOST_LINES = len(PALETTE)

@@ -32,8 +32,8 @@ from ser.embeddings import extractor
 from ser.errors import DataFaults, UserError, unknown_name
 from ser.feature_store import open_store
 from ser.hashing import hashed_uniform
+from study.environment import ROOT
 from study.results import make_console
-from study.tracking import ROOT
 from study.trained import find_trial, newest_of
 
 METHODS = 2

@@ -36,9 +36,9 @@ from analysis.section import NamedFigure, NamedTable, Section, show, write
 from ser.command_line import parse, run_command
 from ser.errors import unknown_name
 from ser.hashing import derived_seed
+from study.environment import ROOT
 from study.records import Selection
 from study.results import make_console
-from study.tracking import ROOT
 
 TOLERANCE = 0.01
 BUDGETS = (1, 2, 5, 10, 20, 40, 80, 160)

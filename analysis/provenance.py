@@ -21,6 +21,7 @@ from analysis.answer import listing
 from analysis.comparisons import confirm_command
 from analysis.records import Records, confirm_runs
 from analysis.section import NamedTable, Section
+from study.messages import without_password
 from study.options import StudyOptions
 from study.records import (
     CONFIRM,
@@ -38,7 +39,6 @@ from study.records import (
     STUDY,
     Tag,
 )
-from study.tracking import without_password
 
 VERSION, HARDWARE = "version.", "hardware."
 FULL_CLASSES = 12

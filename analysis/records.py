@@ -18,9 +18,10 @@ from ser.utterances import AGREEMENT, FROM_LOSS, PROBABILITY, TEXT
 from study.confirmed import TEST_SCORES as TEST_SCORES
 from study.confirmed import confirmed_table
 from study.confirmed import representatives as representatives
+from study.messages import first_line, without_password
 from study.records import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
 from study.results import Trials, trials_of
-from study.tracking import DEFAULT_URI, absolute_uri, classes_of, first_line, open_client, search_all, without_password
+from study.tracking import DEFAULT_URI, absolute_uri, classes_of, open_client, search_all
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,11 @@ from analysis.section import NamedFigure, Section, write
 from analysis.significance import REFERENCE
 from ser.command_line import parse, run_command
 from ser.errors import UserError, unknown_name
+from study.environment import ROOT
+from study.messages import first_line
 from study.records import KIND, REPORT, Tag
 from study.results import make_console
-from study.tracking import ROOT, find_run, first_line, identity
+from study.tracking import find_run, identity
 
 PAGE = "report.html"
 OPENING = (("significance", "significance"), ("significance", "significance_seen"), ("best_runs", "best_runs"))

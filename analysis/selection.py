@@ -39,9 +39,9 @@ from analysis.searches import ONE_SEED, Search, left_out, searches
 from analysis.section import NamedFigure, NamedTable, Section, show, write
 from analysis.selection_figures import Scatter, draw_scatters
 from ser.command_line import parse, run_command
+from study.environment import ROOT
 from study.records import FINISHED, SELECTIONS, Selection
 from study.results import make_console
-from study.tracking import ROOT
 
 OPTIMISM = (
     "Regret is in UAR against the true labels of the same validation rows by which the oracle chooses. So it is never "

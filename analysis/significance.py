@@ -39,8 +39,8 @@ from analysis.significance_figures import draw_differences, draw_rankings
 from analysis.statistics import ALPHA, EXACT_SPEAKERS, RESAMPLES
 from ser.command_line import parse, run_command
 from ser.errors import unknown_name
+from study.environment import ROOT
 from study.results import make_console
-from study.tracking import ROOT
 
 REFERENCE = "cross_entropy"
 FEW_SPEAKERS = 10

@@ -44,13 +44,14 @@ from simulation import simulate
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
 from study.cluster import Slots
+from study.environment import ROOT
 from study.journal import JOURNAL, Journal
 from study.outbox import Outbox
 from study.records import FINISHED, SELECTIONS
 from study.search import run_trials
 from study.searcher import StudySearch
 from study.spaces import load_space
-from study.tracking import ROOT, experiment_id, open_client, search_all
+from study.tracking import experiment_id, open_client, search_all
 from study.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder
 
 METRIC = SELECTIONS["noisy"].metric

@@ -16,8 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.errors import UserError
 from ser.parallel import ALLOCATOR, cores
+from study.environment import ROOT, environment
+from study.messages import first_line
 from study.options import StudyOptions
-from study.tracking import ANSWER_SECONDS, ROOT, environment, first_line, without_password
+from study.tracking import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from study.preparation import Preparation
@@ -80,17 +82,11 @@ def start_ray(prepared: Preparation) -> Slots:
     """Starts a local Ray, or joins the cluster at ``--address``, if that has not been done, and looks at its nodes.
 
     Raises:
-        UserError: No cluster answers, it has no room for a trial, or SQLite is asked to serve several machines.
+        UserError: No cluster answers, or it has no room for a trial.
     """
     options = prepared.options
     connect(options)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1 and options.tracking_uri.startswith("sqlite:"):
-        raise UserError(
-            f"the cluster has {len(nodes)} nodes, and they cannot share the SQLite store "
-            f"{without_password(options.tracking_uri)}. Start a server that all of them reach (mlflow server "
-            "--host 0.0.0.0 --port 5000 --backend-store-uri postgresql+psycopg://…) and pass --tracking-uri http://HOST:5000."
-        )
     _check_nodes([str(prepared.folder), str(prepared.store.path), str(ROOT)])
     slots = slots_of(nodes, options)
     if slots.count < 1:

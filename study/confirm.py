@@ -26,10 +26,11 @@ from study.cluster import Slots
 from study.confirmation import Confirmation, ConfirmOptions, prepare_confirmation, write_plan
 from study.confirmed import confirmed_table, representatives
 from study.costs import costs
+from study.messages import without_password
 from study.records import FINISHED, KIND, TRIAL, Selection, Tag
 from study.results import make_console
 from study.session import quieten, run_session
-from study.tracking import DEFAULT_URI, quoted, search_all, without_password
+from study.tracking import DEFAULT_URI, quoted, search_all
 
 
 def main() -> int:

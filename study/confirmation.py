@@ -24,7 +24,9 @@ from ser.hashing import digest
 from ser.noise import level_name
 from ser.splits import Split, check_disjoint, fold_groups, split
 from ser.task import Task, make_task
+from study.environment import ROOT
 from study.files import replace_text
+from study.messages import without_password
 from study.options import StudyOptions
 from study.preparation import (
     Job,
@@ -37,7 +39,7 @@ from study.preparation import (
 from study.records import DEFAULT, SEARCH_RANK, SELECTIONS, Tag
 from study.results import Trials, best_runs, read_trials
 from study.spaces import Space, load_space
-from study.tracking import DEFAULT_URI, ROOT, absolute_uri, experiment_id, open_client, without_password
+from study.tracking import DEFAULT_URI, absolute_uri, experiment_id, open_client
 from study.trainable import Planned
 
 CANDIDATES = "candidates.json"

@@ -13,7 +13,8 @@ if not __package__:
 
 from ser.command_line import parse, run_command
 from ser.evaluate import EvaluateOptions, evaluate
-from study.tracking import DEFAULT_URI, ROOT
+from study.environment import ROOT
+from study.tracking import DEFAULT_URI
 from study.trained import find_trained
 
 

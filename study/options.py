@@ -15,9 +15,11 @@ from ser.config import Config, Precision, classical_keys, corpus_defaults, parse
 from ser.errors import UserError
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
+from study.environment import ROOT
 from study.files import replace_text
+from study.messages import without_password
 from study.schedulers import Sampler, Scheduler
-from study.tracking import DEFAULT_URI, ROOT, without_password
+from study.tracking import DEFAULT_URI
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"

@@ -29,8 +29,9 @@ from ser.checkpoint import open_checkpoint
 from ser.command_line import parse, run_command
 from ser.embeddings import extractor
 from ser.errors import UserError
+from study.messages import first_line
 from study.records import KIND, MODEL, Tag
-from study.tracking import DEFAULT_URI, absolute_uri, environment_tags, first_line, identity, open_client
+from study.tracking import DEFAULT_URI, absolute_uri, environment_tags, identity, open_client
 from study.trained import find_trained
 
 # Not the stage, the study and the trial's number, by which readers know trials.

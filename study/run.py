@@ -26,6 +26,7 @@ from rich.console import Console
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
 from study.cluster import Slots
 from study.costs import costs, show_plan
+from study.messages import without_password
 from study.options import StudyOptions
 from study.preparation import Preparation, prepare
 from study.results import best_runs, caveats, display, make_console, read_trials, rich_table
@@ -33,7 +34,7 @@ from study.schedulers import grace_period, warning
 from study.search import Outcome
 from study.session import quieten, run_session
 from study.spaces import load_space, space_names
-from study.tracking import DEFAULT_URI, without_password
+from study.tracking import DEFAULT_URI
 
 MANY = 12
 

@@ -15,6 +15,7 @@ from ray import tune
 from ser.config import Config
 from ser.hashing import derived_seed
 from study.cluster import Slots
+from study.delivery import Courier, Messenger
 from study.journal import Entry, Journal
 from study.options import StudyOptions
 from study.outbox import Outbox
@@ -75,7 +76,9 @@ def open_journal(prepared: Preparation, job: Job) -> Journal:
     )
 
 
-def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadline: float = math.inf) -> Outcome:
+def run_search(
+    prepared: Preparation, job: Job, parent: str, slots: Slots, courier: Courier, deadline: float = math.inf
+) -> Outcome:
     """Runs, or goes on with, the trials of one space at one noise level.
 
     Args:
@@ -83,6 +86,7 @@ def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadl
         job: The search.
         parent: Its parent run.
         slots: What a trial gets, and how many run at a time.
+        courier: Brings the trials' records to MLflow.
         deadline: ``time.monotonic()`` at which trials end, at their next epoch.
 
     Returns:
@@ -97,7 +101,8 @@ def run_search(prepared: Preparation, job: Job, parent: str, slots: Slots, deadl
         context = trial_context(prepared, job, parent, slots)
         earlier = journal.entries()
         progress = SearchProgress(job.title, earlier, job.trials(options), prepared.epochs, prepared.selection)
-        run_trials(search, tune.with_parameters(StudyTrial, context=context), slots, context.folder, [progress])
+        callbacks = [progress, Messenger(courier, context.folder)]
+        run_trials(search, tune.with_parameters(StudyTrial, context=context), slots, context.folder, callbacks)
     close_records(prepared.folder / job.folder, journal)
     return Outcome(tuple(journal.entries()), job.trials(options), search.suspended)
 
@@ -189,13 +194,12 @@ def trial_context(prepared: Preparation, job: Job, parent: str, slots: Slots) ->
         threads=max(1, int(slots.cpus)),
         device="cuda" if slots.gpus else "cpu",
         objective=prepared.selection.metric,
-        tracking_uri=options.tracking_uri,
         experiment=prepared.experiment,
         parent=parent,
         name=job.title,
         key=search_key(options, job),
         tags={**search_tags(prepared, job), Tag.STAGE: CONFIRM if job.planned else SEARCH},
-        dataset=dataset_of(prepared.corpus, job.level, job.task.manifest),
+        dataset=dataset_of(prepared.corpus, job.level, job.task.manifest).to_dictionary(),
         folder=prepared.folder / job.folder,
         session=prepared.session,
         planned=job.planned,

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import optuna
@@ -15,11 +16,14 @@ from ray.tune import TuneError
 from rich.console import Console
 
 from study.cluster import Slots, start_ray
+from study.delivery import PATIENCE, Courier, deliver_all
+from study.environment import environment
+from study.messages import first_line
 from study.options import RECORD
-from study.outbox import Outbox, deliver_all
+from study.outbox import Outbox
 from study.preparation import Preparation
 from study.search import Outcome, open_search, run_search
-from study.tracking import first_line, sweep
+from study.tracking import sweep
 
 DELIVERY_SECONDS = 60.0
 
@@ -77,10 +81,11 @@ def run_session(prepared: Preparation, console: Console, begin: Callable[[Slots]
         # All of them now: while trials run, the tracking server may go and come.
         parents = [open_search(prepared, job) for job in prepared.jobs]
         begin(slots)
-        for job, parent in zip(prepared.jobs, parents, strict=True):
-            outcomes.append(run_search(prepared, job, parent, slots, deadline))
-            if outcomes[-1].interrupted:
-                break
+        with environment(PATIENCE), closing(Courier(prepared.client)) as courier:
+            for job, parent in zip(prepared.jobs, parents, strict=True):
+                outcomes.append(run_search(prepared, job, parent, slots, courier, deadline))
+                if outcomes[-1].interrupted:
+                    break
     except KeyboardInterrupt:
         if not (prepared.folder / RECORD).exists():
             raise  # It had not begun; there is nothing to go on from.
@@ -96,7 +101,8 @@ def run_session(prepared: Preparation, console: Console, begin: Callable[[Slots]
     elif time.monotonic() >= deadline:
         reason = f"The time budget of {options.time_budget} is used up."
     try:
-        delivered = _deliver(prepared, outcomes, parents, console)
+        with environment(PATIENCE):
+            delivered = _deliver(prepared, outcomes, parents, console)
     except MlflowException as error:
         delivered = False
         reason = f"Stopped: the records are out of reach: {first_line(error)}."

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,10 @@ from mlflow.utils.mlflow_tags import (
 from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.hashing import digest
+from study.environment import ROOT, environment
+from study.messages import first_line, without_password
 from study.records import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
 
-ROOT = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 DEFAULT_URI = f"{SQLITE}{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5
@@ -39,12 +38,6 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
-
-
-def without_password(text: str) -> str:
-    """A URI, or a text with URIs in it, as it may be shown: passwords become ``***``."""
-    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
 
 
 def absolute_uri(uri: str) -> str:
@@ -129,25 +122,6 @@ def _opened(uri: str) -> MlflowClient:
     except Exception as error:
         raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
     return client
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables of this process for a while; not in a thread, for others read them.
-
-    Args:
-        values: Names and values; afterwards they are what they were.
-    """
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -286,8 +260,3 @@ def identity(name: str) -> dict[str, str]:
 def quoted(value: str) -> str:
     """A string for MLflow's filters, which know two kinds of quotes and no escape."""
     return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line, passwords hidden."""
-    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import socket
 import time
 import uuid
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mlflow import MlflowClient
-from mlflow.entities import Dataset
 from ray import tune
 
 from ser.classical import train_classical
@@ -28,18 +25,14 @@ from ser.training import DivergedError, EpochRecord, State, train
 from study.checkpoints import load_newest, save_checkpoint
 from study.files import replace_bytes, replace_text
 from study.hardware import hardware_tags
-from study.outbox import Courier, Outbox
+from study.outbox import Outbox
 from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
-DELIVERY_SECONDS = 30.0
 
-# A state is saved once the time since the last one is so many times what saving that took: a twentieth of it at most.
-SAVING_SPACE = 20.0
-
-# A trial's records wait on disk while the server is away; MLflow's own client would try for minutes.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# A state is saved once the time since the last one is so many times what saving that took: a fiftieth of it at most.
+SAVING_SPACE = 50.0
 
 # The trial's number in its configuration.
 TRIAL_KEY = "trial"
@@ -86,13 +79,12 @@ class TrialContext:
         threads: Torch threads of a trial.
         device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
         objective: Metric that the search maximises or minimises.
-        tracking_uri: Where the records go.
         experiment: MLflow experiment id.
         parent: The parent run's id.
         name: The trials' name, less their number.
         key: Tags that, with the number, identify a trial.
         tags: All other tags.
-        dataset: What is trained on, for MLflow.
+        dataset: What is trained on, as an MLflow dataset has it.
         folder: The search's folder; every node sees it under this path.
         session: Differs each time that the study is started.
         planned: What trial 1, 2, … are, where they are not drawn.
@@ -104,13 +96,12 @@ class TrialContext:
     threads: int
     device: str
     objective: str
-    tracking_uri: str
     experiment: str
     parent: str
     name: str
     key: Mapping[str, str]
     tags: Mapping[str, str]
-    dataset: Dataset
+    dataset: Mapping[str, Any]
     folder: Path
     session: str
     planned: tuple[Planned, ...] = ()
@@ -141,7 +132,6 @@ class Attempt:
         self._saved_at, self._saving_took = time.monotonic(), 0.0
         self._token = uuid.uuid4().hex
         self._outbox: Outbox | None = None
-        self._courier: Courier | None = None
         self._records: Iterator[EpochRecord] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -170,13 +160,11 @@ class Attempt:
         Args:
             stopped: Put on record that the trial has ended before its last epoch, for now at least.
         """
-        if stopped and self._courier is not None and self._outbox is not None:
+        if stopped and self._records is not None and self._outbox is not None:
             self._outbox.end(STOPPED)
         if self._records is not None:
             self._records.close()  # type: ignore[attr-defined]
-        if self._courier is not None:
-            self._courier.close(DELIVERY_SECONDS)
-        self._records = self._courier = None
+        self._records = None
 
     def _step(self) -> dict[str, Any]:
         if self._records is None and (ended := self._begin()) is not None:
@@ -212,7 +200,6 @@ class Attempt:
         for path in torn:
             path.rename(path.with_name(f"torn-{path.name}"))
         self._epoch = state["epoch"] if state is not None else 0
-        self._courier = Courier(outbox, lambda: MlflowClient(tracking_uri=context.tracking_uri))
         if outbox.fidelity == FINISHED:
             # It was killed between its last epoch and the journal's note of it.
             return self._ended()
@@ -232,7 +219,6 @@ class Attempt:
             self._config.to_dotted(),
             context.dataset,
         )
-        self._courier.tell()
         if state is not None and state["epoch"] >= self._config.training.epochs:
             outbox.end(FINISHED)
             return self._ended()
@@ -241,8 +227,6 @@ class Attempt:
 
     def _ended(self) -> dict[str, Any]:
         assert self._outbox is not None
-        assert self._courier is not None
-        self._courier.tell()
         self.close()
         objective = self._context.objective
         value = self._outbox.last_metrics[objective]
@@ -251,7 +235,6 @@ class Attempt:
     def _keep(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
         """Puts an epoch on record: first the metrics, then the state that goes on from there."""
         assert self._outbox is not None
-        assert self._courier is not None
         if self._read_attempts().get("token") != self._token:
             # This node was taken for dead, and another one has the trial.
             raise RuntimeError(f"trial {self.number} goes on in another process.")
@@ -262,7 +245,6 @@ class Attempt:
         self._save(record)
         if record.finished:
             self._outbox.end(FINISHED)
-        self._courier.tell()
 
     def _save(self, record: EpochRecord) -> None:
         """Saves the state after an epoch, if that is due; the last epoch's always is."""
@@ -308,8 +290,6 @@ class Attempt:
     def _fail(self, reason: str, *, final: bool) -> dict[str, Any]:
         if self._outbox is not None:
             self._outbox.end(FAILED, reason)
-        if self._courier is not None:
-            self._courier.tell()
         self.close()
         return {EPOCH: self._epoch, FAILURE: reason, FAILURE_FINAL: final, "done": True}
 
@@ -325,7 +305,6 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             context: What all trials share.
         """
         assert context is not None
-        os.environ.update(PATIENCE)
         self._context = context
         self._attempt = Attempt(config, context)
 

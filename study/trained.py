@@ -11,9 +11,10 @@ from mlflow.exceptions import MlflowException
 from ser.corpora import Corpus, load, parse_options
 from ser.errors import UserError
 from study.checkpoints import newest_checkpoint
+from study.messages import first_line, without_password
 from study.options import RECORD, StudyOptions
 from study.records import KIND, TRIAL, Tag
-from study.tracking import absolute_uri, first_line, open_client, without_password
+from study.tracking import absolute_uri, open_client
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from ser import evaluation
 from ser.agreement import STRATA
 from ser.hashing import digest
+from study.delivery import deliver
 from study.outbox import Outbox
 from study.records import CONFIRM, DEFAULT, FINISHED, SEARCH, SECONDS, STOPPED, UTTERANCES, Tag
 from study.results import SCORES
@@ -210,7 +211,15 @@ def _write(
         Tag.TRIAL: f"{number:03d}",
     }
     title = f"{tags[Tag.SPACE]} {tags[Tag.NOISE]} {number:03d}"
-    outbox.begin(experiment, parent, title, key, {**tags, Tag.FOLDER: str(folder)}, params, _dataset(tags[Tag.NOISE]))
+    outbox.begin(
+        experiment,
+        parent,
+        title,
+        key,
+        {**tags, Tag.FOLDER: str(folder)},
+        params,
+        _dataset(tags[Tag.NOISE]).to_dictionary(),
+    )
     final = _scores(table, "validation")
     best = -1.0
     for epoch in range(1, epochs + 1):
@@ -234,7 +243,7 @@ def _write(
         table.to_parquet(folder / UTTERANCES, index=False)
         outbox.artifact(UTTERANCES)
     outbox.end(FINISHED if epochs == EPOCHS else STOPPED)
-    outbox.deliver(client)
+    deliver(outbox, client)
 
 
 def _part(

@@ -18,9 +18,10 @@ from ser.splits import split
 from ser.task import make_task
 from ser.training import train
 from study import trainable
+from study.delivery import deliver_all
 from study.spaces import load_space
 from study.tracking import experiment_id, open_client
-from study.trainable import DONE, EPOCH, TRIAL_KEY, Attempt
+from study.trainable import DONE, EPOCH, TRIAL_KEY, Attempt, trial_folder
 
 QUICK = {
     "random_forest": {"trees": 30, "min_samples_split": 2},
@@ -245,9 +246,10 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
     client = open_client(uri)
     experiment = experiment_id(client, uri, "e")
     base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
-    context = make_context(task, uri, experiment, tmp_path / "search", "s", base)
+    context = make_context(task, experiment, tmp_path / "search", "s", base)
     configuration = {TRIAL_KEY: 1, "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3}
     told = Attempt(configuration, context).step()
+    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
     assert run.data.params["model.trees"] == "20"
@@ -257,4 +259,5 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
 
     monkeypatch.setattr(trainable, "train_classical", lambda *_: pytest.fail("fitted again"))
     assert Attempt(configuration, context).step() == told
+    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
     assert len(client.search_runs([experiment])) == 1

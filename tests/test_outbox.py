@@ -3,12 +3,14 @@
 import json
 import shutil
 import threading
+import time
 
 import pytest
-from mlflow.entities import Dataset
 from mlflow.exceptions import MlflowException
+from trial_context import DATASET
 
-from study.outbox import DELIVERED, RECORDS, Courier, Outbox, deliver_all
+from study.delivery import Courier, deliver, deliver_all
+from study.outbox import DELIVERED, RECORDS, Outbox
 from study.records import FAILED, FINISHED, STOPPED
 from study.tracking import experiment_id, open_client, search_all, sweep
 
@@ -44,7 +46,7 @@ def begun(store, tmp_path):
 def begin(outbox, store, number="001"):
     key = {"study": "it's", "trial": number}
     params = {"optimizer.lr": 1e-3, "loss.target_gradient": False, "loss.name": "focal"}
-    outbox.begin(store[1], "parent", "name", key, {"seed": "0"}, params, Dataset("d", "digest", "local", "{}"))
+    outbox.begin(store[1], "parent", "name", key, {"seed": "0"}, params, DATASET)
 
 
 def points(client, outbox, metric="train/loss"):
@@ -77,7 +79,7 @@ def test_records_arrive_complete_and_in_order(begun, store):
     for epoch in (1, 2, 3):
         outbox.epoch(epoch, {"train/loss": 3.0 - epoch, "val/uar": 0.1 * epoch})
     outbox.end(FINISHED)
-    outbox.deliver(client)
+    deliver(outbox, client)
     run = client.get_run(outbox.run_id)
     assert points(client, outbox) == [(1, 2.0), (2, 1.0), (3, 0.0)]
     assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
@@ -102,10 +104,10 @@ def test_a_server_lost_at_any_call_doubles_and_loses_nothing(begun, store, calls
     outbox.epoch(3, {"train/loss": 0.5})
     outbox.end(FINISHED)
     with pytest.raises(MlflowException):
-        outbox.deliver(Flaky(client, calls, carried_out))
+        deliver(outbox, Flaky(client, calls, carried_out))
     assert outbox.pending > 0
     again = Outbox(outbox.folder)  # another process
-    again.deliver(client)
+    deliver(again, client)
     (run,) = search_all(client, [experiment], "")
     assert points(client, again) == [(1, 2.0), (2, 1.0), (3, 0.5)]
     assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
@@ -118,9 +120,9 @@ def test_delivering_all_of_it_again_changes_nothing(begun, store):
     outbox = begun()
     outbox.epoch(1, {"train/loss": 2.0})
     outbox.end(FINISHED)
-    outbox.deliver(client)
+    deliver(outbox, client)
     (outbox.folder / DELIVERED).unlink()
-    outbox.deliver(client)
+    deliver(outbox, client)
     assert points(client, outbox) == [(1, 2.0)]
     assert len(search_all(client, [experiment], "")) == 1
 
@@ -149,13 +151,13 @@ def test_a_trial_that_goes_on_is_running_again(begun, store):
     client, _ = store
     outbox = begun()
     outbox.end(FAILED, "worker died at http://me:s3cret@host")
-    outbox.deliver(client)
+    deliver(outbox, client)
     tags = client.get_run(outbox.run_id).data.tags
     assert (tags["fidelity"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
     assert "s3cret" not in (outbox.folder / RECORDS).read_text()
     begin(outbox, store)
     assert outbox.fidelity is None
-    outbox.deliver(client)
+    deliver(outbox, client)
     run = client.get_run(outbox.run_id)
     assert run.info.status == "RUNNING"
     assert not {"fidelity", "failure"} & set(run.data.tags)
@@ -163,13 +165,13 @@ def test_a_trial_that_goes_on_is_running_again(begun, store):
 
 def test_a_failed_upload_is_retried_then_reported_and_holds_up_nothing(begun, store, monkeypatch):
     client, _ = store
-    monkeypatch.setattr("study.outbox.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("study.delivery.time.sleep", lambda seconds: None)
     tried = []
     monkeypatch.setattr(client, "log_artifact", lambda *arguments: tried.append(1) or 1 / 0)
     outbox = begun()
     outbox.artifact("table.parquet")
     outbox.end(FINISHED)
-    outbox.deliver(client)
+    deliver(outbox, client)
     assert len(tried) == 3
     (missed,) = outbox.missed
     assert "table.parquet" in missed
@@ -182,7 +184,7 @@ def test_more_metrics_than_one_call_takes(begun, store):
     outbox = begun()
     for epoch in range(1, 31):
         outbox.epoch(epoch, {f"m{number}": 1.0 * epoch for number in range(70)})
-    outbox.deliver(client)
+    deliver(outbox, client)
     assert points(client, outbox, "m69") == [(epoch, float(epoch)) for epoch in range(1, 31)]
 
 
@@ -196,25 +198,88 @@ def test_deliver_all_tells_what_waits_and_comes_back_for_it(begun, store):
     assert deliver_all(folders, client, 0) == {}
 
 
-def test_the_courier_delivers_once_the_server_is_back(begun, store, monkeypatch):
-    client, _ = store
-    monkeypatch.setattr("study.outbox.RETRY_SECONDS", 0.05)
-    back = threading.Event()
+@pytest.fixture
+def courier(store, monkeypatch):
+    """A courier that looks often, and its client, which loses the server when ``away`` is set."""
+    monkeypatch.setattr("study.delivery.RETRY_SECONDS", 0.05)
 
-    def connect():
-        if not back.is_set():
-            raise MlflowException("nobody answers")
-        return client
+    class Away(threading.Event):
+        def __getattr__(self, name):
+            real = getattr(store[0], name)
 
+            def call(*arguments, **options):
+                if self.is_set():
+                    raise MlflowException("nobody answers")
+                return real(*arguments, **options)
+
+            return call
+
+    away = Away()
+    running = Courier(away)
+    yield running, away
+    running.close()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "not within 20 s"
+        time.sleep(0.01)
+
+
+def test_the_courier_delivers_once_the_server_is_back(begun, courier):
+    courier, away = courier
+    away.set()
     outbox = begun()
-    courier = Courier(outbox, connect)
-    courier.tell()
+    courier.tell(outbox.folder)
     outbox.epoch(1, {"train/loss": 2.0})
-    courier.tell()
+    time.sleep(0.2)
     assert outbox.pending == 2
-    back.set()
-    courier.close(20)
-    assert outbox.pending == 0
+    away.clear()
+    wait_for(lambda: outbox.pending == 0)
+
+
+def test_the_courier_brings_what_nobody_told_it_of(begun, store, courier):
+    """A trial that was stopped notes its end after Tune's last word of it."""
+    outbox = begun()
+    courier[0].tell(outbox.folder)
+    wait_for(lambda: outbox.pending == 0)
+    outbox.end(STOPPED)
+    wait_for(lambda: outbox.pending == 0)
+    assert store[0].get_run(outbox.run_id).info.status == "KILLED"
+
+
+def test_the_courier_delivers_all_that_is_there_before_it_ends(begun, courier):
+    outboxes = [begun(number) for number in ("001", "002", "003")]
+    for outbox in outboxes:
+        courier[0].tell(outbox.folder)
+    for outbox in outboxes:
+        outbox.epoch(1, {"train/loss": 2.0})
+        outbox.end(FINISHED)
+    courier[0].close()
+    assert [outbox.pending for outbox in outboxes] == [0, 0, 0]
+
+
+def test_the_courier_cuts_no_line_that_is_being_written(begun, courier):
+    outbox = begun()
+    whole = (outbox.folder / RECORDS).read_bytes()
+    half = b'{"kind": "epoch", "time": 1, "epoch": 1, '
+    (outbox.folder / RECORDS).write_bytes(whole + half)
+    courier[0].tell(outbox.folder)
+    wait_for(lambda: outbox.pending == 0)
+    assert (outbox.folder / RECORDS).read_bytes() == whole + half
+
+
+def test_the_courier_survives_a_line_of_rubbish(begun, courier):
+    """As a power loss leaves it; the trial's next process cuts it off and goes on."""
+    outbox = begun()
+    with (outbox.folder / RECORDS).open("ab") as file:
+        file.write(b"\0\0\0\n")
+    courier[0].tell(outbox.folder)
+    time.sleep(0.2)
+    again = Outbox(outbox.folder)
+    again.epoch(1, {"train/loss": 2.0})
+    wait_for(lambda: again.pending == 0)
 
 
 def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
@@ -222,7 +287,7 @@ def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
     left, done, other = begun("001"), begun("002"), client.create_run(experiment)
     done.end(FINISHED)
     for outbox in (left, done):
-        outbox.deliver(client)
+        deliver(outbox, client)
     sweep(client, experiment, "it's")
     after = client.get_run(left.run_id)
     assert (after.info.status, after.data.tags["fidelity"]) == ("KILLED", STOPPED)
@@ -246,9 +311,9 @@ def test_what_another_process_adds_is_known_too(begun, store):
     outbox.end(FINISHED)
     assert outbox.lines() == other.lines()
     assert [line["kind"] for line in outbox.lines()] == ["run", "epoch", "epoch", "artifact", "end"]
-    outbox.deliver(client)
+    deliver(outbox, client)
     assert other.pending == 0
-    other.deliver(client)
+    deliver(other, client)
     assert points(client, other) == [(1, 2.0), (2, 1.0)]
 
 
@@ -298,7 +363,7 @@ def test_the_seconds_so_far_are_on_record(begun, store):
     outbox.epoch(1, {"train/seconds": 3.0})
     again = Outbox(outbox.folder)
     again.epoch(2, {"train/seconds": 4.5})
-    again.deliver(client)
+    deliver(again, client)
     assert points(client, again, "train/seconds_so_far") == [(1, 3.0), (2, 7.5)]
     other = begun("002")
     other.epoch(1, {"train/loss": 2.0})

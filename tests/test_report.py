@@ -25,8 +25,9 @@ from analysis.report import keep, main
 from analysis.report_page import FULL_ROWS, LARGEST_SVG, mark_commands, page_figure, page_table, render
 from analysis.section import NamedFigure, NamedSound, NamedTable, Section
 from ser.command_line import run_command
+from study.environment import ROOT
 from study.options import StudyOptions
-from study.tracking import ROOT, experiment_id, open_client, search_all
+from study.tracking import experiment_id, open_client, search_all
 
 SPACES = ("cross_entropy", "proselflc")
 VOID = {"meta", "link", "img", "br", "input"}

@@ -18,21 +18,15 @@ from mlflow import MlflowClient
 from ser.errors import UserError
 from ser.task import Task
 from study.cluster import WORKERS, _check_address, slots_of
+from study.environment import ROOT, environment
+from study.messages import without_password
 from study.options import StudyOptions
 from study.preparation import Job
 from study.records import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.results import Trials, best_runs, caveats, display, short_parameters
 from study.search import needs_gpu
 from study.spaces import Space, load_space
-from study.tracking import (
-    ROOT,
-    absolute_uri,
-    environment,
-    experiment_id,
-    open_client,
-    search_all,
-    without_password,
-)
+from study.tracking import absolute_uri, experiment_id, open_client, search_all
 from study.trainable import Planned
 
 # Records.

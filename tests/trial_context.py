@@ -1,6 +1,4 @@
-"""A trial's context for tests, with records in an SQLite store."""
-
-from mlflow.entities import Dataset
+"""A trial's context for tests."""
 
 from study.trainable import TrialContext
 
@@ -13,9 +11,10 @@ BASE = {
     "training.precision": "float32",
 }
 CONFIGURATION = {"trial": 1, "loss.name": "cross_entropy", "optimizer.lr": 1e-3}
+DATASET = {"name": "d", "digest": "digest", "source_type": "local", "source": "{}", "schema": None, "profile": None}
 
 
-def make_context(task, uri, experiment, folder, study, base=BASE, session="one"):
+def make_context(task, experiment, folder, study, base=BASE, session="one"):
     folder.mkdir(parents=True, exist_ok=True)
     return TrialContext(
         task=task,
@@ -24,13 +23,19 @@ def make_context(task, uri, experiment, folder, study, base=BASE, session="one")
         threads=1,
         device="cpu",
         objective="val_noisy/uar",
-        tracking_uri=uri,
         experiment=experiment,
         parent="parent",
         name="cross_entropy noisy-A",
         key={"study": study},
         tags={},
-        dataset=Dataset("d", "digest", "local", "{}"),
+        dataset={
+            "name": "d",
+            "digest": "digest",
+            "source_type": "local",
+            "source": "{}",
+            "schema": None,
+            "profile": None,
+        },
         folder=folder,
         session=session,
     )
