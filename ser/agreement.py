@@ -13,9 +13,9 @@ import krippendorff
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
 
 from ser.errors import DataFaults, UserError
+from ser.evaluation import entropy
 
 STRATA = ("unanimous", "majority", "plurality", "none")
 """From full agreement to none."""
@@ -93,7 +93,7 @@ def vote_entropy(votes: ArrayLike) -> NDArray[np.float64]:
     classes = shares.shape[1]
     if classes < 2:
         raise ValueError("the entropy of votes needs at least two classes")
-    return np.asarray(entr(shares).sum(axis=1) / np.log(classes))
+    return np.asarray(entropy(shares) / np.log(classes))
 
 
 def fleiss_kappa(counts: ArrayLike) -> float:

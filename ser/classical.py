@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 
 from ser.audit import Audit, UtteranceAudit
 from ser.config import ModelConfig
@@ -20,6 +19,9 @@ from ser.models.classical import build_classical
 from ser.task import Task
 from ser.training import part_metrics, test_metrics
 from ser.utterances import LastSeen, utterance_table
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 
 def train_classical(
@@ -41,6 +43,8 @@ def train_classical(
     Raises:
         UserError: The configuration is of no classical model.
     """
+    from sklearn.exceptions import ConvergenceWarning  # imported where it is needed, for it takes half a second
+
     classifier = build_classical(model.name, model.parameters, derived_seed(seed, "model") % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics tell how good what was reached is

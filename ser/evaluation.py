@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import entr
-from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 CALIBRATION_BINS = 15
 METRICS = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "nll", "loss")
@@ -42,16 +41,19 @@ def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dic
         ValueError: No labels, or shapes that do not fit.
     """
     _check(probabilities, labels)
-    predicted = probabilities.argmax(axis=1)
-    present = np.unique(labels)
-    correct = predicted == labels
+    counts = confusion(probabilities, labels)
+    support = counts.sum(axis=1)
+    present = support > 0
+    # 2 · precision · recall / (precision + recall); 0 for a class that is neither there nor predicted.
+    f1 = 2.0 * np.diag(counts) / np.maximum(support + counts.sum(axis=0), 1)
+    correct = probabilities.argmax(axis=1) == labels
     one_hot = np.eye(probabilities.shape[1])[labels]
     nll = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], TINY)).mean())
     return {
-        "uar": float(recall_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        "uar": float(recalls(counts)[present].mean()),
         "wa": float(correct.mean()),
-        "f1_weighted": float(f1_score(labels, predicted, average="weighted", zero_division=0)),
-        "f1_macro": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        "f1_weighted": float((f1 * support).sum() / len(labels)),
+        "f1_macro": float(f1[present].mean()),
         "ece": expected_calibration_error(probabilities.max(axis=1), correct),
         "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
         "nll": nll,
@@ -104,9 +106,22 @@ def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.f
     Returns:
         0 (equal) to log 2 (nothing in common).
     """
-    mixed = entr((probabilities + soft_labels) / 2).sum(axis=1)
-    divergence = mixed - (entr(probabilities) + entr(soft_labels)).sum(axis=1) / 2
+    mixed = entropy((probabilities + soft_labels) / 2)
+    divergence = mixed - (entropy(probabilities) + entropy(soft_labels)) / 2
     return float(np.maximum(divergence, 0.0).mean())  # rounding may go below 0
+
+
+def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """−Σ p · log p of each row, nats; 0 · log 0 is 0.
+
+    Args:
+        p: (N, C), not below 0.
+
+    Returns:
+        (N,).
+    """
+    terms: NDArray[np.float64] = torch.special.entr(torch.from_numpy(p)).numpy()
+    return np.asarray(terms.sum(axis=1))
 
 
 def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -123,8 +138,9 @@ def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
         ValueError: No labels, or shapes that do not fit.
     """
     _check(probabilities, labels)
-    classes = np.arange(probabilities.shape[1])
-    return np.asarray(confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes), dtype=np.int64)
+    classes = probabilities.shape[1]
+    pairs = labels * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def recalls(counts: NDArray[np.int64]) -> NDArray[np.float64]:

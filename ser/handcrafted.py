@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.ndimage import median_filter
-from scipy.signal.windows import hann
 
 NAMES = (
     "mean_magnitude",
@@ -96,6 +93,8 @@ def autocorrelation(signal: Signal) -> Signal:
     Returns:
         (samples,) for the lags 0, 1, …, samples − 1.
     """
+    from scipy.fft import irfft, next_fast_len, rfft
+
     size = next_fast_len(2 * len(signal) - 1, real=True)
     spectrum = rfft(signal, size)
     return np.asarray(irfft(spectrum.real**2 + spectrum.imag**2, size)[: len(signal)])
@@ -113,6 +112,9 @@ def harmonic_part(signal: Signal) -> Signal:
     Returns:
         (samples,).
     """
+    from scipy.fft import irfft, rfft
+    from scipy.signal.windows import hann
+
     window = hann(FRAME, sym=False)
     spectrum = rfft(_frames(signal) * window, axis=1)  # (T, bins)
     magnitude = np.abs(spectrum)
@@ -141,6 +143,8 @@ def _overlap_add(frames: Signal, samples: int) -> Signal:
 
 def _running_median(values: Signal) -> Signal:
     """Medians over ``MEDIAN_LENGTH`` neighbours along the last axis, mirrored at its ends."""
+    from scipy.ndimage import median_filter
+
     reach = MEDIAN_LENGTH // 2
     padded = np.pad(values, ((0, 0), (reach, reach)), mode="symmetric")
     # All rows in one: SciPy's filter of one dimension is many times as fast as its filter of two.

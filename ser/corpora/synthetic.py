@@ -18,7 +18,6 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from ser.corpora.corpus import Corpus
 from ser.errors import UserError
@@ -284,6 +283,8 @@ def _source(
     how: Delivery, centres: NDArray[np.float64], time: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Tilted glottal pulses with aspiration noise, (samples,)."""
+    from scipy.signal import lfilter  # imported where it is needed, for it takes half a second
+
     accents = rng.standard_normal(len(centres))
     slope = np.linspace(-0.5, 0.5, len(centres))
     semitones = how.pitch_range * (accents - accents.mean()) + how.contour * slope
@@ -322,6 +323,8 @@ def _tract(
     source: NDArray[np.float64], how: Delivery, centres: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """The source through six resonators in cascade (Klatt 1980), gliding from vowel to vowel, (samples,)."""
+    from scipy.signal import lfilter
+
     vowels = _VOWELS[rng.integers(len(_VOWELS), size=len(centres))]
     blocks = -(-len(source) // _BLOCK)
     middles = (np.arange(blocks) + 0.5) * _BLOCK / SAMPLE_RATE

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from sklearn.base import ClassifierMixin
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ser.errors import unknown_name
 from ser.losses.parameters import check_count, check_range
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 FRONT_ENDS = ("handcrafted_16k", "egemaps_16k")
 """What they read: the first, unless asked otherwise."""
@@ -75,13 +72,22 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
             check_count(f"model.{key}", value, int(least))
         check_range(f"model.{key}", value, least, most)
         values[key] = value
+    # Imported where they are needed, for they take half a second.
     if name == "random_forest":
+        from sklearn.ensemble import RandomForestClassifier
+
         return RandomForestClassifier(
             values["trees"], min_samples_split=values["min_samples_split"], class_weight="balanced", random_state=seed
         )
     if name == "mlp":
+        from sklearn.neural_network import MLPClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         network = MLPClassifier((values["units"],), alpha=values["alpha"], max_iter=_MOST_PASSES, random_state=seed)
         return make_pipeline(StandardScaler(), network)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     return HistGradientBoostingClassifier(
         max_depth=values["depth"],
         learning_rate=values["learning_rate"],
