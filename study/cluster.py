@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.errors import UserError
-from ser.parallel import ALLOCATOR, cores
-from study.environment import ROOT, environment
+from study import local_ray
+from study.environment import ROOT
+from study.local_ray import QUIET, worker_variables
 from study.messages import first_line
 from study.options import StudyOptions
 from study.tracking import ANSWER_SECONDS
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 NODE_SECONDS = 60
 NARROW_WIDTH = 0.25
-
-# A worker imports what trials need before it is asked for anything. The workers that Ray would start with itself, one
-# for each CPU, take no trial.
-WORKERS = {"RAY_preload_python_modules": "study.worker", "RAY_prestart_worker_first_driver": "0"}
 
 
 @dataclass(frozen=True)
@@ -54,28 +50,20 @@ def connect(options: StudyOptions) -> None:
     Raises:
         UserError: No cluster answers.
     """
+    if options.address is None:
+        local_ray.start()
+        return
     if ray.is_initialized():
         return
+    _check_address(options.address)
     # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **ALLOCATOR}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if options.address is not None:
-        _check_address(options.address)
     # Ray's workers look for the project in the driver's folder first, and another version may be there.
     with contextlib.chdir(ROOT):
-        if options.address is not None:
-            try:
-                ray.init(address=options.address, runtime_env={"env_vars": variables}, **quiet)
-            except Exception as error:
-                raise _no_cluster(options.address, error) from error
-            return
-        with environment({**variables, **WORKERS}):
-            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
-    # The autoscaler has no machine to add here, and would take a second to end.
-    with contextlib.suppress(AttributeError):
-        ray._private.worker._global_node.kill_monitor(check_alive=False)
+        try:
+            ray.init(address=options.address, runtime_env={"env_vars": worker_variables()}, **QUIET)
+        except Exception as error:
+            raise _no_cluster(options.address, error) from error
 
 
 def start_ray(prepared: Preparation) -> Slots:

@@ -1,13 +1,17 @@
-"""Where the project lies, and the variables of this process."""
+"""Where the project lies, when this process began, and its variables."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+BEGAN = time.time()
+"""When this process began, within a tenth of a second, for this is imported first."""
 
 
 @contextmanager

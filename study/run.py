@@ -19,13 +19,16 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     # The collector would go over everything that is imported, again and again: a quarter of the time.
     gc.disable()
+    from study.local_ray import start_while_importing
 
-import ray
+    start_while_importing(["study.preparation", "study.session"], sys.argv[1:])
+
 from rich.console import Console
 
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
 from study.cluster import Slots
 from study.costs import costs, show_plan
+from study.environment import BEGAN
 from study.messages import without_password
 from study.options import StudyOptions
 from study.preparation import Preparation, prepare
@@ -45,23 +48,18 @@ def main() -> int:
     Returns:
         0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
     """
-    began = time.time()
     quieten()
     console = make_console()
     options = parse(StudyOptions)
     if options.list_spaces:
         _print(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
         return 0
-    try:
-        prepared = prepare(options, console)
-    except BaseException:
-        ray.shutdown()  # It starts while the study is prepared.
-        raise
+    prepared = prepare(options, console)
     if options.plan:
         return show_plan(prepared, console)
     ended = run_session(prepared, console, lambda slots: _announce(prepared, slots, console))
     if ended.delivered:
-        _report(prepared, ended.outcomes, began, console)
+        _report(prepared, ended.outcomes, console)
     if not ended.complete or not ended.delivered:
         _print(console, f"\n{ended.reason} Go on with:\n  {resume_command(prepared.options)}")
         return EXIT_INTERRUPTED
@@ -117,7 +115,7 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
         )
 
 
-def _report(prepared: Preparation, outcomes: Sequence[Outcome], began: float, console: Console) -> None:
+def _report(prepared: Preparation, outcomes: Sequence[Outcome], console: Console) -> None:
     for job, outcome in zip(prepared.jobs, outcomes, strict=False):
         for number, reason in outcome.failures.items():
             _print(console, f"failed: {job.title} trial {number}: {reason}")
@@ -132,8 +130,8 @@ def _report(prepared: Preparation, outcomes: Sequence[Outcome], began: float, co
         console.print(line, highlight=False)
     if prepared.corpus.name == "synthetic":
         console.print("The corpus is synthetic: this shows how the study works; nothing is concluded from it.")
-    first = trials.table["start"].min() / 1000 - began
-    spent = f"{time.time() - began:.0f} s in all"
+    first = trials.table["start"].min() / 1000 - BEGAN
+    spent = f"{time.time() - BEGAN:.0f} s in all"
     if first > 0:
         spent += f"; {first:.1f} s from the command to the first trial"
     console.print(spent, highlight=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 
 from ser.config import Config
 from ser.hashing import derived_seed
@@ -29,6 +30,10 @@ from study.trainable import StudyTrial, TrialContext, trial_folder, trial_name
 
 # Tune's own state of a search; nothing is read back from it.
 TUNE_FOLDER = ".tune"
+
+# Tune would have a variable, of use to PyTorch Lightning, in the environment of trials' processes alone; no process
+# that is there already could take a trial then (study/local_ray.py).
+class_cache.DEFAULT_ENV_VARS.clear()
 
 os.environ.update(
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # the records are ours

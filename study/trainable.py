@@ -31,8 +31,8 @@ from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
 
-# A state is saved once the time since the last one is so many times what saving that took: a fiftieth of it at most.
-SAVING_SPACE = 50.0
+# A state is saved once the time since the last one is so many times what saving that took: a hundredth of it at most.
+SAVING_SPACE = 100.0
 
 # The trial's number in its configuration.
 TRIAL_KEY = "trial"

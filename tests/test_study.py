@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from ser.errors import UserError
 from ser.task import Task
-from study.cluster import WORKERS, _check_address, slots_of
+from study import local_ray
+from study.cluster import _check_address, slots_of
 from study.environment import ROOT, environment
 from study.messages import without_password
 from study.options import StudyOptions
@@ -240,7 +241,7 @@ def test_what_rays_processes_are_told_does_not_stay_in_the_drivers(monkeypatch):
 
 def test_a_worker_has_all_that_a_trial_imports_and_its_collector_runs():
     """Ray logs a failed preload and goes on, so that nobody would see it but for the time."""
-    modules = WORKERS["RAY_preload_python_modules"]
+    modules = local_ray.PRELOAD["RAY_preload_python_modules"]
     code = (
         f"import gc, sys, {modules}; print(gc.isenabled(), gc.get_freeze_count() > 0, 'study.trainable' in sys.modules)"
     )

@@ -1,0 +1,75 @@
+"""This machine's own Ray: started while the rest of a command is still being imported, since each takes seconds.
+
+It imports little, and nothing of torch or MLflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from ser.parallel import ALLOCATOR, cores
+from study.environment import ROOT, environment
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+# A worker imports what trials need before it is asked for anything.
+PRELOAD = {"RAY_preload_python_modules": "study.worker"}
+
+# Ray starts a worker for each CPU with itself, which takes its first trial at once, since it has been importing
+# meanwhile. Those that no trial takes end by themselves. On large machines there would be too many of them.
+MOST_WAITING = 8
+WAITING = {"RAY_num_workers_soft_limit": "0", "RAY_idle_worker_killing_time_threshold_ms": "30000"}
+NONE_WAITING = {"RAY_prestart_worker_first_driver": "0"}
+
+# Options of study/run.py that make do without it.
+WITHOUT_RAY = ("-h", "--help", "--list-spaces", "--plan", "--address")
+
+
+def worker_variables() -> dict[str, str]:
+    """The environment of every process that runs trials."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, **ALLOCATOR}
+
+
+def start() -> None:
+    """Starts it, if no Ray has been started or joined; in the main thread, since its processes end with the thread."""
+    if ray.is_initialized():
+        return
+    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's workers look for the project in the driver's folder first, and another version may be there.
+    waiting = WAITING if cores() <= MOST_WAITING else NONE_WAITING
+    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **waiting}):
+        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
+    # The autoscaler has no machine to add here, and would take a second to end.
+    with contextlib.suppress(AttributeError):
+        ray._private.worker._global_node.kill_monitor(check_alive=False)
+
+
+def start_while_importing(modules: Sequence[str], arguments: Sequence[str]) -> None:
+    """Starts it and imports modules at the same time; a mistake in the arguments is found afterwards, and ends it.
+
+    Args:
+        modules: What the command is about to import.
+        arguments: Its arguments; some of them want no Ray, or another.
+    """
+    if any(argument.partition("=")[0] in WITHOUT_RAY for argument in arguments):
+        return
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # the command's own import will raise it again
+            for name in modules:
+                importlib.import_module(name)
+
+    importing = threading.Thread(target=load)
+    importing.start()
+    start()
+    importing.join()
