@@ -41,7 +41,7 @@ PAGE = 1000
 
 
 def absolute_uri(uri: str) -> str:
-    """A SQLite URI with an absolute path, for Ray's workers run in folders of their own; others as they are."""
+    """A SQLite URI with an absolute path, so that a study goes on from any folder; others as they are."""
     if not uri.startswith(SQLITE):
         return uri
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
 LAUNCHER = ("aws.yaml", "on_premises.yaml")
-OWN_VARIABLES = {"PYTHONPATH", "MLFLOW_DISABLE_TELEMETRY"}
+OWN_VARIABLES = {"PYTHONPATH"}
 
 
 def loaded(name):

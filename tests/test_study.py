@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from ray.tune.execution import class_cache
 
 from ser.errors import UserError
 from ser.task import Task
@@ -28,7 +30,7 @@ from study.results import Trials, best_runs, caveats, display, short_parameters
 from study.search import needs_gpu
 from study.spaces import Space, load_space
 from study.tracking import absolute_uri, experiment_id, open_client, search_all
-from study.trainable import Planned
+from study.trainable import Planned, StudyTrial
 
 # Records.
 
@@ -247,6 +249,54 @@ def test_a_worker_has_all_that_a_trial_imports_and_its_collector_runs():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"] * 3
+
+
+def test_trials_ask_for_no_environment_of_their_own():
+    """Else the workers that Ray has started with itself could take none of them."""
+    actor = class_cache._ActorClassCache().get(StudyTrial)
+    assert not actor._default_options["runtime_env"].get("env_vars")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        (["--space", "proselflc"], True),
+        (["--resume", "--name", "first"], True),
+        (["--help"], False),
+        (["--space", "focal", "--plan"], False),
+        (["--address=127.0.0.1:6379"], False),
+        (["--address", "auto"], False),
+    ],
+)
+def test_ray_starts_early_only_where_it_will_be_used(monkeypatch, arguments, started):
+    calls = []
+    monkeypatch.setattr(local_ray, "start", lambda: calls.append(1))
+    local_ray.start_while_importing(["study.no_such_module"], arguments)  # whose import fails again where it is due
+    assert bool(calls) is started
+
+
+def test_a_mistake_in_the_call_leaves_no_ray_behind():
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # a socket's path must be short
+        command = [sys.executable, "study/run.py", "--space", "no_such_space"]
+        done = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "RAY_TMPDIR": folder}, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        _, told = done.communicate(timeout=60)
+        assert (done.returncode, told.partition("'")[0]) == (2, "error: unknown space ")
+        assert list(Path(folder).glob("ray/session_2*")), "Ray was not started"
+        end = time.monotonic() + 10
+        while _has_processes(done.pid):
+            assert time.monotonic() < end, "Ray is still there"
+            time.sleep(0.05)
+
+
+def _has_processes(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_classical_trials_take_no_gpu():
