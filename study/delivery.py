@@ -120,10 +120,10 @@ class Courier:
             try:
                 if outbox.pending:
                     deliver(outbox, self._client)
-            except (MlflowException, OSError, ValueError):
-                # Away; or the disk is full, or a crash has left half a line, which the trial's next process cuts off.
-                # The records wait, and what is left at the end is told.
-                return False
+            except ValueError:
+                continue  # a crash has left half a line, which the trial's next process cuts off
+            except (MlflowException, OSError):
+                return False  # or the disk is full; the records wait, and what is left at the end is told
             if outbox.fidelity is not None and not outbox.pending:
                 del self._open[folder]
         return True

@@ -271,12 +271,14 @@ def test_the_courier_cuts_no_line_that_is_being_written(begun, courier):
 
 
 def test_the_courier_survives_a_line_of_rubbish(begun, courier):
-    """As a power loss leaves it; the trial's next process cuts it off and goes on."""
+    """As a power loss leaves it; the trial's next process cuts it off and goes on, and others do not wait for it."""
+    others = [begun(number) for number in ("000", "002")]
     outbox = begun()
     with (outbox.folder / RECORDS).open("ab") as file:
         file.write(b"\0\0\0\n")
-    courier[0].tell(outbox.folder)
-    time.sleep(0.2)
+    for one in (*others, outbox):
+        courier[0].tell(one.folder)
+    wait_for(lambda: not any(other.pending for other in others))
     again = Outbox(outbox.folder)
     again.epoch(1, {"train/loss": 2.0})
     wait_for(lambda: again.pending == 0)
