@@ -23,6 +23,7 @@ if not __package__:
 
     start_while_importing(["study.preparation", "study.session"], sys.argv[1:])
 
+import ray
 from rich.console import Console
 
 from ser.command_line import EXIT_INTERRUPTED, parse, run_command
@@ -54,7 +55,11 @@ def main() -> int:
     if options.list_spaces:
         _print(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
         return 0
-    prepared = prepare(options, console)
+    try:
+        prepared = prepare(options, console)
+    except BaseException:
+        ray.shutdown()  # It is there before the study is known to be right.
+        raise
     if options.plan:
         return show_plan(prepared, console)
     ended = run_session(prepared, console, lambda slots: _announce(prepared, slots, console))
