@@ -130,6 +130,7 @@ class Attempt:
         self._folder = trial_folder(context.folder, self.number)
         self._epoch = 0
         self._saved_at, self._saving_took = time.monotonic(), 0.0
+        self._unsaved: EpochRecord | None = None
         self._token = uuid.uuid4().hex
         self._outbox: Outbox | None = None
         self._records: Iterator[EpochRecord] | None = None
@@ -161,10 +162,13 @@ class Attempt:
             stopped: Put on record that the trial has ended before its last epoch, for now at least.
         """
         if stopped and self._records is not None and self._outbox is not None:
+            if self._unsaved is not None:
+                with suppress(OSError):  # the disk may be full; an earlier state is there
+                    save_checkpoint(_kept(self._unsaved), self._folder, keep=2)
             self._outbox.end(STOPPED)
         if self._records is not None:
             self._records.close()  # type: ignore[attr-defined]
-        self._records = None
+        self._records = self._unsaved = None
 
     def _step(self) -> dict[str, Any]:
         if self._records is None and (ended := self._begin()) is not None:
@@ -249,9 +253,11 @@ class Attempt:
     def _save(self, record: EpochRecord) -> None:
         """Saves the state after an epoch, if that is due; the last epoch's always is."""
         began = time.monotonic()
+        self._unsaved = record
         if not record.finished and began - self._saved_at < SAVING_SPACE * self._saving_took:
             return
         save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        self._unsaved = None
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - began
 

@@ -353,6 +353,35 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
     assert losses(context.folder, 2) == losses(fresh.folder, 2)
 
 
+def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder, undisturbed, monkeypatch):
+    """However rarely states are saved, so that what is scored or gone on from is what is on record."""
+    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup(dict(CONFIGURATION), context)
+    for _ in range(2):
+        trial.step()
+    assert load_state(checkpoints(folder)[0])["epoch"] == 1
+    trial.cleanup()
+    assert load_state(checkpoints(folder)[0])["epoch"] == Outbox(folder).last_epoch == 2
+    run(context)
+    assert losses(context.folder, 1) == undisturbed
+
+
+def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, folder, monkeypatch):
+    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup(dict(CONFIGURATION), context)
+    for _ in range(2):
+        trial.step()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainable, "save_checkpoint", full)
+    trial.cleanup()
+    assert Outbox(folder).fidelity == "stopped"
+
+
 def process_state():
     """What a trial could leave behind in its process, for the next one."""
     gc.collect()
