@@ -5,7 +5,8 @@ Three parts, each variant in a process of its own, all in turn:
 * searches of 100 and 1,000 trials in simulated time (``tests/simulation.py``), through the study's journal and searcher
   and through Ray Tune's OptunaSearch: what a suggestion takes, what the process grows by, what lies on disk. Of more
   than 1,000 trials all but the last 300 are drawn at random, for a suggestion of TPE's takes as long whoever drew them;
-* 100 trials of made-up training on a real Ray, through the study and through plain Ray Tune;
+* 100 trials of made-up training on a real Ray, their records brought to MLflow (SQLite): through the study, and through
+  plain Ray Tune with MLflowLoggerCallback;
 * MLflow records of as many trials, made by copying rows (``tests/made_records.py``), read by ``analysis/best_runs.py``
   and ``analysis/report.py``.
 
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,11 +41,14 @@ import ray
 import tyro
 from made_records import copy_trials, make_search
 from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 from simulation import simulate
+from trial_context import DATASET
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
 from study.cluster import Slots
+from study.delivery import Courier, Messenger
 from study.environment import ROOT
 from study.journal import JOURNAL, Journal
 from study.outbox import Outbox
@@ -204,12 +209,17 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray.init(address="local", num_cpus=RAY_SLOTS, include_dashboard=False, log_to_driver=False)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = open_client(uri)
+    experiment = experiment_id(client, uri, "growth")
     before = 1e6 * memory_mb(field="VmHWM")
     began = time.monotonic()
     if kind == STUDY:
         journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
         search = StudySearch(journal, SELECTIONS["noisy"], size)
-        run_trials(search, tune.with_parameters(Made, folder=folder), Slots(1, 0, RAY_SLOTS), folder)
+        made = tune.with_parameters(Made, folder=folder, experiment=experiment)
+        with closing(Courier(client)) as courier:
+            run_trials(search, made, Slots(1, 0, RAY_SLOTS), folder, [Messenger(courier, folder)])
         state = (folder / JOURNAL).stat().st_size
     else:
         tune.Tuner(
@@ -217,9 +227,14 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
             tune_config=tune.TuneConfig(
                 search_alg=plain_search("tpe"), num_samples=size, max_concurrent_trials=RAY_SLOTS, reuse_actors=True
             ),
-            run_config=tune.RunConfig(name="plain", storage_path=str(folder), verbose=0),
+            run_config=tune.RunConfig(
+                name="plain",
+                storage_path=str(folder / "tune"),
+                callbacks=[MLflowLoggerCallback(tracking_uri=uri, experiment_name="plain")],
+                verbose=0,
+            ),
         ).fit()
-        state = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        state = sum(path.stat().st_size for path in (folder / "tune").rglob("*") if path.is_file())
     seconds = time.monotonic() - began
     return {"seconds": seconds, "memory": (1e6 * memory_mb(field="VmHWM") - before) / size / 1e3, "state": state / 1e6}
 
@@ -227,14 +242,17 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
 class Made(tune.Trainable):  # type: ignore[misc]
     """Training that takes no time."""
 
-    def setup(self, config: dict[str, Any], folder: Path | None = None) -> None:
+    def setup(self, config: dict[str, Any], folder: Path | None = None, experiment: str = "") -> None:
         """Takes a trial; with a folder, its records are kept there."""
-        self._folder, self._configuration, self._epoch = folder or getattr(self, "_folder", None), config, 0
-        self._outbox = None if self._folder is None else Outbox(trial_folder(self._folder, config[TRIAL_KEY]))
+        self._configuration, self._epoch, self._outbox = config, 0, None
+        if folder is not None:
+            number = config[TRIAL_KEY]
+            self._outbox = Outbox(trial_folder(folder, number))
+            self._outbox.begin(experiment, "parent", str(number), {"trial": str(number)}, {}, config, DATASET)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: dict[str, Any], **shared: Any) -> bool:
         """Takes the next one."""
-        self.setup(new_config)
+        self.setup(new_config, **shared)
         return True
 
     def step(self) -> dict[str, Any]:
