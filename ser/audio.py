@@ -37,6 +37,8 @@ _FMT = struct.Struct("<HHIIHH")
 """Of a WAV file: kind of samples, channels, samples and bytes per second, bytes of a frame, bits of a sample."""
 _PCM = 1
 
+_OF_16_BITS = np.float32(2**-15)
+
 LOUDEST = 1e6
 """Largest sample that can be meant; full scale is 1."""
 LONGEST_SECONDS = 1e5
@@ -50,7 +52,32 @@ class AudioFault(Exception):
 def read_audio(
     path: str | Path, start: float | None = None, end: float | None = None, rate: int = 16000
 ) -> NDArray[np.float32]:
-    """Decodes an audio file, or a cut of it, to one channel.
+    """Decodes an audio file, or a cut of it, to one channel of floating point.
+
+    Args:
+        path: As all others, those of ``read_samples``.
+        start: Where the cut begins, in seconds; None is the file's beginning.
+        end: Where the cut ends, in seconds; None is the file's end.
+        rate: Samples per second of the result.
+
+    Returns:
+        (samples,) full scale ±1.
+
+    Raises:
+        AudioFault: As ``read_samples``.
+    """
+    return full_scale(read_samples(path, start, end, rate))
+
+
+def full_scale(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples of ``read_samples`` as floating point, full scale ±1."""
+    return np.multiply(samples, _OF_16_BITS, dtype=np.float32) if samples.dtype == np.int16 else samples
+
+
+def read_samples(
+    path: str | Path, start: float | None = None, end: float | None = None, rate: int = 16000
+) -> NDArray[np.int16] | NDArray[np.float32]:
+    """Decodes an audio file, or a cut of it, to one channel, and leaves 16-bit samples as they are.
 
     Args:
         path: Any format that libsndfile reads.
@@ -60,7 +87,8 @@ def read_audio(
         rate: Samples per second of the result; other rates are converted by soxr at high quality.
 
     Returns:
-        (samples,) the mean of the channels, full scale ±1.
+        (samples,) the mean of the channels: 16-bit integers if the file holds one channel of them at that rate, else
+        floating point, full scale ±1.
 
     Raises:
         AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC, OGG,
@@ -85,8 +113,9 @@ def read_audio(
         raise AudioFault(f"file cannot be decoded ({error.error_string.strip(' .')}): {path}") from None
     except (OSError, TypeError) as error:  # TypeError: headerless formats such as .raw
         raise AudioFault(f"file cannot be read ({getattr(error, 'strerror', None) or error}): {path}") from None
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    low, high = float(mono.min()), float(mono.max())  # NaN where any sample is
+    mono = samples[:, 0] if samples.shape[1] == 1 else full_scale(samples).mean(axis=1, dtype=np.float32)
+    unit = float(_OF_16_BITS) if mono.dtype == np.int16 else 1.0
+    low, high = unit * float(mono.min()), unit * float(mono.max())  # NaN where any sample is
     if not (isfinite(low) and isfinite(high)):
         raise AudioFault(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite: {path}")
     if (peak := max(-low, high)) > LOUDEST:
@@ -95,7 +124,7 @@ def read_audio(
         raise AudioFault(f"silent, every sample is {low:g}: {path}")
     if source_rate == rate:
         return np.ascontiguousarray(mono)
-    return np.asarray(soxr.resample(mono, source_rate, rate, quality="HQ"), dtype=np.float32)
+    return np.asarray(soxr.resample(full_scale(mono), source_rate, rate, quality="HQ"), dtype=np.float32)
 
 
 class _PlainWav:
@@ -124,10 +153,8 @@ class _PlainWav:
         return samples[: self._file.readinto(samples) // (2 * self._channels)]  # type: ignore[attr-defined]
 
 
-def _decode(
-    sound: soundfile.SoundFile | _PlainWav, start: float | None, end: float | None, path: Path
-) -> NDArray[np.float32]:
-    """The cut's (samples, channels), decoding nothing else."""
+def _decode(sound: soundfile.SoundFile | _PlainWav, start: float | None, end: float | None, path: Path) -> NDArray[Any]:
+    """The cut's (samples, channels), decoding nothing else: of 16 bits if the file's are, else floating point."""
     rate, total = sound.samplerate, sound.frames
     if total == 0:
         raise AudioFault(f"file holds no samples: {path}")
@@ -149,7 +176,7 @@ def _decode(
     samples: NDArray[Any] = sound.read(count, dtype="int16" if narrow else "float32", always_2d=True)
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
-    return np.multiply(samples, np.float32(2**-15), dtype=np.float32) if narrow else samples
+    return samples
 
 
 def _opened(file: BinaryIO, size: int, path: Path) -> soundfile.SoundFile | AbstractContextManager[_PlainWav]:

@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from ser.audio import AudioFault, read_audio
+from ser.audio import AudioFault, full_scale, read_samples
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus, Synthesizer
 from ser.errors import DataFaults, UserError
 from ser.features import Compute, Extractor, FrontEnd, named_extractor
@@ -235,20 +235,23 @@ def _features(
     try:
         if synthesize is None:
             first, last = (None if np.isnan(time) else time for time in (start, end))
-            samples = read_audio(path, first, last, rate)
+            samples = read_samples(path, first, last, rate)
         else:
             samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
-    return compute(samples), _samples_digest(samples)
+    return compute(full_scale(samples)), _samples_digest(samples)
 
 
-def _samples_digest(samples: NDArray[np.float32]) -> str:
+def _samples_digest(samples: NDArray[Any]) -> str:
     """Of 16-bit samples, if that is what they all are: half as many bytes, and the same in every lossless format."""
-    scaled = samples * np.float32(2**15)
-    with np.errstate(invalid="ignore"):  # of what lies beyond 16 bits
-        narrow = scaled.astype("<i2")
-    content = narrow if (narrow == scaled).all() else samples.astype("<f4", copy=False)
+    if samples.dtype == np.int16:
+        content = samples.astype("<i2", copy=False)
+    else:
+        scaled = samples * np.float32(2**15)
+        with np.errstate(invalid="ignore"):  # of what lies beyond 16 bits
+            narrow = scaled.astype("<i2")
+        content = narrow if (narrow == scaled).all() else samples.astype("<f4", copy=False)
     return hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=8).hexdigest()
 
 

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -21,8 +22,11 @@ ALLOCATOR = {
 """Environment for a process that trains; it must be there before the process starts."""
 
 MOST_THREADS = 8
-AHEAD = 4
-"""Results that may wait for each thread."""
+AT_A_TIME = 8
+"""Items that a thread takes; one by one, the threads would mostly wake each other (docs/performance.md)."""
+
+AHEAD = 2
+"""Groups of items that may wait for each thread."""
 
 
 def cores() -> int:
@@ -48,16 +52,21 @@ def in_order(
         (item, result), in the items' order. Close the generator to stop early.
     """
     threads = workers or min(MOST_THREADS, cores())
-    pending: deque[tuple[Item, Future[Result]]] = deque()
+    pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     pool = ThreadPoolExecutor(threads, initializer=initializer)
+    left = iter(items)
+
+    def all_of(group: list[Item]) -> list[Result]:
+        return [work(item) for item in group]
+
     try:
-        for item in items:
-            pending.append((item, pool.submit(work, item)))
+        while group := list(islice(left, AT_A_TIME)):
+            pending.append((group, pool.submit(all_of, group)))
             if len(pending) > AHEAD * threads:
                 first, future = pending.popleft()
-                yield first, future.result()
+                yield from zip(first, future.result(), strict=True)
         while pending:
             first, future = pending.popleft()
-            yield first, future.result()
+            yield from zip(first, future.result(), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from ser.audio import AudioFault, read_audio
+from ser.audio import AudioFault, read_audio, read_samples
 
 RATE = 16000
 
@@ -204,3 +204,16 @@ def test_a_folder_and_a_headerless_file_are_faults(tmp_path: Path) -> None:
     for name in ("folder.wav", "data.raw"):
         with pytest.raises(AudioFault, match="cannot be read"):
             read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "channels", "rate", "kind"),
+    [("PCM_16", 1, RATE, np.int16), ("PCM_16", 2, RATE, np.float32), ("PCM_16", 1, 8000, np.float32),
+     ("PCM_24", 1, RATE, np.float32), ("FLOAT", 1, RATE, np.float32)],
+)  # fmt: skip
+def test_samples_of_16_bits_stay_what_they_are(tmp_path, subtype, channels, rate, kind):
+    noise = np.random.default_rng(0).uniform(-1, 1, (RATE, channels))
+    soundfile.write(tmp_path / "s.wav", noise, rate, subtype=subtype)
+    samples, expected = read_samples(tmp_path / "s.wav"), read_audio(tmp_path / "s.wav")
+    assert (samples.dtype, expected.dtype) == (kind, np.float32)
+    assert np.array_equal(samples / 2**15 if kind is np.int16 else samples, expected)

@@ -63,7 +63,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object) -> None:
         raise AssertionError("audio was read")
 
-    return lambda: monkeypatch.setattr(feature_store, "read_audio", refuse)
+    return lambda: monkeypatch.setattr(feature_store, "read_samples", refuse)
 
 
 def left_in(stores: Path) -> list[str]:
