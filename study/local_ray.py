@@ -9,12 +9,15 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 
+from ser.command_line import EXIT_INTERRUPTED
 from ser.parallel import ALLOCATOR, cores
 from study.environment import ROOT, environment
 
@@ -22,6 +25,9 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 # A worker imports what trials need before it is asked for anything.
 PRELOAD = {"RAY_preload_python_modules": "study.worker"}
+
+# A signal to the whole group of processes ends Ray's own before the study; it would look for them for a minute.
+PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 # Ray starts a worker for each CPU with itself, which takes its first trial at once, since it has been importing
 # meanwhile. Those that no trial takes end by themselves. On large machines there would be too many of them.
@@ -47,7 +53,7 @@ def start() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers look for the project in the driver's folder first, and another version may be there.
     waiting = WAITING if cores() <= MOST_WAITING else NONE_WAITING
-    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **waiting}):
+    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **PATIENCE, **waiting}):
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
     # The autoscaler has no machine to add here, and would take a second to end.
     with contextlib.suppress(AttributeError):
@@ -56,6 +62,8 @@ def start() -> None:
 
 def start_while_importing(modules: Sequence[str], arguments: Sequence[str]) -> None:
     """Starts it and imports modules at the same time; a mistake in the arguments is found afterwards, and ends it.
+
+    An interrupt waits until Ray is there, or parts of it would be left behind; then the process ends.
 
     Args:
         modules: What the command is about to import.
@@ -69,7 +77,16 @@ def start_while_importing(modules: Sequence[str], arguments: Sequence[str]) -> N
             for name in modules:
                 importlib.import_module(name)
 
-    importing = threading.Thread(target=load)
-    importing.start()
-    start()
-    importing.join()
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        importing = threading.Thread(target=load)
+        importing.start()
+        start()
+        importing.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        ray.shutdown()
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

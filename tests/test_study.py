@@ -275,20 +275,29 @@ def test_ray_starts_early_only_where_it_will_be_used(monkeypatch, arguments, sta
     assert bool(calls) is started
 
 
-def test_a_mistake_in_the_call_leaves_no_ray_behind():
+@pytest.mark.parametrize(
+    ("interrupt", "code", "told"), [(False, 2, "error: unknown space 'no_such_space'"), (True, 130, "interrupted")]
+)
+def test_a_mistake_or_an_early_interrupt_leaves_no_ray_behind(interrupt, code, told):
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # a socket's path must be short
-        command = [sys.executable, "study/run.py", "--space", "no_such_space"]
-        done = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "RAY_TMPDIR": folder}, stderr=subprocess.PIPE, text=True,
+        process = subprocess.Popen(
+            [sys.executable, "study/run.py", "--space", "no_such_space"],
+            cwd=ROOT, env={**os.environ, "RAY_TMPDIR": folder}, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
-        _, told = done.communicate(timeout=60)
-        assert (done.returncode, told.partition("'")[0]) == (2, "error: unknown space ")
-        assert list(Path(folder).glob("ray/session_2*")), "Ray was not started"
-        end = time.monotonic() + 10
-        while _has_processes(done.pid):
-            assert time.monotonic() < end, "Ray is still there"
-            time.sleep(0.05)
+        _wait(lambda: list(Path(folder).glob("ray/session_2*")))
+        if interrupt:
+            os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said[: len(told)]) == (code, told)
+        _wait(lambda: not _has_processes(process.pid))
+
+
+def _wait(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "not within 20 s"
+        time.sleep(0.05)
 
 
 def _has_processes(group):
