@@ -251,6 +251,12 @@ def test_a_worker_has_all_that_a_trial_imports_and_its_collector_runs():
     assert done.stdout.split() == ["True"] * 3
 
 
+def test_a_trials_process_imports_no_mlflow():
+    """It would cost every worker a second or two, and nodes would have to reach the server."""
+    command = "import sys, ray, study.worker; sys.exit('mlflow' in sys.modules or 'optuna' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
+
+
 def test_trials_ask_for_no_environment_of_their_own():
     """Else the workers that Ray has started with itself could take none of them."""
     actor = class_cache._ActorClassCache().get(StudyTrial)

@@ -5,8 +5,6 @@ import gc
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,6 @@ from ser.training import EpochRecord, load_state
 from study import trainable
 from study.checkpoints import checkpoints
 from study.delivery import deliver_all
-from study.environment import ROOT
 from study.outbox import Outbox
 from study.records import UTTERANCES
 from study.tracking import experiment_id, open_client
@@ -325,12 +322,6 @@ def test_training_goes_on_without_mlflow_and_the_records_arrive_later(context, f
     assert history == list(enumerate(undisturbed, start=1))
     assert found.info.status == "FINISHED"
     assert Outbox(folder).pending == 0
-
-
-def test_a_trials_process_imports_no_mlflow():
-    """It would cost every worker a second or two, and nodes would have to reach the server."""
-    command = "import sys, ray, study.worker; sys.exit('mlflow' in sys.modules or 'optuna' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(context, records):
