@@ -84,6 +84,9 @@ def start_while_importing(modules: Sequence[str], arguments: Sequence[str]) -> N
         importing.start()
         start()
         importing.join()
+    except Exception:
+        if not interrupts:  # which may have reached a process of Ray's
+            raise
     finally:
         signal.signal(signal.SIGINT, before)
     if interrupts:

@@ -300,9 +300,9 @@ def test_a_mistake_or_an_early_interrupt_leaves_no_ray_behind(interrupt, code, t
 
 
 def _wait(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end, "not within 20 s"
+        assert time.monotonic() < end, "not within a minute"
         time.sleep(0.05)
 
 
