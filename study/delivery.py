@@ -100,15 +100,17 @@ class Courier:
         self._thread.join()
 
     def _work(self) -> None:
-        ending = False
+        ending, all_tried = False, time.monotonic()
         while not ending:
             with self._change:
-                # Also untold: a trial that was stopped notes its end a little later, and a server comes back.
-                told = self._change.wait_for(lambda: self._told or self._ending, RETRY_SECONDS)
+                self._change.wait_for(lambda: self._told or self._ending, RETRY_SECONDS)
                 ending = self._ending
                 self._open |= {folder: Outbox(folder, mend=False) for folder in self._told - self._open.keys()}
-                due = set(self._told) if told and not ending else set(self._open)
+                due = set(self._told)
                 self._told.clear()
+            # Also untold: a trial that was stopped notes its end a little later, and a server comes back.
+            if ending or time.monotonic() - all_tried >= RETRY_SECONDS:
+                due, all_tried = set(self._open), time.monotonic()
             if not self._deliver(due) and not ending:
                 with self._change:
                     self._change.wait_for(lambda: self._ending, RETRY_SECONDS)
@@ -122,8 +124,10 @@ class Courier:
                     deliver(outbox, self._client)
             except ValueError:
                 continue  # a crash has left half a line, which the trial's next process cuts off
-            except (MlflowException, OSError):
-                return False  # or the disk is full; the records wait, and what is left at the end is told
+            except (MlflowException, OSError):  # the records wait, and what is left at the end is told
+                if not _answers(self._client):
+                    return False
+                continue  # it refuses these, or the disk is full; others do not wait for that
             if outbox.fidelity is not None and not outbox.pending:
                 del self._open[folder]
         return True
@@ -183,10 +187,20 @@ def deliver_all(folders: Iterable[Path], client: MlflowClient, seconds: float) -
                 del left[folder]
             except (MlflowException, OSError) as error:
                 left[folder] = first_line(error)
-                break  # the others would wait for the same server
+                if not _answers(client):
+                    break  # the others would wait for the same server
         if not left or time.monotonic() >= end:
             return left
         time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _answers(client: MlflowClient) -> bool:
+    """Whether the store is there."""
+    try:
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError):
+        return False
+    return True
 
 
 def _create(client: MlflowClient, line: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 PRELOAD = {"RAY_preload_python_modules": "study.worker"}
 
 # A signal to the whole group of processes ends Ray's own before the study; it would look for them for a minute.
-PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+RECONNECT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 # Ray starts a worker for each CPU with itself, which takes its first trial at once, since it has been importing
 # meanwhile. Those that no trial takes end by themselves. On large machines there would be too many of them.
@@ -53,7 +53,7 @@ def start() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers look for the project in the driver's folder first, and another version may be there.
     waiting = WAITING if cores() <= MOST_WAITING else NONE_WAITING
-    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **PATIENCE, **waiting}):
+    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **RECONNECT, **waiting}):
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
     # The autoscaler has no machine to add here, and would take a second to end.
     with contextlib.suppress(AttributeError):

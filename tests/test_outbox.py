@@ -249,6 +249,32 @@ def test_the_courier_brings_what_nobody_told_it_of(begun, store, courier):
     assert store[0].get_run(outbox.run_id).info.status == "KILLED"
 
 
+def test_the_courier_does_so_also_while_other_trials_have_news(begun, courier):
+    outbox, busy = begun(), begun("002")
+    courier[0].tell(outbox.folder)
+    wait_for(lambda: outbox.pending == 0)
+    outbox.end(STOPPED)
+    end = time.monotonic() + 20
+    while outbox.pending:
+        assert time.monotonic() < end, "not within 20 s"
+        courier[0].tell(busy.folder)
+        time.sleep(0.005)
+
+
+def test_records_that_are_refused_hold_up_no_others(begun, store):
+    """By the courier, and at the end; the server is there, and takes what it understands."""
+    client, _ = store
+    outboxes = [begun(number) for number in ("001", "002", "003")]
+    outboxes[1].epoch(1, {"m" * 300: 1.0})  # a name too long for MLflow
+    courier = Courier(client)
+    for outbox in outboxes:
+        courier.tell(outbox.folder)
+    courier.close()
+    assert [outbox.pending for outbox in outboxes] == [0, 1, 0]
+    outboxes[2].epoch(1, {"train/loss": 1.0})
+    assert list(deliver_all([outbox.folder for outbox in outboxes], client, 0)) == [outboxes[1].folder]
+
+
 def test_the_courier_delivers_all_that_is_there_before_it_ends(begun, courier):
     outboxes = [begun(number) for number in ("001", "002", "003")]
     for outbox in outboxes:
