@@ -256,7 +256,9 @@ def _samples_digest(samples: NDArray[Any]) -> str:
 
 
 def _fingerprint(corpus: Corpus) -> str:
-    """Changes with the audio: the files' sizes and times or, where there are none, a few utterances."""
+    """Changes with the audio: the files' sizes and times or, where there are none, what synthesises it."""
+    if corpus.synthesis:
+        return digest(corpus.synthesis)
     if corpus.synthesize is not None:
         probes = corpus.table.drop_duplicates("label")["utterance_id"]
         return digest([_samples_digest(corpus.synthesize(utterance_id)) for utterance_id in probes])

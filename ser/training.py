@@ -25,6 +25,7 @@ from ser.feature_store import FeatureStore
 from ser.hashing import derived_seed, digest
 from ser.losses import Loss, as_distribution, build_loss
 from ser.models import Classifier, load_pretrained
+from ser.optimizer import make_optimizer, set_learning_rate
 from ser.task import Part, Task
 from ser.utterances import utterance_table
 
@@ -111,7 +112,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         load_weights(model, config.model)
     model.freeze(config.model.freeze)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(model, config, device)
+    optimizer = make_optimizer(model, config.optimizer)
     loss = build_loss(config.loss.name, config.loss.parameters, total_steps, len(task.train), len(task.classes))
     targets = training_targets(loss, task.train)
     balance = _balance(targets, len(task.classes))
@@ -153,7 +154,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 crops = spec_augment(crops, config.augment, masks)
             lengths = _lengths(model, store, task.train.rows[chosen], starts[chosen], frames)
             index = torch.from_numpy(chosen).to(device)
-            _set_learning_rate(optimizer, config, step, total_steps)
+            set_learning_rate(optimizer, config.optimizer, step, total_steps)
             with autocast:
                 logits = model(crops, lengths)
             output = loss(logits.float(), targets[index], step, index=index)
@@ -347,38 +348,6 @@ def uses_bfloat16(config: Config, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def learning_rate_factor(config: Config, step: int, total_steps: int) -> float:
-    """Factor on the peak learning rate after ``step`` of ``total_steps`` planned optimiser steps."""
-    warmup = config.optimizer.warmup_ratio * total_steps
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if config.optimizer.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total_steps - warmup)))
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, config: Config, step: int, total_steps: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = config.optimizer.lr * learning_rate_factor(config, step, total_steps) * group["factor"]
-
-
-def _optimizer(model: Classifier, config: Config, device: torch.device) -> torch.optim.AdamW:
-    # Biases and the gains of batch norm are not decayed. The head comes first, for its rate is the one reported.
-    groups = [
-        {"params": parameters, "factor": factor, "weight_decay": decay}
-        for in_head, factor in ((True, 1.0), (False, config.optimizer.base_lr_factor))
-        for is_matrix, decay in ((True, config.optimizer.weight_decay), (False, 0.0))
-        if (
-            parameters := [
-                parameter
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad and name.startswith("head.") == in_head and (parameter.ndim > 1) == is_matrix
-            ]
-        )
-    ]
-    return torch.optim.AdamW(groups, lr=config.optimizer.lr, fused=True)
 
 
 def _epoch_order(balance: Tensor, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:

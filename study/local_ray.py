@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
+from ray._private.node import Node
 
 from ser.command_line import EXIT_INTERRUPTED
 from ser.parallel import ALLOCATOR, cores
@@ -35,6 +36,11 @@ MOST_WAITING = 8
 WAITING = {"RAY_num_workers_soft_limit": "0", "RAY_idle_worker_killing_time_threshold_ms": "30000"}
 NONE_WAITING = {"RAY_prestart_worker_first_driver": "0"}
 
+# Parts of Ray that one machine's study has no use for: the autoscaler, what prints the workers' output, and the server
+# of its dashboard, which the rest would wait for. Ray has no option to leave them out; should these methods be gone,
+# it is but slower.
+UNUSED = ("start_monitor", "start_log_monitor", "start_api_server")
+
 # Options of study/run.py that make do without it.
 WITHOUT_RAY = ("-h", "--help", "--list-spaces", "--plan", "--address")
 
@@ -53,11 +59,22 @@ def start() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers look for the project in the driver's folder first, and another version may be there.
     waiting = WAITING if cores() <= MOST_WAITING else NONE_WAITING
-    with contextlib.chdir(ROOT), environment({**worker_variables(), **PRELOAD, **RECONNECT, **waiting}):
+    variables = {**worker_variables(), **PRELOAD, **RECONNECT, **waiting}
+    with contextlib.chdir(ROOT), environment(variables), _without(Node, UNUSED):
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
-    # The autoscaler has no machine to add here, and would take a second to end.
-    with contextlib.suppress(AttributeError):
-        ray._private.worker._global_node.kill_monitor(check_alive=False)
+
+
+@contextlib.contextmanager
+def _without(owner: type, methods: Sequence[str]) -> Iterator[None]:
+    """Makes methods of a class do nothing for a while."""
+    before = {name: vars(owner)[name] for name in methods if name in vars(owner)}
+    for name in before:
+        setattr(owner, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(owner, name, method)
 
 
 def start_while_importing(modules: Sequence[str], arguments: Sequence[str]) -> None:

@@ -5,8 +5,6 @@ import gc
 # The collector would go over everything that is imported, again and again: a quarter of the time.
 gc.disable()
 
-import torch._dynamo  # noqa: E402, F401  (else the first optimizer does it)
-
 import study.trainable  # noqa: E402, F401
 
 # Nor need it look at all that later on, or when the process ends.

@@ -18,6 +18,7 @@ from ser.corpora import Corpus
 from ser.errors import UserError
 from ser.feature_store import FeatureStore, open_store
 from ser.models import Classifier, build_model
+from ser.optimizer import make_optimizer
 from ser.splits import split
 from ser.task import Task, make_task
 from ser.training import EpochRecord, check_weights, predict, train
@@ -166,7 +167,7 @@ def test_the_base_learns_as_much_slower_as_asked(task: Task) -> None:
 def test_weight_matrices_of_head_and_base_are_decayed_and_nothing_else(task: Task) -> None:
     config = config_of(optimizer__base_lr_factor=0.5, optimizer__weight_decay=0.1)
     model = build_model("cnn6", 2, 1 / 32)
-    groups = training._optimizer(model, config, torch.device("cpu")).param_groups
+    groups = make_optimizer(model, config.optimizer).param_groups
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = {
         names[parameter]: (group["factor"], group["weight_decay"]) for group in groups for parameter in group["params"]

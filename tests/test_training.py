@@ -18,7 +18,6 @@ from ser.task import Task
 from ser.training import (
     DivergedError,
     EpochRecord,
-    learning_rate_factor,
     load_state,
     save_state,
     train,
@@ -354,24 +353,6 @@ def test_a_gpu_without_memory_is_told_with_what_to_make_smaller(noisy: Task, mon
 
 
 # Learning rate, class weights, precision
-
-
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [(0, 1 / 11), (4, 5 / 11), (9, 10 / 11), (10, 1.0), (40, 0.75), (55, 0.5), (100, 0.0)],
-)
-def test_the_learning_rate_rises_then_follows_a_cosine_to_zero(step: int, expected: float) -> None:
-    assert learning_rate_factor(config_of(optimizer__warmup_ratio=0.1), step, 100) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 1 / 11), (9, 10 / 11), (10, 1.0), (99, 1.0)])
-def test_a_constant_learning_rate_stays_at_its_peak(step: int, expected: float) -> None:
-    config = config_of(optimizer__schedule="constant", optimizer__warmup_ratio=0.1)
-    assert learning_rate_factor(config, step, 100) == pytest.approx(expected)
-
-
-def test_without_warm_up_the_first_step_has_the_peak() -> None:
-    assert learning_rate_factor(config_of(optimizer__warmup_ratio=0), 0, 100) == 1.0
 
 
 def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> None:

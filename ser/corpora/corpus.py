@@ -72,6 +72,8 @@ class Corpus:
         ratings: Likewise ``utterance_id``, ``annotator``, ``is_self``, ``valence``, ``activation``, ``dominance``
             (NaN where left blank).
         outside: Utterances of the corpus that are none of its classes: the corpus's word → how many.
+        synthesis: Identifies what the sounds of ``synthesize`` follow from besides the utterance's id; empty where
+            that is not known, so that some must be rendered to see whether they are still the same.
 
     Raises:
         DataFaults: A row breaks one of the rules above; all faults are listed.
@@ -86,6 +88,7 @@ class Corpus:
     annotations: pd.DataFrame | None = field(default=None, repr=False)
     ratings: pd.DataFrame | None = field(default=None, repr=False)
     outside: Mapping[str, int] = field(default_factory=dict)
+    synthesis: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         table = self.table.reset_index(drop=True)
