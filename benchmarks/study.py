@@ -2,16 +2,19 @@
 
 Runs ``python study/run.py`` on the synthetic corpus, two trials of one CPU at a time: 8 trials of 30 s, then 64 of 2 s.
 Beside it the same training under plain Ray Tune, with OptunaSearch, a checkpoint an epoch and MLflowLoggerCallback on
-SQLite, with and without reuse of actors, and the training alone in two processes. Each is a command of its own with a
-new database and a feature store that is there already. Reported is the time from the command's start to its end
+SQLite, with and without reuse of actors, and the training alone in two processes, with the allocator's settings that
+the study's workers have. Each is a command of its own, on a feature store and an MLflow database that are there
+already, as for every study of a machine but its first. Reported is the time from the command's start to its end
 against the seconds of training on record, divided by the slots; from the start to the first step; between the last
-step of a trial and the first of the next in its slot; and from the last step to the end.
+step of a trial and the first of the next in its slot; from the last step to the end; and how far the slots' ends lie
+apart.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,11 +38,13 @@ from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
 from ser.config import Config
 from ser.corpora import load
 from ser.feature_store import open_store
+from ser.parallel import ALLOCATOR
 from ser.splits import split
 from ser.task import Task, make_task
 from ser.training import save_state, train
 from study.records import SECONDS
 from study.spaces import load_space
+from study.tracking import open_client
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOTS = 2
@@ -112,27 +117,25 @@ def run_plain(shape: Shape, epochs: int, folder: Path, *, reuse: bool) -> list[T
 
 def run_alone(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
     """Training and nothing else, in as many processes as there are slots."""
+    arguments = ("alone", shape.trials // SLOTS, epochs, shape.width, folder)
     with ThreadPoolExecutor(SLOTS) as pool:
-        asked = [
-            pool.submit(run_worker, __file__, "alone", shape.trials // SLOTS, epochs, shape.width, folder)
-            for _ in range(SLOTS)
-        ]
+        asked = [pool.submit(run_worker, __file__, *arguments, environment=ALLOCATOR) for _ in range(SLOTS)]
     told: list[Any] = [answer.result() for answer in asked]
     return [tuple(trial) for answer in told for trial in answer["trials"]]
 
 
-def measure(run: Any, shape: Shape, epochs: int, features: Path) -> dict[str, float]:
+def measure(run: Any, shape: Shape, epochs: int, there: Path) -> dict[str, float]:
     """Runs a variant in a new folder and reads its times.
 
     Args:
         run: The variant.
         shape: Trials, their seconds and width.
         epochs: Of a trial.
-        features: The feature store's folder.
+        there: The folder with feature store and database; both are copied.
     """
     with tempfile.TemporaryDirectory(prefix="study") as name:
         folder = Path(name)
-        (folder / "features").symlink_to(features)
+        shutil.copytree(there, folder, dirs_exist_ok=True)
         began = time.time()
         trials = run(shape, epochs, folder)
         ended = time.time()
@@ -146,6 +149,7 @@ def measure(run: Any, shape: Shape, epochs: int, features: Path) -> dict[str, fl
         "first": min(first for first, _, _ in trials) - began,
         "between": median(gaps(trials)),
         "tail": ended - max(last for _, last, _ in trials),
+        "apart": apart(trials),
     }
 
 
@@ -158,6 +162,12 @@ def gaps(trials: list[Trial]) -> Iterator[float]:
             free.remove(freed)
             yield first - freed
         free.append(last)
+
+
+def apart(trials: list[Trial]) -> float:
+    """Seconds from the end of the first slot that has no more to do to that of the last."""
+    ends = sorted(last for _, last, _ in trials)
+    return ends[-1] - ends[-SLOTS]
 
 
 # The workers.
@@ -263,25 +273,24 @@ def main(
         "alone": ("training alone, two processes", run_alone),
     }
     runs = dict(known[variant] for variant in variants)
-    with tempfile.TemporaryDirectory(prefix="features") as name:
-        features = Path(name)
-        open_store(load("synthetic"), "panns_16k", features)
-        (features / "features").symlink_to(features)
+    with tempfile.TemporaryDirectory(prefix="there") as name:
+        there = Path(name)
+        open_store(load("synthetic"), "panns_16k", there / "features")
+        open_client(f"sqlite:///{there}/mlflow.db")
         measured = {}
         for shape in (SHAPES[name] for name in shapes):
-            epochs = epochs_of(shape, features)
+            epochs = epochs_of(shape, there)
             results.about = {**results.about, shape.name: f"width {shape.width:g}, {epochs} epochs"}
             for variant, run in runs.items():
-                measured[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, features)
+                measured[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, there)
         results.run(measured, repeats)
     report(results, output, [SHAPES[name] for name in shapes], list(runs))
 
 
-def epochs_of(shape: Shape, features: Path) -> int:
+def epochs_of(shape: Shape, there: Path) -> int:
     """How many epochs take about as long as the shape asks for, two trials at a time."""
     few, more = (
-        max(seconds for _, _, seconds in run_alone(Shape(SLOTS, 0.0, shape.width), epochs, features))
-        for epochs in (1, 4)
+        max(seconds for _, _, seconds in run_alone(Shape(SLOTS, 0.0, shape.width), epochs, there)) for epochs in (1, 4)
     )
     return max(2, round(shape.seconds * 3 / (more - few)))
 
@@ -303,6 +312,7 @@ def report(results: Results, output: Path, shapes: list[Shape], variants: list[s
         "first": "to the first step, s",
         "between": "between trials, s",
         "tail": "tail, s",
+        "apart": "slots' ends apart, s",
     }
     header = ["", *columns.values(), f"wall, {variants[0]} = 1", f"wall, {variants[-1]} = 1"]
     for shape in shapes:
@@ -310,7 +320,7 @@ def report(results: Results, output: Path, shapes: list[Shape], variants: list[s
         rows = [
             [
                 variant,
-                *(results.cell(name, key) for key in ("wall", "training", "overhead", "first", "between", "tail")),
+                *(results.cell(name, key) for key in columns),
             ]
             + [f"{results.ratio(name, names[to], 'wall'):.2f}" for to in (variants[0], variants[-1])]
             for variant, name in names.items()

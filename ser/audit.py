@@ -33,8 +33,34 @@ def changed_labels(noisy: Tensor, output: LossOutput, targets: Tensor | None = N
     return torch.where(changed, changed_to, noisy), changed
 
 
+class Steps:
+    """Keeps what a network and its loss said in an epoch's training steps, on the device, to be audited all at once.
+
+    A step then costs the audits nothing but a reference to each of a few small tensors.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Tensor, ...]] = []
+
+    def add(self, index: Tensor, logits: Tensor, output: LossOutput) -> None:
+        """Adds one batch.
+
+        Args:
+            index: (N,) positions in the training part.
+            logits: (N, C).
+            output: What the loss returned.
+        """
+        kept = (index, logits, output.per_sample, output.corrected_targets, output.trust)
+        self._steps.append(tuple(tensor.detach() for tensor in kept))
+
+    def joined(self) -> tuple[Tensor, Tensor, LossOutput]:
+        """All of them as one batch: index, logits, and what the loss returned, without gradient."""
+        index, logits, per_sample, corrected, trust = (torch.cat(tensors) for tensors in zip(*self._steps, strict=True))
+        return index, logits, LossOutput(per_sample.mean(), per_sample, corrected, trust)
+
+
 class Audit:
-    """Accumulates shares over an epoch's training steps, on the device, without synchronising.
+    """Accumulates shares over an epoch, on the device, without synchronising.
 
     A label is *changed* where argmax q̃ ≠ argmax q, and *corrected* where it is changed and argmax q̃ is the true
     label. An utterance is *mislabelled* where its noisy label is not the true one, *clean* where it is, and a
@@ -178,7 +204,7 @@ class UtteranceAudit:
         values = torch.cat([column.float() for column in columns], dim=1)
         # Two writes to one row have no order on a GPU, so both write the later draw.
         place = torch.arange(len(index), device=index.device)
-        latest = torch.where(index.unsqueeze(1) == index, place, -1).amax(dim=1)
+        latest = torch.full_like(self._first_changed, -1).scatter_reduce_(0, index, place, "amax")[index]
         self._last.index_copy_(0, index, values[latest])
         self._first_changed.scatter_reduce_(0, index, torch.where(changed, epoch, NEVER), "amin")
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,7 @@ from ser.losses import build_loss
 from ser.models import EMBEDDING_HEAD, MODELS, Classifier, EmbeddingHead, build_model
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
+from ser.models.classifier import Freeze
 
 # Beyond it nothing is meant; infinities and numbers that no float holds are.
 LARGEST = 1e100
@@ -75,13 +77,10 @@ class ModelConfig:
         if self.network not in MODELS:
             others = () if self.reads_embeddings else (*CLASSICAL, EMBEDDING_HEAD)
             raise unknown_name("model", self.network, (*MODELS, *others))
-        # On the meta device no weight is drawn or stored; only the checks run.
-        with torch.device("meta"):
-            network = self.build_network(num_classes=2)
-        network.freeze(self.freeze)
-        self._check_front_end(network.front_ends)
+        front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
+        self._check_front_end(front_ends)
         _require(
-            bool(self.pretrained) or not network.needs_weights,
+            bool(self.pretrained) or not needs_weights,
             f"model {self.name} is fine-tuned, not trained from scratch: set model.pretrained to a file of its "
             f"weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
         )
@@ -140,6 +139,16 @@ class ModelConfig:
     def is_classical(self) -> bool:
         """Whether it is a classical model, which is fitted at once and has neither loss nor optimiser to choose."""
         return self.name in CLASSICAL
+
+
+@lru_cache(maxsize=64, typed=True)  # a study checks the same network for each of its configurations
+def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[tuple[str, ...], bool]:
+    """The front ends that a network reads, and whether it needs weights to start from; raises if it cannot be."""
+    # On the meta device no weight is drawn or stored; only the checks run.
+    with torch.device("meta"):
+        network = build_model(name, 2, width, dropout)
+    network.freeze(freeze)
+    return network.front_ends, network.needs_weights
 
 
 @dataclass(frozen=True)

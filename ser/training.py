@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser import evaluation
-from ser.audit import Audit, UtteranceAudit
+from ser.audit import Audit, Steps, UtteranceAudit
 from ser.batches import crop_frames, gather, mean_over_segments, random_starts, spec_augment, valid_frames
 from ser.config import Config, ModelConfig
 from ser.embeddings import extractor
@@ -142,7 +142,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
         rng = np.random.default_rng(derived_seed(seed, "epoch", epoch))
         masks = torch.Generator().manual_seed(derived_seed(seed, "masks", epoch))
         torch.manual_seed(derived_seed(seed, "dropout", epoch))
-        audit = Audit(len(task.classes), device)
+        steps = Steps()
         model.train()
         order = _epoch_order(balance, config, rng)
         starts = random_starts(store.lengths[task.train.rows], frames, rng)
@@ -165,9 +165,12 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
             if config.optimizer.gradient_clip:
                 nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.gradient_clip)
             optimizer.step()
-            audit.update(logits, noisy[index], truth[index], output, targets[index])
-            utterances.update(index, logits, noisy[index], output, epoch, targets[index])
+            steps.add(index, logits, output)
 
+        index, logits, output = steps.joined()
+        audit = Audit(len(task.classes), device)
+        audit.update(logits, noisy[index], truth[index], output, targets[index])
+        utterances.update(index, logits, noisy[index], output, epoch, targets[index])
         metrics = {f"train/{name}": value for name, value in audit.metrics().items()}
         metrics["train/lr"] = optimizer.param_groups[0]["lr"]
         probabilities = predict(model, store, task.validation.rows, frames, device, autocast)

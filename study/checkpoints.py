@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -34,11 +35,13 @@ def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
     """
     temporary = folder / f".writing-{uuid.uuid4().hex}"
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("wb") as file, ThreadPoolExecutor(1) as pool:
             torch.save(state, file)
             file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"epoch_{state['epoch']:04d}-{_digest(temporary)}.pt"
+            synced = pool.submit(os.fsync, file.fileno())
+            digest = _digest(temporary)
+            synced.result()
+        path = folder / f"epoch_{state['epoch']:04d}-{digest}.pt"
         temporary.replace(path)
     except RuntimeError as error:
         # Torch hides the system's error behind its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import socket
 import time
 import uuid
@@ -31,8 +32,10 @@ from study.records import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
 
-# A state is saved once the time since the last one is so many times what saving that took: a hundredth of it at most.
-SAVING_SPACE = 100.0
+# Seconds between two kills of a process that are reckoned with: saving and training anew cost least together if a state
+# is saved each sqrt(2 · saving · this) seconds (Young, A first order approximation to the optimum checkpoint interval,
+# Communications of the ACM 17, 1974).
+BETWEEN_KILLS = 4 * 3600.0
 
 # The trial's number in its configuration.
 TRIAL_KEY = "trial"
@@ -254,7 +257,7 @@ class Attempt:
         """Saves the state after an epoch, if that is due; the last epoch's always is."""
         began = time.monotonic()
         self._unsaved = record
-        if not record.finished and began - self._saved_at < SAVING_SPACE * self._saving_took:
+        if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
             return
         save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
         self._unsaved = None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from ser.audit import Audit
+from ser.audit import Audit, Steps
 from ser.losses import LossOutput
 
 CPU = torch.device("cpu")
@@ -151,3 +151,19 @@ def test_scores_over_batches_are_scikit_learns_over_all(batches: list[list[tuple
     assert metrics["uar"] == pytest.approx(sum(recalls) / len(recalls))
     assert metrics["f1_weighted"] == pytest.approx(f1_score(noisy, predicted, average="weighted", zero_division=0))
     assert metrics["loss"] == pytest.approx(sum(noisy) / len(noisy))
+
+
+def test_steps_come_back_as_one_batch_without_gradient() -> None:
+    steps, corrected = Steps(), torch.tensor([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]])
+    logits = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
+    for rows in (slice(0, 2), slice(2, 3)):
+        losses = logits[rows].sum(dim=1)
+        output = LossOutput(losses.mean(), losses, corrected[rows], corrected[rows, 0])
+        steps.add(torch.tensor([4, 0, 2])[rows], logits[rows], output)
+    index, joined, output = steps.joined()
+    assert index.tolist() == [4, 0, 2]
+    assert torch.equal(joined, logits)
+    assert output.per_sample.tolist() == [3.0, 7.0, 11.0]
+    assert torch.equal(output.corrected_targets, corrected)
+    assert torch.equal(output.trust, corrected[:, 0])
+    assert not any(tensor.requires_grad for tensor in (joined, output.per_sample))

@@ -40,7 +40,7 @@ from study.trainable import (
 @pytest.fixture(autouse=True)
 def every_epoch_is_saved(monkeypatch):
     """What is lost by a kill must not depend on how fast the disk is; the tests of rarer states set it themselves."""
-    monkeypatch.setattr(trainable, "SAVING_SPACE", 0.0)
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 0.0)
 
 
 class Killed(BaseException):
@@ -208,7 +208,7 @@ def test_progress_gives_a_trial_new_attempts(context):
     assert told[-1][DONE]
 
 
-def saved_epochs(context, monkeypatch, seconds, space, epochs=6):
+def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
     """Epochs whose states are saved, where training one takes a second and saving a state so many seconds."""
     now, saved = [0.0], []
 
@@ -221,7 +221,7 @@ def saved_epochs(context, monkeypatch, seconds, space, epochs=6):
             now[0] += 1.0
             yield EpochRecord(epoch, epoch, {"val_noisy/uar": 0.5}, epoch == epochs, {"epoch": epoch})
 
-    monkeypatch.setattr(trainable, "SAVING_SPACE", space)
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", between)
     monkeypatch.setattr(trainable, "save_checkpoint", save)
     monkeypatch.setattr(trainable, "train", trained)
     monkeypatch.setattr(trainable.time, "monotonic", lambda: now[0])
@@ -230,22 +230,23 @@ def saved_epochs(context, monkeypatch, seconds, space, epochs=6):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "space", "expected"),
+    ("seconds", "between", "expected"),
     [
-        (0.01, 20.0, [1, 2, 3, 4, 5, 6]),  # quickly saved: after each epoch
+        (0.01, 20.0, [1, 2, 3, 4, 5, 6]),  # sqrt(2 · .01 · 20) is less than an epoch of one second
         (0.125, 16.0, [1, 3, 5, 6]),  # two seconds lie between two states
-        (0.125, 32.0, [1, 5, 6]),
+        (0.125, 64.0, [1, 5, 6]),  # four seconds: twice as far apart with four times the time between kills
+        (0.5, 16.0, [1, 5, 6]),  # or where saving takes four times as long
         (5.0, 20.0, [1, 6]),  # the last one always
     ],
 )
-def test_states_are_saved_as_rarely_as_saving_is_slow(context, monkeypatch, seconds, space, expected):
-    assert saved_epochs(context, monkeypatch, seconds, space) == expected
+def test_states_are_saved_at_youngs_interval(context, monkeypatch, seconds, between, expected):
+    assert saved_epochs(context, monkeypatch, seconds, between) == expected
 
 
 def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_undisturbed_one(
     context, folder, recorded, undisturbed, monkeypatch
 ):
-    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     run(context, steps=2)
     assert [path.name.partition("-")[0] for path in checkpoints(folder)] == ["epoch_0001"]
     told = run(context)
@@ -346,7 +347,7 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
 
 def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder, undisturbed, monkeypatch):
     """However rarely states are saved, so that what is scored or gone on from is what is on record."""
-    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     trial = StudyTrial.__new__(StudyTrial)
     trial.setup(dict(CONFIGURATION), context)
     for _ in range(2):
@@ -359,7 +360,7 @@ def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder,
 
 
 def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, folder, monkeypatch):
-    monkeypatch.setattr(trainable, "SAVING_SPACE", 1e9)
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     trial = StudyTrial.__new__(StudyTrial)
     trial.setup(dict(CONFIGURATION), context)
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -154,4 +154,4 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
         ratings=corpus.ratings,
         outside=corpus.outside,
     )
-    return found.corpus(names, corpus.excluded)
+    return replace(found.corpus(names, corpus.excluded), synthesis=corpus.synthesis)
