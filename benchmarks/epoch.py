@@ -85,7 +85,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
 
-    from study.delivery import deliver
+    from study.delivery import ROUND_SECONDS, deliver
 
     corpus = load(corpus_name, Path(root) if root != "-" else None)
     task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(features)).path, "noisy-A", 0)
@@ -122,14 +122,17 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
             clock.first_batch = 0.0
             start = time.perf_counter()
             attempt = Attempt({**SPACE, "trial": number, "training.epochs": planned}, context)
-            epochs = []
+            epochs: list[float] = []
+            delivered = start
             for _ in range(planned):
                 epoch_began = time.perf_counter()
                 attempt.step()
                 epochs.append(time.perf_counter() - epoch_began)
-                processor = time.process_time()
-                deliver(Outbox(trial_folder(context.folder, number)), client)
-                clock.seconds["delivery"] += time.process_time() - processor
+                if len(epochs) == planned or time.perf_counter() - delivered >= ROUND_SECONDS:
+                    processor = time.process_time()
+                    deliver(Outbox(trial_folder(context.folder, number)), client)
+                    clock.seconds["delivery"] += time.process_time() - processor
+                    delivered = time.perf_counter()
             attempt.close()
             end = time.perf_counter()
             found[f"to the first step, trial {number}"] = clock.first_batch - start

@@ -29,7 +29,7 @@ STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}
 # Records wait on disk while the server is away; MLflow's own client would try for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
-RETRY_SECONDS = 5.0
+ROUND_SECONDS = 5.0
 PARAMS_AT_ONCE = 100
 METRICS_AT_ONCE = 1000
 UPLOAD_ATTEMPTS = 3
@@ -68,6 +68,9 @@ def deliver(outbox: Outbox, client: MlflowClient) -> None:
 class Courier:
     """Delivers the records of running trials in a thread, so that nothing waits for MLflow.
 
+    It goes its round every few seconds: one batch for several short epochs takes less of the processor, which the
+    trials need, than one for each.
+
     Args:
         client: The store.
     """
@@ -90,7 +93,6 @@ class Courier:
         """
         with self._change:
             self._told.add(folder)
-            self._change.notify()
 
     def close(self) -> None:
         """Ends the thread once it has tried all; what is left is for ``deliver_all``."""
@@ -100,25 +102,17 @@ class Courier:
         self._thread.join()
 
     def _work(self) -> None:
-        ending, all_tried = False, time.monotonic()
+        ending = False
         while not ending:
             with self._change:
-                self._change.wait_for(lambda: self._told or self._ending, RETRY_SECONDS)
-                ending = self._ending
+                ending = self._change.wait_for(lambda: self._ending, ROUND_SECONDS)
                 self._open |= {folder: Outbox(folder, mend=False) for folder in self._told - self._open.keys()}
-                due = set(self._told)
                 self._told.clear()
-            # Also untold: a trial that was stopped notes its end a little later, and a server comes back.
-            if ending or time.monotonic() - all_tried >= RETRY_SECONDS:
-                due, all_tried = set(self._open), time.monotonic()
-            if not self._deliver(due) and not ending:
-                with self._change:
-                    self._change.wait_for(lambda: self._ending, RETRY_SECONDS)
+            self._go_round()
 
-    def _deliver(self, due: Iterable[Path]) -> bool:
-        """Returns whether MLflow was there."""
-        for folder in due:
-            outbox = self._open[folder]
+    def _go_round(self) -> None:
+        """Delivers what there is, also of trials with no news: one that was stopped notes its end a little later."""
+        for folder, outbox in list(self._open.items()):
             try:
                 if outbox.pending:
                     deliver(outbox, self._client)
@@ -126,11 +120,10 @@ class Courier:
                 continue  # a crash has left half a line, which the trial's next process cuts off
             except (MlflowException, OSError):  # the records wait, and what is left at the end is told
                 if not _answers(self._client):
-                    return False
+                    return
                 continue  # it refuses these, or the disk is full; others do not wait for that
             if outbox.fidelity is not None and not outbox.pending:
                 del self._open[folder]
-        return True
 
 
 class Messenger(Callback):  # type: ignore[misc]
@@ -191,7 +184,7 @@ def deliver_all(folders: Iterable[Path], client: MlflowClient, seconds: float) -
                     break  # the others would wait for the same server
         if not left or time.monotonic() >= end:
             return left
-        time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
+        time.sleep(min(ROUND_SECONDS, max(0.0, end - time.monotonic())))
 
 
 def _answers(client: MlflowClient) -> bool:

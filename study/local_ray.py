@@ -30,11 +30,22 @@ PRELOAD = {"RAY_preload_python_modules": "study.worker"}
 # A signal to the whole group of processes ends Ray's own before the study; it would look for them for a minute.
 RECONNECT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
-# Ray starts a worker for each CPU with itself, which takes its first trial at once, since it has been importing
-# meanwhile. Those that no trial takes end by themselves. On large machines there would be too many of them.
+# Ray asks for its own object store before that listens, one start in three, and would ask again after a second.
+ASK_AGAIN = {
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+}
+
+# Ray starts a worker for each CPU with itself, before it is joined even, which takes its first trial at once, since it
+# has been importing meanwhile. Those that no trial takes end by themselves. On large machines there would be too many.
 MOST_WAITING = 8
-WAITING = {"RAY_num_workers_soft_limit": "0", "RAY_idle_worker_killing_time_threshold_ms": "30000"}
 NONE_WAITING = {"RAY_prestart_worker_first_driver": "0"}
+WAITING = {
+    **NONE_WAITING,
+    "RAY_enable_worker_prestart": "1",
+    "RAY_num_workers_soft_limit": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "30000",
+}
 
 # Parts of Ray that one machine's study has no use for: the autoscaler, what prints the workers' output, and the server
 # of its dashboard, which the rest would wait for. Ray has no option to leave them out; should these methods be gone,
@@ -59,7 +70,7 @@ def start() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers look for the project in the driver's folder first, and another version may be there.
     waiting = WAITING if cores() <= MOST_WAITING else NONE_WAITING
-    variables = {**worker_variables(), **PRELOAD, **RECONNECT, **waiting}
+    variables = {**worker_variables(), **PRELOAD, **RECONNECT, **ASK_AGAIN, **waiting}
     with contextlib.chdir(ROOT), environment(variables), _without(Node, UNUSED):
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
 

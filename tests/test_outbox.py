@@ -201,7 +201,7 @@ def test_deliver_all_tells_what_waits_and_comes_back_for_it(begun, store):
 @pytest.fixture
 def courier(store, monkeypatch):
     """A courier that looks often, and its client, which loses the server when ``away`` is set."""
-    monkeypatch.setattr("study.delivery.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("study.delivery.ROUND_SECONDS", 0.05)
 
     class Away(threading.Event):
         def __getattr__(self, name):
