@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from ray._private.node import Node
 from ray.tune.execution import class_cache
 
 from ser.errors import UserError
@@ -255,6 +256,11 @@ def test_a_trials_process_imports_no_mlflow():
     """It would cost every worker a second or two, and nodes would have to reach the server."""
     command = "import sys, ray, study.worker; sys.exit('mlflow' in sys.modules or 'optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
+
+
+def test_rays_parts_that_no_study_needs_are_there_to_be_left_out():
+    """Else they would start as well, and the rest of Ray would wait for them."""
+    assert set(local_ray.UNUSED) <= vars(Node).keys()
 
 
 def test_trials_ask_for_no_environment_of_their_own():
