@@ -1,7 +1,7 @@
 """Where an epoch and a trial spend their time: python benchmarks/epoch.py.
 
-Runs two trials, one after the other in one process, as a slot of the study does, with evaluation, audit, checkpoints
-and records in a real MLflow store, and takes the time of each part. Before the first trial there are the imports; the
+Runs two trials, a short one and another, one after the other in one process, as a slot of the study does, with
+evaluation, audit, checkpoints and records in a real MLflow store, and takes the time of each part. Before the first trial there are the imports; the
 fixed cost of the second is what lies before its first step and behind its last evaluation.
 """
 
@@ -147,7 +147,7 @@ def main(
     corpus: str = "synthetic",
     corpus_root: Path | None = None,
     crop_seconds: float = 2.0,
-    repeats: int = 3,
+    repeats: int = 2,
     output: Path = OUTPUT,
 ) -> None:
     """Prints the tables, and writes JSON and a figure.

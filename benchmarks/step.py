@@ -199,7 +199,7 @@ def ceiling() -> float:
 def main(
     networks: tuple[str, ...] = ("cnn14:1", "cnn14:0.25", "cnn14:0.125", "cnn10:1", "cnn6:1"),
     batches: tuple[int, ...] = (16, 64),
-    repeats: int = 3,
+    repeats: int = 2,
     output: Path = OUTPUT,
 ) -> None:
     """Prints the table, and writes JSON and a figure.
