@@ -1,8 +1,9 @@
 """Where an epoch and a trial spend their time: python benchmarks/epoch.py.
 
 Runs two trials, a short one and another, one after the other in one process, as a slot of the study does, with
-evaluation, audit, checkpoints and records in a real MLflow store, and takes the time of each part. Before the first trial there are the imports; the
-fixed cost of the second is what lies before its first step and behind its last evaluation.
+evaluation, audit, checkpoints and records in a real MLflow store, and takes the time of each part. Before the first
+trial there are the imports; the fixed cost of the second is what lies before its first step and behind its last
+evaluation.
 """
 
 from __future__ import annotations
