@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -126,11 +127,8 @@ def full_disk(folder: Path, reference: Histories) -> Row | None:
         process = study.start()
         study.wait_for_epochs(process, 3)
         filler = disk.path / "filler"
-        with filler.open("wb") as file:
-            try:
-                while file.write(b"\0" * 65536):
-                    file.flush()
-            except OSError:
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"\0" * 65536):
                 pass
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 130, printed
