@@ -122,9 +122,9 @@ def full_disk(folder: Path, reference: Histories) -> Row | None:
     disk = SmallDisk(folder / "disk", 200)
     if not disk.mounted:
         return None
+    study = FaultyStudy(disk.path / "study", "disk", f"sqlite:///{folder}/disk.db")
+    process = study.start()
     try:
-        study = FaultyStudy(disk.path / "study", "disk", f"sqlite:///{folder}/disk.db")
-        process = study.start()
         study.wait_for_epochs(process, 3)
         filler = disk.path / "filler"
         with filler.open("wb", buffering=0) as file, suppress(OSError):
@@ -140,6 +140,8 @@ def full_disk(folder: Path, reference: Histories) -> Row | None:
         process.communicate(timeout=600)
         return row("disk full", 1, study, reference, seconds)
     finally:
+        with suppress(ValueError):  # it has ended
+            kill(process)
         disk.close()
 
 

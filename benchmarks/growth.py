@@ -244,11 +244,9 @@ class Made(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], folder: Path | None = None, experiment: str = "") -> None:
         """Takes a trial; with a folder, its records are kept there."""
-        self._configuration, self._epoch, self._outbox = config, 0, None
-        if folder is not None:
-            number = config[TRIAL_KEY]
-            self._outbox = Outbox(trial_folder(folder, number))
-            self._outbox.begin(experiment, "parent", str(number), {"trial": str(number)}, {}, config, DATASET)
+        self._configuration, self._epoch = config, 0
+        self._outbox: Outbox | None = None
+        self._folder, self._experiment = folder, experiment
 
     def reset_config(self, new_config: dict[str, Any], **shared: Any) -> bool:
         """Takes the next one."""
@@ -257,6 +255,11 @@ class Made(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
+        if self._folder is not None and not self._epoch:  # an actor may be set up for a trial that another one runs
+            number = self._configuration[TRIAL_KEY]
+            self._outbox = Outbox(trial_folder(self._folder, number))
+            names = (self._experiment, "parent", str(number), {"trial": str(number)})
+            self._outbox.begin(*names, {}, self._configuration, DATASET)
         self._epoch += 1
         result = {METRIC: 0.1 * self._epoch + self._configuration["optimizer.lr"], EPOCH: self._epoch}
         done = self._epoch == RAY_EPOCHS
