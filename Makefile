@@ -1,6 +1,6 @@
 # make study   sets everything up in .venv, then runs the study on the embedded corpus
 # make test    sets everything up, then runs the tests
-# make bench   sets everything up, then runs the benchmarks of docs/performance.md, an hour and a half
+# make bench   sets everything up, then runs the benchmarks of docs/performance.md, an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
