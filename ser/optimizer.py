@@ -71,6 +71,13 @@ def learning_rate_factor(config: OptimizerConfig, step: int, total_steps: int) -
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, total_steps: int) -> None:
-    """Sets the learning rates of a step, each group's with its own factor."""
+    """Sets the learning rates of a step, each group's with its own factor.
+
+    Args:
+        optimizer: From ``make_optimizer``.
+        config: Peak rate and schedule.
+        step: Optimiser steps done.
+        total_steps: Planned ones.
+    """
     for group in optimizer.param_groups:
         group["lr"] = config.lr * learning_rate_factor(config, step, total_steps) * group["factor"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ser import feature_store
 from ser.audio import read_audio
 from ser.corpora import Corpus, load, without
+from ser.corpora.synthetic import load_synthetic
 from ser.errors import DataFaults, UserError
 from ser.feature_store import FeatureStore, open_store
 from ser.features import log_mel
@@ -174,6 +175,30 @@ def test_synthesised_corpora_are_built_once_and_again_when_the_voice_changes(sto
     assert not open_store(voiced(1.0), "panns_16k", stores).built
     assert calls == ["10", "11"]  # one utterance of each label tells whether the voice is still the same
     assert open_store(voiced(0.5), "panns_16k", stores).built
+
+
+def test_a_corpus_that_says_what_its_sounds_follow_from_is_not_asked_for_one(stores: Path) -> None:
+    calls: list[str] = []
+
+    def synthesize(name: str) -> NDArray[np.float32]:
+        calls.append(name)
+        return noise(int(name))
+
+    def following_from(what: str) -> Corpus:
+        frame = pd.DataFrame({"utterance_id": ["10", "11", "12"], "speaker": "s", "label": ["x", "y", "x"]})
+        return Corpus("made", frame, ("x", "y"), synthesize=synthesize, synthesis=what)
+
+    assert open_store(following_from("one"), "panns_16k", stores).built
+    calls.clear()
+    assert not open_store(following_from("one"), "panns_16k", stores).built
+    assert not calls
+    assert open_store(following_from("another"), "panns_16k", stores).built
+
+
+def test_the_embedded_corpus_says_so_also_where_it_comes_through_the_door() -> None:
+    whole = load("synthetic")
+    assert whole.synthesis == load_synthetic().synthesis != ""
+    assert without(whole, [whole.table["utterance_id"][0]]).synthesis == whole.synthesis
 
 
 def test_progress_counts_to_the_number_of_utterances(corpus: Corpus, stores: Path) -> None:

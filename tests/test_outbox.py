@@ -261,6 +261,23 @@ def test_the_courier_does_so_also_while_other_trials_have_news(begun, courier):
         time.sleep(0.005)
 
 
+def test_the_courier_brings_the_epochs_of_a_round_in_one_batch(begun, store, monkeypatch):
+    client, _ = store
+    batches = []
+    log_batch = client.log_batch
+    monkeypatch.setattr(client, "log_batch", lambda *a, **k: (batches.append(k.get("metrics", [])), log_batch(*a, **k)))
+    monkeypatch.setattr("study.delivery.ROUND_SECONDS", 60.0)
+    outbox, courier = begun(), Courier(client)
+    for epoch in (1, 2, 3):
+        outbox.epoch(epoch, {"train/loss": 1.0 / epoch})
+        courier.tell(outbox.folder)
+    time.sleep(0.2)
+    assert not batches
+    courier.close()
+    assert outbox.pending == 0
+    assert [[metric.step for metric in batch] for batch in batches if batch] == [[1, 2, 3]]
+
+
 def test_records_that_are_refused_hold_up_no_others(begun, store):
     """By the courier, and at the end; the server is there, and takes what it understands."""
     client, _ = store

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 from mlflow import MlflowClient
 from ray._private.node import Node
 from ray.tune.execution import class_cache
@@ -261,6 +262,13 @@ def test_a_trials_process_imports_no_mlflow():
 def test_rays_parts_that_no_study_needs_are_there_to_be_left_out():
     """Else they would start as well, and the rest of Ray would wait for them."""
     assert set(local_ray.UNUSED) <= vars(Node).keys()
+
+
+def test_what_ray_is_told_by_its_environment_are_settings_of_rays():
+    """It takes no notice of a name that it does not know."""
+    known = (Path(ray.__file__).parent / "core" / "src" / "ray" / "raylet" / "raylet").read_bytes()
+    told = {**local_ray.PRELOAD, **local_ray.RECONNECT, **local_ray.ASK_AGAIN, **local_ray.WAITING}
+    assert [name for name in told if name.removeprefix("RAY_").encode() not in known] == []
 
 
 def test_trials_ask_for_no_environment_of_their_own():
