@@ -17,12 +17,12 @@ import tyro
 
 from ser.config import Config
 from ser.corpora import load
-from ser.embeddings import extractor
-from ser.feature_store import open_store
+from ser.features.store import open_store
 from ser.models import build_model
 from ser.splits import split
-from ser.task import make_task
-from ser.training import train
+from ser.training.embeddings import extractor
+from ser.training.loop import train
+from ser.training.task import make_task
 
 VARIANTS = {
     "frozen": {"model.name": "cnn14", "model.freeze": "base"},

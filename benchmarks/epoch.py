@@ -25,7 +25,7 @@ if not __package__:
 import tyro
 
 from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
-from ser.parallel import ALLOCATOR
+from ser.utils.parallel import ALLOCATOR
 
 EPOCHS = (2, 16)
 """Of the first trial, which warms the process, and of the second, which is measured."""
@@ -71,22 +71,22 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     """Runs the two trials; prints what an epoch of the second takes."""
     import torch
 
-    from ser import training
-    from ser.audit import Audit, Steps, UtteranceAudit
     from ser.corpora import load
-    from ser.feature_store import open_store
+    from ser.features.store import open_store
     from ser.splits import split
-    from ser.task import make_task
-    from study import trainable
-    from study.outbox import Outbox
-    from study.trainable import Attempt, TrialContext, trial_folder
+    from ser.training import loop as training
+    from ser.training.label_metrics import Audit, Steps, UtteranceAudit
+    from ser.training.task import make_task
+    from study.trial import trainable
+    from study.trial.event_log import Outbox
+    from study.trial.trainable import Attempt, TrialContext, trial_folder
 
     imported = time.time() - float(began)
     # What the study's own process does beside the trials.
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
 
-    from study.delivery import ROUND_SECONDS, deliver
+    from study.tracking.upload import ROUND_SECONDS, deliver
 
     corpus = load(corpus_name, Path(root) if root != "-" else None)
     task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(features)).path, "noisy-A", 0)
@@ -162,7 +162,7 @@ def main(
         output: Folder for JSON and figure.
     """
     from ser.corpora import load
-    from ser.feature_store import open_store
+    from ser.features.store import open_store
 
     cores = len(os.sched_getaffinity(0))
     about = {"corpus": corpus, "network": "CNN14", "batch": 16, "crops of": f"{crop_seconds:g} s", "rounds": repeats}

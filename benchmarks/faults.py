@@ -25,10 +25,9 @@ if not __package__:
     # Run as a script: imports begin at the repository's root and in its tests.
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
 
-from faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
-from ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until
-
-from study.checkpoints import checkpoints
+from study.trial.checkpoints import checkpoints
+from tests.helpers.faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
+from tests.helpers.ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until
 
 CLOCK = """
 import sys, time

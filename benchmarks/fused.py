@@ -29,7 +29,7 @@ from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
 from ser.models import build_model
 from ser.models.classifier import scaled
 from ser.models.panns import Cnn14
-from ser.parallel import ALLOCATOR
+from ser.utils.parallel import ALLOCATOR
 
 CLASSES, FRAMES, BATCH, STEPS = 6, 500, 16, 12
 ONE_BY_ONE, FUSED, SIDE_BY_SIDE = "one by one", "fused", "side by side, 1 thread each"

@@ -39,25 +39,25 @@ import numpy as np
 import optuna
 import ray
 import tyro
-from made_records import copy_trials, make_search
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
-from simulation import simulate
-from trial_context import DATASET
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
-from study.cluster import Slots
-from study.delivery import Courier, Messenger
-from study.environment import ROOT
-from study.journal import JOURNAL, Journal
-from study.outbox import Outbox
-from study.records import FINISHED, SELECTIONS
-from study.search import run_trials
-from study.searcher import StudySearch
-from study.spaces import load_space
-from study.tracking import experiment_id, open_client, search_all
-from study.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder
+from study.backend.cluster import Slots
+from study.environment import CODE_ROOT as ROOT
+from study.schema import FINISHED, SELECTIONS
+from study.search.journal import JOURNAL, Journal
+from study.search.run_search import run_trials
+from study.search.searcher import StudySearch
+from study.setup.spaces import load_space
+from study.tracking.store import experiment_id, open_client, search_all
+from study.tracking.upload import Courier, Messenger
+from study.trial.event_log import Outbox
+from study.trial.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder
+from tests.helpers.made_records import copy_trials, make_search
+from tests.helpers.simulation import simulate
+from tests.helpers.trial_context import DATASET
 
 METRIC = SELECTIONS["noisy"].metric
 STUDY, PLAIN = "study", "plain Ray Tune"

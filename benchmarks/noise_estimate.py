@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 
 from ser.corpora import load
-from ser.feature_store import open_store
-from ser.hashing import hashed_uniform
+from ser.features.store import open_store
 from ser.noise import NAMED_RATES, corrupt, corrupt_level
 from ser.noise.estimate import Estimate, estimate, held_out, nearest_level, out_of_sample, statistics
+from ser.utils.hashing import hashed_uniform
 
 
 def ambiguous(labels: np.ndarray, probabilities: np.ndarray, ids: list[str], rate: float, seed: int) -> np.ndarray:

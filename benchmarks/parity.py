@@ -16,7 +16,7 @@ import tyro
 
 from ser.audio import read_audio
 from ser.corpora import load
-from ser.features import FrontEnd, front_end, log_mel
+from ser.features.front_ends import FrontEnd, front_end, log_mel
 
 NAMES = ("panns_16k", "panns_32k")
 QUIET = -60.0

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
 from ser.config import Config
 from ser.corpora import load
-from ser.feature_store import open_store
+from ser.features.store import open_store
 from ser.splits import split
-from ser.task import make_task
-from ser.training import train
+from ser.training.loop import train
+from ser.training.task import make_task
 
 PRECISIONS = ("float32", "bfloat16")
 CURVES = ("train/loss", "val/loss", "val/uar")

@@ -32,14 +32,14 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
 from ser.config import Config
 from ser.corpora import load
-from ser.feature_store import open_store
+from ser.features.store import open_store
 from ser.losses import build_loss
 from ser.models import Classifier, build_model
-from ser.parallel import ALLOCATOR
 from ser.splits import split
-from ser.task import Task, make_task
-from ser.torchaudio_import import torchaudio
-from ser.training import train
+from ser.training.loop import train
+from ser.training.task import Task, make_task
+from ser.utils.parallel import ALLOCATOR
+from ser.utils.torchaudio_import import torchaudio
 
 SECONDS, RATE, CLASSES = 5.0, 16000, 6
 EPOCHS = 3  # the first one warms up

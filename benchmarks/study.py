@@ -37,14 +37,14 @@ import tyro
 from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
 from ser.config import Config
 from ser.corpora import load
-from ser.feature_store import open_store
-from ser.parallel import ALLOCATOR
+from ser.features.store import open_store
 from ser.splits import split
-from ser.task import Task, make_task
-from ser.training import save_state, train
-from study.records import SECONDS
-from study.spaces import load_space
-from study.tracking import open_client
+from ser.training.loop import save_state, train
+from ser.training.task import Task, make_task
+from ser.utils.parallel import ALLOCATOR
+from study.schema import SECONDS
+from study.setup.spaces import load_space
+from study.tracking.store import open_client
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOTS = 2

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser.batches import crop_frames, mean_over_segments
 from ser.config import Config
 from ser.corpora import Corpus
-from ser.embeddings import extractor
-from ser.errors import UserError
-from ser.feature_store import FeatureStore
+from ser.features.store import FeatureStore
 from ser.models import Classifier
-from ser.task import Task
-from ser.training import fingerprint, load_state, predict, uses_bfloat16
+from ser.training.batches import crop_frames, mean_over_segments
+from ser.training.embeddings import extractor
+from ser.training.loop import fingerprint, load_state, predict, uses_bfloat16
+from ser.training.task import Task
+from ser.utils.errors import UserError
 
 _KEYS = ("fingerprint", "epoch", "model", "config", "seed", "manifest")
 _MANIFEST_KEYS = ("classes", "corpus", "corpus_digest", "level", "seed")
@@ -59,7 +59,7 @@ class Checkpoint:
         """Class probabilities, as validation has them: the mean over the segments of each utterance.
 
         Args:
-            store: Of the front end of ``ser.embeddings.extractor(config)``.
+            store: Of the front end of ``ser.training.embeddings.extractor(config)``.
             rows: (n,) utterances.
 
         Returns:
@@ -77,7 +77,7 @@ class Checkpoint:
         """What the class head reads: the mean over the segments of each utterance.
 
         Args:
-            store: Of the front end of ``ser.embeddings.extractor(config)``.
+            store: Of the front end of ``ser.training.embeddings.extractor(config)``.
             rows: (n,) utterances.
 
         Returns:

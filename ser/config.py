@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import yaml
 
-from ser.errors import UserError, unknown_name
 from ser.losses import build_loss
 from ser.models import EMBEDDING_HEAD, MODELS, Classifier, EmbeddingHead, build_model
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
+from ser.utils.errors import UserError, unknown_name
 
 # Beyond it nothing is meant; infinities and numbers that no float holds are.
 LARGEST = 1e100

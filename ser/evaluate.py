@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from ser import evaluation
-from ser.agreement import STRATA, soft_labels, strata
 from ser.checkpoint import Checkpoint, open_checkpoint
-from ser.command_line import parse, run_command
 from ser.corpora import Corpus, load, parse_options
 from ser.corpora.corpus import GENDERS
-from ser.embeddings import extractor
-from ser.feature_store import open_store
+from ser.features.store import open_store
+from ser.metrics import classification as evaluation
+from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.noise import corrupt_level
-from ser.noise.files import encoded, output_folder, to_csv, to_json, write_new
+from ser.noise.label_files import encoded, output_folder, to_csv, to_json, write_new
 from ser.splits import Split, SplitBy, Validation, check_disjoint, split
-from ser.task import make_task
+from ser.training.embeddings import extractor
+from ser.training.task import make_task
+from ser.utils.command_line import parse, run_command
 
 SPEAKERS_SHOWN = 12
 """Up to this many are listed in the text; report.json has all of them."""
@@ -277,7 +277,7 @@ def _files(
 
 
 def _figure(report: Mapping[str, Any], counts: NDArray[np.int64]) -> bytes:
-    from ser.noise.figures import draw_transition, to_png  # matplotlib costs half a second
+    from ser.noise.transition_figure import draw_transition, to_png  # matplotlib costs half a second
 
     title = (
         f"{report['loss']} on {report['corpus']} {report['noise']}, {report['part']}\n"

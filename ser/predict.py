@@ -17,13 +17,13 @@ from rich.table import Table
 
 from ser.audio import AudioFault, read_audio
 from ser.checkpoint import Checkpoint, open_checkpoint
-from ser.command_line import parse, run_command
-from ser.corpora.files import check_names
-from ser.embeddings import extractor
-from ser.errors import DataFaults, UserError
-from ser.feature_store import FeatureStore
-from ser.features import FrontEnd
-from ser.noise.files import encoded, output_folder, to_csv, write_new
+from ser.corpora.source_files import check_names
+from ser.features.front_ends import FrontEnd
+from ser.features.store import FeatureStore
+from ser.noise.label_files import encoded, output_folder, to_csv, write_new
+from ser.training.embeddings import extractor
+from ser.utils.command_line import parse, run_command
+from ser.utils.errors import DataFaults, UserError
 
 FILES_AT_ONCE = 64
 """So many are in memory together."""

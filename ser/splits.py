@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus
-from ser.errors import DataFaults, UserError
-from ser.hashing import hashed_uniform
+from ser.utils.errors import DataFaults, UserError
+from ser.utils.hashing import hashed_uniform
 
 MAX_FOLDS = 8
 PARTS = ("train", "validation", "test")

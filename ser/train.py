@@ -15,16 +15,16 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.command_line import parse, run_command
 from ser.config import Config, corpus_defaults, parse_settings, read_config
 from ser.corpora import load, parse_options
-from ser.embeddings import extractor
-from ser.errors import UserError
-from ser.feature_store import open_store
+from ser.features.store import open_store
 from ser.noise import check_level
 from ser.splits import SplitBy, Validation, check_disjoint, split
-from ser.task import make_task
-from ser.training import DivergedError, EpochRecord, check_weights, load_state, save_state, train
+from ser.training.embeddings import extractor
+from ser.training.loop import DivergedError, EpochRecord, check_weights, load_state, save_state, train
+from ser.training.task import make_task
+from ser.utils.command_line import parse, run_command
+from ser.utils.errors import UserError
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
 STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"

@@ -1,4 +1,4 @@
-"""Where the project lies, when this process began, and its variables."""
+"""Where the code lies, when this process began, and its environment variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+CODE_ROOT = Path(__file__).resolve().parents[1]
+"""Folder that holds the project's packages; nothing is written there."""
 
 BEGAN = time.time()
 """When this process began, within a tenth of a second, for this is imported first."""
@@ -16,7 +17,9 @@ BEGAN = time.time()
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables of this process for a while; not in a thread, for others read them.
+    """Set environment variables of this process for a while.
+
+    Not to be used in threads: other threads read the same variables.
 
     Args:
         values: Names and values; afterwards they are what they were.

@@ -1,60 +1,13 @@
-"""Scores what a trial has trained: python study/evaluate.py --run RUN_ID. Its MLflow run is left as it is."""
-
-from __future__ import annotations
+"""Score the network of an MLflow run: python study/evaluate.py --run RUN_ID."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the repository's root, not from this folder
 
-from ser.command_line import parse, run_command
-from ser.evaluate import EvaluateOptions, evaluate
-from study.environment import ROOT
-from study.tracking import DEFAULT_URI
-from study.trained import find_trained
-
-
-@dataclass(frozen=True)
-class EvaluateRunOptions:
-    """Scores the network of an MLflow run on the validation or the test part of its fold; adds nothing to the run."""
-
-    run: str
-    """MLflow run of a trial."""
-    part: Literal["validation", "test"] = "validation"
-    """What is predicted. The test part is for the one last comparison."""
-    corpus_root: Path | None = None
-    """The corpus's folder, where it is not that of the study any more."""
-    output: Path | None = None
-    """Folder for what is written; default results/evaluation/RUN-PART."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
-
-
-def main() -> int:
-    """Runs the command line; returns the exit code."""
-    options = parse(EvaluateRunOptions)
-    trained = find_trained(options.run, options.tracking_uri)
-    study = trained.study
-    return evaluate(
-        EvaluateOptions(
-            checkpoint=trained.checkpoint,
-            part=options.part,
-            corpus=study.corpus,
-            corpus_root=options.corpus_root or study.corpus_root,
-            corpus_options=study.corpus_options,
-            split_by=study.split_by,
-            fold=study.fold,
-            validation=study.validation,
-            exclude=study.exclude,
-            output=options.output or ROOT / "results" / "evaluation" / f"{options.run}-{options.part}",
-            features=trained.features,
-        )
-    )
-
+from ser.utils.command_line import run_command
+from study.commands.evaluate import main
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -12,14 +12,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
-from ser.errors import UserError
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
-from study.environment import ROOT
-from study.files import replace_text
+from ser.utils.durable_files import replace_text
+from ser.utils.errors import UserError
 from study.messages import without_password
-from study.schedulers import Sampler, Scheduler
-from study.tracking import DEFAULT_URI
+from study.setup.pruners import Sampler, Scheduler
+from study.tracking.store import DEFAULT_URI
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"
@@ -92,7 +91,7 @@ class StudyOptions:
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
     address: str | None = None
     """Address of a Ray cluster to join; default is a Ray of the study's own on this machine."""
-    storage_path: Path = ROOT / "results"
+    storage_path: Path = Path("results")
     """Folder for feature stores and the states of studies."""
     tracking_uri: str = DEFAULT_URI
     """MLflow tracking URI."""

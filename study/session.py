@@ -15,15 +15,15 @@ from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
 
-from study.cluster import Slots, start_ray
-from study.delivery import PATIENCE, Courier, deliver_all
+from study.backend.cluster import Slots, start_ray
 from study.environment import environment
 from study.messages import first_line
 from study.options import RECORD
-from study.outbox import Outbox
-from study.preparation import Preparation
-from study.search import Outcome, open_search, run_search
-from study.tracking import sweep
+from study.search.run_search import Outcome, open_search, run_search
+from study.setup.prepare import Preparation
+from study.tracking.store import sweep
+from study.tracking.upload import PATIENCE, Courier, deliver_all
+from study.trial.event_log import Outbox
 
 DELIVERY_SECONDS = 60.0
 

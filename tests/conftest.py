@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ser.corpora import Corpus
 from ser.corpora.corpus import SYNTHESIS_RATE
-from ser.feature_store import FeatureStore, open_store
+from ser.features.store import FeatureStore, open_store
 from ser.splits import split
-from ser.task import Task, make_task
+from ser.training.task import Task, make_task
 
 CLASSES = ("high", "low")
 

@@ -12,14 +12,14 @@ import matplotlib
 import numpy as np
 import pytest
 import soundfile
-from browser import PHONE, Browser, chromium
-from made_records import make_confirm, make_search
 
-from analysis.records import RecordsOptions, open_records
-from analysis.report import answer_of, gather, opening_figure
-from analysis.report_page import render
-from analysis.section import NamedSound, Section
-from study.tracking import experiment_id, open_client
+from analysis.common.records import RecordsOptions, open_records
+from analysis.common.section import NamedSound, Section
+from analysis.page.build import answer_of, gather, opening_figure
+from analysis.page.render import render
+from study.tracking.store import experiment_id, open_client
+from tests.helpers.browser import PHONE, Browser, chromium
+from tests.helpers.made_records import make_confirm, make_search
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here; on Debian: apt-get install chromium")
 WIDTHS = (1280, PHONE)

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import tyro
 
-from analysis.best_runs import BestRunsOptions
-from analysis.confusion import ConfusionOptions
-from analysis.corrections import CorrectionsOptions
-from analysis.embeddings import EmbeddingsOptions
-from analysis.report import ReportOptions
-from analysis.significance import SignificanceOptions
+from analysis.page.build import ReportOptions
+from analysis.sections.best_runs.section import BestRunsOptions
+from analysis.sections.confusion.section import ConfusionOptions
+from analysis.sections.corrections.section import CorrectionsOptions
+from analysis.sections.embeddings.section import EmbeddingsOptions
+from analysis.sections.significance.section import SignificanceOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions
 from ser.noise.__main__ import EstimateOptions, ExportOptions
 from ser.predict import PredictOptions
 from ser.train import TrainOptions
-from study.confirmation import ConfirmOptions
-from study.evaluate import EvaluateRunOptions
+from study.commands.evaluate import EvaluateRunOptions
+from study.commands.predict import PredictRunOptions
+from study.commands.register import RegisterOptions
 from study.options import StudyOptions
-from study.predict import PredictRunOptions
-from study.register import RegisterOptions
+from study.setup.confirmation import ConfirmOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

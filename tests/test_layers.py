@@ -38,6 +38,6 @@ def test_the_science_loads_where_the_study_cannot():
     script = (
         "import sys\n"
         "for name in ('ray', 'optuna', 'mlflow'): sys.modules[name] = None\n"
-        "import ser.train, ser.corpora, ser.noise, ser.training\n"
+        "import ser.train, ser.corpora, ser.noise, ser.training.loop\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

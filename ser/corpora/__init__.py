@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ser.corpora.corpus import Corpus
-from ser.corpora.crema_d import load_crema_d
-from ser.corpora.emodb import load_emodb
-from ser.corpora.esd import load_esd
-from ser.corpora.files import check_names, read_text
-from ser.corpora.iemocap import load_iemocap, load_iemocap_4
-from ser.corpora.msp_podcast import load_msp_podcast
-from ser.corpora.ravdess import load_ravdess
-from ser.corpora.reading import Reading, without
-from ser.corpora.synthetic import load_synthetic
-from ser.corpora.table import load_table
-from ser.errors import UserError, unknown_name
+from ser.corpora.loader_result import Reading, without
+from ser.corpora.loaders.crema_d import load_crema_d
+from ser.corpora.loaders.emodb import load_emodb
+from ser.corpora.loaders.esd import load_esd
+from ser.corpora.loaders.iemocap import load_iemocap, load_iemocap_4
+from ser.corpora.loaders.msp_podcast import load_msp_podcast
+from ser.corpora.loaders.ravdess import load_ravdess
+from ser.corpora.loaders.synthetic import load_synthetic
+from ser.corpora.loaders.table import load_table
+from ser.corpora.source_files import check_names, read_text
+from ser.utils.errors import UserError, unknown_name
 
 __all__ = ["NAMES", "Corpus", "load", "parse_options", "without"]
 

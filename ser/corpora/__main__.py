@@ -13,14 +13,14 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.command_line import parse_commands, run_command
 from ser.corpora import NAMES, load, parse_options
 from ser.corpora.corpus import EXCLUDE_ADVICE
-from ser.corpora.describe import Description, describe
+from ser.corpora.description.printing import print_description
+from ser.corpora.description.summary import Description, describe
 from ser.corpora.fetch import FetchOptions, fetch
-from ser.corpora.printing import print_description
-from ser.errors import DataFaults, UserError
-from ser.noise.files import output_folder
+from ser.noise.label_files import output_folder
+from ser.utils.command_line import parse_commands, run_command
+from ser.utils.errors import DataFaults, UserError
 
 DESCRIPTION, UTTERANCES, FAULTS = "describe.json", "utterances.csv", "faults.txt"
 
@@ -85,7 +85,7 @@ def run_describe(options: DescribeOptions) -> None:
 
 def _check_output(folder: Path) -> None:
     """Before minutes are spent on decoding: it can be written, and holds nothing of these names but a description."""
-    from ser.corpora.figures import NAMES as FIGURES
+    from ser.corpora.description.figures import NAMES as FIGURES
 
     there = [name for name in (UTTERANCES, FAULTS, *FIGURES) if (folder / name).exists()]
     if there and not (folder / DESCRIPTION).exists():
@@ -96,8 +96,8 @@ def _check_output(folder: Path) -> None:
 
 def _write(found: Description, classes: tuple[str, ...], folder: Path) -> list[Path]:
     """Writes all files, takes away what an earlier description left, and returns what is there."""
-    from ser.corpora.figures import NAMES as FIGURES
-    from ser.corpora.figures import draw  # matplotlib costs half a second that most calls need not spend
+    from ser.corpora.description.figures import NAMES as FIGURES
+    from ser.corpora.description.figures import draw  # matplotlib costs half a second that most calls need not spend
 
     for name in (*FIGURES, FAULTS):
         (folder / name).unlink(missing_ok=True)

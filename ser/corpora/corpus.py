@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.errors import DataFaults, UserError
-from ser.hashing import digest
+from ser.utils.errors import DataFaults, UserError
+from ser.utils.hashing import digest
 
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
 OPTIONAL_COLUMNS = (

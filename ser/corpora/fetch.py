@@ -21,8 +21,8 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.audio import LFS_POINTER
-from ser.download import AGAIN, RemoteFile, check_room, obtain
-from ser.errors import UserError, unknown_name
+from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
+from ser.utils.errors import UserError, unknown_name
 
 _ARCHIVE = "archive.zip"
 

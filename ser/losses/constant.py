@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
-from ser.losses.parameters import check_flag, check_range
+from ser.utils.checks import check_flag, check_range
 
 
 def smooth_labels(targets: Tensor, epsilon: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
-from ser.losses.parameters import check_count, check_range
+from ser.utils.checks import check_count, check_range
 
 # Largest inner product ⟨p, t̄⟩, for log(1 − ⟨p, t̄⟩) to stay finite.
 LARGEST_AGREEMENT = 1.0 - 1e-4

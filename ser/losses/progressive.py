@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.errors import UserError, unknown_name
 from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
 from ser.losses.constant import correct_targets
-from ser.losses.parameters import check_choice, check_count, check_flag, check_positive, check_range
 from ser.losses.schedule import Schedule, progress_of
+from ser.utils.checks import check_choice, check_count, check_flag, check_positive, check_range
+from ser.utils.errors import UserError, unknown_name
 
 LOCAL_TRUSTS = ("entropy", "confidence", "global")
 

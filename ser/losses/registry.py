@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from ser.errors import UserError, unknown_name
 from ser.losses.base import Loss
 from ser.losses.constant import ConfidencePenalty, CrossEntropy, LabelCorrection, LabelSmoothing, SoftLabels
 from ser.losses.early_learning import EarlyLearningRegularization
 from ser.losses.progressive import ProSelfLC, ReweightingControl
 from ser.losses.reshaped import FocalLoss, GeneralizedCrossEntropy, NormalizedLosses, SymmetricCrossEntropy
 from ser.losses.schedule import Schedule
+from ser.utils.errors import UserError, unknown_name
 
 Built = TypeVar("Built")
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
-from ser.losses.parameters import check_range
+from ser.utils.checks import check_range
 
 # log 0 in the reverse cross entropy (Wang et al., ICCV 2019: A).
 LOG_ZERO = -4.0

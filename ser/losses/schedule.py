@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ser.errors import UserError
-from ser.losses.parameters import check_choice, check_positive
+from ser.utils.checks import check_choice, check_positive
+from ser.utils.errors import UserError
 
 SCHEDULE_KINDS = ("constant", "linear", "cosine")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ser.errors import unknown_name
 from ser.models.bilstm import BiLstm
 from ser.models.classifier import Classifier
-from ser.models.embedding_head import EMBEDDING_HEAD, EmbeddingHead
+from ser.models.linear_probe import EMBEDDING_HEAD, EmbeddingHead
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
 from ser.models.wav2vec2 import Wav2Vec2Base, WavLmBase
+from ser.utils.errors import unknown_name
 
 __all__ = [
     "EMBEDDING_HEAD",

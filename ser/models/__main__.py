@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ser.command_line import parse_commands, run_command
 from ser.models import MODELS
 from ser.models.fetch import WEIGHTS, FetchOptions, fetch
+from ser.utils.command_line import parse_commands, run_command
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ser.errors import unknown_name
-from ser.losses.parameters import check_count, check_range
+from ser.utils.checks import check_count, check_range
+from ser.utils.errors import unknown_name
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ser.errors import UserError
+from ser.utils.errors import UserError
 
 MAX_WIDTH = 2.0
 
@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         dropout: Factor on the model's dropout rates, in [0, 1].
 
     Attributes:
-        front_end: The front end (``ser.features.FRONT_ENDS``) it reads unless asked otherwise.
+        front_end: The front end (``ser.features.front_ends.FRONT_ENDS``) it reads unless asked otherwise.
         front_ends: All front ends it can read.
         min_frames: The shortest input, in frames.
         masks_padding: Whether the training loop tells it the ``lengths``. The CNNs are not told, as PANNs were not:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from ser.download import RemoteFile, check_room, obtain
-from ser.errors import UserError, unknown_name
+from ser.utils.download import RemoteFile, check_room, obtain
+from ser.utils.errors import UserError, unknown_name
 
 PAGE = "https://zenodo.org/records/3987831"
 TERMS = "CC BY 4.0: free use with attribution"

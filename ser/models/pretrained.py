@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ser.errors import DataFaults, UserError
-from ser.features import FRONT_ENDS, FrontEnd, mel_weights
+from ser.features.front_ends import FRONT_ENDS, FrontEnd, mel_weights
 from ser.models.classifier import Classifier
+from ser.utils.errors import DataFaults, UserError
 
 REAL, IMAGINARY = (f"spectrogram_extractor.stft.conv_{part}.weight" for part in ("real", "imag"))
 MEL = "logmel_extractor.melW"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser.models.classifier import Classifier, behind, check_features, check_width, initialise, scaled
-from ser.torchaudio_import import torchaudio
+from ser.utils.torchaudio_import import torchaudio
 
 HEADS = 12
 LAYERS = 12

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.command_line import parse_commands, run_command
 from ser.corpora import NAMES, Corpus, load, parse_options
-from ser.errors import UserError
-from ser.noise import files
+from ser.noise import label_files as files
 from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, corrupt
 from ser.noise.manifest import NoisyLabels
 from ser.noise.printing import print_estimate, print_export
 from ser.splits import Split, split
+from ser.utils.command_line import parse_commands, run_command
+from ser.utils.errors import UserError
 
 if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds; each is imported by the command that needs it
-    from ser.agreement import HumanCeiling
+    from ser.metrics.agreement import HumanCeiling
     from ser.noise.estimate import Added, Estimate
 
 
@@ -125,7 +125,7 @@ def run_estimate(options: EstimateOptions, console: Console) -> None:
     Raises:
         UserError: A mistake in the options, faults in the corpus or the predictions, or files that are there already.
     """
-    from ser.feature_store import open_store
+    from ser.features.store import open_store
     from ser.noise import estimate as estimates
 
     corpus = _load(options)
@@ -166,7 +166,7 @@ def _load(options: ExportOptions | EstimateOptions) -> Corpus:
 def _exported(
     corpus: Corpus, noisy: NoisyLabels, fold: Split, train: NDArray[np.int64], stem: str, folder: Path
 ) -> dict[str, bytes]:
-    from ser.noise.figures import draw_transition, to_png
+    from ser.noise.transition_figure import draw_transition, to_png
 
     manifest = {**noisy.manifest, "fold": fold.fold, "folds": fold.folds, "held_out": fold.unit}
     recipe = noisy.manifest["recipe"].partition(":")[0]  # without a matrix's file

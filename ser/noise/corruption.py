@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from ser.corpora.corpus import Corpus
-from ser.errors import UserError, unknown_name
-from ser.hashing import hashed_uniform
 from ser.noise.listeners import human_transition
 from ser.noise.manifest import NoisyLabels, Plan, noisy_labels
 from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, lack_of_votes, matrix_digest, recipe_named
 from ser.noise.rows import Parts, Rows, parts_of
+from ser.utils.errors import UserError, unknown_name
+from ser.utils.hashing import hashed_uniform
 
 # Noise rate, and the share of the eligible utterances that takes its place where votes do not allow it.
 NAMED_RATES = {"noisy-A": (0.2648, 0.4), "noisy-B": (0.4019, 0.6)}

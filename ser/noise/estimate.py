@@ -20,15 +20,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser.agreement import HumanCeiling, anonymous_annotations, human_ceiling
 from ser.corpora.corpus import Corpus
-from ser.corpora.files import csv_rows
-from ser.errors import DataFaults, UserError
-from ser.evaluation import scores
-from ser.feature_store import FeatureStore
+from ser.corpora.source_files import csv_rows
+from ser.features.store import FeatureStore
+from ser.metrics.agreement import HumanCeiling, anonymous_annotations, human_ceiling
+from ser.metrics.classification import scores
 from ser.noise.corruption import NAMED_RATES, corrupt
 from ser.noise.listeners import human_transition
 from ser.splits import fold_groups
+from ser.utils.errors import DataFaults, UserError
 
 LEVELS = {"clean": 0.0, **{name: rate for name, (rate, _) in NAMED_RATES.items()}}
 """Level → noise rate."""

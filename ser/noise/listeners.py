@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.errors import UserError
+from ser.utils.errors import UserError
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 # Rows: the emotion intended; columns: the one heard; 68,568 votes.

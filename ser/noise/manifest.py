@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
-from ser.hashing import digest
 from ser.noise.rows import Parts
+from ser.utils.hashing import digest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ser.noise.manifest import NoisyLabels
 from ser.noise.rows import Parts
 
 if TYPE_CHECKING:  # their imports cost seconds that one of the commands need not spend
-    from ser.agreement import HumanCeiling
+    from ser.metrics.agreement import HumanCeiling
     from ser.noise.estimate import Added, Estimate
 
 FLIPS = 5

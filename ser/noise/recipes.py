@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
-from ser.corpora.files import read_text
-from ser.errors import DataFaults, UserError, unknown_name
-from ser.hashing import digest
+from ser.corpora.source_files import read_text
 from ser.noise.listeners import human_transition
+from ser.utils.errors import DataFaults, UserError, unknown_name
+from ser.utils.hashing import digest
 
 PAIR_SOURCES = ("the corpus's own votes", "CREMA-D's listeners")
 MATRIX = "matrix:"

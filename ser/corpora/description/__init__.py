@@ -1,0 +1,1 @@
+"""Descriptions of a corpus: computed, printed, drawn."""

@@ -1,0 +1,181 @@
+"""Tables of what ``ser.corpora.description.summary`` found, for a terminal or a pipe of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ser.corpora.description.summary import CLIPPED, QUIET
+
+NAMED = 4
+SHOWN = 20
+"""Groups of duplicates, and names left out, that are listed; the file describe.json has all of them."""
+
+_TITLES = {"unanimous": "all for one", "majority": "more than half", "plurality": "most, not half", "none": "tie"}
+
+
+def print_description(numbers: Mapping[str, Any], console: Console) -> None:
+    """Prints everything but the faults.
+
+    Args:
+        numbers: Of a ``Description``.
+        console: Should neither interpret markup nor emoji, for names may look like either.
+    """
+    _print_pairs(console, f"Corpus {numbers['corpus']}", [*_size(numbers), *_audio(numbers["audio"])])
+    _print_classes(console, numbers["classes"])
+    if numbers["agreement"] is not None:
+        _print_agreement(console, numbers["agreement"])
+    else:
+        _say(console, "No votes, so nothing on the annotators' agreement.\n")
+    if numbers["ratings"]:
+        _print_ratings(console, numbers["ratings"])
+    _print_folds(console, numbers["folds"])
+    _print_duplicates(console, numbers["duplicates"])
+
+
+def _size(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    size = numbers["size"]
+    sessions = size["utterances_by_session"]
+    pairs = [
+        ("utterances", f"{size['utterances']}"),
+        ("audio", f"{size['hours']:.2f} h"),
+        ("shortest", f"{size['shortest_seconds']:.2f} s  {size['shortest_utterance']}"),
+        ("median", f"{size['median_seconds']:.2f} s"),
+        ("longest", f"{size['longest_seconds']:.2f} s  {size['longest_utterance']}"),
+        ("speakers", f"{size['speakers']}: {_listed(size['speakers_by_gender'])}"),
+        ("sessions", str(len(sessions)) if sessions else "none"),
+        ("outside the classes", _listed(numbers["outside"], "{1} {0}") or "none"),
+        ("excluded", _some(numbers["excluded"]) or "none"),
+    ]
+    if several := size["speakers_of_several_genders"]:
+        pairs.insert(6, ("of several genders", _some(several)))
+    return pairs
+
+
+def _audio(audio: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("sample rates", _listed(audio["sample_rates"], "{0} Hz: {1}")),
+        ("channels", _listed(audio["channels"], "{0}: {1}")),
+        ("formats", _listed(audio["formats"], "{0}: {1}")),
+        (f"below −{-QUIET:g} dBFS", f"{audio['quiet_utterances']} utterances"),
+        (f"at ±{CLIPPED:g} or more", f"{audio['clipped_samples']} samples in {audio['clipped_utterances']} utterances"),
+    ]
+
+
+def _print_classes(console: Console, classes: Sequence[Mapping[str, Any]]) -> None:
+    genders = list(dict.fromkeys(gender for row in classes for gender in row["by_gender"]))
+    table = _table(["class"], ["utterances", "share", "hours", "speakers", *genders])
+    for row in classes:
+        counts = [str(row["by_gender"].get(gender, 0)) for gender in genders]
+        shown = (row["class"], str(row["utterances"]), f"{row['share']:.1%}", f"{row['hours']:.2f}")
+        table.add_row(*shown, str(row["speakers"]), *counts)
+    _print_table(console, "Classes", table)
+
+
+def _print_agreement(console: Console, found: Mapping[str, Any]) -> None:
+    each, ceiling = found["votes_per_utterance"], found["human_ceiling"]
+    who = f", {ceiling['annotators']} annotators" if ceiling["annotators"] else ""
+    error = _number(ceiling["standard_error"])
+    pairs = [
+        ("votes", f"{found['votes']} on {found['utterances']} utterances{who}"),
+        ("votes per utterance", f"min {each['min']}, median {each['median']:g}, max {each['max']}"),
+        *((f"{name} ({_TITLES[name]})", f"{share:.1%}") for name, share in found["strata"].items()),
+        ("Fleiss' kappa", _number(found["fleiss_kappa"])),
+        ("Krippendorff's alpha", _number(found["krippendorff_alpha"])),
+        ("human ceiling, UAR", f"{_number(ceiling['uar'])} ± {error} s.e., {ceiling['pairs']} pairs"),
+        ("human ceiling, WA", _number(ceiling["accuracy"])),
+    ]
+    _print_pairs(console, f"Agreement over {found['over']}", pairs)
+    within = [
+        (
+            "mean vote entropy",
+            f"{_number(found['mean_vote_entropy'])} (0 to 1), {found['entropy_utterances']} utterances",
+        )
+    ]
+    most = found["most_possible_disagreement"]
+    within.append(("most disagreement noise", "not every utterance has votes" if most is None else f"{most:.1%}"))
+    if (own := found["self_evaluations"]) is not None:
+        scores = f"UAR {_number(own['uar'])}, WA {_number(own['accuracy'])}, {own['evaluations']} evaluations"
+        within.append(("self against consensus", scores))
+    _print_pairs(console, "Agreement over the corpus's utterances, votes for its classes", within)
+
+
+def _print_ratings(console: Console, ratings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    table = _table(["class"], list(ratings))
+    for name in next(iter(ratings.values())):
+        each = [some[name] for some in ratings.values()]
+        table.add_row(name, *(f"{_number(some['mean'], 2)} ± {_number(some['sd'], 2)}" for some in each))
+    _print_table(console, "Ratings, mean ± standard deviation", table)
+
+
+def _print_folds(console: Console, folds: Mapping[str, Any]) -> None:
+    if folds["problem"] is not None:
+        _say(console, f"No folds: {folds['problem']}\n")
+        return
+    table = _table(["held out"], ["fold", "speakers", "utterances", "hours"], first=1)
+    for number, fold in enumerate(folds["groups"], start=1):
+        speakers = fold["speakers"]
+        names = ", ".join(speakers) if len(speakers) <= 3 else f"{speakers[0]} … {speakers[-1]}"
+        table.add_row(str(number), names, str(len(speakers)), str(fold["utterances"]), f"{fold['hours']:.2f}")
+    _print_table(console, f"Folds by {folds['unit']}", table)
+
+
+def _print_duplicates(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
+    if not groups:
+        _say(console, "No two utterances have the same audio.")
+        return
+    _say(console, f"{len(groups)} groups of utterances with the same audio:" if len(groups) > 1 else "Same audio:")
+    for group in groups[:SHOWN]:
+        flags = [f"LABELS DIFFER: {', '.join(group['labels'])}"] if group["different_labels"] else []
+        flags += [f"SPEAKERS DIFFER: {', '.join(group['speakers'])}"] if group["crosses_speakers"] else []
+        names = group["utterances"]
+        more = f" = {len(names) - NAMED} more" if len(names) > NAMED else ""
+        _say(console, f"  {' = '.join(names[:NAMED])}{more}{''.join(f'; {flag}' for flag in flags)}")
+    if len(groups) > SHOWN:
+        _say(console, f"  and {len(groups) - SHOWN} more, all of them in describe.json (--output).")
+
+
+def _print_pairs(console: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    table = _table(["", " "], [])
+    table.show_header = False
+    for pair in pairs:
+        table.add_row(*pair)
+    _print_table(console, title, table)
+
+
+def _table(text: Sequence[str], numbers: Sequence[str], first: int = 0) -> Table:
+    """An empty table whose first ``first`` columns of numbers stand before those of text."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in (*numbers[:first], *text, *numbers[first:]):
+        table.add_column(name, justify="left" if name in text else "right", overflow="fold")
+    return table
+
+
+def _print_table(console: Console, title: str, table: Table) -> None:
+    console.print(Text(title, "bold"), soft_wrap=True)
+    console.print(table)
+    console.print()
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True)
+
+
+def _listed(counts: Mapping[str, int], form: str = "{1} {0}") -> str:
+    return ", ".join(form.format(name, count) for name, count in counts.items())
+
+
+def _some(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)}: {', '.join(names[:5])}{rest}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

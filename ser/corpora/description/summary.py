@@ -1,0 +1,363 @@
+"""What a corpus holds, worked out before anything is trained on it: sizes, agreement, folds, duplicates, faults."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+from numpy.typing import NDArray
+
+from ser.audio import AudioFault, read_audio
+from ser.corpora.corpus import EXCLUDE_ADVICE, GENDERS, SYNTHESIS_RATE, Corpus, Synthesizer, count_votes
+from ser.corpora.loader_result import without
+from ser.metrics.agreement import (
+    STRATA,
+    HumanCeiling,
+    anonymous_annotations,
+    fleiss_kappa,
+    human_ceiling,
+    krippendorff_alpha,
+    strata,
+    vote_entropy,
+)
+from ser.noise.recipes import disagreement
+from ser.splits import fold_groups, split
+from ser.utils.errors import DataFaults, UserError
+from ser.utils.parallel import in_order
+
+RATINGS = ("valence", "activation", "dominance", "recognition", "naturalness")
+"""Columns of ``Corpus.table`` that are summed up by class."""
+QUIET = -50.0
+"""Below this level, in dB relative to full scale, an utterance counts as quiet."""
+CLIPPED = 0.999
+"""From this magnitude on a sample counts as clipped; full scale is 1."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What ``describe`` found.
+
+    Args:
+        numbers: All statistics, JSON-able; what is not defined is None. ``faults`` lists the utterances that were
+            left out of all the others.
+        utterances: One row per sound utterance, in the table's order: ``utterance_id``, ``speaker``, ``gender``,
+            ``session``, ``label``, then ``seconds``, ``rate`` (samples per second), ``channels``, ``format``,
+            ``level_dbfs`` (root mean square relative to full scale), ``clipped`` (samples), ``content`` (digest of
+            the decoded samples), ``stratum`` and ``entropy`` (of the votes; missing without votes).
+        faults: (utterance id, what is wrong with its audio).
+    """
+
+    numbers: dict[str, Any]
+    utterances: pd.DataFrame
+    faults: tuple[tuple[str, str], ...]
+
+
+def describe(corpus: Corpus, progress: Progress | None = None, workers: int | None = None) -> Description:
+    """Decodes every utterance once, and works out what is worth knowing before training.
+
+    Utterances whose audio has a fault are left out of everything but the list of faults, so that excluding them
+    changes nothing else. Few utterances' audio is in memory at a time.
+
+    Args:
+        corpus: Any corpus.
+        progress: Called as (utterances done, utterances in all).
+        workers: Threads that decode; None is one per core, within reason.
+
+    Raises:
+        DataFaults: No utterance can be decoded.
+    """
+    sounds: list[dict[str, Any]] = []
+    faults: list[tuple[str, str]] = []
+    rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
+    with closing(in_order(lambda row: _sound(corpus.synthesize, *row), rows, workers)) as results:
+        for done, ((utterance_id, *_), result) in enumerate(results, start=1):
+            if isinstance(result, str):
+                faults.append((utterance_id, result))
+            else:
+                sounds.append({"utterance_id": utterance_id, **vars(result)})
+            if progress is not None:
+                progress(done, len(corpus))
+    if not sounds:
+        raise DataFaults(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
+    rest = without(corpus, [utterance_id for utterance_id, _ in faults]) if faults else corpus
+    names = rest.table[["utterance_id", "speaker", "gender", "session", "label"]]
+    utterances = names.merge(pd.DataFrame(sounds), on="utterance_id", validate="1:1")
+    votes = _votes(rest)
+    stratum, entropy = _vote_columns(rest, votes)
+    utterances = utterances.assign(stratum=stratum, entropy=entropy)
+    numbers = {
+        "corpus": rest.name,
+        "root": None if rest.root is None else str(rest.root),
+        "digest": rest.digest,
+        "size": _size(utterances),
+        "audio": _audio(utterances),
+        "classes": _classes(utterances, rest.classes),
+        "outside": dict(rest.outside),
+        "excluded": list(corpus.excluded),
+        "agreement": None if votes is None else _agreement(rest, votes, utterances),
+        "ratings": _ratings(rest),
+        "folds": _folds(rest, utterances["seconds"].to_numpy()),
+        "duplicates": _duplicates(utterances),
+        "faults": [{"utterance_id": utterance_id, "fault": fault} for utterance_id, fault in faults],
+    }
+    return Description(numbers, utterances, tuple(faults))
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """An utterance's audio; the fields are columns of ``Description.utterances``."""
+
+    seconds: float
+    rate: int
+    channels: int
+    format: str
+    level_dbfs: float
+    clipped: int
+    content: str
+
+
+def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: float, end: float) -> _Sound | str:
+    """Decodes one utterance at its own rate; returns what is wrong with it, if anything."""
+    if synthesize is not None:
+        return _measured(synthesize(utterance_id), SYNTHESIS_RATE, 1, "synthesised")
+    info = None
+    with suppress(soundfile.LibsndfileError, OSError, TypeError):  # read_audio says what is wrong
+        info = soundfile.info(path) if Path(path).is_file() else None
+    first, last = (None if np.isnan(time) else time for time in (start, end))
+    try:
+        samples = read_audio(path, first, last, **({} if info is None else {"rate": info.samplerate}))
+    except AudioFault as fault:
+        return str(fault)
+    if info is None:
+        return f"file changed while it was read: {path}"
+    return _measured(samples, info.samplerate, info.channels, f"{info.format} {info.subtype}")
+
+
+def _measured(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return _Sound(
+        seconds=len(samples) / rate,
+        rate=rate,
+        channels=channels,
+        format=kind,
+        level_dbfs=10 * float(np.log10(max(power, 1e-20))),
+        clipped=int(np.count_nonzero(np.abs(samples) >= CLIPPED)),
+        content=hashlib.blake2b(np.ascontiguousarray(samples, dtype="<f4").data, digest_size=8).hexdigest(),
+    )
+
+
+def _size(utterances: pd.DataFrame) -> dict[str, Any]:
+    seconds = utterances["seconds"]
+    speakers = utterances[["speaker", "gender"]].drop_duplicates()
+    sessions = utterances["session"][utterances["session"] != ""]
+    return {
+        "utterances": len(utterances),
+        "hours": float(seconds.sum()) / 3600,
+        "shortest_seconds": float(seconds.min()),
+        "shortest_utterance": str(utterances["utterance_id"].iloc[seconds.argmin()]),
+        "median_seconds": float(seconds.median()),
+        "longest_seconds": float(seconds.max()),
+        "longest_utterance": str(utterances["utterance_id"].iloc[seconds.argmax()]),
+        "speakers": int(utterances["speaker"].nunique()),
+        "speakers_by_gender": _counted(speakers["gender"], GENDERS),
+        "speakers_of_several_genders": sorted(speakers["speaker"][speakers["speaker"].duplicated()].unique()),
+        "utterances_by_session": _counted(sessions, sorted(set(sessions))),
+    }
+
+
+def _audio(utterances: pd.DataFrame) -> dict[str, Any]:
+    """Kinds of files → how many utterances are from them; levels."""
+    return {
+        **{
+            name: {str(kind): count for kind, count in sorted(Counter(utterances[column].tolist()).items())}
+            for name, column in (("sample_rates", "rate"), ("channels", "channels"), ("formats", "format"))
+        },
+        "quiet_utterances": int((utterances["level_dbfs"] < QUIET).sum()),
+        "clipped_utterances": int((utterances["clipped"] > 0).sum()),
+        "clipped_samples": int(utterances["clipped"].sum()),
+    }
+
+
+def _classes(utterances: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
+    groups = dict(iter(utterances.groupby("label")))
+    return [
+        {
+            "class": name,
+            "utterances": len(rows),
+            "share": len(rows) / len(utterances),
+            "hours": float(rows["seconds"].sum()) / 3600,
+            "speakers": int(rows["speaker"].nunique()),
+            "by_gender": _counted(rows["gender"], GENDERS),
+        }
+        for name in classes
+        for rows in [groups.get(name, utterances.iloc[:0])]
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Votes:
+    """What annotators said of utterances.
+
+    Args:
+        over: Which utterances these are.
+        ids: The U utterances.
+        counts: (U, K) votes per category, those outside the class set included.
+        annotations: One row for each vote, as ``human_ceiling`` takes them.
+        classes: The corpus's classes by the names that ``annotations`` has for them.
+    """
+
+    over: str
+    ids: list[str]
+    counts: NDArray[np.int64]
+    annotations: pd.DataFrame
+    classes: tuple[str, ...]
+
+
+def _votes(corpus: Corpus) -> _Votes | None:
+    """The annotations or, without them, the table's votes; None where there are neither."""
+    if corpus.annotations is not None:
+        said = corpus.annotations[~corpus.annotations["is_self"].astype(bool)]
+        ids = sorted(set(said["utterance_id"]))
+        categories = [*corpus.classes, *sorted(set(said["label"]) - set(corpus.classes))]
+        if ids:
+            counts = np.array(count_votes(said, ids, categories)[0], dtype=np.int64)
+            over = "all annotated utterances, those outside the classes included"
+            return _Votes(over, ids, counts, said, corpus.classes)
+    voted = corpus.table["votes"].notna().to_numpy()
+    if not voted.any():
+        return None
+    ids = list(corpus.table["utterance_id"][voted])
+    votes, other = np.array(corpus.table["votes"][voted].tolist(), dtype=np.int64), corpus.other_votes[voted]
+    # Numbers stand for the classes, one of which may be named like the votes for none of them.
+    numbers = tuple(map(str, range(len(corpus.classes))))
+    annotations = anonymous_annotations(ids, votes, numbers, other)
+    over = "utterances of the classes that have votes"
+    return _Votes(over, ids, np.column_stack([votes, other]), annotations, numbers)
+
+
+def _vote_columns(corpus: Corpus, votes: _Votes | None) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+    """For each row of the table its stratum, and the entropy of its votes for the classes."""
+    known = {} if votes is None else dict(zip(votes.ids, strata(votes.counts), strict=True))
+    entropy = np.full(len(corpus), np.nan)
+    if (voted := corpus.table["votes"].notna().to_numpy()).any():
+        entropy[voted] = vote_entropy(np.array(corpus.table["votes"][voted].tolist(), dtype=np.int64))
+    return np.array([known.get(utterance_id) for utterance_id in corpus.table["utterance_id"]], dtype=object), entropy
+
+
+def _agreement(corpus: Corpus, votes: _Votes, utterances: pd.DataFrame) -> dict[str, Any]:
+    each = votes.counts.sum(axis=1)
+    entropy = utterances["entropy"].dropna()
+    stratum = Counter(strata(votes.counts))
+    return {
+        "over": votes.over,
+        "utterances": len(each),
+        "votes": int(each.sum()),
+        "votes_per_utterance": {"min": int(each.min()), "median": float(np.median(each)), "max": int(each.max())},
+        "strata": {name: stratum[name] / len(each) for name in STRATA},
+        "fleiss_kappa": _defined(fleiss_kappa(votes.counts)),
+        "krippendorff_alpha": _defined(krippendorff_alpha(votes.counts)),
+        "human_ceiling": _ceiling(human_ceiling(votes.annotations, votes.classes), corpus.classes),
+        "self_evaluations": _self_evaluations(corpus),
+        "mean_vote_entropy": _defined(float(entropy.mean())),
+        "entropy_utterances": len(entropy),
+        "most_possible_disagreement": (
+            None if corpus.votes is None else float((disagreement(corpus).sum(axis=1) > 0).mean())
+        ),
+    }
+
+
+def _ceiling(ceiling: HumanCeiling, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "uar": _defined(ceiling.uar),
+        "standard_error": _defined(ceiling.standard_error),
+        "accuracy": _defined(ceiling.accuracy),
+        "recall": dict(zip(classes, map(_defined, ceiling.recall.values()), strict=True)),
+        "pairs": ceiling.pairs,
+        "skipped": ceiling.skipped,
+        "annotators": ceiling.annotators,
+    }
+
+
+def _self_evaluations(corpus: Corpus) -> dict[str, Any] | None:
+    """Speakers' judgements of themselves against the consensus; naming k categories, one of them right, gives 1/k."""
+    if corpus.annotations is None:
+        return None
+    own = corpus.annotations[corpus.annotations["is_self"].astype(bool)]
+    own = own.drop_duplicates(["utterance_id", "annotator", "label"])
+    consensus = own["utterance_id"].map(corpus.table.set_index("utterance_id")["label"])
+    own, consensus = own[consensus.notna()], consensus.dropna()
+    if own.empty:
+        return None
+    hits = (own["label"] == consensus).astype(float)
+    credit = hits.groupby([consensus, own["utterance_id"], own["annotator"]], dropna=False).mean()
+    return {
+        "evaluations": len(credit),
+        "accuracy": float(credit.mean()),
+        "uar": float(credit.groupby(level=0).mean().mean()),
+    }
+
+
+def _ratings(corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """Dimension → class → mean, standard deviation (of a sample) and utterances that have the rating."""
+    result: dict[str, dict[str, Any]] = {}
+    for dimension in RATINGS:
+        if dimension not in corpus.table:
+            continue
+        values = pd.to_numeric(corpus.table[dimension])
+        if values.notna().any():
+            by_class = {name: values[corpus.table["label"] == name].dropna() for name in corpus.classes}
+            result[dimension] = {
+                name: {"mean": _defined(some.mean()), "sd": _defined(some.std()), "utterances": len(some)}
+                for name, some in {**by_class, "all": values.dropna()}.items()
+            }
+    return result
+
+
+def _folds(corpus: Corpus, seconds: NDArray[np.float64]) -> dict[str, Any]:
+    """The test part of every fold, or why there are no folds."""
+    try:
+        unit, groups = fold_groups(corpus)
+        parts = [split(corpus, fold).test for fold in range(1, len(groups) + 1)]
+    except UserError as error:
+        return {"unit": None, "groups": [], "problem": str(error)}
+    folds = [
+        {"speakers": list(map(str, group)), "utterances": len(rows), "hours": float(seconds[rows].sum()) / 3600}
+        for group, rows in zip(groups, parts, strict=True)
+    ]
+    return {"unit": unit, "groups": folds, "problem": None}
+
+
+def _duplicates(utterances: pd.DataFrame) -> list[dict[str, Any]]:
+    """Groups of utterances whose decoded samples and rate are the same."""
+    same = utterances[utterances.duplicated(["rate", "content"], keep=False)]
+    groups = [rows for _, rows in same.groupby(["rate", "content"], sort=False)]
+    return [
+        {
+            "utterances": rows["utterance_id"].tolist(),
+            "speakers": sorted(set(rows["speaker"])),
+            "labels": sorted(set(rows["label"])),
+            "crosses_speakers": bool(rows["speaker"].nunique() > 1),
+            "different_labels": bool(rows["label"].nunique() > 1),
+        }
+        for rows in groups
+    ]
+
+
+def _counted(values: Iterable[str], names: Iterable[str]) -> dict[str, int]:
+    """How often each name occurs, in the names' order; names that do not occur are left out."""
+    counts = Counter(values)
+    return {name: counts[name] for name in names if counts[name]}
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,232 @@
+"""CREMA-D: the Crowd-sourced Emotional Multimodal Actors Dataset (Cao et al., 2014)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ser.corpora.loader_result import Reading
+from ser.corpora.source_files import audio_below, copies, csv_rows
+from ser.metrics.agreement import anonymous_annotations
+from ser.utils.errors import UserError
+
+CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
+"""In the order of the table of votes: A D F H N S."""
+
+_EMOTIONS = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), CLASSES, strict=True))
+_SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
+_LEVELS = ("LO", "MD", "HI", "XX")
+_ACTORS = frozenset(str(number) for number in range(1001, 1092))
+_GENDERS = {"Female": "female", "Male": "male"}
+
+_AUDIO = "AudioWAV"
+_DEMOGRAPHICS = "VideoDemographics.csv"
+_VOTES = "processedResults/tabulatedVotes.csv"
+_LETTERS = ("A", "D", "F", "H", "N", "S")
+# The first digit of a row's id in the table of votes.
+_CONDITIONS = {"voice": "1", "face": "2", "both": "3"}
+_LAYOUT = f"{_AUDIO}/1001_DFA_ANG_XX.wav (or .flac, …), and beside {_AUDIO}, if there, {_DEMOGRAPHICS} and {_VOTES}"
+
+_Faults = list[tuple[str, str]]
+
+
+def load_crema_d(
+    root: Path,
+    *,
+    votes: Literal["voice", "face", "both"] = "voice",
+    consensus: Literal["intended", "plurality"] = "intended",
+) -> Reading:
+    """Reads CREMA-D's clips from their names, with the listeners' votes; no audio is decoded.
+
+    The clips are the audio files below ``AudioWAV``, named ``1001_DFA_ANG_XX``: actor, sentence, emotion intended,
+    level. Copies made before October 2022 have ``1040_ITH_SAD_X``, which is ``1040_ITH_SAD_XX``. Other folders, such
+    as ``AudioMP3``, are passed over. ``VideoDemographics.csv`` tells the actors' gender; without it they are
+    unknown. ``processedResults/tabulatedVotes.csv`` has a row of counts for every clip and condition, the condition
+    being the first digit of the row's id (1 voice, 2 face, 3 both); without that file there are no votes. A table
+    whose first column is one of ``fileName``, ``A``, ``D``, ``F``, ``H``, ``N`` and ``S`` has no row ids, and is of
+    the voices.
+
+    Args:
+        root: The repository's folder, which holds ``AudioWAV``. An archive of it without Git LFS has stubs in place
+            of audio, which are clips here and fail where audio is read.
+        votes: What the voters were shown: the voice alone, the face alone, or both.
+        consensus: What ``label`` is: the emotion that the actor was asked for, or the one with the most votes. Clips
+            whose vote is tied are then none of the classes, and counted as ``tie``.
+
+    Returns:
+        What was found: utterance id = the file's name without its suffix, speaker = the actor's number, no sessions.
+        Faults are names that do not exist, clips that are in several files, clips without votes and votes without a
+        clip, rows of votes that cannot be read, have no vote or are repeated, and actors without a gender; a clip of
+        such an actor has a row.
+
+    Raises:
+        UserError: There are no clips; the votes asked for are not there; a table cannot be read.
+
+    Source: Cao, Cooper, Keutmann, Gur, Nenkova and Verma, IEEE Transactions on Affective Computing 5(4), 2014.
+    """
+    faults: _Faults = []
+    clips = _clips(root, faults)
+    genders = _genders(root, {id_[:4] for id_ in clips}, faults)
+    counts = None
+    if (root / _VOTES).exists():
+        counts = _counts(root, votes, clips, faults)
+    elif votes != "voice" or consensus != "intended":
+        asked = f"votes={votes}" if votes != "voice" else f"consensus={consensus}"
+        raise UserError(f"{asked} needs {root / _VOTES}, which is missing. It is part of CREMA-D's repository.")
+
+    rows = []
+    ties = 0
+    for id_, paths in clips.items():
+        if len(paths) > 1 or (counts is not None and id_ not in counts):
+            continue  # told among the faults
+        label, heard = _EMOTIONS[id_[9:12]], None if counts is None else counts[id_]
+        if consensus == "plurality" and heard is not None:
+            if heard.count(max(heard)) > 1:
+                ties += 1
+                continue
+            label = CLASSES[heard.index(max(heard))]
+        rows.append((id_, str(paths[0]), id_[:4], genders[id_[:4]], label, heard))
+    return Reading(
+        "crema-d",
+        f"corpus 'crema-d' at {root}",
+        pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label", "votes"]),
+        CLASSES,
+        root,
+        faults,
+        f"Expected: {_LAYOUT}.",
+        annotations=None if counts is None else _annotations(counts),
+        outside={"tie": ties} if ties else {},
+    )
+
+
+def _annotations(counts: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
+    """The votes one by one, ties among them; whose they are is not told."""
+    votes = np.array(list(counts.values()), dtype=np.int64).reshape(-1, len(CLASSES))
+    return anonymous_annotations(list(counts), votes, CLASSES).assign(is_self=False)
+
+
+def _clips(root: Path, faults: _Faults) -> dict[str, list[Path]]:
+    """Utterance id → its files, more than one of which is a fault."""
+    folder = root / _AUDIO
+    if not folder.is_dir():
+        raise UserError(f"{root} has no folder {_AUDIO}. Expected is CREMA-D's repository: {_LAYOUT}.")
+    clips: dict[str, list[Path]] = defaultdict(list)
+    for path in audio_below(folder):
+        id_ = f"{path.stem}X" if path.stem.endswith("_X") else path.stem
+        if fault := _fault(id_):
+            faults.append((path.relative_to(root).as_posix(), fault))
+        else:
+            clips[id_].append(path)
+    if not clips:
+        wrong = f", but {len(faults)} of other names, such as {faults[0][0]!r}" if faults else ""
+        raise UserError(f"no clips of CREMA-D below {folder}{wrong}. Expected: {_LAYOUT}.")
+    faults += copies(clips, root, "clip")
+    return clips
+
+
+def _fault(name: str) -> str | None:
+    """What is wrong with a clip's name, if anything."""
+    codes = name.split("_")
+    if len(codes) != 4:
+        return f"{name!r} is not ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_DFA_ANG_XX"
+    actor, *others = codes
+    wrong = [] if actor in _ACTORS else [f"actor {actor!r} is not one of 1001 to 1091"]
+    fields = {"sentence": _SENTENCES, "emotion": _EMOTIONS, "level": _LEVELS}
+    for code, (field, known) in zip(others, fields.items(), strict=True):
+        if code not in known:
+            wrong.append(f"{field} {code!r} is not one of {', '.join(known)}")
+    return "; ".join(wrong) or None
+
+
+def _genders(root: Path, actors: set[str], faults: _Faults) -> dict[str, str]:
+    """Actor → gender; unknown where a fault says why."""
+    genders: dict[str, str] = {}
+    told: dict[str, int] = {}
+    if not (root / _DEMOGRAPHICS).exists():
+        return dict.fromkeys(actors, "unknown")
+    for number, cells in csv_rows(root / _DEMOGRAPHICS, ("ActorID", "Sex")):
+        actor, sex = cells.get("ActorID", ""), cells.get("Sex", "")
+        if actor not in _ACTORS:
+            fault = f"ActorID {actor!r} is not one of 1001 to 1091"
+        elif actor in told:
+            fault = f"actor {actor} is in line {told[actor]} already"
+        else:
+            told[actor] = number
+            genders[actor] = _GENDERS.get(sex, "unknown")
+            fault = "" if sex in _GENDERS else f"Sex {sex!r} is not Female or Male"
+        if fault:
+            faults.append((f"{_DEMOGRAPHICS}:{number}", fault))
+    faults += [
+        (f"actor {actor}", f"{_DEMOGRAPHICS} has no row for this actor") for actor in sorted(actors - told.keys())
+    ]
+    return dict.fromkeys(actors, "unknown") | genders
+
+
+def _counts(root: Path, votes: str, clips: Collection[str], faults: _Faults) -> dict[str, tuple[int, ...]]:
+    """Utterance id → the votes for each class; ids that lack them are among the faults."""
+    table = list(csv_rows(root / _VOTES, ("fileName", *_LETTERS)))
+    if not table:
+        raise UserError(f"{root / _VOTES} has no rows.")
+    named = next(iter(table[0][1])) not in {"fileName", *_LETTERS}
+    if not named and votes != "voice":
+        raise UserError(
+            f"votes={votes} needs the rows' ids in the first column of {root / _VOTES}, which has none; "
+            "the file in CREMA-D's repository has them."
+        )
+    counts: dict[str, tuple[int, ...]] = {}
+    seen: dict[str, int] = {}
+    read = 0
+    for number, cells in table:
+        place = f"{_VOTES}:{number}"
+        if named:
+            row_id = next(iter(cells.values()))
+            if not re.fullmatch("[123][0-9]{5}", row_id):
+                faults.append((place, f"row id {row_id!r} is not 1, 2 or 3 and five digits; or a cell too many"))
+                continue
+            if row_id[0] != _CONDITIONS[votes]:
+                continue
+        read += 1
+        name = cells.get("fileName", "")
+        if fault := _fault(name):
+            faults.append((place, fault))
+            continue
+        if name in seen:
+            faults.append((name, f"{place}: the votes of this clip are in line {seen[name]} already"))
+            counts.pop(name, None)
+            continue
+        seen[name] = number
+        if name not in clips:
+            faults.append((name, f"{place} has its votes, but {_AUDIO}/{name}.wav is missing"))
+        elif fault := _row_fault(cells, named):
+            faults.append((name, f"{place}: {fault}"))
+        else:
+            counts[name] = tuple(int(cells[letter]) for letter in _LETTERS)
+    if not read:
+        raise UserError(f"{root / _VOTES} has no row of the condition {votes!r} (ids {_CONDITIONS[votes]}00001, …).")
+    faults += [(id_, f"{_VOTES} has no row for this clip ({votes})") for id_ in clips if id_ not in seen]
+    return counts
+
+
+def _row_fault(cells: Mapping[str, str], named: bool) -> str | None:
+    """What is wrong with a row's counts, if anything."""
+    if not named and "" in cells:
+        return "a cell too many"
+    wrong = [
+        f"{letter} is {cells[letter]!r}, not a count" if letter in cells else f"{letter} is missing"
+        for letter in _LETTERS
+        if not re.fullmatch("[0-9]{1,6}", cells.get(letter, ""))
+    ]
+    if wrong:
+        return "; ".join(wrong)
+    total = sum(int(cells[letter]) for letter in _LETTERS)
+    if not total:
+        return "no votes"
+    if (told := cells.get("numResponses")) not in (None, str(total)):
+        return f"the counts add up to {total}, but numResponses is {told!r}"
+    return None

@@ -1,0 +1,95 @@
+"""RAVDESS: the Ryerson Audio-Visual Database of Emotional Speech and Song (Livingstone and Russo, 2018)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from ser.corpora.loader_result import Reading
+from ser.corpora.source_files import audio_below, copies
+from ser.utils.errors import UserError
+
+CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""In the order of the codes 01 to 08."""
+
+# The seven fields of a file's name, and the highest code of each; all count from 01.
+_FIELDS = {
+    "modality": 3,
+    "vocal channel": 2,
+    "emotion": len(CLASSES),
+    "intensity": 2,
+    "statement": 2,
+    "repetition": 2,
+    "actor": 24,
+}
+_SPEECH = "03-01-"
+_COLUMNS = ["utterance_id", "path", "speaker", "gender", "label"]
+_LAYOUT = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac, …), at any depth"
+
+
+def load_ravdess(root: Path) -> Reading:
+    """Reads RAVDESS's speech from its file names; no audio is decoded.
+
+    What counts is the name, ``03-01-EE-II-SS-RR-AA`` (audio only, speech, emotion, intensity, statement,
+    repetition, actor); folders may be nested in any way. Songs (``03-02-…``), videos, hidden files and files
+    that are not audio are not part of this corpus and are passed over.
+
+    Args:
+        root: A folder with ``Actor_NN/03-01-EE-II-SS-RR-AA.wav`` below it.
+
+    Returns:
+        What was found: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
+        sessions, no votes. Faults are names with codes that do not exist, and the same utterance in several files.
+
+    Raises:
+        UserError: There is no speech below ``root``.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder. Expected is RAVDESS's: {_LAYOUT}.")
+    files: dict[str, list[Path]] = defaultdict(list)
+    faults: list[tuple[str, str]] = []
+    for path in audio_below(root):
+        fields = path.stem.split("-")
+        if len(fields) != len(_FIELDS) and not path.stem.startswith(_SPEECH):
+            continue
+        if fault := _fault(fields):
+            faults.append((path.relative_to(root).as_posix(), fault))
+        elif path.stem.startswith(_SPEECH):
+            files[path.stem].append(path)
+    faults += copies(files, root, "utterance")
+    if not files and not faults:
+        raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
+    return Reading(
+        "ravdess",
+        f"corpus 'ravdess' at {root}",
+        pd.DataFrame([_row(paths[0]) for paths in files.values()], columns=_COLUMNS),
+        CLASSES,
+        root,
+        faults,
+        f"Expected: {_LAYOUT}.",
+    )
+
+
+def _fault(fields: list[str]) -> str | None:
+    """What is wrong with a name's fields, if anything."""
+    if len(fields) != len(_FIELDS):
+        return f"the name has {len(fields)} fields, not {len(_FIELDS)}"
+    wrong = [
+        f"{field} {code!r} is not one of 01 to {highest:02}"
+        for code, (field, highest) in zip(fields, _FIELDS.items(), strict=True)
+        if code not in {f"{number:02}" for number in range(1, highest + 1)}
+    ]
+    return "; ".join(wrong) or None
+
+
+def _row(path: Path) -> dict[str, str]:
+    _, _, emotion, _, _, _, actor = path.stem.split("-")
+    return {
+        "utterance_id": path.stem,
+        "path": str(path),
+        "speaker": f"Actor_{actor}",
+        "gender": "male" if int(actor) % 2 else "female",
+        "label": CLASSES[int(emotion) - 1],
+    }

@@ -1,0 +1,1 @@
+"""Metrics: classification scores, agreement between annotators."""

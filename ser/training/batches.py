@@ -1,0 +1,148 @@
+"""Fixed-length crops and segments out of the feature store, and SpecAugment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser.config import AugmentConfig
+from ser.features.front_ends import FrontEnd
+from ser.features.store import FeatureStore
+
+MIN_SEGMENT_SECONDS = 1.0
+EVALUATION_BATCH = 64
+
+
+def crop_frames(seconds: float, front_end: FrontEnd) -> int:
+    """Frames in a crop of so many seconds; the one there is of a vector."""
+    return 1 if front_end.kind == "vector" else round(seconds * front_end.sample_rate / front_end.hop_length)
+
+
+def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
+    """Copies one window of each utterance out of the store.
+
+    Args:
+        store: The feature store.
+        rows: (n,) utterances.
+        starts: (n,) first frame of each window.
+        frames: Length T of the windows.
+
+    Returns:
+        (n, T, M) frames; what lies beyond an utterance's end is silence.
+    """
+    windows = np.full((len(rows), frames, store.frames.shape[1]), store.front_end.silence, dtype=np.float32)
+    for window, row, start in zip(windows, rows, starts, strict=True):
+        piece = store.utterance(int(row))[start : start + frames]
+        window[: len(piece)] = piece
+    return windows
+
+
+def valid_frames(
+    store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int
+) -> NDArray[np.int64]:
+    """(n,) how many frames of each window, as `gather` cuts them, lie before its utterance's end."""
+    return np.asarray(np.minimum(store.lengths[rows] - starts, frames))
+
+
+def random_starts(lengths: NDArray[np.int64], frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Uniform crop positions; an utterance shorter than the crop starts at 0.
+
+    Args:
+        lengths: (n,) frames of each utterance.
+        frames: Length of the crops.
+        rng: The random stream.
+    """
+    return rng.integers(0, np.maximum(lengths - frames, 0) + 1)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """All windows that evaluation averages over.
+
+    Args:
+        owner: (S,) index, within the part, of the utterance a segment belongs to.
+        starts: (S,) first frame.
+    """
+
+    owner: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments:
+    """Cuts utterances into consecutive segments; a last piece below ``shortest`` is left out.
+
+    Args:
+        lengths: (n,) frames of each utterance.
+        frames: Length of a segment.
+        shortest: Least length of a last piece; a first piece is kept at any length.
+    """
+    full, rest = lengths // frames, lengths % frames
+    counts = np.maximum(full + (rest >= shortest), 1)
+    owner = np.repeat(np.arange(len(lengths)), counts)
+    position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Segments(owner, position * frames)
+
+
+def mean_over_segments(
+    compute: Callable[[Tensor, Tensor | None], Tensor],
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    frames: int,
+    *,
+    with_lengths: bool,
+) -> NDArray[np.float64]:
+    """What a network gives for each utterance: the mean over its segments.
+
+    Args:
+        compute: (S, T, M) segments and their (S,) valid frames, or None → (S, K).
+        store: The feature store.
+        rows: (n,) utterances.
+        frames: Length T of a segment.
+        with_lengths: Whether ``compute`` is told the valid frames.
+
+    Returns:
+        (n, K) float64.
+    """
+    cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
+    outputs: list[Tensor] = []
+    for begin in range(0, len(cut.owner), EVALUATION_BATCH):
+        owners = rows[cut.owner[begin : begin + EVALUATION_BATCH]]
+        starts = cut.starts[begin : begin + EVALUATION_BATCH]
+        lengths = torch.from_numpy(valid_frames(store, owners, starts, frames)) if with_lengths else None
+        outputs.append(compute(torch.from_numpy(gather(store, owners, starts, frames)), lengths).double())
+    found = torch.cat(outputs).cpu().numpy()
+    sums = np.zeros((len(rows), found.shape[1]))
+    np.add.at(sums, cut.owner, found)
+    return np.asarray(sums / np.bincount(cut.owner)[:, None])
+
+
+def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Masks random stretches of time and frequency with the crop's mean (Park et al. 2019).
+
+    Args:
+        log_mel: (n, T, M) crops.
+        config: Numbers and widths of the masks.
+        generator: The random stream, on the CPU.
+
+    Returns:
+        (n, T, M), a new tensor.
+    """
+    n, frames, bins = log_mel.shape
+    masked = torch.zeros((n, frames, bins), dtype=torch.bool, device=log_mel.device)
+    plans = (
+        (1, frames, config.time_masks, min(config.time_mask_frames, frames // 4)),
+        (2, bins, config.frequency_masks, min(config.frequency_mask_bins, bins)),
+    )
+    for axis, size, count, widest in plans:
+        # As the paper has it: a width from 0 to the widest, then a start that keeps the mask inside.
+        width = (torch.rand((n, count, 1), generator=generator) * (widest + 1)).floor()
+        start = (torch.rand((n, count, 1), generator=generator) * (size - width + 1)).floor()
+        position = torch.arange(size)
+        hit = ((position >= start) & (position < start + width)).any(dim=1).to(log_mel.device)
+        masked |= hit.unsqueeze(3 - axis)
+    return torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)

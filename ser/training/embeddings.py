@@ -1,0 +1,83 @@
+"""What a configuration's model reads: a named front end, or the embeddings of a frozen network.
+
+An embedding is the mean of ``Classifier.embed`` over the segments that evaluation cuts an utterance into: float32,
+evaluation mode, no augmentation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser.config import Config
+from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
+from ser.features.store import FeatureStore
+from ser.models import load_pretrained
+from ser.training.batches import crop_frames, mean_over_segments
+from ser.utils.errors import UserError
+from ser.utils.hashing import digest, file_digest
+
+
+def extractor(config: Config) -> Extractor:
+    """The front end that a configuration's model reads, and how its frames are computed.
+
+    Embeddings are named after their network, and a digest of its width, front end and segments and of the content of
+    its weights, so that other weights under the same path have a feature store of their own.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        UserError: ``model.pretrained`` of an embedding head cannot be read, or a package is not installed.
+    """
+    model = config.model
+    below = named_extractor(model.features)
+    if not model.reads_embeddings:
+        return below
+    follows_from = [model.base, model.width, model.features, config.training.crop_seconds, _digest(model.pretrained)]
+    with torch.device("meta"):
+        size = model.build_network(num_classes=2).embedding_size
+    name = f"{model.base}-embeddings-{digest(follows_from)}"
+    return Extractor(FrontEnd(name, "vector", below.front_end.sample_rate, size), partial(_load, config, below))
+
+
+def _load(config: Config, below: Extractor) -> Compute:
+    """The function that embeds a waveform; it may run in several threads."""
+    model = config.model.build_network(num_classes=2)
+    load_pretrained(model, config.model.pretrained, config.model.features)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    spec, compute = below.front_end, below.load()
+    frames = crop_frames(config.training.crop_seconds, spec)
+
+    @torch.no_grad()
+    def embed(batch: Tensor, lengths: Tensor | None) -> Tensor:
+        found: Tensor = model.embed(batch.to(device), lengths)
+        return found
+
+    def embedding(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = compute(samples)
+        whole = FeatureStore(Path(), spec, found, np.array([0, len(found)]), np.array([""]))
+        means = mean_over_segments(embed, whole, np.array([0]), frames, with_lengths=model.masks_padding)
+        return means.astype(np.float32)
+
+    return embedding
+
+
+def _digest(path: str) -> str:
+    try:
+        status = Path(path).stat()
+        return _digest_of_state(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"weights {path!r} cannot be read: {error.strerror or error}.") from error
+
+
+@lru_cache
+def _digest_of_state(path: str, size: int, modified: int) -> str:
+    """The digest of a file's content, computed once as long as the file stays as it is."""
+    return file_digest(Path(path))

@@ -1,0 +1,1 @@
+"""What every package uses: command lines, errors, hashing, files, downloads."""

@@ -1,0 +1,1 @@
+"""Ray: local, or a cluster."""

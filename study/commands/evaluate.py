@@ -1,0 +1,50 @@
+"""Scores what a trial has trained: python study/evaluate.py --run RUN_ID. Its MLflow run is left as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ser.evaluate import EvaluateOptions, evaluate
+from ser.utils.command_line import parse
+from study.tracking.store import DEFAULT_URI
+from study.tracking.trained_runs import find_trained
+
+
+@dataclass(frozen=True)
+class EvaluateRunOptions:
+    """Scores the network of an MLflow run on the validation or the test part of its fold; adds nothing to the run."""
+
+    run: str
+    """MLflow run of a trial."""
+    part: Literal["validation", "test"] = "validation"
+    """What is predicted. The test part is for the one last comparison."""
+    corpus_root: Path | None = None
+    """The corpus's folder, where it is not that of the study any more."""
+    output: Path | None = None
+    """Folder for what is written; default results/evaluation/RUN-PART."""
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = parse(EvaluateRunOptions)
+    trained = find_trained(options.run, options.tracking_uri)
+    study = trained.study
+    return evaluate(
+        EvaluateOptions(
+            checkpoint=trained.checkpoint,
+            part=options.part,
+            corpus=study.corpus,
+            corpus_root=options.corpus_root or study.corpus_root,
+            corpus_options=study.corpus_options,
+            split_by=study.split_by,
+            fold=study.fold,
+            validation=study.validation,
+            exclude=study.exclude,
+            output=options.output or Path("results") / "evaluation" / f"{options.run}-{options.part}",
+            features=trained.features,
+        )
+    )

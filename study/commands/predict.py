@@ -1,0 +1,34 @@
+"""Labels audio files with what a trial has trained: python study/predict.py --run RUN_ID FILES."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ser.predict import PredictOptions, label
+from ser.utils.command_line import parse
+from study.tracking.store import DEFAULT_URI
+from study.tracking.trained_runs import find_trained
+
+
+@dataclass(frozen=True)
+class PredictRunOptions:
+    """Predicts the class of whole audio files by the network of an MLflow run; adds nothing to the run."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """Audio files."""
+    run: str
+    """MLflow run of a trial."""
+    output: Path | None = None
+    """CSV file of the probabilities; default none."""
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    options = parse(PredictRunOptions)
+    trained = find_trained(options.run, options.tracking_uri)
+    return label(PredictOptions(files=options.files, checkpoint=trained.checkpoint, output=options.output))

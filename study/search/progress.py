@@ -1,0 +1,110 @@
+"""Live progress of a search: a bar over epochs, and a line for each trial that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from study.schema import FINISHED, STOPPED, Selection
+from study.search.journal import Entry
+from study.tracking.searches import make_console
+from study.trial.trainable import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
+
+
+class SearchProgress(Callback):  # type: ignore[misc]
+    """Shows one search on the terminal.
+
+    Args:
+        title: Space and noise level.
+        earlier: Trials of earlier sessions.
+        trials: Planned trials.
+        epochs: Planned epochs of a trial.
+        selection: What the search looks for.
+    """
+
+    def __init__(self, title: str, earlier: Sequence[Entry], trials: int, epochs: int, selection: Selection) -> None:
+        self._title, self._trials, self._epochs, self._selection = title, trials, epochs, selection
+        ended = [entry for entry in earlier if entry.fidelity in (FINISHED, STOPPED)]
+        self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
+        scores = [entry.value for entry in ended if entry.fidelity == FINISHED and entry.value is not None]
+        best = max if selection.mode == "max" else min
+        self._best: float | None = best(scores) if scores else None
+        self._progress: Progress | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks; a live display cannot be.
+        return {**self.__dict__, "_progress": None}
+
+    def _show(self, trials: list[Trial]) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("epochs"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=make_console(),
+            )
+            self._progress.add_task(self._title, total=self._trials * self._epochs)
+            self._progress.start()
+        done = self._ended_epochs + sum((trial.last_result or {}).get(EPOCH, 0) for trial in trials)
+        best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
+        self._progress.update(
+            self._progress.task_ids[0],
+            completed=done,
+            description=f"{escape(self._title)}: {self._ended + len(trials)} of {self._trials} trials begun{best}",
+        )
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Shows the bar, long before the first epoch ends."""
+        self._show(trials)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Moves the bar."""
+        self._show(trials)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Prints how the trial ended: its score, and whether it is the best so far."""
+        result = trial.last_result or {}
+        score = result.get(self._selection.metric)
+        if SUSPENDED in result:
+            told = f"left unfinished: {result[SUSPENDED]}"
+        elif FAILURE in result:
+            told = f"failed: {result[FAILURE]}"
+        elif not result.get(DONE):
+            told = f"ended early, after epoch {result.get(EPOCH, 0)}"
+        elif score is None:
+            told = "ended without a score"
+        else:
+            sign = 1 if self._selection.mode == "max" else -1
+            better = self._best is None or sign * score > sign * self._best
+            self._best = score if better else self._best
+            told = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
+        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: {told}")
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Ends the display."""
+        if self._progress is not None:
+            self._show(trials)
+            self._progress.stop()
+            self._progress = None
+
+    def _print(self, trials: list[Trial], line: str) -> None:
+        self._show(trials)
+        assert self._progress is not None
+        self._progress.console.print(f"  {escape(self._title)} {escape(line)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Preparation of a study: checks, spaces, confirmation plans."""

@@ -1,0 +1,267 @@
+"""MLflow as the study uses it: the store, the parent runs, and how a run is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import requests
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_RUN_NAME,
+    MLFLOW_USER,
+)
+
+from ser.corpora import Corpus
+from ser.utils.errors import UserError
+from ser.utils.hashing import digest
+from study.environment import CODE_ROOT, environment
+from study.messages import first_line, without_password
+from study.schema import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
+
+SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}mlflow.db"
+ANSWER_SECONDS = 5
+FIRST_SERVER_ERROR = 500
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
+
+PAGE = 1000
+
+
+def absolute_uri(uri: str) -> str:
+    """A SQLite URI with an absolute path, so that a study goes on from any folder; others as they are."""
+    if not uri.startswith(SQLITE):
+        return uri
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"
+
+
+def is_default_uri(uri: str) -> bool:
+    """Return whether a tracking URI names the default store, ``mlflow.db`` in the current folder."""
+    return absolute_uri(uri) == absolute_uri(DEFAULT_URI)
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client of a store that is known to answer; creates and migrates a SQLite database.
+
+    Args:
+        uri: An MLflow tracking URI.
+
+    Raises:
+        UserError: The server does not answer, or the store cannot be opened.
+    """
+    shown = without_password(uri)
+    if uri.lower().startswith(("http://", "https://")):
+        try:
+            # MLflow's own client would try for minutes. What a server refuses for good, it tells below.
+            answer = _health(uri)
+            if answer.status_code >= FIRST_SERVER_ERROR:
+                answer.raise_for_status()
+        except (requests.RequestException, ValueError) as error:
+            raise UserError(
+                f"no MLflow server answers at {shown} ({type(error).__name__}). Start one (mlflow server --port 5000), "
+                "mend --tracking-uri, or leave it out for a local SQLite store."
+            ) from None
+        with environment(PATIENCE):  # for this first call alone; a trial waits longer for its records
+            return _opened(uri)
+    if not uri.startswith(SQLITE):
+        if not uri or uri.startswith("sqlite:"):
+            raise UserError(f"--tracking-uri {uri!r} names no database; write sqlite:///PATH/mlflow.db.")
+        return _opened(uri)
+    database = check_database(uri)
+    # Two processes must not create and migrate one database at a time.
+    with FileLock(f"{database}.lock"):
+        if not database.exists():
+            _make_database(database)
+        return _opened(uri)
+
+
+def check_database(uri: str) -> Path:
+    """The file of a SQLite URI, which may not be there yet.
+
+    Raises:
+        UserError: It cannot be made there, or is no file that can be read and written.
+    """
+    shown = without_password(uri)
+    database = Path(uri.removeprefix(SQLITE)).absolute()
+    if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
+        raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
+    if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
+        raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
+    return database
+
+
+def _make_database(database: Path) -> None:
+    """Makes a SQLite database, under another name until it is whole: a half-made one could not be opened again."""
+    making = database.with_name(f"{database.name}.making")
+    for left in database.parent.glob(f"{making.name}*"):  # by a kill
+        left.unlink()
+    _opened(f"{SQLITE}{making}")
+    making.replace(database)
+
+
+def _health(uri: str) -> requests.Response:
+    """Asks twice, since a server that has just been started is slow to answer."""
+    url = f"{uri.rstrip('/')}/health"
+    try:
+        return requests.get(url, timeout=ANSWER_SECONDS)
+    except requests.Timeout:
+        return requests.get(url, timeout=ANSWER_SECONDS)
+
+
+def _opened(uri: str) -> MlflowClient:
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
+    return client
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The experiment's id; creates it, with artifacts beside a SQLite database.
+
+    Raises:
+        UserError: The experiment was deleted, or its name is refused.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        if existing.lifecycle_stage == "deleted":
+            raise UserError(f"MLflow experiment {name!r} was deleted; restore it or choose another --experiment.")
+        return str(existing.experiment_id)
+    location = None
+    if uri.startswith(SQLITE):
+        folder = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts"
+        location = (folder / digest(name)).as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        # Another study may have created it in between.
+        if (created := client.get_experiment_by_name(name)) is not None:
+            return str(created.experiment_id)
+        raise UserError(f"MLflow experiment {name!r} cannot be created: {first_line(error)}") from None
+
+
+def environment_tags() -> dict[str, str]:
+    """Git commit and versions, for every run."""
+    tags = {"version.python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    command = ["git", "-C", str(CODE_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return tags  # An installation without git, or from an archive, has no commit to name.
+    return {**tags, MLFLOW_GIT_COMMIT: git.stdout.strip()}
+
+
+def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """The run that has all these tags, or None."""
+    query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+    found = client.search_runs([experiment], filter_string=query, max_results=1)
+    return found[0] if found else None
+
+
+def search_all(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
+    """Every run that matches, past MLflow's page limit."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, query, max_results=PAGE, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def open_parent(
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    key: Mapping[str, str],
+    tags: Mapping[str, str],
+    dataset: Dataset,
+    manifest: Mapping[str, Any],
+) -> str:
+    """The parent run of a (study, space, noise level): found by its key, or created with dataset and manifest.
+
+    Args:
+        client: The store.
+        experiment: Experiment id.
+        name: Shown in MLflow's UI.
+        key: Tags that identify it.
+        tags: All other tags.
+        dataset: What was trained on.
+        manifest: The noise manifest; an artifact of the run.
+
+    Returns:
+        The run's id.
+    """
+    key = {**key, KIND: PARENT}
+    run = find_run(client, experiment, key)
+    if run is None:
+        run = client.create_run(experiment, tags={**tags, **key, **identity(name)})
+    run_id = str(run.info.run_id)
+    client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+    client.set_tag(run_id, Tag.PLANNED_TRIALS, tags[Tag.PLANNED_TRIALS])  # a study can be extended
+    log_dataset(client, run_id, dataset)
+    client.log_dict(run_id, dict(manifest), MANIFEST)
+    return run_id
+
+
+def dataset_of(corpus: Corpus, level: str, manifest: Mapping[str, Any]) -> Dataset:
+    """The corpus under this noise as an MLflow dataset: digest, schema and profile."""
+    return Dataset(
+        name=f"{corpus.name} {level}",
+        digest=manifest["digest"],
+        source_type="local",
+        source=json.dumps({"uri": str(corpus.root) if corpus.root else corpus.name}),
+        schema=json.dumps({"classes": list(corpus.classes), "columns": list(corpus.table.columns)}),
+        profile=json.dumps({"utterances": len(corpus), "corpus_digest": corpus.digest, "parts": manifest["parts"]}),
+    )
+
+
+def classes_of(run: Run) -> list[str]:
+    """The class names in the schema of the run's dataset."""
+    dataset = run.inputs.dataset_inputs[0].dataset if run.inputs else None
+    if dataset is None or dataset.schema is None:
+        raise UserError(f"MLflow run {run.info.run_id} has no dataset with a schema; it is not a trial of this study.")
+    return list(json.loads(dataset.schema)["classes"])
+
+
+def log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
+    """Says that a run trains on a dataset."""
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
+
+
+def sweep(client: MlflowClient, experiment: str, study: str) -> None:
+    """Ends the runs that a killed or interrupted trial left running."""
+    query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
+    for run in search_all(client, [experiment], query):
+        if run.data.tags.get(KIND) == TRIAL:
+            client.set_tag(run.info.run_id, Tag.FIDELITY, STOPPED)
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def identity(name: str) -> dict[str, str]:
+    """The tags that MLflow's UI shows as name and user."""
+    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: os.environ.get("USER", "unknown")}
+
+
+def quoted(value: str) -> str:
+    """A string for MLflow's filters, which know two kinds of quotes and no escape."""
+    return f'"{value}"' if "'" in value else f"'{value}'"

@@ -1,0 +1,1 @@
+"""One trial: training, checkpoints, event log."""

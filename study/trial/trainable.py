@@ -1,0 +1,360 @@
+"""One trial: trains a configuration, an epoch at a time, and leaves nothing to chance that a restart needs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from ser.config import Config
+from ser.features.store import FeatureStore
+from ser.training.classical import train_classical
+from ser.training.loop import DivergedError, EpochRecord, State, train
+from ser.training.task import Task
+from ser.utils.durable_files import replace_bytes, replace_text
+from ser.utils.errors import UserError
+from study.schema import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
+from study.trial.checkpoints import load_newest, save_checkpoint
+from study.trial.event_log import Outbox
+from study.trial.hardware import hardware_tags
+
+ATTEMPTS = "attempts.json"
+MAX_ATTEMPTS = 3
+
+# Seconds between two kills of a process that are reckoned with: saving and training anew cost least together if a state
+# is saved each sqrt(2 · saving · this) seconds (Young, A first order approximation to the optimum checkpoint interval,
+# Communications of the ACM 17, 1974).
+BETWEEN_KILLS = 4 * 3600.0
+
+# The trial's number in its configuration.
+TRIAL_KEY = "trial"
+
+# What a trial tells Tune, besides its objective.
+EPOCH, DONE, FAILURE, FAILURE_FINAL, SUSPENDED = "epoch", "finished", "failure", "failure.final", "suspended"
+
+
+def trial_name(number: int) -> str:
+    """A trial's number as it is written in the records and in its folder's name."""
+    return f"{number:03d}"
+
+
+def trial_folder(search: Path, number: int) -> Path:
+    """The folder of a trial of the search in ``search``."""
+    return search / f"trial_{trial_name(number)}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that no search has drawn, since all is known of it beforehand.
+
+    Args:
+        configuration: Dotted names.
+        seed: Of the training.
+        task: What it is trained and tested on.
+        tags: Of its own.
+    """
+
+    configuration: Mapping[str, Any]
+    seed: int
+    task: Task
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What all trials of one (space, noise level) share.
+
+    Args:
+        task: Train and validation data.
+        base: Dotted names that every trial has unless its space says otherwise.
+        seed: Training seed.
+        threads: Torch threads of a trial.
+        device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
+        objective: Metric that the search maximises or minimises.
+        experiment: MLflow experiment id.
+        parent: The parent run's id.
+        name: The trials' name, less their number.
+        key: Tags that, with the number, identify a trial.
+        tags: All other tags.
+        dataset: What is trained on, as an MLflow dataset has it.
+        folder: The search's folder; every node sees it under this path.
+        session: Differs each time that the study is started.
+        planned: What trial 1, 2, … are, where they are not drawn.
+    """
+
+    task: Task
+    base: Mapping[str, Any]
+    seed: int
+    threads: int
+    device: str
+    objective: str
+    experiment: str
+    parent: str
+    name: str
+    key: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: Mapping[str, Any]
+    folder: Path
+    session: str
+    planned: tuple[Planned, ...] = ()
+
+    def trial(self, number: int, drawn: Mapping[str, Any]) -> Planned:
+        """What a trial is: planned, or what the searcher has drawn, on the task and with the seed that all share."""
+        if self.planned:
+            return self.planned[number - 1]
+        return Planned({**self.base, **drawn}, self.seed, self.task, {})
+
+
+class Attempt:
+    """One process's attempt at a trial, from the newest checkpoint on.
+
+    Args:
+        configuration: Dotted names from the searcher, and the trial's number.
+        context: What all trials share.
+    """
+
+    def __init__(self, configuration: Mapping[str, Any], context: TrialContext) -> None:
+        values = dict(configuration)
+        self.number = int(values.pop(TRIAL_KEY))
+        self._context = context
+        self._trial = context.trial(self.number, values)
+        self._config = Config.from_dotted(self._trial.configuration)
+        self._folder = trial_folder(context.folder, self.number)
+        self._epoch = 0
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
+        self._unsaved: EpochRecord | None = None
+        self._token = uuid.uuid4().hex
+        self._outbox: Outbox | None = None
+        self._records: Iterator[EpochRecord] | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Trains one epoch, and says how the trial stands.
+
+        Returns:
+            For Tune: the objective and the epoch; ``finished`` after the last one; or, with ``done``, ``failure``, or
+            ``suspended`` where the machine and not the trial is at fault.
+
+        Raises:
+            Exception: What nobody expected, such as an error of the GPU; another process may try again.
+        """
+        try:
+            return self._step()
+        except (DivergedError, UserError) as error:
+            # Another machine may have more memory; no machine makes a learning rate smaller.
+            return self._fail(str(error), final=isinstance(error, DivergedError))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return {EPOCH: self._epoch, SUSPENDED: f"{error.strerror} ({self._folder})", "done": True}
+
+    def close(self, *, stopped: bool = False) -> None:
+        """Ends the attempt; the trial may go on in another process.
+
+        Args:
+            stopped: Put on record that the trial has ended before its last epoch, for now at least.
+        """
+        if stopped and self._records is not None and self._outbox is not None:
+            if self._unsaved is not None:
+                with suppress(OSError):  # the disk may be full; an earlier state is there
+                    save_checkpoint(_kept(self._unsaved), self._folder, keep=2)
+            self._outbox.end(STOPPED)
+        if self._records is not None:
+            self._records.close()  # type: ignore[attr-defined]
+        self._records = self._unsaved = None
+
+    def _step(self) -> dict[str, Any]:
+        if self._records is None and (ended := self._begin()) is not None:
+            return ended
+        assert self._records is not None
+        began = time.monotonic()
+        record = next(self._records)
+        metrics = {**record.metrics, SECONDS: time.monotonic() - began}
+        self._keep(record, metrics)
+        self._epoch = record.epoch
+        result = {
+            self._context.objective: metrics[self._context.objective],
+            EPOCH: record.epoch,
+            DONE: record.finished,
+            "done": record.finished,
+        }
+        if record.finished:
+            self.close()
+        return result
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Finds out where the trial stands; returns the result if it has ended already."""
+        context = self._context
+        if not context.folder.is_dir():
+            reason = (
+                f"node {socket.gethostname()} does not see {str(context.folder)!r}; every node needs --storage-path "
+                "under the same path"
+            )
+            return {EPOCH: 0, SUSPENDED: reason, "done": True}
+        torch.set_num_threads(context.threads)
+        self._outbox = outbox = Outbox(self._folder)
+        state, torn = load_newest(self._folder)
+        for path in torn:
+            path.rename(path.with_name(f"torn-{path.name}"))
+        self._epoch = state["epoch"] if state is not None else 0
+        if outbox.fidelity == FINISHED:
+            # It was killed between its last epoch and the journal's note of it.
+            return self._ended()
+        if (failure := self._count_attempt(outbox.last_epoch)) is not None:
+            return self._fail(failure, final=False)
+        outbox.begin(
+            context.experiment,
+            context.parent,
+            f"{context.name} {trial_name(self.number)}",
+            {**context.key, Tag.TRIAL: trial_name(self.number)},
+            {
+                **context.tags,
+                **hardware_tags(context.device, context.threads),
+                **self._trial.tags,
+                Tag.FOLDER: str(self._folder),
+            },
+            self._config.to_dotted(),
+            context.dataset,
+        )
+        if state is not None and state["epoch"] >= self._config.training.epochs:
+            outbox.end(FINISHED)
+            return self._ended()
+        self._records = _records(self._config, state, self._trial, context.device)
+        return None
+
+    def _ended(self) -> dict[str, Any]:
+        assert self._outbox is not None
+        self.close()
+        objective = self._context.objective
+        value = self._outbox.last_metrics[objective]
+        return {objective: value, EPOCH: self._config.training.epochs, DONE: True, "done": True}
+
+    def _keep(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
+        """Puts an epoch on record: first the metrics, then the state that goes on from there."""
+        assert self._outbox is not None
+        if self._read_attempts().get("token") != self._token:
+            # This node was taken for dead, and another one has the trial.
+            raise RuntimeError(f"trial {self.number} goes on in another process.")
+        self._outbox.epoch(record.epoch, metrics)
+        if record.utterances is not None:
+            replace_bytes(self._folder / UTTERANCES, record.utterances.to_parquet(index=False))
+            self._outbox.artifact(UTTERANCES)
+        self._save(record)
+        if record.finished:
+            self._outbox.end(FINISHED)
+
+    def _save(self, record: EpochRecord) -> None:
+        """Saves the state after an epoch, if that is due; the last epoch's always is."""
+        began = time.monotonic()
+        self._unsaved = record
+        if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
+            return
+        save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        self._unsaved = None
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - began
+
+    def _count_attempt(self, reached: int) -> str | None:
+        """Notes that this process takes the trial over; returns why not, if too many have died of the same epoch.
+
+        Args:
+            reached: The last epoch on record; the newest state may be of an earlier one.
+        """
+        before = self._read_attempts()
+        same = before.get("session") == self._context.session and before.get("epoch") == reached
+        count = before["count"] + 1 if same else 1
+        if count > MAX_ATTEMPTS:
+            said = f": {before['error']}" if before.get("error") else ", without a word; out of memory, perhaps"
+            return f"{MAX_ATTEMPTS} processes died in epoch {reached + 1}{said}"
+        self._write_attempts({"session": self._context.session, "epoch": reached, "count": count})
+        return None
+
+    def note_error(self, text: str) -> None:
+        """Keeps an unexpected error's text for the record, should all attempts end so."""
+        with suppress(OSError):
+            attempts = self._read_attempts()
+            if attempts.get("token") == self._token:  # else the trial is another process's
+                self._write_attempts({**attempts, "error": text})
+
+    def _read_attempts(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._folder / ATTEMPTS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+    def _write_attempts(self, values: Mapping[str, Any]) -> None:
+        replace_text(self._folder / ATTEMPTS, json.dumps({**values, "token": self._token}))
+
+    def _fail(self, reason: str, *, final: bool) -> dict[str, Any]:
+        if self._outbox is not None:
+            self._outbox.end(FAILED, reason)
+        self.close()
+        return {EPOCH: self._epoch, FAILURE: reason, FAILURE_FINAL: final, "done": True}
+
+
+class StudyTrial(tune.Trainable):  # type: ignore[misc]
+    """What Ray Tune runs: attempts at trials, one after the other in the same actor."""
+
+    def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
+        """Takes the first trial.
+
+        Args:
+            config: Dotted names from the searcher, and the trial's number.
+            context: What all trials share.
+        """
+        assert context is not None
+        self._context = context
+        self._attempt = Attempt(config, context)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial; nothing is left of the one before, for all state is the attempt's."""
+        self.cleanup()
+        self._attempt = Attempt(new_config, self._context)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains one epoch."""
+        try:
+            return self._attempt.step()
+        except Exception as error:
+            # Tune starts another process; this one's threads must not go on beside it.
+            self._attempt.note_error(f"{type(error).__name__}: {error}")
+            self._attempt.close()
+            raise
+
+    def cleanup(self) -> None:
+        """Ends the attempt, which, if it has not ended yet, was stopped early."""
+        self._attempt.close(stopped=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Tune's checkpoints hold nothing; a trial finds its own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load."""
+
+
+def _records(config: Config, state: State | None, trial: Planned, device: str) -> Iterator[EpochRecord]:
+    """A network's epochs, or the one record of a classical model, whose fit stands for all planned epochs."""
+    if not config.model.is_classical:
+        yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
+        return
+    features = FeatureStore.open(trial.task.store).frames
+    metrics, utterances = train_classical(config.model, features, trial.task, trial.seed)
+    epochs = config.training.epochs
+    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
+
+
+def _kept(record: EpochRecord) -> State:
+    """The state to save: the last epoch's needs no optimizer, which is two thirds of its size."""
+    return {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}

@@ -1,0 +1,114 @@
+"""A small tree of every corpus, in its own layout, with real audio: short noise, no two recordings alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import soundfile
+
+from tests.helpers import iemocap_tree
+
+RATE = 16000
+
+
+def _record(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(crc32(path.name.encode())).normal(0, 0.1, RATE // 2)
+        soundfile.write(path, noise.astype(np.float32), RATE)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def ravdess(root: Path) -> Path:
+    _record(
+        root / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-01-{actor:02}.wav"
+        for actor in range(1, 5)
+        for emotion in range(1, 9)
+    )
+    return root
+
+
+def iemocap(root: Path) -> Path:
+    return iemocap_tree.build(root, per_class=2, audio="tones")
+
+
+def crema_d(root: Path) -> Path:
+    codes = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+    clips = [f"{actor}_IEO_{code}_HI" for actor in (1001, 1002, 1003) for code in codes]
+    _record(root / "AudioWAV" / f"{clip}.wav" for clip in clips)
+    _write(root / "VideoDemographics.csv", ["ActorID,Age,Sex", "1001,51,Male", "1002,21,Female", "1003,21,Female"])
+    lines = [",A,D,F,H,N,S,fileName"]
+    for condition in (1, 2, 3):
+        for number, clip in enumerate(clips):
+            votes = [0] * 6
+            votes[codes.index(clip[9:12])] += 3
+            votes[(number + condition) % 6] += 2
+            lines.append(f"{condition}{number + 1:05},{','.join(map(str, votes))},{clip}")
+    _write(root / "processedResults" / "tabulatedVotes.csv", lines)
+    return root
+
+
+def emodb(root: Path) -> Path:
+    clips = [f"{speaker}a01{letter}a" for speaker in ("03", "08", "10") for letter in "WLEAFTN"]
+    _record(root / "wav" / f"{clip}.wav" for clip in clips)
+    rows = [f"{number}\t{clip}.wav\t95,00\t80,00" for number, clip in enumerate(clips, start=1)]
+    _write(root / "erkennung.txt", ["Nr.\tSatz\terkannt\tnatuerlich", *rows])
+    return root
+
+
+def msp_podcast(root: Path) -> Path:
+    classes = {"A": "Angry", "H": "Happy", "N": "Neutral", "S": "Sad"}
+    names = [f"MSP-PODCAST_{show:04}_{number:04}.wav" for show in (1, 2, 3) for number in range(8)]
+    _record(root / "Audios" / name for name in names)
+    consensus = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
+    detailed = ["FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"]
+    for number, name in enumerate(names):
+        code = list(classes)[number % 4]
+        speaker = "Unknown" if name[12:16] == "0003" else name[12:16]
+        consensus.append(f"{name},{code},3,4,5,{speaker},Female,Train")
+        said = [classes[code], classes[code], list(classes.values())[number // 4 % 4]]
+        detailed += [f"{name},WORKER{worker},{word},{word},3,4,5" for worker, word in enumerate(said)]
+    _write(root / "Labels" / "labels_consensus.csv", consensus)
+    _write(root / "Labels" / "labels_detailed.csv", detailed)
+    return root
+
+
+def esd(root: Path) -> Path:
+    folders = ("Angry", "Happy", "Neutral", "Sad", "Surprise")
+    _record(
+        root / speaker / folder / f"{speaker}_{350 * number + take:06}.wav"
+        for speaker in ("0011", "0012", "0013")
+        for number, folder in enumerate(folders)
+        for take in (1, 2)
+    )
+    return root
+
+
+def table(root: Path) -> Path:
+    names = [f"{speaker}-{number}.wav" for speaker in "abcd" for number in range(6)]
+    _record(root / "audio" / name for name in names)
+    lines = ["path,speaker,label,votes_low,votes_high"]
+    for number, name in enumerate(names):
+        votes = ("2,1", "0,3")[number % 2] if number % 4 else "3,0"
+        lines.append(f"audio/{name},{name[0]},{('low', 'high')[number % 2]},{votes}")
+    _write(root / "mine.csv", lines)
+    return root / "mine.csv"
+
+
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    "iemocap": iemocap,
+    "iemocap-4": iemocap,
+    "crema-d": crema_d,
+    "ravdess": ravdess,
+    "emodb": emodb,
+    "msp-podcast": msp_podcast,
+    "esd": esd,
+    "table": table,
+}

@@ -1,0 +1,204 @@
+"""A small study whose processes, servers and files come to harm, and what its records are compared with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIALS, EPOCHS = 3, 5
+ARGUMENTS = (
+    "--space", "proselflc", "--noise", "noisy-A", "--trials", str(TRIALS), "--epochs", str(EPOCHS),
+    "--width", "0.03", "--batch-size", "48", "--set", "training.crop_seconds=0.5", "training.precision=float32",
+)  # fmt: skip
+EXPERIMENT = "faults"
+
+Histories = dict[str, list[tuple[int, float]]]
+
+
+@dataclass
+class FaultyStudy:
+    """A study of ``TRIALS`` trials of ``EPOCHS`` epochs that is started, harmed and resumed.
+
+    Args:
+        folder: Where it all lies.
+        name: Of the study; each has a store and a tracking database of its own.
+        uri: Tracking URI; default a database in the folder.
+        more: Further arguments of every call.
+        environment: Of every call.
+    """
+
+    folder: Path
+    name: str
+    uri: str = ""
+    more: tuple[str, ...] = ("--max-concurrent", "1")
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.uri = self.uri or f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def storage(self) -> Path:
+        """The study's storage path."""
+        return self.folder / "out"
+
+    @property
+    def trials(self) -> list[Path]:
+        """Folders of the trials that have begun."""
+        return sorted((self.storage / "studies" / self.name).glob("*/trial_*"))
+
+    @property
+    def epochs_on_disk(self) -> int:
+        """Epochs of all trials on record."""
+        return sum(
+            path.read_bytes().count(b'"kind": "epoch"') for path in self.storage.glob("studies/*/*/*/records.jsonl")
+        )
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        """Starts it, or goes on with it, in a process group of its own."""
+        begun = (self.storage / "studies" / self.name / "study.json").exists()
+        arguments = ("--resume",) if begun else (*ARGUMENTS, "--experiment", EXPERIMENT)
+        return subprocess.Popen(
+            [
+                sys.executable, str(ROOT / "study" / "run.py"), "--tracking-uri", self.uri,
+                "--storage-path", str(self.storage), "--name", self.name, *arguments, *self.more, *more,
+            ],
+            cwd=self.folder, env=dict(self.environment), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def finish(self, *more: str, seconds: float = 900) -> str:
+        """Goes on to the end; returns what was printed."""
+        process = self.start(*more)
+        printed, _ = process.communicate(timeout=seconds)
+        assert process.returncode == 0, printed
+        return printed
+
+    def wait_for_epochs(self, process: subprocess.Popen[str], epochs: int, seconds: float = 300) -> bool:
+        """Waits until so many epochs are on disk; False if the study ended before."""
+        end = time.monotonic() + seconds
+        while self.epochs_on_disk < epochs:
+            if process.poll() is not None or time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+    @property
+    def client(self) -> MlflowClient:
+        """Of the study's store."""
+        return MlflowClient(self.uri)
+
+    def histories(self, metric: str = "val/nll") -> Histories:
+        """Each trial's number → its points (step, value) of a metric in MLflow, and the doubled ones twice."""
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        query = f"tags.study = '{self.name}' and tags.kind = 'trial'"
+        found: Histories = {}
+        for run in self.client.search_runs([experiment.experiment_id], query):
+            points = [(p.step, p.value) for p in self.client.get_metric_history(run.info.run_id, metric)]
+            number = run.data.tags["trial"]
+            # A second run of a trial shows as doubled points.
+            found[number] = found.get(number, []) + (points if run.data.tags["fidelity"] == "finished" else [])
+        return found
+
+    def runs(self) -> int:
+        """Trials' runs in MLflow."""
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        query = f"tags.study = '{self.name}' and tags.kind = 'trial'"
+        return len(self.client.search_runs([experiment.experiment_id], query))
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to a study's whole process group, its Ray included."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same database and port.
+
+    Args:
+        folder: Where its database and artifacts lie.
+        host: The address that it listens on.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._host = folder, host
+        with socket.socket() as free:
+            free.bind((host, 0))
+            self.port = free.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Its tracking URI."""
+        return f"http://{self._host}:{self.port}"
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(Path(sys.executable).with_name("mlflow")), "server",
+                    "--host", self._host, "--port", str(self.port), "--allowed-hosts", "*",
+                    "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
+                    "--artifacts-destination", str(self._folder / "artifacts"), "--workers", "1",
+                ],
+                cwd=self._folder, start_new_session=True, stdout=log, stderr=log,
+            )  # fmt: skip
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            try:
+                if requests.get(f"{self.uri}/health", timeout=2).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.3)
+        raise TimeoutError("the MLflow server does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class SmallDisk:
+    """A file system of a few megabytes on memory; needs the right to mount.
+
+    Args:
+        path: Where it is mounted.
+        megabytes: Its size.
+    """
+
+    def __init__(self, path: Path, megabytes: int) -> None:
+        path.mkdir(parents=True)
+        self.path = path
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)], capture_output=True, check=False
+        )
+        self.mounted = done.returncode == 0
+
+    def grow(self, megabytes: int) -> None:
+        """Gives it more room, as an administrator would."""
+        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.path)], check=True)
+
+    def close(self) -> None:
+        """Unmounts it."""
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.path)], check=False)
+        shutil.rmtree(self.path, ignore_errors=True)

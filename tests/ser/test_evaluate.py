@@ -1,0 +1,231 @@
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from ser import evaluate, train
+from ser.corpora import Corpus
+from ser.training.loop import load_state, save_state
+from ser.utils.command_line import run_command
+
+SETTINGS = ("model.width=0.03", "training.epochs=2", "training.batch_size=6", "training.crop_seconds=0.5")
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tones: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tones as WAV files and a table, with genders and votes, and a run on them at symmetric:0.25."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rows = tones.table[["utterance_id", "speaker", "label"]]
+    for name in rows["utterance_id"]:
+        soundfile.write(folder / f"{name}.wav", tones.synthesize(name), 16000)
+    votes = pd.DataFrame(tones.table["votes"].tolist(), columns=["votes_high", "votes_low"])
+    gender = ["female" if int(name[4]) % 2 else "male" for name in rows["utterance_id"]]
+    rows = pd.concat([rows.assign(path=rows["utterance_id"] + ".wav", gender=gender), votes], axis=1)
+    rows.to_csv(folder / "table.csv", index=False)
+    other = rows.assign(label=rows["label"].replace({"low": "deep"}))
+    other.rename(columns={"votes_low": "votes_deep"}).to_csv(folder / "other.csv", index=False)
+    third = rows.assign(votes_shrill=0)
+    third.loc[0, "label"] = "shrill"
+    third.to_csv(folder / "three.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        where = ["--output", str(folder / "run"), "--noise", "symmetric:0.25", "--seed", "3"]
+        patch.setattr(sys, "argv", ["train", *corpus_of(folder), *where, "--set", *SETTINGS])
+        assert run_command(train.main) == 0
+    return folder
+
+
+def corpus_of(folder: Path, table: str = "table.csv") -> list[str]:
+    return ["--corpus", "table", "--corpus-root", str(folder / table), "--features", str(folder / "features")]
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Evaluates in this process → exit code, stdout and stderr."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def run(output: Path, *more: str, table: str = "table.csv", checkpoint: Path | None = None) -> tuple[int, str, str]:
+        state = checkpoint or folder / "run" / "state.pt"
+        words = ["--checkpoint", str(state), *corpus_of(folder, table), "--output", str(output), *more]
+        monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+        code = run_command(evaluate.main)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_validation_scores_are_those_of_the_last_epoch(folder: Path, call: Call, tmp_path: Path) -> None:
+    code, out, error = call(tmp_path)
+    assert (code, error) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("confusion-female.csv", "confusion-male.csv", "confusion.csv", "confusion.png"),
+        *("predictions.csv", "report.json", "report.txt"),
+    ]
+    found = report(tmp_path)
+    last = json.loads((folder / "run" / "history.jsonl").read_text().splitlines()[-1])
+    for name, value in found["true"]["scores"].items():
+        assert value == pytest.approx(last[f"val/{name}"], abs=1e-9), name
+    assert found["noisy"]["scores"]["uar"] == last["val_noisy/uar"]
+    assert found["annotators"]["soft_ce"] == pytest.approx(last["val/soft_ce"])
+    assert found["annotators"]["jsd"] == pytest.approx(last["val/jsd"])
+    assert found["annotators"]["least_soft_ce"] < found["annotators"]["soft_ce"]
+    assert (found["epoch"], found["training_seed"], found["noise"], found["part"]) == (
+        *(2, 3),
+        *("symmetric:0.25", "validation"),
+    )
+    assert out.startswith((tmp_path / "report.txt").read_text())
+    for heading in ("Against true labels (4 of 4", "Against noisy labels (4", "Against the annotators' distribution"):
+        assert heading in out
+
+
+def test_the_tables_agree_with_the_predictions(call: Call, tmp_path: Path) -> None:
+    assert call(tmp_path)[0] == 0
+    rows, found = read(tmp_path / "predictions.csv"), report(tmp_path)
+    assert list(rows[0]) == ["utterance_id", "speaker", "gender", "label", "predicted", "p_high", "p_low"]
+    assert {row["speaker"] for row in rows} == {"s4"}  # the fold before the last
+    assert all(row["label"] == row["utterance_id"].split("-")[2] for row in rows)  # the true label, not the noisy one
+    for row in rows:
+        assert float(row["p_high"]) + float(row["p_low"]) == pytest.approx(1, abs=2e-6)
+        assert row["predicted"] == max(("high", "low"), key=lambda name: float(row[f"p_{name}"]))
+    for file, genders in (("", {"female", "male"}), ("-female", {"female"}), ("-male", {"male"})):
+        for line in read(tmp_path / f"confusion{file}.csv"):
+            for predicted in ("high", "low"):
+                pair = (line["label"], predicted)
+                hits = [r for r in rows if (r["label"], r["predicted"]) == pair and r["gender"] in genders]
+                assert int(line[predicted]) == len(hits)
+    by = found["true"]["uar_by"]
+    assert list(by) == ["agreement", "gender", "speaker"]
+    assert by["speaker"]["s4"]["uar"] == found["true"]["scores"]["uar"]
+    assert sum(score["utterances"] for score in by["agreement"].values()) == 4
+    assert set(by["agreement"]) == {"unanimous", "majority"}
+
+
+def test_the_test_part_is_scored_when_asked_for_by_name(call: Call, tmp_path: Path) -> None:
+    assert call(tmp_path, "--part", "test")[0] == 0
+    assert {row["speaker"] for row in read(tmp_path / "predictions.csv")} == {"s5"}
+    found = report(tmp_path)
+    assert (found["part"], found["true"]["utterances"], found["noisy"]) == ("test", 4, None)  # test labels are clean
+
+
+def test_evaluating_again_gives_the_same_files(call: Call, tmp_path: Path) -> None:
+    assert call(tmp_path)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert call(tmp_path)[0] == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    code, _, error = call(tmp_path, "--part", "test")
+    assert code == 2
+    assert "already, with other content" in error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "table", "message"),
+    [
+        (["--fold", "5"], "table.csv", "trained on another part"),
+        (["--validation", "random"], "table.csv", "trained on another part"),
+        (["--fold", "9"], "table.csv", "folds 1 to 6"),
+        ([], "other.csv", "knows 2 classes (high, low), and corpus 'table' has 2 (high, deep)"),
+        ([], "nowhere.csv", "does not exist"),
+        ([], "three.csv", "knows 2 classes (high, low), and corpus 'table' has 3 (high, low, shrill)"),
+        (["--exclude", "nowhere.txt"], "table.csv", "cannot be read"),
+        (["--corpus-options", "votes=face"], "table.csv", "has no options"),
+    ],
+)
+def test_another_corpus_or_fold_than_the_trainings_is_refused(
+    call: Call, tmp_path: Path, more: list[str], table: str, message: str
+) -> None:
+    code, _, error = call(tmp_path / "output", *more, table=table)
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_corpus_whose_labels_changed_is_refused(folder: Path, call: Call, tmp_path: Path) -> None:
+    excluded = tmp_path / "bad.txt"
+    excluded.write_text("s0-00-high\n")
+    code, _, error = call(tmp_path / "output", "--exclude", str(excluded))
+    assert code == 2
+    assert "with other rows, labels or votes" in error
+    assert "--exclude" in error
+
+
+def broken(state: dict[str, Any], how: str) -> Any:
+    if how == "weights":
+        return state["model"]
+    if how == "tensor":
+        return torch.zeros(3)
+    if how == "head":
+        return {**state, "manifest": {**state["manifest"], "classes": ["a", "b", "c"]}}
+    if how == "key":
+        return {**state, "config": {**state["config"], "model.nmae": "cnn14"}}
+    if how == "level":
+        return {**state, "manifest": {key: value for key, value in state["manifest"].items() if key != "level"}}
+    return {**state, "manifest": None}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("weights", "no training state (it lacks fingerprint, epoch"),
+        ("tensor", "it holds a Tensor"),
+        ("head", "does not fit its own configuration"),
+        ("key", "unknown configuration key 'model.nmae'"),
+        ("level", "does not fit its own configuration: 'level'"),
+        ("manifest", "does not fit its own configuration"),
+    ],
+)
+def test_a_file_that_is_no_whole_state_is_refused(
+    folder: Path, call: Call, tmp_path: Path, how: str, message: str
+) -> None:
+    save_state(broken(load_state(folder / "run" / "state.pt"), how), tmp_path / "broken.pt")
+    code, _, error = call(tmp_path / "output", checkpoint=tmp_path / "broken.pt")
+    assert code == 2
+    assert message in error
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no archive"])
+def test_a_file_that_is_missing_or_damaged_is_told(call: Call, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "state.pt").write_bytes(content)
+    code, _, error = call(tmp_path / "output", checkpoint=tmp_path / "state.pt")
+    assert code == 2
+    assert "cannot be read" in error
+
+
+def test_weights_that_are_not_finite_are_told(folder: Path, call: Call, tmp_path: Path) -> None:
+    state = load_state(folder / "run" / "state.pt")
+    state["model"]["head.bias"].fill_(float("nan"))
+    save_state(state, tmp_path / "state.pt")
+    code, _, error = call(tmp_path / "output", checkpoint=tmp_path / "state.pt")
+    assert code == 2
+    assert "training has diverged" in error
+
+
+def test_an_unknown_truth_is_said_and_left_out(tones: Corpus) -> None:
+    rows, unknown = np.array([0, 1, 2]), np.array([-1, -1, -1])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    found = evaluate.score_part(tones, rows, probabilities, unknown, tones.labels[rows])
+    assert found["true"] is None
+    assert found["noisy"]["scores"]["uar"] == 1.0
+    half = evaluate.score_part(tones, rows, probabilities, np.array([0, -1, 0]), tones.labels[rows])
+    assert half["true"]["utterances"] == 2
+    assert half["true"]["recall"] == {"high": 1.0, "low": None}

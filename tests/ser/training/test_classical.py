@@ -1,0 +1,263 @@
+"""The classical models: what they learn, that it repeats, and their life as trials of the study."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+
+from ser.config import Config, ModelConfig, corpus_defaults
+from ser.features.handcrafted import NAMES, handcrafted
+from ser.features.store import open_store
+from ser.models.classical import CLASSICAL, FRONT_ENDS, build_classical
+from ser.splits import split
+from ser.training.classical import probabilities, train_classical
+from ser.training.loop import train
+from ser.training.task import make_task
+from ser.utils.errors import UserError
+from ser.utils.hashing import derived_seed
+from study.setup.spaces import load_space
+from study.tracking.store import experiment_id, open_client
+from study.tracking.upload import deliver_all
+from study.trial import trainable
+from study.trial.trainable import DONE, EPOCH, TRIAL_KEY, Attempt, trial_folder
+from tests.helpers.trial_context import make_context
+
+QUICK = {
+    "random_forest": {"trees": 30, "min_samples_split": 2},
+    "mlp": {"units": 20},
+    "gradient_boosting": {"rounds": 30, "learning_rate": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def handcrafted_store(tones, tmp_path_factory):
+    return open_store(tones, FRONT_ENDS[0], tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def features(handcrafted_store):
+    """Of each utterance, as a store holds them."""
+    return np.asarray(handcrafted_store.frames)
+
+
+@pytest.fixture
+def easy(tones, handcrafted_store):
+    """level → a task and features of which the first tells the true class, if the labels are right."""
+
+    def make(level="clean"):
+        task = make_task(tones, split(tones), handcrafted_store.path, level, 0)
+        rng = np.random.default_rng(0)
+        features = rng.normal(size=(len(tones), len(NAMES)))
+        features[:, 0] = 1e6 * (tones.class_indices(tones.table["label"].to_numpy()) + rng.uniform(0, 0.3, len(tones)))
+        return task, features
+
+    return make
+
+
+# The features of a corpus.
+
+
+def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_store):
+    assert handcrafted_store.frames.shape == (len(tones), len(NAMES))
+    assert (handcrafted_store.lengths == 1).all()
+    waveforms = open_store(tones, "waveform_16k", handcrafted_store.path.parent)
+    for row in range(len(tones)):
+        expected = handcrafted(waveforms.utterance(row)[:, 0])
+        np.testing.assert_allclose(handcrafted_store.utterance(row)[0], expected, rtol=1e-6)
+    assert (handcrafted_store.content == waveforms.content).all()
+
+
+# What is learnt.
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_a_model_learns_what_separates_the_classes(name, easy):
+    task, features = easy()
+    parameters = QUICK[name]
+    metrics, _ = train_classical(ModelConfig(name, parameters=parameters), features, task, 0)
+    if name == "gradient_boosting":  # 16 training utterances are fewer than one leaf holds
+        assert metrics["val/uar"] == 0.5
+    else:
+        assert metrics["val/uar"] == metrics["train/uar"] == metrics["last/val_uar"] == metrics["best/val_uar"] == 1
+
+
+def test_gradient_boosting_learns_from_more_utterances():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    features = rng.normal(size=(200, 8)) + 4 * labels[:, None]
+    model = build_classical("gradient_boosting", QUICK["gradient_boosting"], 0).fit(features[:100], labels[:100])
+    assert (probabilities(model, features[100:], 2).argmax(axis=1) == labels[100:]).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
+    task, features = easy("noisy-A")
+    network = Config.from_dotted({"model.width": 0.03, "training.epochs": 1, "training.crop_seconds": 0.5})
+    (record,) = train(network, task_at("noisy-A"), seed=0)
+    metrics, _ = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    assert metrics.keys() == record.metrics.keys() - {"train/lr"}
+    assert np.isfinite(list(metrics.values())).all()
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_a_seed_gives_the_same_numbers_again(name, easy, features):
+    task, _ = easy("noisy-A")
+    model = ModelConfig(name, parameters=QUICK[name])
+    one, _ = train_classical(model, features, task, 3)
+    assert train_classical(model, features, task, 3)[0] == one
+    if name != "gradient_boosting":  # it draws nothing from so few rows
+        assert train_classical(model, features, task, 4)[0] != one
+
+
+def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
+    task, features = easy()
+    model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
+    before, _ = train_classical(model, features, task, 0)
+    other = features.copy()
+    other[task.validation.rows] = 0
+    turned = dataclasses.replace(task.validation, noisy=1 - task.validation.noisy, truth=1 - task.validation.truth)
+    after, _ = train_classical(model, other, dataclasses.replace(task, validation=turned), 0)
+    assert {key: value for key, value in before.items() if key.startswith("train/")} == {
+        key: value for key, value in after.items() if key.startswith("train/")
+    }
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_no_label_is_changed_and_every_utterance_is_told(name, easy):
+    task, features = easy("noisy-A")
+    _, table = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    train, rest = table[table["part"] == "train"], table[table["part"] == "validation"]
+    assert list(train["utterance_id"]) == list(task.train.utterance_ids)
+    assert list(rest["utterance_id"]) == list(task.validation.utterance_ids)
+    assert (train["corrected_label"] == train["noisy_label"]).all()
+    assert (train["label"] != train["noisy_label"]).any()
+    assert (train["kept"] == 1).all()
+    assert (train["trust"] == 0).all()
+    assert table["first_epoch_changed"].isna().all()
+    model = build_classical(name, QUICK[name], derived_seed(0, "model") % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(features[task.train.rows], task.train.noisy)
+    for part, rows in ((train, task.train.rows), (rest, task.validation.rows)):
+        expected = probabilities(model, features[rows], 2)
+        np.testing.assert_allclose(part[["p_high", "p_low"]], expected, atol=1e-6)
+
+
+def test_training_is_on_the_noisy_labels(easy):
+    task, features = easy()
+    wrong = dataclasses.replace(task.train, noisy=1 - task.train.noisy)
+    model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
+    metrics, _ = train_classical(model, features, dataclasses.replace(task, train=wrong), 0)
+    assert metrics["val/uar"] == 0
+    assert metrics["train/memorised"] == 1
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_a_class_that_the_training_labels_lack_gets_probability_zero(name):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(60, 8)), np.repeat([0, 3], 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = build_classical(name, QUICK[name], 0).fit(features, labels)
+    found = probabilities(model, features, 5)
+    assert found.shape == (60, 5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found[:, [1, 2, 4]] == 0).all()
+
+
+# Configurations.
+
+
+def test_what_is_not_named_has_the_published_value():
+    forest = build_classical("random_forest", {}, 1).get_params()
+    assert (forest["n_estimators"], forest["min_samples_split"], forest["class_weight"]) == (1200, 25, "balanced")
+    mlp = build_classical("mlp", {}, 1)
+    assert [type(step).__name__ for step in mlp] == ["StandardScaler", "MLPClassifier"]
+    assert mlp[-1].hidden_layer_sizes == (650,)
+    boosting = build_classical("gradient_boosting", {}, 1).get_params()
+    assert (boosting["max_depth"], boosting["learning_rate"], boosting["max_iter"]) == (7, 0.008, 1200)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_dotted_names_make_a_classical_configuration_and_come_back(name):
+    values = {"model.name": name, **{f"model.{key}": value for key, value in QUICK[name].items()}}
+    config = Config.from_dotted(values)
+    assert config.model.parameters == QUICK[name]
+    assert config.model.features == FRONT_ENDS[0]
+    assert config.to_dotted().items() >= values.items()
+    assert Config.from_dotted(config.to_dotted()) == config
+
+
+@pytest.mark.parametrize("text", ["1e3", "1000.0", 1000.0, 1000])
+def test_a_whole_number_may_be_written_in_any_way(text):
+    config = Config.from_dotted({"model.name": "random_forest", "model.trees": text})
+    assert repr(config.model.parameters["trees"]) == "1000"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model.name": "random_forest", "model.trees": 0}, r"model\.trees"),
+        ({"model.name": "random_forest", "model.trees": 1.5}, r"model\.trees"),
+        ({"model.name": "random_forest", "model.tres": 5}, r"model\.trees"),
+        ({"model.name": "random_forest", "model.units": 5}, r"model\.units"),
+        ({"model.name": "mlp", "model.alpha": -1.0}, r"model\.alpha"),
+        ({"model.name": "mlp", "model.alpha": "much"}, r"model\.alpha"),
+        ({"model.name": "mlp", "model.parameters": {}}, r"model\.parameters"),
+        ({"model.name": "mlp", "model.freeze": "base"}, "no network"),
+        ({"model.name": "cnn14", "model.trees": 5}, r"model\.trees"),
+        ({"model.name": "cnn14", "model.parameters": {}}, r"model\.parameters"),
+        ({"model.name": ["mlp"]}, r"model\.name"),
+    ],
+)
+def test_a_mistake_is_told(values, said):
+    with pytest.raises(UserError, match=said):
+        Config.from_dotted(values)
+
+
+# As a space of the study.
+
+
+def test_the_published_values_are_the_points_of_the_space():
+    assert [dict(point) for point in load_space("classical", {}).points] == [
+        {"model.name": "random_forest", "model.trees": 1200, "model.min_samples_split": 25},
+        {"model.name": "mlp", "model.units": 650, "model.alpha": 1e-4},
+        {"model.name": "gradient_boosting", "model.depth": 7, "model.learning_rate": 0.008, "model.rounds": 1200},
+    ]
+
+
+def test_a_space_reads_one_front_end(tmp_path):
+    base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
+    assert load_space("classical", {}).extractor(base).front_end.name == FRONT_ENDS[0]
+    assert load_space("proselflc", {}).extractor(base).front_end.name == "panns_16k"
+    path = tmp_path / "mixed.py"
+    path.write_text(
+        "'''Doc.'''\nfrom ray import tune\nSPACE = {'model.name': tune.choice(['cnn14', 'mlp'])}\n"
+        "POINTS = [{'model.name': 'mlp'}]\n"
+    )
+    with pytest.raises(UserError, match=r"'mixed'.*handcrafted_16k and panns_16k"):
+        load_space(str(path), {}).extractor(base)
+
+
+def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_again(easy, tmp_path, monkeypatch):
+    task, _ = easy("noisy-A")
+    uri = f"sqlite:///{tmp_path}/records.db"
+    client = open_client(uri)
+    experiment = experiment_id(client, uri, "e")
+    base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
+    context = make_context(task, experiment, tmp_path / "search", "s", base)
+    configuration = {TRIAL_KEY: 1, "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3}
+    told = Attempt(configuration, context).step()
+    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
+    (run,) = client.search_runs([experiment])
+    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
+    assert run.data.params["model.trees"] == "20"
+    assert {"val/uar", "val_noisy/uar", "train/memorised"} <= run.data.metrics.keys()
+    expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: base["training.epochs"], DONE: True}
+    assert told == {**expected, "done": True}
+
+    monkeypatch.setattr(trainable, "train_classical", lambda *_: pytest.fail("fitted again"))
+    assert Attempt(configuration, context).step() == told
+    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
+    assert len(client.search_runs([experiment])) == 1

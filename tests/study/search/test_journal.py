@@ -1,0 +1,348 @@
+"""The journal and the searcher: what is on disk decides what a search does next."""
+
+import json
+import math
+from typing import get_args
+
+import optuna
+import pytest
+from ray.tune.search import Searcher
+
+from ser.utils.errors import UserError
+from study.schema import FAILED, FINISHED, RUNNING, SELECTIONS, STOPPED
+from study.search.journal import CONFIGURATION, JOURNAL, Journal
+from study.search.searcher import StudySearch
+from study.setup.pruners import Sampler, make_pruner
+from study.setup.spaces import load_space
+from study.trial.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
+
+NOISY = SELECTIONS["noisy"]
+METRIC = NOISY.metric
+EPOCHS = 9
+
+
+def journal(folder, space="proselflc", seed=1, sampler="tpe", scheduler="none"):
+    return Journal(folder, load_space(space, {}), NOISY, seed, sampler, make_pruner(scheduler, 1, EPOCHS))
+
+
+def score(configuration, epoch):
+    """A made-up score: the learning rate decides, and the scores of good ones grow."""
+    return 0.1 + 0.01 * epoch / EPOCHS - abs(math.log10(configuration["optimizer.lr"]) + 3) / 10
+
+
+def train(opened, number, configuration, first=1):
+    for epoch in range(first, EPOCHS):
+        if opened.report(number, epoch, score(configuration, epoch)):
+            opened.stop(number)
+            return
+    opened.finish(number, EPOCHS, score(configuration, EPOCHS))
+
+
+def searched(folder, trials, **options):
+    opened = journal(folder, **options)
+    for _ in range(trials):
+        entry = opened.draw()
+        train(opened, entry.number, entry.configuration)
+    return opened.entries()
+
+
+def test_a_search_begins_with_the_points_and_numbers_its_trials(tmp_path):
+    entries = searched(tmp_path, 5)
+    points = load_space("proselflc", {}).points
+    for point, entry in zip(points, entries, strict=False):
+        assert {key: entry.configuration[key] for key in point} == dict(point)
+    assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
+    assert all(entry.configuration["loss.name"] == "proselflc" for entry in entries)
+    assert {entry.fidelity for entry in entries} == {FINISHED}
+    assert [entry.value for entry in entries] == [score(entry.configuration, EPOCHS) for entry in entries]
+
+
+def test_the_seed_decides_the_search(tmp_path):
+    drawn = [searched(tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert drawn[0] == drawn[1]
+    assert [entry.configuration for entry in drawn[0]][3:] != [entry.configuration for entry in drawn[2]][3:]
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha", "median", "hyperband"])
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_a_search_killed_again_and_again_goes_on_as_it_would_have(tmp_path, sampler, scheduler):
+    whole = searched(tmp_path / "whole", 14, sampler=sampler, scheduler=scheduler)
+    options = {"folder": tmp_path / "killed", "sampler": sampler, "scheduler": scheduler}
+    for _ in range(14):
+        entry = journal(**options).draw()
+        if journal(**options).report(entry.number, 1, score(entry.configuration, 1)):
+            journal(**options).stop(entry.number)
+        else:
+            train(journal(**options), entry.number, entry.configuration, first=2)
+    assert journal(**options).entries() == whole
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband"])
+def test_stopped_trials_are_pruned_for_optuna_and_finished_ones_alone_complete(tmp_path, scheduler):
+    entries = searched(tmp_path, 30, scheduler=scheduler)
+    stopped = [entry for entry in entries if entry.fidelity == STOPPED]
+    finished = [entry for entry in entries if entry.fidelity == FINISHED]
+    assert stopped
+    assert finished
+    states = {trial.state.name for trial in journal(tmp_path).optuna_study.trials}
+    assert states == {"PRUNED", "COMPLETE"}
+    assert all(entry.epochs < EPOCHS for entry in stopped)
+    # What is stopped looks worse than what is not.
+    assert max(entry.value for entry in finished) >= max(entry.value for entry in stopped)
+
+
+def test_no_trial_is_stopped_in_the_grace_period(tmp_path):
+    for scheduler in ("asha", "median", "hyperband"):
+        space = load_space("proselflc", {})
+        opened = Journal(tmp_path / scheduler, space, NOISY, 1, "tpe", make_pruner(scheduler, 6, EPOCHS))
+        for _ in range(30):
+            entry = opened.draw()
+            train(opened, entry.number, entry.configuration)
+        assert min(entry.epochs for entry in opened.entries()) >= 6
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 3))
+def test_a_journal_cut_anywhere_is_read_up_to_there(tmp_path, cut):
+    """A power loss: the file ends at any byte."""
+    entries = searched(tmp_path, 4)
+    path = tmp_path / JOURNAL
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * cut // 60])
+    opened = journal(tmp_path)
+    for entry in opened.entries():
+        if entry.fidelity == RUNNING:
+            train(opened, entry.number, entry.configuration, first=entry.epochs + 1)
+    while len(opened.entries()) < 4:
+        entry = opened.draw()
+        train(opened, entry.number, entry.configuration)
+    assert opened.entries() == entries
+
+
+def test_a_journal_damaged_in_its_middle_is_told(tmp_path):
+    searched(tmp_path, 3)
+    path = tmp_path / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], b'{"op_code":\n', *lines[6:]]))
+    with pytest.raises(UserError, match="is damaged"):
+        journal(tmp_path)
+
+
+def test_lines_that_a_power_loss_left_between_zeros_are_drawn_again(tmp_path):
+    """The disk is waited for once a draw, so that its last lines can be there without the first."""
+    entries = searched(tmp_path, 3)
+    path = tmp_path / JOURNAL
+    whole = path.read_bytes()
+    journal(tmp_path).draw()
+    drawn = path.read_bytes()[len(whole) :].splitlines(keepends=True)
+    path.write_bytes(whole + b"".join([drawn[0], b"\0" * len(drawn[1]), *drawn[2:]]))
+    opened = journal(tmp_path)
+    assert opened.entries() == entries
+    assert opened.draw().configuration == searched(tmp_path / "whole", 4)[3].configuration
+
+
+def test_zeros_above_what_was_waited_for_are_damage(tmp_path):
+    searched(tmp_path, 20)
+    path = tmp_path / JOURNAL
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + b"\0" * 50 + content[250:])
+    with pytest.raises(UserError, match="is damaged"):
+        journal(tmp_path)
+
+
+def test_what_counts_is_on_disk_before_it_is_told(tmp_path, monkeypatch):
+    """One wait for the disk for each thing that happens, after its last line."""
+    path = tmp_path / JOURNAL
+    synced = []
+    monkeypatch.setattr("study.search.journal_file.os.fsync", lambda _: synced.append(path.stat().st_size))
+    opened = journal(tmp_path)
+    for note in (
+        opened.draw,
+        lambda: opened.report(1, 1, 0.5),
+        lambda: opened.stop(1),
+        opened.draw,
+        lambda: opened.fail(2, "worker died", final=False),
+        lambda: opened.finish(2, 2, 0.6),
+        opened.draw,
+        lambda: opened.finish(3, 1, 0.6),
+    ):
+        before = len(synced)
+        note()
+        assert synced[-1] == path.stat().st_size
+        assert 1 <= len(synced) - before <= 2  # a last epoch is reported, and then finishes the trial
+    before = len(synced)
+    assert not opened.report(1, 3, 0.7)  # it has ended: there is nothing to note
+    assert len(synced) == before
+
+
+def test_a_full_disk_leaves_no_half_line_and_the_draw_is_drawn_again(tmp_path, monkeypatch):
+    whole = searched(tmp_path / "whole", 4)
+    opened = journal(tmp_path / "full")
+    for _ in range(3):
+        entry = opened.draw()
+        train(opened, entry.number, entry.configuration)
+    path = tmp_path / "full" / JOURNAL
+
+    class Full:
+        """The disk takes a few bytes of the fifth line, and no more."""
+
+        def __init__(self, file):
+            self._file, self._left = file, 4
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def write(self, content):
+            self._left -= 1
+            if self._left < 0:
+                raise OSError(28, "No space left on device")
+            return self._file.write(content if self._left else content[:7])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opened._file, "_file", Full(opened._file._file))
+        with pytest.raises(OSError, match="No space left"):
+            opened.draw()
+    assert path.read_bytes().endswith(b"}\n")
+    assert len(journal(tmp_path / "full").entries()) == 3
+    assert journal(tmp_path / "full").draw().configuration == whole[3].configuration
+
+
+def test_optuna_reads_the_journal_with_its_own_means(tmp_path):
+    entries = searched(tmp_path, 3)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL)))
+    found = optuna.load_study(study_name="search", storage=storage).trials
+    assert [trial.value for trial in found] == [entry.value for entry in entries]
+
+
+def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path):
+    searched(tmp_path, 1)
+    (tmp_path / f"{JOURNAL}.lock").symlink_to(tmp_path / JOURNAL)
+    assert len(searched(tmp_path, 1)) == 2
+
+
+@pytest.mark.parametrize("trials", [4, 20])
+def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch, trials):
+    """Also where TPE has begun to learn: what was cut off is not taken for a trial that runs."""
+    whole = searched(tmp_path / "whole", trials + 1)
+    searched(tmp_path / "killed", trials)
+    opened = journal(tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        real = optuna.trial.Trial.set_user_attr
+
+        def killing(trial, key, value):
+            if key == CONFIGURATION:
+                raise KeyboardInterrupt
+            real(trial, key, value)
+
+        patch.setattr(optuna.trial.Trial, "set_user_attr", killing)
+        with pytest.raises(KeyboardInterrupt):
+            opened.draw()
+    again = journal(tmp_path / "killed")
+    assert len(again.entries()) == trials
+    assert again.draw().configuration == whole[trials].configuration
+
+
+def test_no_pickled_object_is_read(tmp_path):
+    for sampler in get_args(Sampler):
+        if sampler != "cmaes":  # whose strategy is pickled into the journal by Optuna itself
+            searched(tmp_path / sampler, 12, sampler=sampler)
+            assert all(json.loads(line) for line in (tmp_path / sampler / JOURNAL).read_text().splitlines())
+
+
+# The searcher.
+
+
+def search(folder, trials=4, **options):
+    return StudySearch(journal(folder), NOISY, trials, **options)
+
+
+def finish(searcher, trial_id, value=0.5):
+    result = {METRIC: value, EPOCH: EPOCHS, DONE: True}
+    searcher.on_trial_complete(trial_id, result)
+
+
+def test_the_number_of_trials_is_constant(tmp_path):
+    searcher = search(tmp_path, trials=3)
+    drawn = [searcher.suggest(f"t{n}") for n in range(3)]
+    assert [values[TRIAL_KEY] for values in drawn] == [1, 2, 3]
+    assert searcher.suggest("t3") == Searcher.FINISHED
+
+
+def test_unfinished_trials_come_first_with_their_configurations(tmp_path):
+    first = search(tmp_path)
+    drawn = [first.suggest(f"t{n}") for n in range(3)]
+    finish(first, "t1")
+    again = search(tmp_path)
+    assert again.left == 3
+    assert [again.suggest(f"u{n}") for n in range(2)] == [drawn[0], drawn[2]]
+    assert again.suggest("u2")[TRIAL_KEY] == 4
+    assert again.suggest("u3") == Searcher.FINISHED
+
+
+def test_a_finished_search_is_extended_knowing_what_it_has(tmp_path):
+    whole = search(tmp_path / "whole", trials=6)
+    for n in range(6):
+        whole.suggest(f"t{n}")
+        finish(whole, f"t{n}", 0.3 + 0.01 * n)
+    for trials in (4, 6):
+        part = search(tmp_path / "parts", trials=trials)
+        while (values := part.suggest("t")) != Searcher.FINISHED:
+            finish(part, "t", 0.3 + 0.01 * (values[TRIAL_KEY] - 1))
+    assert journal(tmp_path / "parts").entries() == journal(tmp_path / "whole").entries()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_a_number_is_a_failure_and_none_stays_running(tmp_path, value):
+    searcher = search(tmp_path, trials=2)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    finish(searcher, "a", value)
+    finish(searcher, "b")
+    entries = journal(tmp_path).entries()
+    assert [entry.fidelity for entry in entries] == [FAILED, FINISHED]
+    assert METRIC in entries[0].failure
+    assert search(tmp_path, trials=2).left == 0
+
+
+def test_failures_are_tried_again_unless_they_would_only_come_again(tmp_path):
+    searcher = search(tmp_path, trials=2)
+    configurations = [searcher.suggest(name) for name in "ab"]
+    searcher.on_trial_complete("a", {EPOCH: 2, FAILURE: "diverged", FAILURE_FINAL: True})
+    searcher.on_trial_complete("b", {EPOCH: 2, FAILURE: "worker died", FAILURE_FINAL: False})
+    again = search(tmp_path, trials=2)
+    assert again.suggest("c") == configurations[1]
+    assert not again.observe("c", {METRIC: 0.2, EPOCH: 3})
+    assert again.suggest("d") == Searcher.FINISHED
+    finish(again, "c", 0.4)
+    first, second = journal(tmp_path).entries()
+    assert (first.fidelity, first.failure) == (FAILED, "diverged")
+    assert (second.fidelity, second.value) == (FINISHED, 0.4)
+    assert search(tmp_path, trials=2).left == 0
+
+
+def test_the_deadline_leaves_trials_for_the_next_session(tmp_path):
+    searcher = search(tmp_path)
+    running = searcher.suggest("a")
+    searcher._deadline = 0.0
+    assert searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
+    searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert search(tmp_path).suggest("a") == running
+
+
+def test_a_suspended_trial_stays_and_no_other_is_begun(tmp_path):
+    searcher = search(tmp_path)
+    running = searcher.suggest("a")
+    searcher.on_trial_complete("a", {EPOCH: 1, SUSPENDED: "No space left on device"})
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert searcher.suspended == "No space left on device"
+    assert search(tmp_path).suggest("a") == running
+
+
+def test_a_stopped_trial_is_pruned_and_not_tried_again(tmp_path):
+    searcher = search(tmp_path, trials=1)
+    searcher.suggest("a")
+    searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
+    searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
+    (entry,) = journal(tmp_path).entries()
+    assert (entry.fidelity, entry.epochs, entry.value) == (STOPPED, 1, 0.2)
+    assert search(tmp_path, trials=1).left == 0

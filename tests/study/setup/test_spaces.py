@@ -1,0 +1,235 @@
+"""Search spaces: one battery over all that ship, and one's own."""
+
+import importlib
+import re
+import sys
+import warnings
+
+import optuna
+import pytest
+import ray
+
+from ser.config import Config, corpus_defaults
+from ser.losses import LOSSES
+from ser.utils.command_line import run_command
+from ser.utils.errors import UserError
+from study import session
+from study.commands import run
+from study.schema import SELECTIONS
+from study.search.journal import Journal
+from study.setup.spaces import load_space, space_names
+from tests.helpers.corpus_trees import BUILDERS
+
+OPTIMIZER = {"optimizer.lr": "0.0003 to 0.01, logarithmic", "optimizer.weight_decay": "0.0001 to 0.1, logarithmic"}
+
+
+def described(space):
+    """What ``--list-spaces`` says of each key."""
+    pairs = (re.fullmatch(r"    (\S+)  +(.+)", line) for line in space.describe())
+    return {pair[1]: pair[2] for pair in pairs if pair and not pair[1].startswith("point")}
+
+
+# The battery.
+
+
+def test_every_loss_has_its_space_one_has_all_and_one_has_the_models_without_a_loss():
+    assert set(space_names()) == {*LOSSES, "all_losses", "classical"}
+
+
+@pytest.mark.parametrize("name", space_names())
+@pytest.mark.parametrize("corpus", ["synthetic", "ravdess"])
+def test_a_space_builds_configurations_and_cites_its_sources(name, corpus):
+    space = load_space(name, {})
+    searched = space.check({**corpus_defaults(corpus), "model.name": "cnn14"})
+    assert searched
+    assert space.points
+    module = importlib.import_module(f"search_spaces.{name}")
+    assert re.search(r"\b(19|20)\d\d\b", module.__doc__), "no year of a source"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_space_trains_the_loss_that_it_is_named_after(name):
+    space = load_space(name, {})
+    assert space.loss_names() == (name,)
+    assert space.constants["loss.name"] == name
+
+
+@pytest.mark.parametrize("name", sorted({*space_names()} - {"classical"}))
+def test_the_optimiser_is_searched_alike_everywhere(name):
+    found = described(load_space(name, {}))
+    assert {key: value for key, value in found.items() if key.startswith("optimizer.")} == OPTIMIZER
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(name):
+    space = load_space(name, {})
+    for point in space.points:
+        trial = optuna.trial.FixedTrial(dict(point))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # as FixedTrial tells of a value outside its range
+            if callable(space.domains):
+                space.domains(trial)
+            else:
+                for key, distribution in space.domains.items():
+                    trial._suggest(key, distribution)
+        assert trial.params == dict(point)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("label_smoothing", {"loss.epsilon": 0.1}),
+        ("confidence_penalty", {"loss.epsilon": 1 / 11}),
+        ("label_correction", {"loss.epsilon": 0.05}),
+        ("generalized_cross_entropy", {"loss.q": 0.7}),
+        ("symmetric_cross_entropy", {"loss.alpha": 0.1, "loss.beta": 1.0}),
+        ("normalized_losses", {"loss.alpha": 1.0, "loss.beta": 1.0}),
+        ("elr", {"loss.strength": 3.0, "loss.momentum": 0.7}),
+        ("focal", {"loss.gamma": 2.0}),
+    ],
+)
+def test_the_first_point_is_the_published_default(name, first):
+    (point, *_) = load_space(name, {}).points
+    assert {key: value for key, value in point.items() if key.startswith("loss.")} == first
+
+
+def test_the_control_is_searched_as_proselflc_is():
+    control, proselflc = load_space("reweighting_control", {}), load_space("proselflc", {})
+    assert control.domains == proselflc.domains
+    assert control.points == proselflc.points
+
+
+# All losses in one.
+
+
+def test_all_losses_are_searched_together_but_the_oracle():
+    space = load_space("all_losses", {})
+    assert set(space.loss_names()) == LOSSES.keys() - {"soft_labels"}
+    assert {point["loss.name"] for point in space.points} == LOSSES.keys() - {"soft_labels"}
+
+
+def test_all_losses_have_the_ranges_of_their_own_spaces():
+    together = described(load_space("all_losses", {}))
+    for name in LOSSES.keys() - {"soft_labels"}:
+        alone = described(load_space(name, {}))
+        del alone["loss.name"]
+        assert {key: together[key] for key in alone} == alone
+
+
+def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(tmp_path):
+    journal = Journal(tmp_path, load_space("all_losses", {}), SELECTIONS["noisy"], seed=0)
+    for _ in range(40):
+        journal.finish(journal.draw().number, 1, 0.3)
+    for entry in journal.entries():
+        values, number = dict(entry.configuration), entry.number
+        own = load_space(values["loss.name"], {})
+        assert values.keys() == own.domains.keys() | own.constants.keys(), number
+        Config.from_dotted(values)
+
+
+# The list.
+
+
+def test_the_list_tells_of_every_space_and_starts_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "prepare", lambda *_: pytest.fail("a study has begun"))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces"])
+    assert run_command(run.main) == 0
+    assert not ray.is_initialized()
+    assert not list(tmp_path.iterdir())
+    blocks = {block.splitlines()[0]: block for block in capsys.readouterr().out.strip().split("\n\n")}
+    assert list(blocks) == space_names()
+    for name, block in blocks.items():
+        assert importlib.import_module(f"search_spaces.{name}").__doc__.splitlines()[0] in block
+    assert re.search(r"loss\.epsilon +0\.05 to 0\.5\n", blocks["label_smoothing"])
+    assert re.search(r"loss\.temperature\.kind +one of constant, linear, cosine\n", blocks["proselflc"])
+    assert re.search(r"loss\.temperature\.end +0\.4 to 1 in steps of 0\.1\n", blocks["proselflc"])
+    assert re.search(r"loss\.trust += entropy\n", blocks["proselflc"])
+    assert "point 1: loss.strength 3, loss.momentum 0.7, optimizer.lr 0.001" in blocks["elr"]
+
+
+# Votes.
+
+
+def test_a_corpus_without_votes_is_told_before_any_trial(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "ravdess"
+    BUILDERS["ravdess"](root)
+    arguments = ["--space", "cross_entropy", "soft_labels", "--corpus", "ravdess", "--corpus-root", str(root)]
+    places = ["--storage-path", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments, *places, "--noise", "clean"])
+    monkeypatch.setattr(session, "start_ray", lambda *_: pytest.fail("a study has begun"))
+    assert run_command(run.main) == 2
+    assert not ray.is_initialized()
+    message = " ".join(capsys.readouterr().err.split())
+    assert "space 'soft_labels'" in message
+    assert "the corpus has no votes" in message
+
+
+# One's own, and pinned keys.
+
+
+def test_a_pinned_key_is_searched_no_more():
+    space = load_space("proselflc", {"loss.trust": "confidence", "optimizer.lr": 1e-3})
+    assert "optimizer.lr" not in space.domains
+    assert all("optimizer.lr" not in point for point in space.points)
+    searched = space.check(corpus_defaults("synthetic"))
+    assert "optimizer.lr" not in searched
+    study = optuna.create_study()
+    values, _ = space.ask(study)
+    assert (values["loss.trust"], values["optimizer.lr"]) == ("confidence", 1e-3)
+
+
+def test_a_space_of_ones_own_can_be_conditional(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        '"""Mine, 2026."""\n'
+        "def SPACE(trial):\n"
+        "    if trial.suggest_categorical('loss.name', ['cross_entropy', 'proselflc']) == 'proselflc':\n"
+        "        trial.suggest_float('loss.transit_time_ratio', .1, .8)\n"
+        "        return {'loss.exp_base': 10.0}\n"
+        "POINTS = [{'loss.name': 'cross_entropy'}]\n"
+    )
+    space = load_space(str(path), {})
+    assert space.name == "mine"
+    assert space.check(corpus_defaults("synthetic")) == ("loss.name", "loss.transit_time_ratio")
+    journal = Journal(tmp_path / "search", space, SELECTIONS["noisy"], seed=0)
+    drawn = [journal.draw().configuration for _ in range(8)]
+    assert drawn[0] == {"loss.name": "cross_entropy"}
+    assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
+    assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("'''Doc 2026.'''\nSPACE = {}\n", "POINTS"),
+        ("SPACE = {}\nPOINTS = []\n", "docstring"),
+        (
+            "'''Doc.'''\nfrom ray import tune\nSPACE = {'optimizer.lr': tune.uniform(0, 1)}\nPOINTS = [{}]\n",
+            "optimizer.lr",
+        ),
+        ("'''Doc.'''\nimport nothing_of_the_kind\n", "nothing_of_the_kind"),
+    ],
+)
+def test_a_broken_space_says_what_it_lacks(tmp_path, text, said):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_space(str(path), {})
+
+
+def test_a_range_that_leaves_the_allowed_values_is_found_before_a_trial(tmp_path):
+    path = tmp_path / "wide.py"
+    path.write_text(
+        "'''Doc.'''\nfrom ray import tune\n"
+        "SPACE = {'loss.name': 'proselflc', 'loss.exp_base': 4.0, 'loss.transit_time_ratio': tune.uniform(0.5, 9.0)}\n"
+        "POINTS = [{'loss.transit_time_ratio': 0.5}]\n"
+    )
+    with pytest.raises(UserError, match=r"space 'wide'.*transit_time_ratio"):
+        load_space(str(path), {}).check(corpus_defaults("synthetic"))
+
+
+def test_a_pinned_whole_takes_its_parts_out_of_the_search():
+    space = load_space("proselflc", {"loss.temperature": 0.5})
+    assert not [key for key in (*space.domains, *space.constants) if key.startswith("loss.temperature.")]
+    assert space.check(corpus_defaults("synthetic"))

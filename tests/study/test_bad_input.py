@@ -1,0 +1,192 @@
+"""Every mistake gives one readable message and exit code 2, before Ray starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import soundfile
+import torch
+from filelock import FileLock
+
+from ser.utils.command_line import run_command
+from study.commands import run
+from study.tracking.store import experiment_id, open_client
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, capsys):
+    """Runs the study's command line in this process; returns the exit code and what it printed as an error."""
+
+    def call(*arguments):
+        defaults = {"--storage-path": str(tmp_path / "out"), "--tracking-uri": f"sqlite:///{tmp_path}/m.db"}
+        given = [word for option, value in defaults.items() if option not in arguments for word in (option, value)]
+        monkeypatch.setattr(sys, "argv", ["run.py", *given, *arguments])
+        try:
+            code = run_command(run.main)
+        except SystemExit as stop:  # how the parser of the command line ends
+            code = stop.code
+        assert not ray.is_initialized()
+        message = " ".join(capsys.readouterr().err.split())
+        assert "Traceback" not in message
+        return code, message
+
+    return call
+
+
+def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
+    """A small RAVDESS tree of half-second tones."""
+    rng = np.random.default_rng(0)
+    for actor in actors:
+        folder = root / f"Actor_{actor:02d}"
+        folder.mkdir(parents=True)
+        for emotion in emotions:
+            samples = 0.1 * rng.standard_normal(8000).astype(np.float32)
+            soundfile.write(folder / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav", samples, 16000)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--space", "proselfcl"], ["space 'proselfcl'", "'proselflc'"]),
+        (["--space", "missing.py"], ["missing.py", "does not exist"]),
+        (["--space", "proselflc", "proselflc"], ["--space", "twice"]),
+        (["--corpus", "synthetics"], ["corpus 'synthetics'", "'synthetic'"]),
+        (["--corpus", "ravdess"], ["needs its root", "--corpus-root"]),
+        (["--corpus", "ravdess", "--corpus-root", "/no/such/folder"], ["/no/such/folder", "does not exist"]),
+        (["--noise", "noisy-C"], ["noisy-C", "noisy-A"]),
+        (["--noise", "symetric:0.3"], ["symetric", "symmetric"]),
+        (["--noise", "symmetric:1.5"], ["1.5"]),
+        (["--noise", "symmetric:much"], ["much"]),
+        (["--noise", "disagreement:0.95"], ["most"]),
+        (["--set", "optimizer.lrr=0.1"], ["optimizer.lrr", "optimizer.lr"]),
+        (["--set", "optimizer.lr"], ["KEY=VALUE"]),
+        (["--set", "optimizer.lr=fast"], ["optimizer.lr", "fast"]),
+        (["--set", "loss.exp_bas=3"], ["exp_bas", "exp_base"]),
+        (["--set", "training.epochs=3", "--epochs", "4"], ["training.epochs", "both"]),
+        (["--epochs", "0"], ["--epochs", "1"]),
+        (["--trials", "0"], ["--trials", "1"]),
+        (["--trials", "many"], ["many"]),
+        (["--width", "-1"], ["width", "-1"]),
+        (["--batch-size", "1"], ["batch_size", "2"]),
+        (["--precision", "float16"], ["float16", "float32"]),
+        (["--precision", "float32", "--set", "training.precision=auto"], ["training.precision", "both"]),
+        (["--model", "cnn15"], ["cnn15", "cnn14"]),
+        (["--fold", "9"], ["fold 9", "1 to 5"]),
+        (["--gpus-per-trial", "2"], ["--gpus-per-trial", "at most one"]),
+        (["--cpus-per-trial", "0"], ["--cpus-per-trial"]),
+        (["--select-on", "clean", "--noise", "given"], ["--select-on clean", "given"]),
+        (["--tracking-uri", "http://127.0.0.1:9"], ["127.0.0.1:9", "mlflow server"]),
+        (["--tracking-uri", "http://me:secret@127.0.0.1:9"], ["me:***@127.0.0.1:9"]),
+        (["--tracking-uri", "sqlite:////no/such/folder/m.db"], ["/no/such/folder"]),
+        (["--storage-path", "/dev/null/here"], ["--storage-path", "/dev/null/here"]),
+        (["--name", "../up"], ["--name", "plain name"]),
+        (["--resume"], ["--resume", "--name"]),
+        (["--resume", "--name", "nothing"], ["no study 'nothing'"]),
+        (["--exclude", "/no/list.txt"], ["/no/list.txt"]),
+        (["--spaces", "proselflc"], ["--space"]),
+        (["--noise", "clean", "--noise", "noisy-A"], ["--noise is given twice"]),
+        (["--corpus", ""], ["corpus ''"]),
+        (["--experiment", "\udcff"], ["--experiment", "plain name"]),
+        (["--tracking-uri", "sqlite://"], ["names no database", "sqlite:///PATH"]),
+        (["--tracking-uri", ""], ["names no database"]),
+        (["--tracking-uri", "sqlite:////tmp"], ["/tmp", "not a file"]),
+        (["--tracking-uri", "HTTP://127.0.0.1:9"], ["127.0.0.1:9", "mlflow server"]),
+        (["--tracking-uri", "http://me:sec@ret@127.0.0.1:9"], ["me:***@127.0.0.1:9"]),
+        (["--storage-path", "~no_such_user/x"], ["~no_such_user"]),
+        (["--space", "~no_such_user/mine.py"], ["~no_such_user"]),
+        (["--set", "training.crop_seconds=3000"], ["training.crop_seconds", "60"]),
+        (["--set", "training.epochs=" + "9" * 400], ["training.epochs", "whole number"]),
+        (["--set", "optimizer.lr=1e38"], ["optimizer.lr", "float32"]),
+        (["--set", "augment.time_masks=1000000"], ["augment.time_masks", "1000"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_message(study, arguments, said):
+    code, message = study(*arguments)
+    assert code == 2
+    for words in said:
+        assert words in message
+    assert "secret" not in message
+    assert "ret@" not in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_gpus_that_are_not_there(study):
+    code, message = study("--gpus-per-trial", "1")
+    assert code == 2
+    assert "no GPU on this machine" in message
+
+
+def test_an_empty_root(study, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, message = study("--corpus", "ravdess", "--corpus-root", str(tmp_path / "empty"))
+    assert code == 2
+    assert "Actor_" in message
+
+
+def test_a_rate_that_no_votes_give(study, tmp_path):
+    root = ravdess_tree(tmp_path / "ravdess")
+    code, message = study("--corpus", "ravdess", "--corpus-root", str(root), "--noise", "disagreement:0.2")
+    assert code == 2
+    assert "votes" in message
+    assert "human" in message
+
+
+def test_faulty_audio_is_listed_whole_and_excluding_it_is_offered(study, tmp_path):
+    root = ravdess_tree(tmp_path / "ravdess")
+    (root / "Actor_01" / "03-01-01-01-01-01-01.wav").write_bytes(b"")
+    (root / "Actor_02" / "03-01-02-01-01-01-02.wav").write_bytes(b"not audio at all" * 10)
+    whole = (root / "Actor_03" / "03-01-03-01-01-01-03.wav").read_bytes()
+    (root / "Actor_03" / "03-01-03-01-01-01-03.wav").write_bytes(whole[: len(whole) // 2])
+    bad = np.full(8000, np.nan, dtype=np.float32)
+    soundfile.write(root / "Actor_04" / "03-01-04-01-01-01-04.wav", bad, 16000, subtype="FLOAT")
+    code, message = study("--corpus", "ravdess", "--corpus-root", str(root), "--noise", "clean")
+    assert code == 2
+    assert "4 faults" in message
+    for name in ("03-01-01-01-01-01-01", "03-01-02-01-01-01-02", "03-01-03-01-01-01-03", "03-01-04-01-01-01-04"):
+        assert name in message
+    assert "--exclude" in message
+
+
+def test_two_studies_cannot_have_one_name(study, tmp_path):
+    (tmp_path / "out" / "studies" / "mine").mkdir(parents=True)
+    (tmp_path / "out" / "studies" / "mine" / "study.json").write_text("{}")
+    code, message = study("--name", "mine")
+    assert code == 2
+    assert "--resume --name mine" in message
+
+
+def test_a_study_that_is_running_is_not_joined_by_a_second_process(study, tmp_path):
+    folder = tmp_path / "out" / "studies" / "mine"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        code, message = study("--name", "mine")
+    assert code == 2
+    assert "'mine' is running already" in message
+
+
+def test_a_name_that_has_runs_in_the_experiment_is_not_taken_again(study, tmp_path):
+    uri = f"sqlite:///{tmp_path}/m.db"
+    client = open_client(uri)
+    client.create_run(experiment_id(client, uri, "synthetic"), tags={"study": "mine"})
+    code, message = study("--name", "mine")
+    assert code == 2
+    assert "holds runs of a study named 'mine'" in message
+
+
+def test_the_command_itself_says_it_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "study" / "run.py", "--space", "proselfcl"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown space 'proselfcl'")
+    assert "Traceback" not in done.stderr + done.stdout

@@ -1,0 +1,400 @@
+"""The real command on a small study: a real Ray, a real MLflow store, read back through MLflow's own client."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+from mlflow import MlflowClient
+
+from ser.corpora import load
+from ser.features.store import open_store
+from ser.splits import split
+from ser.training.task import make_task
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIALS, EPOCHS = 2, 2
+SPACES, LEVELS = ("proselflc", "cross_entropy"), ("clean", "noisy-A")
+SIZE = ("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--width", "0.03", "--batch-size", "48")
+SETTINGS = ("--set", "training.crop_seconds=0.5", "training.precision=float32")
+
+
+def command(script, folder, *arguments):
+    return [sys.executable, str(ROOT / script), "--tracking-uri", f"sqlite:///{folder}/mlflow.db", *arguments]
+
+
+def call(script, folder, *arguments):
+    # Another working directory than the repository's: nothing may depend on it.
+    return subprocess.run(
+        command(script, folder, *arguments), capture_output=True, text=True, cwd=folder, check=False, timeout=500
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    """A finished study of two spaces at two levels, one trial at a time."""
+    return call(
+        "study/run.py", folder, "--space", *SPACES, "--noise", *LEVELS, *SIZE, *SETTINGS,
+        "--max-concurrent", "1", "--storage-path", "out", "--name", "small", "--experiment", "e2e",
+    )  # fmt: skip
+
+
+def call_best_runs(folder):
+    """The CSV of the study's best runs."""
+    shown = call("analysis/best_runs.py", folder, "--experiment", "e2e", "--output", "best")
+    assert shown.returncode == 0, shown.stderr
+    return folder / "best" / "best_runs.csv"
+
+
+@pytest.fixture(scope="module")
+def client(folder, done):
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    experiment = client.get_experiment_by_name("e2e")
+    return client.search_runs([experiment.experiment_id])
+
+
+def kind(runs, name):
+    return [run for run in runs if run.data.tags["kind"] == name]
+
+
+def history(client, run, metric):
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+
+
+def test_it_ends_well_and_says_what_it_did_and_what_comes_next(done):
+    assert done.returncode == 0, done.stderr
+    assert "Best run per noise level" in done.stdout
+    assert "features  built" in done.stdout
+    assert "nothing is concluded" in done.stdout
+    assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout
+    assert "--resume --name small" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_trial_has_one_finished_run_below_its_parent(runs):
+    parents = {run.info.run_id: run for run in kind(runs, "parent")}
+    children = kind(runs, "trial")
+    assert len(parents) == len(SPACES) * len(LEVELS)
+    assert len(children) == len(parents) * TRIALS
+    keys = set()
+    for run in children:
+        tags = run.data.tags
+        parent = parents[tags["mlflow.parentRunId"]]
+        assert (parent.data.tags["space"], parent.data.tags["noise"]) == (tags["space"], tags["noise"])
+        assert (run.info.status, tags["fidelity"], tags["stage"]) == ("FINISHED", "finished", "search")
+        assert (tags["corpus"], tags["seed"], tags["fold"]) == ("synthetic", "0", "5")
+        assert len(tags["version.torch"]) > 0
+        keys.add((tags["space"], tags["noise"], tags["trial"]))
+    assert keys == {(space, level, f"{n:03d}") for space in SPACES for level in LEVELS for n in range(1, TRIALS + 1)}
+    assert {run.info.status for run in parents.values()} == {"FINISHED"}
+
+
+def test_every_epoch_is_one_point_of_every_metric_and_none_is_of_the_test_fold(client, runs):
+    for run in kind(runs, "trial"):
+        names = set(run.data.metrics)
+        assert {
+            "val/uar", "val/wa", "val/f1_weighted", "val/f1_macro", "val/ece", "val/brier", "val/soft_ce", "val/loss",
+            "val_noisy/uar", "train/loss", "train/labels_changed", "train/labels_corrected", "best/val_uar",
+            "last/val_uar",
+        } <= names  # fmt: skip
+        assert ("train/memorised" in names) == (run.data.tags["noise"] != "clean")
+        assert not [name for name in names if name.startswith("test")]
+        for name in ("train/loss", "val/uar", "val_noisy/uar"):
+            assert [step for step, _ in history(client, run, name)] == list(range(1, EPOCHS + 1))
+        uars = [value for _, value in history(client, run, "val/uar")]
+        assert run.data.metrics["best/val_uar"] == max(uars)
+        assert run.data.metrics["last/val_uar"] == uars[-1]
+
+
+def test_a_finished_trial_keeps_its_last_checkpoint_alone(folder, done):
+    trials = list((folder / "out" / "studies" / "small").glob("*/trial_*"))
+    assert len(trials) == len(SPACES) * len(LEVELS) * TRIALS
+    kept = [[path.name.partition("-")[0] for path in trial.glob("*.pt")] for trial in trials]
+    assert kept == [[f"epoch_{EPOCHS:04d}"]] * len(trials)
+
+
+def test_the_published_defaults_are_tried_first(runs):
+    first = {run.data.tags["space"]: run.data.params for run in kind(runs, "trial") if run.data.tags["trial"] == "001"}
+    assert float(first["cross_entropy"]["optimizer.lr"]) == 1e-3
+    assert float(first["proselflc"]["loss.transit_time_ratio"]) == 0.5
+    assert float(first["proselflc"]["loss.temperature.start"]) == 1.0
+
+
+def test_dataset_and_noise_manifest_are_recorded(client, runs):
+    for run in kind(runs, "parent"):
+        level = run.data.tags["noise"]
+        assert run.inputs.dataset_inputs[0].dataset.name == f"synthetic {level}"
+        path = client.download_artifacts(run.info.run_id, "noise_manifest.json")
+        manifest = json.loads(Path(path).read_text())
+        assert manifest["digest"] == run.data.tags["noise.digest"]
+        train_part = manifest["parts"]["train"]
+        asked = {"clean": 0.0, "noisy-A": 0.2648}[level]
+        assert train_part["flipped"] == round(asked * train_part["utterances"])
+        assert float(run.data.tags["noise.rate"]) == train_part["rate"]
+
+
+def test_a_trial_has_the_numbers_of_the_plain_training_loop(client, runs, folder, tmp_path):
+    corpus = load("synthetic")
+    store = open_store(corpus, "panns_16k", folder / "out" / "features")
+    assert not store.built
+    run = next(
+        run for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"], run.data.tags["trial"]) == ("proselflc", "noisy-A", "002")
+    )  # fmt: skip
+    task = make_task(corpus, split(corpus), store.path, "noisy-A", noise_seed=0)
+    script = (
+        "import json, pickle, sys, torch; from ser.config import Config; from ser.training.loop import train\n"
+        "torch.set_num_threads(1); config, task = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(json.dumps([r.metrics['train/loss'] for r in train(Config.from_dotted(config), task, seed=0)]))"
+    )
+    # A process of its own, with one thread like the trial's: torch's sums depend on their number.
+    pd.to_pickle((dict(run.data.params), task), tmp_path / "trial.pkl")
+    plain = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "trial.pkl"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    recorded = [value for _, value in history(client, run, "train/loss")]
+    assert recorded == json.loads(plain.stdout)
+
+
+def test_best_runs_agrees_with_the_store(client, runs, folder, done):
+    shown = call("analysis/best_runs.py", folder, "--output", "tables")
+    assert shown.returncode == 0, shown.stderr
+    table = pd.read_csv(folder / "tables" / "best_runs.csv", dtype={"trial": str})
+    assert list(table["noise"]) == ["clean", "clean", "noisy-A", "noisy-A"]
+    for row in table.to_dict("records"):
+        rivals = [
+            run for run in kind(runs, "trial")
+            if (run.data.tags["space"], run.data.tags["noise"]) == (row["space"], row["noise"])
+        ]  # fmt: skip
+        best = max(run.data.metrics["val_noisy/uar"] for run in rivals)
+        assert row["selected"] == best
+        run = client.get_run(row["run_id"])
+        assert run.data.metrics["val_noisy/uar"] == best
+        assert (row["uar"], row["ece"]) == (run.data.metrics["val/uar"], run.data.metrics["val/ece"])
+        assert row["optimizer.lr"] == float(run.data.params["optimizer.lr"])
+    assert "| noisy-A |" in (folder / "tables" / "best_runs.md").read_text()
+    assert (folder / "tables" / "best_runs.png").stat().st_size > 10_000
+    latex = (folder / "tables" / "best_runs.tex").read_text()
+    assert r"\toprule" in latex
+    assert r"transit\_time\_ratio=" in latex
+
+
+def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, tmp_path):
+    told = call("analysis/corrections.py", folder, "--experiment", "e2e", "--output", "corrections")
+    assert (told.returncode, told.stderr) == (0, "")
+    best = pd.read_csv(call_best_runs(folder))["run_id"]
+    summary, pairs, ranked = (
+        pd.read_csv(folder / "corrections" / f"{name}.csv") for name in ("summary", "pairs", "suspicious")
+    )
+    assert set(summary["run_id"]) == set(ranked["run_id"]) == set(best)
+    for run_id in best:
+        table = pd.read_parquet(client.download_artifacts(run_id, "utterances.parquet", str(tmp_path)))
+        run = client.get_run(run_id)
+        train = table[table["part"] == "train"]
+        flipped = train[train["corrected_label"] != train["noisy_label"]]
+        assert len(flipped) / len(train) == run.data.metrics["train/labels_changed"]
+        expected = flipped.groupby(["noisy_label", "corrected_label"]).size().to_dict()
+        shown = pairs[(pairs["run_id"] == run_id) & (pairs["by"] == "all")]
+        assert shown.set_index(["noisy_label", "corrected_label"])["flips"].to_dict() == expected
+        right = int((flipped["corrected_label"] == flipped["label"]).sum())
+        (line,) = summary[(summary["run_id"] == run_id) & (summary["by"] == "all")].to_dict("records")
+        assert (line["flipped"], line["right"]) == (len(flipped), right)
+        assert right / len(train) == run.data.metrics["train/labels_corrected"]
+        assert len(ranked[ranked["run_id"] == run_id]) == len(table)
+        assert f"{len(flipped):,}" in told.stdout
+        if run.data.tags["space"] == "cross_entropy":
+            assert flipped.empty
+            assert (train["kept"] == 1).all()
+
+
+def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, folder):
+    again = call(
+        "study/run.py", folder, "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS,
+        "--max-concurrent", "1", "--storage-path", "out", "--name", "again", "--experiment", "again",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "features  reused" in again.stdout
+    experiment = client.get_experiment_by_name("again")
+    second = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(client.search_runs([experiment.experiment_id]), "trial")
+    }
+    first = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"]) == ("proselflc", "noisy-A")
+    }
+    assert second == first
+
+
+def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
+    confirmed = call(
+        "study/confirm.py", folder, "--experiment", "e2e", "--study", "small", "--top", "1", "--seeds", "1", "--folds",
+        "held-out", "--storage-path", "out", "--name", "sure", "--output", "recommended", "--max-concurrent", "1",
+    )  # fmt: skip
+    assert confirmed.returncode == 0, confirmed.stdout + confirmed.stderr
+    experiment = client.get_experiment_by_name("e2e").experiment_id
+    after = client.search_runs([experiment])
+    trials = [run for run in kind(after, "trial") if run.data.tags["stage"] == "confirm"]
+    # The best and the default of each, or the default alone where that was the best.
+    assert len(SPACES) * len(LEVELS) <= len(trials) <= 2 * len(SPACES) * len(LEVELS)
+    for run in trials:
+        tags = run.data.tags
+        assert (run.info.status, tags["fidelity"], tags["seed"], tags["fold"]) == ("FINISHED", "finished", "1", "5")
+        assert tags["seen_by_search"] == "false"
+        assert {"test/last/uar", "test/best/uar", "test/last/ece"} <= set(run.data.metrics)
+        if tags["source"]:
+            source = client.get_run(tags["source"])
+            assert source.data.params == run.data.params
+    assert {run.data.tags["space"] for run in trials if run.data.tags["candidate"] == "default"} == set(SPACES)
+    # Nothing was added to the search.
+    assert {run.info.run_id for run in after if run.data.tags["study"] == "small"} == {run.info.run_id for run in runs}
+    for level in LEVELS:
+        path = folder / "recommended" / "sure" / f"recommended-{level}.yaml"
+        values = yaml.safe_load(path.read_text())
+        assert values["training.epochs"] == EPOCHS
+    trained = subprocess.run(
+        [sys.executable, "-m", "ser.train", "--config", str(path), "--noise", "noisy-A", "--output",
+         str(folder / "once"), "--features", str(folder / "out" / "features")],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(client, runs, folder, tmp_path):
+    run = next(run for run in kind(runs, "trial") if run.data.tags["noise"] == "noisy-A")
+    scored = call("study/evaluate.py", folder, "--run", run.info.run_id, "--output", "scored")
+    assert scored.returncode == 0, scored.stderr
+    report = json.loads((folder / "scored" / "report.json").read_text())
+    assert report["true"]["scores"]["uar"] == pytest.approx(run.data.metrics["val/uar"], abs=1e-6)
+    soundfile.write(tmp_path / "voice.wav", np.sin(np.arange(16000) / 20), 16000)
+    used = call("study/predict.py", folder, "--run", run.info.run_id, str(tmp_path / "voice.wav"), "--output", "p.csv")
+    assert used.returncode == 0, used.stderr
+    assert len(pd.read_csv(folder / "p.csv")) == 1
+    assert client.get_run(run.info.run_id).data.to_dictionary() == run.data.to_dictionary()
+    unknown = call("study/evaluate.py", folder, "--run", "nothing")
+    assert unknown.returncode == 2
+    assert "there is no run 'nothing'" in unknown.stderr
+    parent = kind(runs, "parent")[0].info.run_id
+    assert "is not of a trial" in call("study/predict.py", folder, "--run", parent, "x.wav").stderr
+
+
+def epochs_recorded(client, name):
+    """Epochs in the records of an experiment, over all its trials."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return 0
+    trials = kind(client.search_runs([experiment.experiment_id]), "trial")
+    return sum(len(history(client, run, "train/loss")) for run in trials)
+
+
+def epochs_on_disk(folder, name):
+    """Epochs that the trials of a study have left in its folder; MLflow has them a little later."""
+    found = (folder / "out" / "studies" / name).glob("*/trial_*/records.jsonl")
+    return sum(path.read_text(encoding="utf-8").count('"kind": "epoch"') for path in found)
+
+
+def signal_after(folder, name, epochs, process, number):
+    """Sends a signal to a study's whole process group once so many epochs are on disk; False if it ended before."""
+    deadline = time.monotonic() + 300
+    while epochs_on_disk(folder, name) < epochs and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    if process.poll() is not None:
+        return False
+    os.killpg(process.pid, number)
+    return True
+
+
+def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
+    arguments = (
+        "--space", "cross_entropy", "--noise", "clean", "--trials", "3", "--epochs", "4", *SIZE[4:], *SETTINGS,
+        "--max-concurrent", "1", "--name", "broken", "--experiment", "broken",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command("study/run.py", folder, *arguments, "--storage-path", str(folder / "out")),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    # What Ctrl-C does: the whole foreground group gets it.
+    assert signal_after(folder, "broken", 5, process, signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "Interrupted. Go on with:" in printed
+    assert 5 <= epochs_recorded(client, "broken") < 12
+    experiment = client.get_experiment_by_name("broken").experiment_id
+    assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
+
+    resumed = call("study/run.py", folder, "--resume", "--name", "broken", "--storage-path", str(folder / "out"))
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    children = kind(client.search_runs([experiment]), "trial")
+    assert sorted(run.data.tags["trial"] for run in children) == ["001", "002", "003"]
+    for run in children:
+        assert run.data.tags["fidelity"] == "finished"
+        assert [step for step, _ in history(client, run, "train/loss")] == [1, 2, 3, 4]
+
+
+def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_rest_goes_on(client, folder):
+    space = folder / "reckless.py"
+    space.write_text(
+        "'One rate that no training survives, and one that it does; 2026.'\n"
+        "from ray import tune\n"
+        "SPACE = {'loss.name': 'proselflc', 'loss.exp_base': 10.0, 'loss.transit_time_ratio': 0.5,\n"
+        "         'optimizer.lr': tune.choice([1e-3, 1e30])}\n"
+        "POINTS = [{'optimizer.lr': 1e30}, {'optimizer.lr': 1e-3}]\n"
+    )
+    ended = call(
+        "study/run.py", folder, "--space", str(space), "--noise", "clean", *SIZE, *SETTINGS,
+        "loss.trust=confidence", "--max-concurrent", "1", "--storage-path", "out", "--name", "reckless",
+        "--experiment", "reckless",
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "failed: reckless clean trial 001: training diverged in epoch" in ended.stdout
+    experiment = client.get_experiment_by_name("reckless").experiment_id
+    trials = kind(client.search_runs([experiment]), "trial")
+    assert {run.data.params["loss.trust"] for run in trials} == {"confidence"}
+    states = {run.data.tags["trial"]: (run.info.status, run.data.tags["fidelity"]) for run in trials}
+    assert states == {"001": ("FAILED", "failed"), "002": ("FINISHED", "finished")}
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_again_and_again_ends_as_one_that_is_not(client, runs, folder):
+    arguments = (
+        "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS, "--max-concurrent", "1",
+        "--experiment", "killed", "--name", "killed", "--storage-path", str(folder / "out"),
+    )  # fmt: skip
+    for epochs in (1, 2, 3, None):
+        resume = ("--resume",) if (folder / "out" / "studies" / "killed" / "study.json").exists() else ()
+        process = subprocess.Popen(
+            command("study/run.py", folder, *arguments, *resume), cwd=folder, start_new_session=True
+        )
+        if epochs is not None:
+            assert signal_after(folder, "killed", epochs, process, signal.SIGKILL)
+        code = process.wait(300)
+    assert code == 0
+    experiment = client.get_experiment_by_name("killed").experiment_id
+    ended = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(client.search_runs([experiment]), "trial")
+    }
+    undisturbed = {
+        run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
+        for run in kind(runs, "trial")
+        if (run.data.tags["space"], run.data.tags["noise"]) == ("proselflc", "noisy-A")
+    }
+    assert ended == undisturbed

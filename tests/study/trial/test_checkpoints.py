@@ -1,0 +1,66 @@
+"""Checkpoints: whole, or put aside."""
+
+import errno
+
+import pytest
+import torch
+
+from study.trial.checkpoints import checkpoints, load_newest, newest_checkpoint, save_checkpoint
+
+
+def state(epoch):
+    return {"epoch": epoch, "model": {"w": torch.full((50,), float(epoch))}}
+
+
+def test_the_newest_is_loaded_and_the_oldest_are_removed(tmp_path):
+    for epoch in (1, 2, 3):
+        save_checkpoint(state(epoch), tmp_path)
+    assert [path.name.partition("-")[0] for path in checkpoints(tmp_path)] == ["epoch_0003", "epoch_0002"]
+    loaded, torn = load_newest(tmp_path)
+    assert loaded["epoch"] == 3
+    assert torn == []
+    assert torch.equal(loaded["model"]["w"], torch.full((50,), 3.0))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "flipped"])
+def test_a_torn_file_is_known_and_the_one_before_is_used(tmp_path, damage):
+    save_checkpoint(state(1), tmp_path)
+    path = save_checkpoint(state(2), tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(
+        {"truncated": path.read_bytes()[:-7], "empty": b"", "zeros": bytes(len(content)), "flipped": content}[damage]
+    )
+    loaded, torn = load_newest(tmp_path)
+    assert loaded["epoch"] == 1
+    assert torn == [path]
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    (tmp_path / ".writing-abc").write_bytes(b"half")
+    assert load_newest(tmp_path) == (None, [])
+    assert newest_checkpoint(tmp_path) == (None, [])
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    save_checkpoint(state(1), tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(state(2), tmp_path)
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["epoch_0001"]
+
+
+def test_what_holds_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").write_text, ("x",))
+
+    save_checkpoint({"epoch": 1, "model": Evil()}, tmp_path)
+    loaded, torn = load_newest(tmp_path)
+    assert loaded is None
+    assert len(torn) == 1
+    assert not (tmp_path / "ran").exists()
