@@ -40,10 +40,10 @@ def main(corpus: str, corpus_root: Path, width: float = 1.0, epochs: int = 2) ->
         epochs: So many are trained; the first is left out.
     """
     read = load(corpus, corpus_root)
-    parts = split(read)
+    fold = split(read)
     threads = torch.get_num_threads()
     print(f"{platform.machine()}, {threads} threads, Python {platform.python_version()}, torch {torch.__version__}")
-    print(f"{corpus}: {len(parts.train)} + {len(parts.validation)} utterances, CNN14 × {width:g}; {epochs} epochs")
+    print(f"{corpus}: {len(fold.train)} + {len(fold.validation)} utterances, CNN14 × {width:g}; {epochs} epochs")
     print(f"{'variant':<16}{'features, once, CPU s':>23}{'s / epoch':>12}{'CPU s / epoch':>15}{'speed':>9}")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
@@ -56,7 +56,7 @@ def main(corpus: str, corpus_root: Path, width: float = 1.0, epochs: int = 2) ->
             began = time.process_time()
             store = open_store(read, extractor(config), Path(folder))
             features = time.process_time() - began
-            for record in train(config, make_task(read, parts, store.path, "clean", 0), seed=0):
+            for record in train(config, make_task(read, fold, store.path, "clean", 0), seed=0):
                 if record.epoch == 1:
                     start, began = time.perf_counter(), time.process_time()
             wall, used = (now / (epochs - 1) for now in (time.perf_counter() - start, time.process_time() - began))

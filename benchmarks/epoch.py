@@ -93,7 +93,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     clock = Clock()
     for owner, name, part in (
         (training, "predict", "evaluation"),
-        (training, "part_metrics", "evaluation"),
+        (training, "subset_metrics", "evaluation"),
         (Steps, "add", "audit"),
         (Steps, "joined", "audit"),
         (Audit, "update", "audit"),

@@ -22,7 +22,7 @@ from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.noise import corrupt_level
 from ser.noise.label_files import encoded, output_folder, to_csv, to_json, write_new
-from ser.splits import Split, SplitBy, Validation, check_disjoint, split
+from ser.splits import Fold, SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
@@ -37,7 +37,7 @@ class EvaluateOptions:
 
     checkpoint: Path
     """The state.pt of a run of python -m ser.train."""
-    part: Literal["validation", "test"] = "validation"
+    subset: Literal["validation", "test"] = "validation"
     """What is predicted. The test part is for the one last comparison."""
     corpus: str = "synthetic"
     """Corpus, by its name in docs/corpora.md; like all below it must be that of the training."""
@@ -76,10 +76,10 @@ def evaluate(options: EvaluateOptions) -> int:
     checkpoint = open_checkpoint(options.checkpoint)
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     checkpoint.check_corpus(corpus)
-    parts = split(corpus, options.fold, options.split_by, options.validation)
+    fold = split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
-    checkpoint.check_task(make_task(corpus, parts, Path(), level, noise_seed))
-    folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.part}")
+    checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed))
+    folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.subset}")
 
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
@@ -90,14 +90,14 @@ def evaluate(options: EvaluateOptions) -> int:
             options.features,
             progress=lambda done, _: progress.update(bar, completed=done),
         )
-    check_disjoint(corpus, parts, store.content)
-    rows = parts.parts[options.part]
+    check_disjoint(corpus, fold, store.content)
+    rows = fold.subsets[options.subset]
     probabilities = checkpoint.predict(store, rows)
-    drawn = corrupt_level(corpus, level, noise_seed, {"train": parts.train, "validation": parts.validation})
+    drawn = corrupt_level(corpus, level, noise_seed, {"train": fold.train, "validation": fold.validation})
     truth, noisy = corpus.class_indices(drawn.truth)[rows], corpus.class_indices(drawn.labels)[rows]
     report = {
-        **_setting(checkpoint, corpus, parts, options.part, len(rows)),
-        **score_part(corpus, rows, probabilities, truth, noisy),
+        **_setting(checkpoint, corpus, fold, options.subset, len(rows)),
+        **score_subset(corpus, rows, probabilities, truth, noisy),
     }
     text = render(report)
     write_new(folder, _files(report, text, corpus, rows, probabilities, truth))
@@ -107,7 +107,7 @@ def evaluate(options: EvaluateOptions) -> int:
     return 0
 
 
-def score_part(
+def score_subset(
     corpus: Corpus,
     rows: NDArray[np.int64],
     probabilities: NDArray[np.float64],
@@ -173,7 +173,7 @@ def _against_true(
     }
 
 
-def _setting(checkpoint: Checkpoint, corpus: Corpus, parts: Split, part: str, utterances: int) -> dict[str, Any]:
+def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, part: str, utterances: int) -> dict[str, Any]:
     return {
         "model": checkpoint.config.model.name,
         "loss": checkpoint.config.loss.name,
@@ -184,12 +184,12 @@ def _setting(checkpoint: Checkpoint, corpus: Corpus, parts: Split, part: str, ut
         "corpus": corpus.name,
         "corpus_digest": corpus.digest,
         "classes": list(corpus.classes),
-        "fold": parts.fold,
-        "folds": parts.folds,
-        "held_out": parts.unit,
-        "part": part,
+        "fold": fold.number,
+        "folds": fold.count,
+        "held_out": fold.unit,
+        "subset": part,
         "utterances": utterances,
-        "warning": parts.warning if part == "validation" else "",
+        "warning": fold.warning if part == "validation" else "",
     }
 
 
@@ -198,7 +198,7 @@ def render(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on {report['corpus']} at noise "
         f"{report['noise']}",
-        f"{report['part']} part of fold {report['fold']} of {report['folds']}: {report['utterances']} utterances",
+        f"{report['subset']} subset of fold {report['fold']} of {report['folds']}: {report['utterances']} utterances",
     ]
     lines += [f"warning: {report['warning']}"] if report["warning"] else []
     true, noisy, annotators = report["true"], report["noisy"], report["annotators"]

@@ -23,7 +23,7 @@ from ser.features.store import FeatureStore
 from ser.noise.label_files import encoded, output_folder, to_csv, write_new
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse, run_command
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 FILES_AT_ONCE = 64
 """So many are in memory together."""
@@ -86,7 +86,7 @@ def label(options: PredictOptions) -> int:
             write_new(output_folder(options.output.parent), content)
     if faults:
         advice = f"The other {len(labelled)} files are labelled." if labelled else ""
-        raise DataFaults(f"{len(faults)} of {len(options.files)} files cannot be used", faults, advice)
+        raise DataErrors(f"{len(faults)} of {len(options.files)} files cannot be used", faults, advice)
     return 0
 
 

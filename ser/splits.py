@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import hashed_uniform
 
 MAX_FOLDS = 8
-PARTS = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 RANDOM_SHARE = 0.2
 
 SplitBy = Literal["auto", "session", "speaker"]
@@ -23,12 +23,12 @@ Validation = Literal["held-out", "random"]
 
 
 @dataclass(frozen=True)
-class Split:
+class Fold:
     """One fold of a corpus.
 
     Args:
-        fold: From 1 to ``folds``.
-        folds: How many the corpus has.
+        number: From 1 to ``count``.
+        count: Folds of the corpus.
         unit: What is held out: ``"session"``, ``"speaker"`` or ``"speaker group"``.
         train: Row positions in the corpus's table, ascending.
         validation: Row positions; they choose configurations.
@@ -36,8 +36,8 @@ class Split:
         shared_speakers: Whether validation speakers may be training speakers.
     """
 
-    fold: int
-    folds: int
+    number: int
+    count: int
     unit: str
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -45,9 +45,9 @@ class Split:
     shared_speakers: bool = False
 
     @property
-    def parts(self) -> dict[str, NDArray[np.int64]]:
-        """Row positions by part."""
-        return {part: getattr(self, part) for part in PARTS}
+    def subsets(self) -> dict[str, NDArray[np.int64]]:
+        """Row positions of each subset."""
+        return {subset: getattr(self, subset) for subset in SUBSETS}
 
     @property
     def warning(self) -> str:
@@ -73,7 +73,7 @@ def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[s
         What a group is, and the speakers of each group.
 
     Raises:
-        UserError: Fewer than three groups, so that no three disjoint parts exist, or sessions that cannot be held out.
+        UserError: Fewer than three groups, so that no three disjoint subsets exist, or sessions that cannot be held out.
     """
     table = corpus.table
     speakers = sorted(set(table["speaker"]))
@@ -103,8 +103,8 @@ def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[s
     return "speaker group", [tuple(group) for group in groups]
 
 
-def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validation: Validation = "held-out") -> Split:
-    """Fold ``i`` tests on group ``i``; a part of the rest validates, and all else trains.
+def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validation: Validation = "held-out") -> Fold:
+    """Fold ``i`` tests on group ``i``; part of the rest validates, and all else trains.
 
     Args:
         corpus: Any corpus with at least three speakers.
@@ -119,7 +119,7 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
         The split, checked by ``check_disjoint``.
 
     Raises:
-        UserError: No such fold, groups that do not exist, or a speaker or recording in two parts.
+        UserError: No such fold, groups that do not exist, or a speaker or recording in two subsets.
     """
     unit, groups = fold_groups(corpus, by)
     fold = len(groups) if fold is None else fold
@@ -134,7 +134,7 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
         validating = group == _partner(corpus, [name for (name,) in groups], fold - 1)
     else:
         validating = group == (fold - 2) % len(groups)
-    result = Split(
+    result = Fold(
         fold,
         len(groups),
         unit,
@@ -170,37 +170,37 @@ def _random_fifth(corpus: Corpus, among: NDArray[np.bool_]) -> NDArray[np.bool_]
     return members
 
 
-def check_disjoint(corpus: Corpus, parts: Split, content: ArrayLike | None = None) -> None:
-    """Raises if a speaker or a recording is in two parts.
+def check_disjoint(corpus: Corpus, fold: Fold, content: ArrayLike | None = None) -> None:
+    """Raises if a speaker or a recording is in two subsets.
 
     Args:
         corpus: The corpus that was split.
-        parts: Its split.
+        fold: Its fold.
         content: (N,) digests of the decoded audio, as ``FeatureStore.content``; None leaves copies under other names
             undiscovered.
 
     Raises:
-        DataFaults: A leak: all speakers, else all recordings, else all copies by content, that are in two parts.
+        DataErrors: A leak: all speakers, else all recordings, else all copies by content, that are in two subsets.
     """
     names = {"speaker": list(corpus.table["speaker"]), "path": corpus.relative_paths}
     pairs = (("train", "validation"), ("train", "test"), ("validation", "test"))
     for kind, name in names.items():
-        members = {part: {name[row] for row in rows} - {""} for part, rows in parts.parts.items()}
+        members = {subset: {name[row] for row in rows} - {""} for subset, rows in fold.subsets.items()}
         faults = [
             (shared, f"{'speaker' if kind == 'speaker' else 'recording'} in both {first} and {second}")
             for first, second in pairs
-            if not (kind == "speaker" and parts.shared_speakers and second == "validation")
+            if not (kind == "speaker" and fold.shared_speakers and second == "validation")
             for shared in sorted(members[first] & members[second])
         ]
         if faults:
             advice = "Mend the corpus's speaker and session columns." if kind == "speaker" else EXCLUDE_ADVICE
-            raise DataFaults(f"leak in fold {parts.fold} of corpus {corpus.name!r}", faults, advice)
+            raise DataErrors(f"leak in fold {fold.number} of corpus {corpus.name!r}", faults, advice)
     if content is not None:
-        _check_content(corpus, parts, np.asarray(content))
+        _check_content(corpus, fold, np.asarray(content))
 
 
-def _check_content(corpus: Corpus, parts: Split, content: NDArray[np.str_]) -> None:
-    part_of = {int(row): part for part, rows in parts.parts.items() for row in rows}
+def _check_content(corpus: Corpus, fold: Fold, content: NDArray[np.str_]) -> None:
+    part_of = {int(row): subset for subset, rows in fold.subsets.items() for row in rows}
     copies: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(content.tolist()):
         copies[digest].append(row)
@@ -212,8 +212,8 @@ def _check_content(corpus: Corpus, parts: Split, content: NDArray[np.str_]) -> N
         if part_of[row] != part_of[rows[0]]
     ]
     if faults:
-        raise DataFaults(
-            f"leak in fold {parts.fold} of corpus {corpus.name!r}: recordings with the same content in two parts",
+        raise DataErrors(
+            f"leak in fold {fold.number} of corpus {corpus.name!r}: recordings with the same content in two parts",
             faults,
             EXCLUDE_ADVICE,
         )

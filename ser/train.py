@@ -78,8 +78,8 @@ def main() -> int:
             "trained in the study: python study/run.py --space classical."
         )
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
-    parts = split(corpus, options.fold, options.split_by, options.validation)
-    make_task(corpus, parts, Path(), options.noise, options.seed)
+    fold = split(corpus, options.fold, options.split_by, options.validation)
+    make_task(corpus, fold, Path(), options.noise, options.seed)
     if not options.resume:
         check_weights(config.model)
     state = _start(options)
@@ -92,18 +92,18 @@ def main() -> int:
             options.features,
             progress=lambda done, total: progress.update(bar, completed=done),
         )
-    check_disjoint(corpus, parts, store.content)
-    task = make_task(corpus, parts, store.path, options.noise, options.seed)
+    check_disjoint(corpus, fold, store.content)
+    task = make_task(corpus, fold, store.path, options.noise, options.seed)
     if state is None:
         _begin(options, config, task.manifest)
     console.print(
-        f"{config.loss.name} on {corpus.name} {options.noise}, fold {parts.fold} of {parts.folds}: "
+        f"{config.loss.name} on {corpus.name} {options.noise}, fold {fold.number} of {fold.count}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
         highlight=False,
         soft_wrap=True,
     )
-    if parts.warning:
-        console.print(f"warning: {parts.warning}", highlight=False, soft_wrap=True)
+    if fold.warning:
+        console.print(f"warning: {fold.warning}", highlight=False, soft_wrap=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.monotonic()
     try:

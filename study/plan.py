@@ -151,7 +151,7 @@ def costs(prepared: Preparation) -> list[str]:
     for job in prepared.jobs:
         for folder in sorted((prepared.folder / job.folder).glob("trial_*")):
             outbox = Outbox(folder)
-            spent[outbox.fidelity or STOPPED] += outbox.seconds
+            spent[outbox.status or STOPPED] += outbox.seconds
     total = sum(spent.values())
     if not total:
         return []

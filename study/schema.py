@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Stages of a trial.
@@ -47,7 +48,8 @@ class Tag:
     SEED = "seed"
     FOLD = "fold"
     SPLIT = "split"
-    FIDELITY = "fidelity"
+    STATUS = "status"
+    OLD_STATUS = "fidelity"  # what STATUS is called in studies of version 0.1
     FAILURE = "failure"
     FOLDER = "folder"
     PROTOCOL = "protocol"
@@ -59,6 +61,19 @@ class Tag:
     CANDIDATE = "candidate"  # search-1, search-2, … or default
     SOURCE = "source"  # the search's run that the configuration comes from; empty for a default
     SEEN = "seen_by_search"  # true where the search has trained on or chosen by this fold's test rows, else false
+
+
+def status_of(tags: Mapping[str, str], default: str) -> str:
+    """Return how a trial ended.
+
+    Args:
+        tags: Of its run, of this version or of version 0.1.
+        default: The answer for a run without such a tag.
+
+    Returns:
+        ``finished``, ``stopped``, ``failed``, or ``default``.
+    """
+    return tags.get(Tag.STATUS) or tags.get(Tag.OLD_STATUS) or default
 
 
 @dataclass(frozen=True)

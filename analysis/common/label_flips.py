@@ -112,7 +112,7 @@ def has_gender(utterances: pd.DataFrame) -> bool:
 
 def _trained(utterances: pd.DataFrame) -> pd.DataFrame:
     """The training utterances that were drawn, with what they are as plain booleans."""
-    rows = utterances[(utterances["part"] == TRAIN) & utterances["corrected_label"].notna()]
+    rows = utterances[(utterances["subset"] == TRAIN) & utterances["corrected_label"].notna()]
     flipped = (rows["corrected_label"] != rows["noisy_label"]).astype(bool)
     return rows.assign(
         judged=rows["label"].notna(),

@@ -76,7 +76,7 @@ class Chosen:
     missing: tuple[str, ...]
 
     @property
-    def part(self) -> str:
+    def subset(self) -> str:
         """The part of the utterances that methods are judged by; no network was trained on it."""
         return TEST if self.stage == CONFIRM else VALIDATION
 
@@ -103,7 +103,7 @@ def choose_methods(records: Records) -> Chosen:
     Confirmed trials count on folds that the search has not seen, where a method has such a fold. Where no trial has
     finished there is no method.
     """
-    if (records.confirmed["fidelity"] == FINISHED).any():
+    if (records.confirmed["status"] == FINISHED).any():
         return _of_confirmation(records)
     if records.search is not None:
         return _of_search(records, records.search)
@@ -161,7 +161,7 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
 
 
 def _of_confirmation(records: Records) -> Chosen:
-    done = records.confirmed[records.confirmed["fidelity"] == FINISHED]
+    done = records.confirmed[records.confirmed["status"] == FINISHED]
     chosen = representatives(records.confirmed, records.selection)
     methods, seen = [], []
     for row in chosen.to_dict("records"):
@@ -198,7 +198,7 @@ def _none_finished(records: Records) -> str:
 def _lacking(records: Records, methods: Iterable[Method]) -> list[str]:
     """What the confirm stage has not finished, or never began."""
     lacking = []
-    if unfinished := int((records.confirmed["fidelity"] != FINISHED).sum()):
+    if unfinished := int((records.confirmed["status"] != FINISHED).sum()):
         lacking.append(
             f"{unfinished} of {len(records.confirmed)} trials of the confirmation have not finished and are left out. "
             f"To go on: python study/confirm.py --resume --name NAME --tracking-uri {records.uri}"

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
-from ser.training.utterance_table import AGREEMENT, FROM_LOSS, PROBABILITY, TEXT
+from ser.training.utterance_table import AGREEMENT, FROM_LOSS, OLD_SUBSET, PROBABILITY, SUBSET, TEXT
 from ser.utils.errors import UserError, unknown_name
 from study.messages import first_line, without_password
 from study.schema import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
@@ -48,7 +48,7 @@ class Records:
         search: Comparable trials of the search, None if there are none.
         confirmed: One row for each trial of the confirm stage that is comparable with the newest one, empty if there
             is none: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen`` (whether
-            the search has seen the fold's test rows), ``fidelity``, ``selected`` (the validation score that chooses),
+            the search has seen the fold's test rows), ``status``, ``selected`` (the validation score that chooses),
             ``parameters`` (all, by dotted names), ``searched`` (the names among them that a search varied), ``start``,
             ``run_id``, and the columns of ``TEST_SCORES``.
         selection: How configurations were chosen.
@@ -163,6 +163,7 @@ def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
             f"{UTTERANCES} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
             "again: python study/run.py with a new --name."
         ) from None
+    table = table.rename(columns={OLD_SUBSET: SUBSET})
     classes = [name for name in table.columns.astype(str) if name.startswith(PROBABILITY)]
     if (missing := [name for name in (*TEXT, *FROM_LOSS) if name not in table]) or len(classes) < 2:
         raise UserError(

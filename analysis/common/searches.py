@@ -69,8 +69,8 @@ def searches(trials: Trials) -> Iterator[Search]:
     """
     table = trials.table.assign(rate=trials.table["rate"].astype(float))
     for (_, noise, space), group in table.groupby(["rate", "noise", "space"], dropna=False, sort=True):
-        done = group[(group["fidelity"] == FINISHED) & group["selected"].notna()]
-        counts = {name: int((group["fidelity"] == name).sum()) for name in (FAILED, STOPPED, RUNNING)}
+        done = group[(group["status"] == FINISHED) & group["selected"].notna()]
+        counts = {name: int((group["status"] == name).sum()) for name in (FAILED, STOPPED, RUNNING)}
         ended = {name: count for name, count in counts.items() if count}
         newest = str(group.sort_values(["start", "run_id"])["study"].iloc[-1])
         ordered = done.sort_values(["start", "run_id"]).reset_index(drop=True)

@@ -38,7 +38,7 @@ def draw_trials(trials: pd.DataFrame, best: pd.DataFrame, score: str, label: str
     figure, axes = plt.subplots(figsize=(1.6 + 1.8 * len(levels), 3.6), layout="constrained")
     for index, space in enumerate(spaces):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        rows = trials[(trials["space"] == space) & (trials["fidelity"] == FINISHED)].dropna(subset=[score])
+        rows = trials[(trials["space"] == space) & (trials["status"] == FINISHED)].dropna(subset=[score])
         lane = SPREAD / len(spaces)
         jitter = (hashed_uniform(0, "jitter", rows["run_id"]) - 0.5) * lane * 0.5
         centre = np.array([levels.index(level) for level in rows["noise"]], dtype=float)

@@ -38,6 +38,7 @@ from study.schema import (
     STOPPED,
     STUDY,
     Tag,
+    status_of,
 )
 
 VERSION, HARDWARE = "version.", "hardware."
@@ -244,18 +245,18 @@ def cost_section(records: Records, found: Provenance) -> Section:
     rows = [
         {
             "order": order, "stage": stage, "noise": run.data.tags[Tag.NOISE], "space": run.data.tags[Tag.SPACE],
-            "fidelity": run.data.tags.get(Tag.FIDELITY, STOPPED),
+            "status": status_of(run.data.tags, STOPPED),
             "seconds": _seconds(records, run),
         }
         for order, (stage, runs) in enumerate(stages)
         for run in runs
     ]  # fmt: skip
-    trials = pd.DataFrame(rows, columns=["order", "stage", "noise", "space", "fidelity", "seconds"])
+    trials = pd.DataFrame(rows, columns=["order", "stage", "noise", "space", "status", "seconds"])
     total = float(trials["seconds"].sum())
     if not total:
         missing = (f"The trials have no {SECONDS} on record.",)
         return Section("costs", "What it has cost", missing=missing)
-    lost = trials[trials["fidelity"] != FINISHED]
+    lost = trials[trials["status"] != FINISHED]
     sentences = [f"{len(trials)} trials trained for {duration(total)}, the sum over trials that may run side by side."]
     if len(lost):
         share = float(lost["seconds"].sum()) / total
@@ -368,7 +369,7 @@ def _profiles(found: Provenance, key: str) -> Iterable[str]:
 
 
 def _ended(runs: Sequence[Run]) -> str:
-    counts = Counter(run.data.tags.get(Tag.FIDELITY, "not ended") for run in runs)
+    counts = Counter(status_of(run.data.tags, "not ended") for run in runs)
     return f"{len(runs)}: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
 
 
@@ -447,7 +448,7 @@ def _failures(found: Provenance) -> pd.DataFrame:
             "trial": run.data.tags[Tag.TRIAL], "reason": without_password(run.data.tags.get(Tag.FAILURE, "not known")),
         }
         for run in found.trials
-        if run.data.tags.get(Tag.FIDELITY) == FAILED
+        if status_of(run.data.tags, "") == FAILED
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["stage", "noise", "space", "trial", "reason"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ser.corpora.corpus import Corpus
-from ser.corpora.loader_result import Reading, without
+from ser.corpora.loader_result import LoaderResult, without
 from ser.corpora.loaders.crema_d import load_crema_d
 from ser.corpora.loaders.emodb import load_emodb
 from ser.corpora.loaders.esd import load_esd
@@ -21,7 +21,7 @@ from ser.utils.errors import UserError, unknown_name
 
 __all__ = ["NAMES", "Corpus", "load", "parse_options", "without"]
 
-_LOADERS: dict[str, Callable[..., Reading]] = {
+_LOADERS: dict[str, Callable[..., LoaderResult]] = {
     "iemocap": load_iemocap,
     "iemocap-4": load_iemocap_4,
     "crema-d": load_crema_d,
@@ -80,7 +80,7 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _read(name: str, root: str | Path | None, options: Mapping[str, str]) -> Corpus | Reading:
+def _read(name: str, root: str | Path | None, options: Mapping[str, str]) -> Corpus | LoaderResult:
     if name not in NAMES:
         raise unknown_name("corpus", name, NAMES)
     loader: Callable[..., Any] = _LOADERS.get(name, load_synthetic)

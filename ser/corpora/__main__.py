@@ -20,7 +20,7 @@ from ser.corpora.description.summary import Description, describe
 from ser.corpora.fetch import FetchOptions, fetch
 from ser.noise.label_files import output_folder
 from ser.utils.command_line import parse_commands, run_command
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 DESCRIPTION, UTTERANCES, FAULTS = "describe.json", "utterances.csv", "faults.txt"
 
@@ -56,7 +56,7 @@ def run_describe(options: DescribeOptions) -> None:
 
     Raises:
         UserError: A mistake in the options, or an output folder that cannot be written.
-        DataFaults: Faults in the corpus; those of the audio come after everything else is printed and written.
+        DataErrors: Faults in the corpus; those of the audio come after everything else is printed and written.
     """
     if options.root is None and options.name in NAMES and options.name != "synthetic":
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
@@ -80,7 +80,7 @@ def run_describe(options: DescribeOptions) -> None:
         listed = shlex.quote(str(options.output / FAULTS))
         advice = f"Mend the data, or leave these out: pass --exclude {listed}."
     if found.faults:
-        raise DataFaults(f"corpus {corpus.name!r}", found.faults, advice)
+        raise DataErrors(f"corpus {corpus.name!r}", found.faults, advice)
 
 
 def _check_output(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
@@ -76,7 +76,7 @@ class Corpus:
             that is not known, so that some must be rendered to see whether they are still the same.
 
     Raises:
-        DataFaults: A row breaks one of the rules above; all faults are listed.
+        DataErrors: A row breaks one of the rules above; all faults are listed.
     """
 
     name: str
@@ -199,10 +199,10 @@ def count_votes(
 
 
 def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthesized: bool) -> None:
-    """Raises ``DataFaults`` with every broken rule."""
+    """Raises ``DataErrors`` with every broken rule."""
     missing = [column for column in ("utterance_id", "speaker", "label") if column not in table]
     if missing:
-        raise DataFaults(
+        raise DataErrors(
             f"corpus {name!r}",
             [(column, "column missing") for column in missing],
             f"Columns there: {', '.join(map(str, table.columns))}.",
@@ -224,7 +224,7 @@ def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthes
         seen.add(id_)
         faults.extend((who, fault) for fault in _row_faults(row, known, len(classes), synthesized))
     if faults:
-        raise DataFaults(f"corpus {name!r}", faults, "Mend the data, then run again.")
+        raise DataErrors(f"corpus {name!r}", faults, "Mend the data, then run again.")
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise UserError(f"corpus {name!r}: at least two distinct class names are needed, not {list(classes)}.")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 LONGEST_NAME = 200
 MOST_COMPARED = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LoaderResult:
     """What a loader found, before anything is left out.
 
     Args:
@@ -60,7 +60,7 @@ class Reading:
 
         Raises:
             UserError: Names that are not there: how many, and the first with the nearest that is.
-            DataFaults: What is left has faults; all of them are listed.
+            DataErrors: What is left has faults; all of them are listed.
         """
         out = self._left_out(exclude)
         kept = self.rows[~self.rows["utterance_id"].isin(out)] if len(self.rows) else self.rows
@@ -89,14 +89,14 @@ class Reading:
                 rated,
                 self.outside,
             )
-        except DataFaults as error:
+        except DataErrors as error:
             raise self._faulty([*faults, *error.faults]) from None
         if faults:
             raise self._faulty(faults)
         return corpus
 
-    def _faulty(self, faults: Sequence[tuple[str, str]]) -> DataFaults:
-        return DataFaults(self.where, faults, " ".join(part for part in (self.advice, EXCLUDE_ADVICE) if part))
+    def _faulty(self, faults: Sequence[tuple[str, str]]) -> DataErrors:
+        return DataErrors(self.where, faults, " ".join(part for part in (self.advice, EXCLUDE_ADVICE) if part))
 
     def _left_out(self, exclude: Sequence[str]) -> set[str]:
         """Utterance ids, and names of faults that are no utterance's."""
@@ -138,12 +138,12 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
 
     Args:
         corpus: Any corpus.
-        names: As for ``Reading.corpus``.
+        names: As for ``LoaderResult.corpus``.
 
     Raises:
         UserError: Names that are not there: how many, and the first with the nearest that is.
     """
-    found = Reading(
+    found = LoaderResult(
         corpus.name,
         f"corpus {corpus.name!r}",
         corpus.table,

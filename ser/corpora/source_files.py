@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ser.audio import SUFFIXES
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 LONGEST_CELL = 2**20
 
@@ -119,7 +119,7 @@ def csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Ite
 
     Raises:
         UserError: The file cannot be read, is empty, or is no CSV.
-        DataFaults: Columns that are missing or appear more than once.
+        DataErrors: Columns that are missing or appear more than once.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     before = csv.field_size_limit(LONGEST_CELL)
@@ -135,7 +135,7 @@ def csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Ite
     faults = [(name, "column missing") for name in required if name not in header]
     faults += [(name, "column appears more than once") for name in required if header.count(name) > 1]
     if faults:
-        raise DataFaults(str(path), faults, f"Columns there: {', '.join(header)}.")
+        raise DataErrors(str(path), faults, f"Columns there: {', '.join(header)}.")
     return (
         (number, dict(zip(header, cells, strict=False)) | ({"": cells[-1]} if len(cells) > len(header) else {}))
         for number, cells in lines[1:]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ser.audio import AudioFault, full_scale, read_samples
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus, Synthesizer
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 from ser.utils.parallel import in_order
 
@@ -129,7 +129,7 @@ def open_store(
         The store; ``built`` tells whether it had to be built.
 
     Raises:
-        DataFaults: Audio that cannot be used, every utterance of it; nothing is stored.
+        DataErrors: Audio that cannot be used, every utterance of it; nothing is stored.
         UserError: Unknown front end, an extractor that cannot be loaded, files that change while they are read, or a
             folder that cannot be written.
     """
@@ -181,7 +181,7 @@ def _build(
             if progress is not None:
                 progress(done, len(corpus))
         if faults:
-            raise DataFaults(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
+            raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
         _to_disk(file)
     if _fingerprint(corpus) != fingerprint:
         raise UserError(f"corpus {corpus.name!r}: files changed while they were read. Run again once they rest.")

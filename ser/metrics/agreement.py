@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ser.metrics.classification import entropy
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 STRATA = ("unanimous", "majority", "plurality", "none")
 """From full agreement to none."""
@@ -222,7 +222,7 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
 
     Raises:
         UserError: A column is missing.
-        DataFaults: Rows without an utterance or a label; all are listed.
+        DataErrors: Rows without an utterance or a label; all are listed.
     """
     _check_annotations(annotations)
     # Sums of shares such as 1/3 would differ in their last digit with the order of the rows.
@@ -336,7 +336,7 @@ def _check_annotations(annotations: pd.DataFrame) -> None:
         for position in np.flatnonzero(annotations[column].isna())
     ]
     if faults:
-        raise DataFaults("annotations", faults, "Give every row an utterance and a label, or leave the row out.")
+        raise DataErrors("annotations", faults, "Give every row an utterance and a label, or leave the row out.")
 
 
 def _tally(

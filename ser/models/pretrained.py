@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ser.features.front_ends import FRONT_ENDS, FrontEnd, mel_weights
 from ser.models.classifier import Classifier
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 REAL, IMAGINARY = (f"spectrogram_extractor.stft.conv_{part}.weight" for part in ("real", "imag"))
 MEL = "logmel_extractor.melW"
@@ -62,7 +62,7 @@ def load_pretrained(model: Classifier, path: str | Path, front_end: str | None =
         What was loaded and what was left out.
 
     Raises:
-        DataFaults: Tensors that are missing, that the model does not have, or of another shape; all of them.
+        DataErrors: Tensors that are missing, that the model does not have, or of another shape; all of them.
         UserError: The file is missing, damaged, holds other things than tensors, or has another front end.
     """
     path = Path(path)
@@ -76,7 +76,7 @@ def load_pretrained(model: Classifier, path: str | Path, front_end: str | None =
         names = ", ".join(sorted(given)[:3]) or "none"
         raise UserError(f"weights {str(path)!r}: none of its tensors belongs to {kind}; its first ones are {names}.")
     if faults := _faults(given, wanted):
-        raise DataFaults(
+        raise DataErrors(
             f"weights {str(path)!r} for {kind}",
             faults,
             "Weights fit the model and the model.width that they were trained with; published ones have width 1.",
@@ -111,7 +111,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-# Reading
+# LoaderResult
 
 
 class _LeftOut:

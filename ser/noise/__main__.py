@@ -20,7 +20,7 @@ from ser.noise import label_files as files
 from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, corrupt
 from ser.noise.manifest import NoisyLabels
 from ser.noise.printing import print_estimate, print_export
-from ser.splits import Split, split
+from ser.splits import Fold, split
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import UserError
 
@@ -164,11 +164,11 @@ def _load(options: ExportOptions | EstimateOptions) -> Corpus:
 
 
 def _exported(
-    corpus: Corpus, noisy: NoisyLabels, fold: Split, train: NDArray[np.int64], stem: str, folder: Path
+    corpus: Corpus, noisy: NoisyLabels, fold: Fold, train: NDArray[np.int64], stem: str, folder: Path
 ) -> dict[str, bytes]:
     from ser.noise.transition_figure import draw_transition, to_png
 
-    manifest = {**noisy.manifest, "fold": fold.fold, "folds": fold.folds, "held_out": fold.unit}
+    manifest = {**noisy.manifest, "fold": fold.number, "folds": fold.count, "held_out": fold.unit}
     recipe = noisy.manifest["recipe"].partition(":")[0]  # without a matrix's file
     title = (
         f"{recipe} noise on {corpus.name}\n{noisy.manifest['rate_asked']:.2%} asked, "

@@ -28,7 +28,7 @@ from ser.metrics.classification import scores
 from ser.noise.corruption import NAMED_RATES, corrupt
 from ser.noise.listeners import human_transition
 from ser.splits import fold_groups
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 LEVELS = {"clean": 0.0, **{name: rate for name, (rate, _) in NAMED_RATES.items()}}
 """Level → noise rate."""
@@ -305,7 +305,7 @@ def read_predictions(path: Path, corpus: Corpus) -> Probabilities:
 
     Raises:
         UserError: The file cannot be read.
-        DataFaults: Columns, utterances or probabilities that are missing or wrong; all are listed.
+        DataErrors: Columns, utterances or probabilities that are missing or wrong; all are listed.
     """
     position = {id_: row for row, id_ in enumerate(corpus.table["utterance_id"])}
     probabilities = np.full((len(corpus), len(corpus.classes)), np.nan)
@@ -328,7 +328,7 @@ def read_predictions(path: Path, corpus: Corpus) -> Probabilities:
     faults += [(id_, "has no line") for id_ in position if id_ not in seen]
     if faults:
         advice = f"Expected: utterance_id,{','.join(corpus.classes)}, and a line for each of {len(corpus)} utterances."
-        raise DataFaults(f"predictions {path}", faults, advice)
+        raise DataErrors(f"predictions {path}", faults, advice)
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus
 from ser.corpora.loaders.table import ANCESTOR_COLUMNS, id_of_file
 from ser.noise.manifest import NoisyLabels
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 AUDIO = "audio"
 """Folder for the audio of a corpus that is generated."""
@@ -174,7 +174,7 @@ def check_copies(corpus: Corpus, parts: Mapping[str, NDArray[np.int64]]) -> None
         parts: Part → row positions.
 
     Raises:
-        DataFaults: All such files.
+        DataErrors: All such files.
     """
     part_of = {str(corpus.table["path"][row]): part for part, rows in parts.items() for row in rows}
     sizes: dict[int, list[str]] = defaultdict(list)
@@ -188,7 +188,7 @@ def check_copies(corpus: Corpus, parts: Mapping[str, NDArray[np.int64]]) -> None
         if part_of[other] != part_of[path]:
             faults.append((path, f"in {part_of[path]}, is a copy of {other} in {part_of[other]}"))
     if faults:
-        raise DataFaults(f"leak between parts of corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
+        raise DataErrors(f"leak between parts of corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
 
 
 def output_folder(path: Path) -> Path:

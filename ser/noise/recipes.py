@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ser.corpora.corpus import Corpus
 from ser.corpora.source_files import read_text
 from ser.noise.listeners import human_transition
-from ser.utils.errors import DataFaults, UserError, unknown_name
+from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import digest
 
 PAIR_SOURCES = ("the corpus's own votes", "CREMA-D's listeners")
@@ -109,11 +109,11 @@ def matrix(path: Path) -> Recipe:
             a file.
 
     Returns:
-        The recipe; its ``chances`` raises ``DataFaults`` where the classes are not the corpus's.
+        The recipe; its ``chances`` raises ``DataErrors`` where the classes are not the corpus's.
 
     Raises:
         UserError: The file cannot be read.
-        DataFaults: Cells that are no rates; all are listed.
+        DataErrors: Cells that are no rates; all are listed.
     """
     names, rows = _read_matrix(path)
 
@@ -126,7 +126,7 @@ def matrix(path: Path) -> Recipe:
             if name not in corpus.classes
         ]
         if faults:
-            raise DataFaults(f"matrix {path}", faults, f"Corpus {corpus.name!r} has {', '.join(corpus.classes)}.")
+            raise DataErrors(f"matrix {path}", faults, f"Corpus {corpus.name!r} has {', '.join(corpus.classes)}.")
         table = np.array([[rows[true][names.index(noisy)] for noisy in corpus.classes] for true in corpus.classes])
         table /= table.sum(axis=1, keepdims=True)
         return np.asarray(table[corpus.labels] * _others(corpus))
@@ -259,7 +259,7 @@ def _read_matrix(path: Path) -> tuple[list[str], dict[str, list[float]]]:
             )
         rows[name] = rates
     if faults or not rows:
-        raise DataFaults(f"matrix {path}", faults or [("rows", "there are none")], _MATRIX_ADVICE)
+        raise DataErrors(f"matrix {path}", faults or [("rows", "there are none")], _MATRIX_ADVICE)
     return names, rows
 
 

@@ -15,7 +15,7 @@ from ser.losses import build_loss
 from ser.metrics.classification import TINY
 from ser.models.classical import build_classical
 from ser.training.label_metrics import Audit, UtteranceAudit
-from ser.training.loop import part_metrics, test_metrics
+from ser.training.loop import subset_metrics, test_metrics
 from ser.training.task import Task
 from ser.training.utterance_table import LastSeen, utterance_table
 from ser.utils.hashing import derived_seed
@@ -52,7 +52,7 @@ def train_classical(
     count = len(task.classes)
     metrics, seen = _audit(probabilities(classifier, features[task.train.rows], count), task)
     validation = probabilities(classifier, features[task.validation.rows], count)
-    metrics |= part_metrics("val", validation, task.validation)
+    metrics |= subset_metrics("val", validation, task.validation)
     if (judged := metrics.get("val/uar")) is not None:
         metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
     test = None

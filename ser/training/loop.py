@@ -24,7 +24,7 @@ from ser.training.batches import crop_frames, gather, mean_over_segments, random
 from ser.training.embeddings import extractor
 from ser.training.label_metrics import Audit, Steps, UtteranceAudit
 from ser.training.optimizer import make_optimizer, set_learning_rate
-from ser.training.task import Part, Task
+from ser.training.task import Subset, Task
 from ser.training.utterance_table import utterance_table
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed, digest
@@ -180,7 +180,7 @@ def _epochs(config: Config, task: Task, seed: int, state: State | None, device: 
                 f"training diverged in epoch {epoch} (training loss {metrics['train/loss']:g}); a smaller "
                 f"optimizer.lr (now {config.optimizer.lr:g}) or optimizer.gradient_clip may help."
             )
-        metrics |= part_metrics("val", probabilities, task.validation)
+        metrics |= subset_metrics("val", probabilities, task.validation)
         judged = metrics.get("val/uar")
         finished = epoch == config.training.epochs
         improved = judged is not None and judged > best["best/val_uar"]
@@ -222,7 +222,7 @@ def fingerprint(config: Config, seed: int, task: Task) -> str:
     return digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
 
 
-def training_targets(loss: Loss | type[Loss], train: Part) -> Tensor:
+def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:
     """What a loss is trained on: the noisy labels, or the annotators' distribution if it asks for soft targets.
 
     Args:
@@ -245,7 +245,7 @@ def training_targets(loss: Loss | type[Loss], train: Part) -> Tensor:
     return torch.tensor(train.soft, dtype=torch.float32)
 
 
-def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) -> dict[str, float]:
+def subset_metrics(prefix: str, probabilities: NDArray[np.float64], part: Subset) -> dict[str, float]:
     """Scores predictions against the true labels, the noisy ones and the annotators' distribution.
 
     Args:
@@ -266,7 +266,7 @@ def part_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) ->
     return metrics
 
 
-def test_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) -> dict[str, float]:
+def test_metrics(prefix: str, probabilities: NDArray[np.float64], part: Subset) -> dict[str, float]:
     """Scores predictions for test utterances against the true labels and the annotators' distribution.
 
     Args:
@@ -275,9 +275,9 @@ def test_metrics(prefix: str, probabilities: NDArray[np.float64], part: Part) ->
         part: The part, whose labels nobody has put noise on.
 
     Returns:
-        ``PREFIX/*``, as ``part_metrics`` has them; empty where not all true labels are known.
+        ``PREFIX/*``, as ``subset_metrics`` has them; empty where not all true labels are known.
     """
-    found = part_metrics("test", probabilities, part)
+    found = subset_metrics("test", probabilities, part)
     return {
         f"{prefix}/{name.removeprefix('test/')}": value for name, value in found.items() if name.startswith("test/")
     }

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ser.corpora.corpus import Corpus
 from ser.metrics.agreement import soft_labels, strata
 from ser.noise import corrupt_level
-from ser.splits import Split
+from ser.splits import Fold
 from ser.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """The utterances of one part of a fold.
 
     Args:
@@ -43,7 +43,7 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, positions: NDArray[np.int64]) -> Part:
+    def take(self, positions: NDArray[np.int64]) -> Subset:
         """Some of the utterances.
 
         Args:
@@ -53,7 +53,7 @@ class Part:
         def some(values: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(values[position] for position in positions)
 
-        return Part(
+        return Subset(
             self.rows[positions],
             some(self.utterance_ids),
             self.noisy[positions],
@@ -80,15 +80,13 @@ class Task:
 
     classes: tuple[str, ...]
     store: Path
-    train: Part
-    validation: Part
+    train: Subset
+    validation: Subset
     manifest: dict[str, Any]
-    test: Part | None = None
+    test: Subset | None = None
 
 
-def make_task(
-    corpus: Corpus, parts: Split, store: Path, level: str, noise_seed: int, *, with_test: bool = False
-) -> Task:
+def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: int, *, with_test: bool = False) -> Task:
     """Corrupts the train and validation rows of a fold.
 
     Args:
@@ -102,24 +100,24 @@ def make_task(
     Raises:
         UserError: The level cannot be had from this corpus, or the training labels are all of one class.
     """
-    rows = {"train": parts.train, "validation": parts.validation}
+    rows = {"train": fold.train, "validation": fold.validation}
     drawn = corrupt_level(corpus, level, noise_seed, rows)
     noisy, truth = corpus.class_indices(drawn.labels), corpus.class_indices(drawn.truth)
-    if len(np.unique(noisy[parts.train])) < 2:
+    if len(np.unique(noisy[fold.train])) < 2:
         raise UserError(
-            f"fold {parts.fold} of corpus {corpus.name!r} at noise level {level!r}: the {len(parts.train)} training "
+            f"fold {fold.number} of corpus {corpus.name!r} at noise level {level!r}: the {len(fold.train)} training "
             "labels are all of one class, so there is nothing to learn."
         )
     about = [corpus.table[column].to_numpy() for column in ("utterance_id", "speaker", "gender")]
     votes = corpus.votes
 
-    def part(positions: NDArray[np.int64]) -> Part:
+    def part(positions: NDArray[np.int64]) -> Subset:
         soft = agreement = None
         if votes is not None:
             soft = soft_labels(votes[positions])
             agreement = tuple(strata(votes[positions], corpus.other_votes[positions]))
         ids, speakers, genders = (tuple(column[positions]) for column in about)
-        return Part(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement)
+        return Subset(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement)
 
-    test = part(parts.test) if with_test else None
-    return Task(corpus.classes, store, part(parts.train), part(parts.validation), drawn.manifest, test)
+    test = part(fold.test) if with_test else None
+    return Task(corpus.classes, store, part(fold.train), part(fold.validation), drawn.manifest, test)

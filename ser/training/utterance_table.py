@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.training.task import Part, Task
+from ser.training.task import Subset, Task
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 """The parts of the table."""
@@ -16,7 +16,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PROBABILITY = "p_"
 """Before the name of a class: the column of its probabilities."""
 
-TEXT = ("utterance_id", "part", "speaker", "gender", "noisy_label", "label", "corrected_label")
+SUBSET, OLD_SUBSET = "subset", "part"  # version 0.1 called the column part
+TEXT = ("utterance_id", SUBSET, "speaker", "gender", "noisy_label", "label", "corrected_label")
 FROM_LOSS = ("kept", "trust", "first_epoch_changed")
 AGREEMENT = "agreement"
 """The annotators' agreement; tables of older versions lack it."""
@@ -79,10 +80,10 @@ def utterance_table(
     return table[[*TEXT, *FROM_LOSS, AGREEMENT, *(PROBABILITY + label for label in task.classes)]]
 
 
-def _part(name: str, part: Part, classes: tuple[str, ...], probabilities: NDArray[np.float32]) -> pd.DataFrame:
+def _part(name: str, part: Subset, classes: tuple[str, ...], probabilities: NDArray[np.float32]) -> pd.DataFrame:
     known = {
         "utterance_id": part.utterance_ids,
-        "part": name,
+        "subset": name,
         "speaker": part.speakers,
         "gender": part.genders,
         "noisy_label": _names(classes, part.noisy),

@@ -13,7 +13,7 @@ class UserError(Exception):
     """
 
 
-class DataFaults(UserError):
+class DataErrors(UserError):
     """Faults in the data, all of them.
 
     Args:

@@ -114,7 +114,7 @@ def summary(table: pd.DataFrame, selection: Selection) -> str:
         lines.append(f"{noise}:")
         for row in group.to_dict("records"):
             mine = table[(table["noise"] == noise) & (table["space"] == row["space"])]
-            mine = mine[(mine["candidate"] == row["candidate"]) & (mine["fidelity"] == FINISHED)]
+            mine = mine[(mine["candidate"] == row["candidate"]) & (mine["status"] == FINISHED)]
             for seen, part in mine.groupby("seen"):
                 by_seed = part.groupby("seed")[["uar", "uar_best_epoch"]].mean().astype(float)
                 spread = f" ± {by_seed['uar'].std():.3f}" if len(by_seed) > 1 else ""
@@ -150,7 +150,7 @@ def recommend(table: pd.DataFrame, selection: Selection, folder: Path) -> list[P
             space = str(scores.idxmax() if selection.mode == "max" else scores.idxmin())
             candidate = str(group["candidate"][group["space"] == space].iloc[0])
             mine = table[(table["noise"] == noise) & (table["space"] == space) & (table["candidate"] == candidate)]
-            mine = mine[mine["fidelity"] == FINISHED]
+            mine = mine[mine["status"] == FINISHED]
             clean = mine[~mine["seen"].astype(bool)]
             tested = (clean if len(clean) else mine)["uar"].astype(float)
             configuration = Config.from_dotted(mine["parameters"].iloc[0]).to_dotted()

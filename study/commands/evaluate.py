@@ -18,7 +18,7 @@ class EvaluateRunOptions:
 
     run: str
     """MLflow run of a trial."""
-    part: Literal["validation", "test"] = "validation"
+    subset: Literal["validation", "test"] = "validation"
     """What is predicted. The test part is for the one last comparison."""
     corpus_root: Path | None = None
     """The corpus's folder, where it is not that of the study any more."""
@@ -36,7 +36,7 @@ def main() -> int:
     return evaluate(
         EvaluateOptions(
             checkpoint=trained.checkpoint,
-            part=options.part,
+            subset=options.subset,
             corpus=study.corpus,
             corpus_root=options.corpus_root or study.corpus_root,
             corpus_options=study.corpus_options,
@@ -44,7 +44,7 @@ def main() -> int:
             fold=study.fold,
             validation=study.validation,
             exclude=study.exclude,
-            output=options.output or Path("results") / "evaluation" / f"{options.run}-{options.part}",
+            output=options.output or Path("results") / "evaluation" / f"{options.run}-{options.subset}",
             features=trained.features,
         )
     )

@@ -66,7 +66,7 @@ def _print(console: Console, text: str) -> None:
 
 
 def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
-    options, corpus, parts = prepared.options, prepared.corpus, prepared.split
+    options, corpus, fold = prepared.options, prepared.corpus, prepared.split
     store = "built" if prepared.store.built else "reused"
     searches = len(prepared.jobs)
 
@@ -77,14 +77,14 @@ def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
         f"{len(corpus.classes)} classes (chance UAR {1 / len(corpus.classes):.1%})"
         + (f"; {len(corpus.excluded)} excluded" if corpus.excluded else "")
     )
-    speakers = sorted(set(corpus.table["speaker"].iloc[parts.validation]))
+    speakers = sorted(set(corpus.table["speaker"].iloc[fold.validation]))
     held = ", ".join(speakers[:MANY]) + (f" and {len(speakers) - MANY} more" if len(speakers) > MANY else "")
     tell(
-        f"  fold      {parts.fold} of {parts.folds} ({parts.unit}): {len(parts.train)} train, {len(parts.validation)} "
-        f"validation ({held}), {len(parts.test)} test, out of the search's reach"
+        f"  fold      {fold.number} of {fold.count} ({fold.unit}): {len(fold.train)} train, {len(fold.validation)} "
+        f"validation ({held}), {len(fold.test)} test, out of the search's reach"
     )
-    if parts.warning:
-        tell(f"            {parts.warning}")
+    if fold.warning:
+        tell(f"            {fold.warning}")
     for job in prepared.jobs:
         grace = grace_period(job.space, prepared.base, prepared.epochs)
         if (told := warning(options.scheduler, job.space, grace, prepared.epochs)) and job.level == prepared.jobs[
@@ -159,11 +159,11 @@ def _next_commands(prepared: Preparation, console: Console) -> None:
 def resume_command(options: StudyOptions) -> str:
     """The command that goes on with a study."""
     default = StudyOptions()
-    parts = ["python", "study/run.py", "--resume", "--name", str(options.name)]
+    fold = ["python", "study/run.py", "--resume", "--name", str(options.name)]
     if options.storage_path != default.storage_path:
-        parts += ["--storage-path", str(options.storage_path)]
+        fold += ["--storage-path", str(options.storage_path)]
     if not is_default_uri(options.tracking_uri) and without_password(options.tracking_uri) != options.tracking_uri:
-        parts += ["--tracking-uri", without_password(options.tracking_uri)]
+        fold += ["--tracking-uri", without_password(options.tracking_uri)]
     if options.address is not None:
-        parts += ["--address", options.address]
-    return shlex.join(parts)
+        fold += ["--address", options.address]
+    return shlex.join(fold)

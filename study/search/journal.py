@@ -49,7 +49,7 @@ class Entry:
     Args:
         number: From 1.
         configuration: Dotted names, searched and constant.
-        fidelity: ``running`` (it may have been left unfinished), ``finished``, ``stopped`` or ``failed``.
+        status: ``running`` (it may have been left unfinished), ``finished``, ``stopped`` or ``failed``.
         epochs: The last epoch that was reported.
         value: The selected score: the last epoch's of a finished trial, the last reported one of a stopped trial.
         failure: Why it failed; empty if it did not.
@@ -58,7 +58,7 @@ class Entry:
 
     number: int
     configuration: Mapping[str, Any]
-    fidelity: str
+    status: str
     epochs: int
     value: float | None
     failure: str
@@ -226,7 +226,7 @@ def _entry(trial: FrozenTrial) -> Entry:
     return Entry(
         number=attributes[NUMBER],
         configuration=attributes[CONFIGURATION],
-        fidelity=_FIDELITY[trial.state],
+        status=_FIDELITY[trial.state],
         epochs=trial.last_step or 0,
         value=trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         failure=attributes.get(FAILURE, ""),

@@ -36,9 +36,9 @@ class SearchProgress(Callback):  # type: ignore[misc]
 
     def __init__(self, title: str, earlier: Sequence[Entry], trials: int, epochs: int, selection: Selection) -> None:
         self._title, self._trials, self._epochs, self._selection = title, trials, epochs, selection
-        ended = [entry for entry in earlier if entry.fidelity in (FINISHED, STOPPED)]
+        ended = [entry for entry in earlier if entry.status in (FINISHED, STOPPED)]
         self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
-        scores = [entry.value for entry in ended if entry.fidelity == FINISHED and entry.value is not None]
+        scores = [entry.value for entry in ended if entry.status == FINISHED and entry.value is not None]
         best = max if selection.mode == "max" else min
         self._best: float | None = best(scores) if scores else None
         self._progress: Progress | None = None

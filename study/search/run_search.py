@@ -59,12 +59,12 @@ class Outcome:
     @property
     def failures(self) -> Mapping[str, str]:
         """Number of each trial that failed → the reason."""
-        return {trial_name(entry.number): entry.failure for entry in self.entries if entry.fidelity == FAILED}
+        return {trial_name(entry.number): entry.failure for entry in self.entries if entry.status == FAILED}
 
     @property
     def interrupted(self) -> bool:
         """Whether trials are missing."""
-        return sum(entry.fidelity in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
+        return sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
 
 
 def open_journal(prepared: Preparation, job: Job) -> Journal:
@@ -161,10 +161,10 @@ def run_trials(
 def close_records(folder: Path, journal: Journal) -> None:
     """Puts on record how a trial of the search in ``folder`` ended whose own process could not."""
     for entry in journal.entries():
-        if entry.fidelity in (STOPPED, FAILED):
+        if entry.status in (STOPPED, FAILED):
             outbox = Outbox(trial_folder(folder, entry.number))
             if outbox.lines():
-                outbox.end(entry.fidelity, entry.failure or None)
+                outbox.end(entry.status, entry.failure or None)
 
 
 def open_search(prepared: Preparation, job: Job) -> str:
@@ -223,7 +223,7 @@ def search_tags(prepared: Preparation, job: Job) -> dict[str, str]:
         Tag.CORPUS_DIGEST: prepared.corpus.digest,
         Tag.EXCLUDED: str(len(prepared.corpus.excluded)),
         Tag.SEED: str(options.seed),
-        Tag.FOLD: str(prepared.split.fold),
+        Tag.FOLD: str(prepared.split.number),
         Tag.SPLIT: f"by {prepared.split.unit}, {options.validation} validation",
         Tag.PROTOCOL: prepared.protocol,
         Tag.SELECT_ON: options.select_on,

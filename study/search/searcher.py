@@ -32,7 +32,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._unfinished = [
             entry
             for entry in journal.entries()
-            if entry.fidelity == RUNNING or (entry.fidelity == FAILED and not entry.final)
+            if entry.status == RUNNING or (entry.status == FAILED and not entry.final)
         ]
         self._issued = len(journal.entries())
         self._live: dict[str, int] = {}

@@ -19,7 +19,7 @@ from ser.config import Config
 from ser.corpora import Corpus, load, parse_options
 from ser.features.store import FeatureStore
 from ser.noise import level_name
-from ser.splits import Split, check_disjoint, fold_groups, split
+from ser.splits import Fold, check_disjoint, fold_groups, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
 from ser.utils.durable_files import replace_text
@@ -273,7 +273,7 @@ def _jobs(
     candidates: Sequence[Candidate],
     spaces: Mapping[str, Space],
     corpus: Corpus,
-    parts: Mapping[int, Split],
+    parts: Mapping[int, Fold],
     stores: Mapping[str, FeatureStore],
     levels: Mapping[str, str],
     seeds: Sequence[int],

@@ -22,7 +22,7 @@ from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore, open_store
 from ser.losses import LOSSES
 from ser.noise import MATRIX, check_level, level_name
-from ser.splits import Split, check_disjoint, split
+from ser.splits import Fold, check_disjoint, split
 from ser.training.loop import check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError, unknown_name
@@ -100,7 +100,7 @@ class Preparation:
     base: Mapping[str, Any]
     corpus: Corpus
     data: str
-    split: Split
+    split: Fold
     models: str
     store: FeatureStore
     store_seconds: float
@@ -143,11 +143,11 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     check_gpus(options)
 
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
-    parts = split(corpus, options.fold, options.split_by, options.validation)
+    fold = split(corpus, options.fold, options.split_by, options.validation)
     selection = SELECTIONS[options.select_on]
     # The levels are tried before anything is written: a rate that no labels give must not cost minutes.
     for level in options.noise:
-        task = make_task(corpus, parts, Path(), level, options.seed)
+        task = make_task(corpus, fold, Path(), level, options.seed)
         _check_selection(task, selection, level)
         _check_targets(task, spaces)
     data = digest([corpus.digest, *map(level_name, options.noise)])
@@ -172,9 +172,9 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
     }
     seconds = time.monotonic() - began
     store = stores[front_ends[0]]
-    check_disjoint(corpus, parts, store.content)
+    check_disjoint(corpus, fold, store.content)
     tasks = {
-        (level, name): make_task(corpus, parts, opened.path, level, options.seed)
+        (level, name): make_task(corpus, fold, opened.path, level, options.seed)
         for level in options.noise
         for name, opened in stores.items()
     }
@@ -184,7 +184,7 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         base=base,
         corpus=corpus,
         data=data,
-        split=parts,
+        split=fold,
         models=_models(spaces, base),
         store=store,
         store_seconds=seconds,
@@ -199,8 +199,8 @@ def prepare(asked: StudyOptions, console: Console) -> Preparation:
         protocol=digest(
             [
                 corpus.digest,
-                parts.unit,
-                parts.fold,
+                fold.unit,
+                fold.number,
                 options.validation,
                 options.seed,
                 {**plain.to_dotted(), **pinned, "model.pretrained": pretrained and file_digest(Path(pretrained))},
@@ -332,7 +332,7 @@ def study_folder(options: StudyOptions) -> Path:
 def claim_folder(folder: Path, options: StudyOptions) -> FileLock:
     """Makes the study's folder and holds it against a second process."""
     if (folder / RECORD).exists() and not options.resume:
-        ended = [outbox for path in folder.glob("*/trial_*") if (outbox := Outbox(path)).fidelity is not None]
+        ended = [outbox for path in folder.glob("*/trial_*") if (outbox := Outbox(path)).status is not None]
         begun = len(list(folder.glob("*/trial_*")))
         raise UserError(
             f"a study named {options.name!r} is there already ({str(folder)!r}: {len(ended)} of {begun} trials begun "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from mlflow.entities import Run
 
-from study.schema import FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag
+from study.schema import FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, status_of
 
 # Column of the confirmed table → metric of the records.
 TEST_SCORES = {
@@ -24,7 +24,7 @@ TEST_SCORES = {
 }
 
 COLUMNS = (
-    "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "fidelity", "selected", "parameters",
+    "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "status", "selected", "parameters",
     "searched", "start", "run_id", *TEST_SCORES,
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
 
     Returns:
         One row for each trial: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen``
-        (whether the search has seen the fold's test rows), ``fidelity``, ``selected`` (the validation score that
+        (whether the search has seen the fold's test rows), ``status``, ``selected`` (the validation score that
         chooses), ``parameters`` (all, by dotted names), ``searched`` (the names among them that a search varied),
         ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None if there is none.
     """
@@ -60,7 +60,7 @@ def _row(run: Run) -> dict[str, object]:
         "seed": int(tags[Tag.SEED]),
         "fold": int(tags[Tag.FOLD]),
         "seen": tags[Tag.SEEN] == "true",
-        "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
+        "status": status_of(tags, RUNNING if run.info.status == "RUNNING" else STOPPED),
         "selected": metrics.get(SELECTIONS[tags[Tag.SELECT_ON]].metric),
         "parameters": dict(run.data.params),
         "searched": tuple(name for name in tags[Tag.SEARCHED].split(",") if name),
@@ -99,7 +99,7 @@ def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFra
         ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials on folds that the
         search has not seen (over all of them where there is no such fold).
     """
-    done = newest(confirmed[confirmed["fidelity"] == FINISHED])
+    done = newest(confirmed[confirmed["status"] == FINISHED])
     rows = []
     for (noise, space), group in done.groupby(["noise", "space"], sort=False):
         clean = group[~group["seen"].astype(bool)]

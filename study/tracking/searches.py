@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag
+from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag, status_of
 from study.tracking.store import classes_of, quoted, search_all
 
 # Column of the best table → metric of the records, all at the last epoch but the two of the best one.
@@ -112,7 +112,7 @@ def _row(run: Run, selection: Selection) -> dict[str, object]:
         "space": tags[Tag.SPACE],
         "study": tags[Tag.STUDY],
         "trial": tags[Tag.TRIAL],
-        "fidelity": tags.get(Tag.FIDELITY, RUNNING if run.info.status == "RUNNING" else STOPPED),
+        "status": status_of(tags, RUNNING if run.info.status == "RUNNING" else STOPPED),
         "failure": tags.get(Tag.FAILURE, ""),
         "selected": metrics.get(selection.metric),
         **{column: metrics.get(metric) for column, metric in SCORES.items()},
@@ -136,8 +136,8 @@ def best_runs(trials: Trials, top: int = 1) -> pd.DataFrame:
     """
     rows = []
     for (noise, space), group in trials.table.groupby(["noise", "space"], sort=False):
-        counts = {name: int((group["fidelity"] == name).sum()) for name in (FINISHED, FAILED, STOPPED, RUNNING)}
-        done = group[group["fidelity"] == FINISHED]
+        counts = {name: int((group["status"] == name).sum()) for name in (FINISHED, FAILED, STOPPED, RUNNING)}
+        done = group[group["status"] == FINISHED]
         order = done.sort_values(
             ["selected", "start", "run_id"], ascending=[trials.selection.mode == "min", True, True]
         ).head(top)

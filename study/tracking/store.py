@@ -253,7 +253,7 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
     for run in search_all(client, [experiment], query):
         if run.data.tags.get(KIND) == TRIAL:
-            client.set_tag(run.info.run_id, Tag.FIDELITY, STOPPED)
+            client.set_tag(run.info.run_id, Tag.STATUS, STOPPED)
         client.set_terminated(run.info.run_id, "KILLED")
 
 

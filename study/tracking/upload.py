@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 from study.messages import first_line
 from study.schema import FAILED, FINISHED, STOPPED, Tag
 from study.tracking.store import find_run, identity, log_dataset
-from study.trial.event_log import AGAIN, ARTIFACT, EPOCH, RUN, Outbox
+from study.trial.event_log import AGAIN, ARTIFACT, EPOCH, RUN, Outbox, ending
 from study.trial.trainable import TRIAL_KEY, trial_folder
 
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}
@@ -122,7 +122,7 @@ class Courier:
                 if not _answers(self._client):
                     return
                 continue  # it refuses these, or the disk is full; others do not wait for that
-            if outbox.fidelity is not None and not outbox.pending:
+            if outbox.status is not None and not outbox.pending:
                 del self._open[folder]
 
 
@@ -241,12 +241,13 @@ def _upload(client: MlflowClient, run_id: str, path: Path) -> list[str]:
 def _reopen(client: MlflowClient, run_id: str) -> None:
     tags = client.get_run(run_id).data.tags
     client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-    for tag in (Tag.FIDELITY, Tag.FAILURE):
+    for tag in (Tag.STATUS, Tag.OLD_STATUS, Tag.FAILURE):
         if tag in tags:
             client.delete_tag(run_id, tag)
 
 
 def _close(client: MlflowClient, run_id: str, line: Mapping[str, Any]) -> None:
-    tags = {Tag.FIDELITY: line["fidelity"], Tag.FAILURE: line["failure"]}
+    status = ending(line)
+    tags = {Tag.STATUS: status, Tag.FAILURE: line["failure"]}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items() if value is not None])
-    client.set_terminated(run_id, STATUS[line["fidelity"]], end_time=line["time"])
+    client.set_terminated(run_id, STATUS[status], end_time=line["time"])

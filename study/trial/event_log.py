@@ -26,6 +26,11 @@ PARENT_RUN = "mlflow.parentRunId"
 RUN, AGAIN, EPOCH, ARTIFACT, END = "run", "again", "epoch", "artifact", "end"
 
 
+def ending(line: Mapping[str, Any]) -> str:
+    """Return how a trial ended, from a line of kind ``end`` of this version or of version 0.1."""
+    return str(line["status"] if "status" in line else line["fidelity"])
+
+
 @dataclass
 class _Read:
     """What the lines that have been read come to.
@@ -35,7 +40,7 @@ class _Read:
         epoch: The last epoch.
         metrics: Of the last epoch.
         seconds: Of all epochs.
-        fidelity: How the trial ended.
+        status: How the trial ended.
         artifacts: Files that belong to the records.
     """
 
@@ -43,7 +48,7 @@ class _Read:
     epoch: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    fidelity: str | None = None
+    status: str | None = None
     artifacts: set[str] = field(default_factory=set)
 
     @property
@@ -60,7 +65,7 @@ class _Read:
         elif line["kind"] == ARTIFACT:
             self.artifacts.add(line["name"])
         elif line["kind"] in (END, AGAIN):
-            self.fidelity = line.get("fidelity")
+            self.status = None if line["kind"] == AGAIN else ending(line)
         self.ends.append(end)
 
 
@@ -100,9 +105,9 @@ class Outbox:
         return self._now().seconds
 
     @property
-    def fidelity(self) -> str | None:
+    def status(self) -> str | None:
         """How the trial ended, None if it has not, or goes on again."""
-        return self._now().fidelity
+        return self._now().status
 
     @property
     def pending(self) -> int:
@@ -170,15 +175,15 @@ class Outbox:
         if name not in self._now().artifacts:
             self._append(ARTIFACT, name=name)
 
-    def end(self, fidelity: str, failure: str | None = None) -> None:
+    def end(self, status: str, failure: str | None = None) -> None:
         """Notes how the trial ended.
 
         Args:
-            fidelity: ``finished``, ``stopped`` or ``failed``.
+            status: ``finished``, ``stopped`` or ``failed``.
             failure: The reason, for ``failed``.
         """
-        if self.fidelity != fidelity:
-            self._append(END, fidelity=fidelity, failure=None if failure is None else without_password(failure))
+        if self.status != status:
+            self._append(END, status=status, failure=None if failure is None else without_password(failure))
 
     def _now(self) -> _Read:
         """What the lines come to; only those that are new, also from another process, are read."""

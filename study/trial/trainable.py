@@ -207,7 +207,7 @@ class Attempt:
         for path in torn:
             path.rename(path.with_name(f"torn-{path.name}"))
         self._epoch = state["epoch"] if state is not None else 0
-        if outbox.fidelity == FINISHED:
+        if outbox.status == FINISHED:
             # It was killed between its last epoch and the journal's note of it.
             return self._ended()
         if (failure := self._count_attempt(outbox.last_epoch)) is not None:

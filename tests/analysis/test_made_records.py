@@ -29,7 +29,7 @@ def test_made_records_are_read_like_real_ones(tmp_path):
     assert run.data.metrics["test/last/uar"] > 0.4
     assert len(client.get_metric_history(run.info.run_id, "val/uar")) == EPOCHS
     path = client.download_artifacts(run.info.run_id, "utterances.parquet", str(tmp_path))
-    assert set(pd.read_parquet(path)["part"]) == {"train", "validation", "test"}
+    assert set(pd.read_parquet(path)["subset"]) == {"train", "validation", "test"}
 
 
 def test_the_analyses_read_both_stages(tmp_path):
@@ -48,7 +48,7 @@ def test_the_analyses_read_both_stages(tmp_path):
     assert list(records.curve(run_id, "val/uar").index) == list(range(1, EPOCHS + 1))
     assert records.curve(run_id, "none such").empty
     table = records.utterances(run_id)
-    test = table[table["part"] == "test"]
+    test = table[table["subset"] == "test"]
     right = test[[f"p_{name}" for name in CLASSES]].to_numpy().argmax(axis=1) == [
         CLASSES.index(x) for x in test["label"]
     ]

@@ -43,7 +43,7 @@ def confirmed_records(
                     {
                         "noise": noise, "rate": {"clean": 0.0}.get(noise, 0.4), "space": space,
                         "candidate": "search-1", "source": f"{noise}-{space}", "seed": seed, "fold": fold,
-                        "seen": bool(held_out) and fold not in held_out, "fidelity": FINISHED, "selected": 0.5,
+                        "seen": bool(held_out) and fold not in held_out, "status": FINISHED, "selected": 0.5,
                         "parameters": {"loss.name": space, "optimizer.lr": "0.001"}, "searched": ("optimizer.lr",),
                         "start": len(rows), "run_id": run_id, "uar": sum(known) / len(known), "uar_best_epoch": 0.9,
                         "best_epoch": 3.0, "validation_uar": 0.6,
@@ -57,7 +57,7 @@ def predictions(members: Sequence[int], seed: int, right: Right) -> pd.DataFrame
     """A table of utterances with a test part, and a train part that must not be counted."""
     rows = [
         {
-            "utterance_id": f"{speaker}-{label}-{number}", "part": part, "speaker": f"s{speaker:02d}", "label": label,
+            "utterance_id": f"{speaker}-{label}-{number}", "subset": part, "speaker": f"s{speaker:02d}", "label": label,
             "p_angry": float((label == "angry") == (number < right(speaker, seed))),
         }
         for part in ("test", "train")
@@ -67,5 +67,5 @@ def predictions(members: Sequence[int], seed: int, right: Right) -> pd.DataFrame
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     table["p_sad"] = 1 - table["p_angry"]
-    table.loc[table["part"] == "train", ["p_angry", "p_sad"]] = 0.5
+    table.loc[table["subset"] == "train", ["p_angry", "p_sad"]] = 0.5
     return table

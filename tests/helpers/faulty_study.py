@@ -110,7 +110,7 @@ class FaultyStudy:
             points = [(p.step, p.value) for p in self.client.get_metric_history(run.info.run_id, metric)]
             number = run.data.tags["trial"]
             # A second run of a trial shows as doubled points.
-            found[number] = found.get(number, []) + (points if run.data.tags["fidelity"] == "finished" else [])
+            found[number] = found.get(number, []) + (points if run.data.tags["status"] == "finished" else [])
         return found
 
     def runs(self) -> int:

@@ -264,7 +264,7 @@ def _part(
             in_training = name == "train"
             rows.append(
                 {
-                    "utterance_id": f"s{speaker}u{number:02d}", "part": name, "speaker": f"s{speaker}",
+                    "utterance_id": f"s{speaker}u{number:02d}", "subset": name, "speaker": f"s{speaker}",
                     "gender": "female" if speaker % 2 else "male",
                     "noisy_label": None if name == "test" else CLASSES[noisy], "label": CLASSES[label],
                     "corrected_label": CLASSES[corrected] if in_training else None,
@@ -276,12 +276,12 @@ def _part(
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows).astype({"first_epoch_changed": "Int64"})
-    text = ("utterance_id", "part", "speaker", "gender", "noisy_label", "label", "corrected_label", "agreement")
+    text = ("utterance_id", "subset", "speaker", "gender", "noisy_label", "label", "corrected_label", "agreement")
     return table.astype(dict.fromkeys(text, "string"))
 
 
 def _scores(table: pd.DataFrame, part: str) -> dict[str, float]:
-    rows = table[table["part"] == part]
+    rows = table[table["subset"] == part]
     probabilities = rows[[f"p_{name}" for name in CLASSES]].to_numpy(dtype=np.float64)
     truth = np.array([CLASSES.index(label) for label in rows["label"]])
     return evaluation.scores(probabilities / probabilities.sum(axis=1, keepdims=True), truth)

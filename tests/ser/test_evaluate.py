@@ -88,7 +88,7 @@ def test_validation_scores_are_those_of_the_last_epoch(folder: Path, call: Call,
     assert found["annotators"]["soft_ce"] == pytest.approx(last["val/soft_ce"])
     assert found["annotators"]["jsd"] == pytest.approx(last["val/jsd"])
     assert found["annotators"]["least_soft_ce"] < found["annotators"]["soft_ce"]
-    assert (found["epoch"], found["training_seed"], found["noise"], found["part"]) == (
+    assert (found["epoch"], found["training_seed"], found["noise"], found["subset"]) == (
         *(2, 3),
         *("symmetric:0.25", "validation"),
     )
@@ -123,7 +123,7 @@ def test_the_test_part_is_scored_when_asked_for_by_name(call: Call, tmp_path: Pa
     assert call(tmp_path, "--part", "test")[0] == 0
     assert {row["speaker"] for row in read(tmp_path / "predictions.csv")} == {"s5"}
     found = report(tmp_path)
-    assert (found["part"], found["true"]["utterances"], found["noisy"]) == ("test", 4, None)  # test labels are clean
+    assert (found["subset"], found["true"]["utterances"], found["noisy"]) == ("test", 4, None)  # test labels are clean
 
 
 def test_evaluating_again_gives_the_same_files(call: Call, tmp_path: Path) -> None:
@@ -223,9 +223,9 @@ def test_weights_that_are_not_finite_are_told(folder: Path, call: Call, tmp_path
 def test_an_unknown_truth_is_said_and_left_out(tones: Corpus) -> None:
     rows, unknown = np.array([0, 1, 2]), np.array([-1, -1, -1])
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    found = evaluate.score_part(tones, rows, probabilities, unknown, tones.labels[rows])
+    found = evaluate.score_subset(tones, rows, probabilities, unknown, tones.labels[rows])
     assert found["true"] is None
     assert found["noisy"]["scores"]["uar"] == 1.0
-    half = evaluate.score_part(tones, rows, probabilities, np.array([0, -1, 0]), tones.labels[rows])
+    half = evaluate.score_subset(tones, rows, probabilities, np.array([0, -1, 0]), tones.labels[rows])
     assert half["true"]["utterances"] == 2
     assert half["true"]["recall"] == {"high": 1.0, "low": None}

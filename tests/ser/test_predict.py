@@ -9,8 +9,8 @@ from ser.features.store import FeatureStore
 from ser.metrics import classification as evaluation
 from ser.models import build_model
 from ser.training import batches
-from ser.training.loop import part_metrics, predict
-from ser.training.task import Part
+from ser.training.loop import predict, subset_metrics
+from ser.training.task import Subset
 
 CPU = torch.device("cpu")
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
@@ -68,12 +68,14 @@ PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 VOTES = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
 
-def part_of(truth: list[int], soft: np.ndarray | None) -> Part:
-    return Part(np.arange(3), ("a", "b", "c"), np.array([0, 1, 1]), np.array(truth), soft, ("s",) * 3, ("female",) * 3)
+def part_of(truth: list[int], soft: np.ndarray | None) -> Subset:
+    return Subset(
+        np.arange(3), ("a", "b", "c"), np.array([0, 1, 1]), np.array(truth), soft, ("s",) * 3, ("female",) * 3
+    )
 
 
 def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
-    metrics = part_metrics("val", PROBABILITIES, part_of([0, 1, 0], VOTES))
+    metrics = subset_metrics("val", PROBABILITIES, part_of([0, 1, 0], VOTES))
     assert metrics["val/uar"] == 1.0
     assert metrics["val_noisy/uar"] == 0.75
     expected = -(math.log(0.9) + math.log(0.8) + 0.5 * math.log(0.6 * 0.4)) / 3
@@ -93,4 +95,4 @@ def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
 def test_a_part_is_not_scored_against_what_is_unknown(
     truth: list[int], soft: np.ndarray | None, names: set[str]
 ) -> None:
-    assert part_metrics("test", PROBABILITIES, part_of(truth, soft)).keys() == names
+    assert subset_metrics("test", PROBABILITIES, part_of(truth, soft)).keys() == names

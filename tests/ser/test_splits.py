@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpora import Corpus
-from ser.splits import MAX_FOLDS, Split, check_disjoint, fold_groups, split
-from ser.utils.errors import DataFaults, UserError
+from ser.splits import MAX_FOLDS, Fold, check_disjoint, fold_groups, split
+from ser.utils.errors import DataErrors, UserError
 
 
 def corpus_of(speakers: Sequence[str], sessions: Sequence[str] | None = None, paths: Sequence[str] | None = None):
@@ -33,23 +33,23 @@ def five_sessions() -> Corpus:
     return corpus_of(speakers, [name[:5] for name in speakers])
 
 
-def members(corpus: Corpus, parts: Split, part: str, column: str = "speaker") -> list[str]:
-    return sorted(set(corpus.table[column].iloc[parts.parts[part]]))
+def members(corpus: Corpus, fold: Fold, part: str, column: str = "speaker") -> list[str]:
+    return sorted(set(corpus.table[column].iloc[fold.subsets[part]]))
 
 
-@pytest.mark.parametrize(("fold", "validation"), [(1, 5), (2, 1), (3, 2), (4, 3), (5, 4)])
+@pytest.mark.parametrize(("number", "validation"), [(1, 5), (2, 1), (3, 2), (4, 3), (5, 4)])
 def test_fold_i_tests_session_i_and_validates_on_the_one_before(
-    five_sessions: Corpus, fold: int, validation: int
+    five_sessions: Corpus, number: int, validation: int
 ) -> None:
-    parts = split(five_sessions, fold)
-    assert (parts.fold, parts.folds, parts.unit) == (fold, 5, "session")
-    assert members(five_sessions, parts, "test", "session") == [f"Ses0{fold}"]
-    assert members(five_sessions, parts, "validation", "session") == [f"Ses0{validation}"]
-    assert len(members(five_sessions, parts, "train", "session")) == 3
+    fold = split(five_sessions, number)
+    assert (fold.number, fold.count, fold.unit) == (number, 5, "session")
+    assert members(five_sessions, fold, "test", "session") == [f"Ses0{number}"]
+    assert members(five_sessions, fold, "validation", "session") == [f"Ses0{validation}"]
+    assert len(members(five_sessions, fold, "train", "session")) == 3
 
 
 def test_the_default_fold_is_the_last(five_sessions: Corpus) -> None:
-    assert split(five_sessions).fold == 5
+    assert split(five_sessions).number == 5
 
 
 def test_twenty_four_speakers_fall_into_eight_groups_of_three() -> None:
@@ -58,11 +58,11 @@ def test_twenty_four_speakers_fall_into_eight_groups_of_three() -> None:
     unit, groups = fold_groups(corpus)
     assert unit == "speaker group"
     assert groups == [tuple(names[start : start + 3]) for start in range(0, 24, 3)]
-    parts = split(corpus)
-    assert (parts.fold, parts.folds) == (8, 8)
-    assert members(corpus, parts, "test") == ["22", "23", "24"]
-    assert members(corpus, parts, "validation") == ["19", "20", "21"]
-    assert len(parts.train) == 36
+    fold = split(corpus)
+    assert (fold.number, fold.count) == (8, 8)
+    assert members(corpus, fold, "test") == ["22", "23", "24"]
+    assert members(corpus, fold, "validation") == ["19", "20", "21"]
+    assert len(fold.train) == 36
 
 
 @pytest.mark.parametrize(
@@ -88,29 +88,29 @@ def test_no_fold_shares_a_speaker_and_each_row_is_tested_once(rows: list[tuple[i
             with pytest.raises(UserError, match=f"has {len(own_session)} speaker"):
                 split(corpus)
             continue
-        folds = [split(corpus, fold) for fold in range(1, split(corpus).folds + 1)]
+        folds = [split(corpus, number) for number in range(1, split(corpus).count + 1)]
         assert 3 <= len(folds) <= MAX_FOLDS
-        assert sorted(np.concatenate([parts.test for parts in folds])) == list(range(len(rows)))
-        for parts in folds:
-            speakers = [set(members(corpus, parts, part)) for part in parts.parts]
+        assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(rows)))
+        for fold in folds:
+            speakers = [set(members(corpus, fold, part)) for part in fold.subsets]
             assert all(speakers)
             assert len(set().union(*speakers)) == sum(map(len, speakers))
-            assert sorted(np.concatenate(list(parts.parts.values()))) == list(range(len(rows)))
+            assert sorted(np.concatenate(list(fold.subsets.values()))) == list(range(len(rows)))
 
 
 def test_leaving_one_speaker_out_validates_on_the_partner_of_the_session(five_sessions: Corpus) -> None:
-    for fold, (tested, validated) in enumerate([("Ses01F", "Ses01M"), ("Ses01M", "Ses01F"), ("Ses02F", "Ses02M")], 1):
-        parts = split(five_sessions, fold, by="speaker")
-        assert (parts.folds, parts.unit) == (10, "speaker")
-        assert members(five_sessions, parts, "test") == [tested]
-        assert members(five_sessions, parts, "validation") == [validated]
-        assert len(members(five_sessions, parts, "train")) == 8
+    for number, (tested, validated) in enumerate([("Ses01F", "Ses01M"), ("Ses01M", "Ses01F"), ("Ses02F", "Ses02M")], 1):
+        fold = split(five_sessions, number, by="speaker")
+        assert (fold.count, fold.unit) == (10, "speaker")
+        assert members(five_sessions, fold, "test") == [tested]
+        assert members(five_sessions, fold, "validation") == [validated]
+        assert len(members(five_sessions, fold, "train")) == 8
 
 
 def test_without_sessions_the_speaker_before_validates() -> None:
     corpus = corpus_of(["a", "b", "c", "d"] * 10)
-    parts = split(corpus, 1, by="speaker")
-    assert (members(corpus, parts, "test"), members(corpus, parts, "validation")) == (["a"], ["d"])
+    fold = split(corpus, 1, by="speaker")
+    assert (members(corpus, fold, "test"), members(corpus, fold, "validation")) == (["a"], ["d"])
     assert len(fold_groups(corpus_of([f"{i:03}" for i in range(50)]), "speaker")[1]) == 50
 
 
@@ -128,30 +128,30 @@ def test_sessions_asked_for_that_cannot_be_held_out_are_told(sessions: list[str]
 
 
 def test_a_random_fifth_validates_and_says_what_it_leaks(five_sessions: Corpus) -> None:
-    parts = split(five_sessions, 5, validation="random")
-    assert members(five_sessions, parts, "test", "session") == ["Ses05"]
-    assert (len(parts.train), len(parts.validation)) == (19, 5)  # round(.2 · 24)
-    assert "speakers are those of training" in parts.warning
+    fold = split(five_sessions, 5, validation="random")
+    assert members(five_sessions, fold, "test", "session") == ["Ses05"]
+    assert (len(fold.train), len(fold.validation)) == (19, 5)  # round(.2 · 24)
+    assert "speakers are those of training" in fold.warning
     assert split(five_sessions, 5).warning == ""
     rows = five_sessions.table.sample(frac=1, random_state=1)
     shuffled = split(Corpus("toy", rows, ("x", "y"), Path("/audio")), 5, validation="random")
-    assert shuffled.validation.tolist() == parts.validation.tolist()
+    assert shuffled.validation.tolist() == fold.validation.tolist()
 
 
 def test_a_random_fifth_takes_whole_recordings() -> None:
     paths = [f"/audio/dialogue{row // 10}.wav" for row in range(100)]
     corpus = corpus_of([f"s{row // 10 % 5}" for row in range(100)], paths=paths)
-    parts = split(corpus, 1, validation="random")
-    assert len(parts.validation) in (10, 20)
-    assert not set(members(corpus, parts, "validation", "path")) & set(members(corpus, parts, "train", "path"))
+    fold = split(corpus, 1, validation="random")
+    assert len(fold.validation) in (10, 20)
+    assert not set(members(corpus, fold, "validation", "path")) & set(members(corpus, fold, "train", "path"))
 
 
 def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
     corpus = corpus_of(["a", "a", "b", "c", "c"])
-    parts = split(corpus)
-    check_disjoint(corpus, parts, ["1", "1", "2", "3", "3"])  # copies within a part leak nothing
-    with pytest.raises(DataFaults, match="--exclude") as leak:
-        check_disjoint(corpus, parts, ["1", "2", "1", "3", "2"])
+    fold = split(corpus)
+    check_disjoint(corpus, fold, ["1", "1", "2", "3", "3"])  # copies within a part leak nothing
+    with pytest.raises(DataErrors, match="--exclude") as leak:
+        check_disjoint(corpus, fold, ["1", "2", "1", "3", "2"])
     assert leak.value.faults == [
         ("u002", "in validation, is the same recording as u000 in train"),
         ("u004", "in test, is the same recording as u001 in train"),
@@ -173,7 +173,7 @@ def test_one_recording_may_hold_all_of_a_part() -> None:
 
 def test_a_speaker_in_two_parts_is_a_leak() -> None:
     corpus = corpus_of(["a", "b", "c", "a"])
-    torn = Split(1, 3, "speaker group", np.array([0]), np.array([1, 3]), np.array([2]))
+    torn = Fold(1, 3, "speaker group", np.array([0]), np.array([1, 3]), np.array([2]))
     with pytest.raises(UserError, match="a: speaker in both train and validation"):
         check_disjoint(corpus, torn)
 
@@ -184,7 +184,7 @@ def test_fewer_than_three_speakers_cannot_be_split(speakers: list[str]) -> None:
         split(corpus_of(speakers))
 
 
-@pytest.mark.parametrize("fold", [0, 6, -1])
-def test_a_fold_that_is_not_there_is_told_with_those_that_are(five_sessions: Corpus, fold: int) -> None:
-    with pytest.raises(UserError, match=f"fold {fold} does not exist.*folds 1 to 5"):
-        split(five_sessions, fold)
+@pytest.mark.parametrize("number", [0, 6, -1])
+def test_a_fold_that_is_not_there_is_told_with_those_that_are(five_sessions: Corpus, number: int) -> None:
+    with pytest.raises(UserError, match=f"fold {number} does not exist.*folds 1 to 5"):
+        split(five_sessions, number)

@@ -176,10 +176,10 @@ def test_a_resumed_run_goes_on_to_the_numbers_of_an_uninterrupted_one(
 
 def test_a_run_ends_with_a_table_of_its_utterances(finished: Path) -> None:
     table = pd.read_parquet(finished / "utterances.parquet")
-    assert table["part"].value_counts().to_dict() == {"train": 16, "validation": 4}
+    assert table["subset"].value_counts().to_dict() == {"train": 16, "validation": 4}
     assert (table["noisy_label"] != table["label"]).sum() == 5
     last = history(finished)[-1]
-    train = table[table["part"] == "train"]
+    train = table[table["subset"] == "train"]
     assert (train["corrected_label"] != train["noisy_label"]).mean() == last["train/labels_changed"]
     assert train["trust"].mean() == pytest.approx(last["train/trust"])
 

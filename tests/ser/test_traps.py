@@ -16,7 +16,7 @@ from ser.corpora.source_files import below
 from ser.noise import __main__ as noise_command
 from ser.noise import level_name
 from ser.utils.command_line import run_command
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from tests.helpers.corpus_trees import BUILDERS
 
 RATE = 16000
@@ -124,14 +124,14 @@ def test_names_with_colons_are_told_from_what_is_wrong_with_them(tmp_path: Path)
 
 @pytest.mark.parametrize("id_", ["#one", '"one\ntwo"'])
 def test_names_that_no_list_can_hold_are_refused(tmp_path: Path, id_: str) -> None:
-    with pytest.raises(DataFaults, match="begins with #"):
+    with pytest.raises(DataErrors, match="begins with #"):
         load("table", table(tmp_path, f"{id_},x.wav,s,up", "b,y.wav,t,down"))
 
 
 @pytest.mark.parametrize("count", ["1e300", "3e8", "-1", "nan", "many"])
 def test_other_votes_are_counts_within_reason(tmp_path: Path, count: str) -> None:
     header = "utterance_id,path,speaker,label,other_votes"
-    with pytest.raises(DataFaults, match="a: "):
+    with pytest.raises(DataErrors, match="a: "):
         load("table", table(tmp_path, f"a,x.wav,s,up,{count}", "b,y.wav,t,down,1", header=header))
 
 

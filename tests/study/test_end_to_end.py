@@ -98,7 +98,7 @@ def test_every_trial_has_one_finished_run_below_its_parent(runs):
         tags = run.data.tags
         parent = parents[tags["mlflow.parentRunId"]]
         assert (parent.data.tags["space"], parent.data.tags["noise"]) == (tags["space"], tags["noise"])
-        assert (run.info.status, tags["fidelity"], tags["stage"]) == ("FINISHED", "finished", "search")
+        assert (run.info.status, tags["status"], tags["stage"]) == ("FINISHED", "finished", "search")
         assert (tags["corpus"], tags["seed"], tags["fold"]) == ("synthetic", "0", "5")
         assert len(tags["version.torch"]) > 0
         keys.add((tags["space"], tags["noise"], tags["trial"]))
@@ -207,7 +207,7 @@ def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, t
     for run_id in best:
         table = pd.read_parquet(client.download_artifacts(run_id, "utterances.parquet", str(tmp_path)))
         run = client.get_run(run_id)
-        train = table[table["part"] == "train"]
+        train = table[table["subset"] == "train"]
         flipped = train[train["corrected_label"] != train["noisy_label"]]
         assert len(flipped) / len(train) == run.data.metrics["train/labels_changed"]
         expected = flipped.groupby(["noisy_label", "corrected_label"]).size().to_dict()
@@ -257,7 +257,7 @@ def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
     assert len(SPACES) * len(LEVELS) <= len(trials) <= 2 * len(SPACES) * len(LEVELS)
     for run in trials:
         tags = run.data.tags
-        assert (run.info.status, tags["fidelity"], tags["seed"], tags["fold"]) == ("FINISHED", "finished", "1", "5")
+        assert (run.info.status, tags["status"], tags["seed"], tags["fold"]) == ("FINISHED", "finished", "1", "5")
         assert tags["seen_by_search"] == "false"
         assert {"test/last/uar", "test/best/uar", "test/last/ece"} <= set(run.data.metrics)
         if tags["source"]:
@@ -345,7 +345,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
     children = kind(client.search_runs([experiment]), "trial")
     assert sorted(run.data.tags["trial"] for run in children) == ["001", "002", "003"]
     for run in children:
-        assert run.data.tags["fidelity"] == "finished"
+        assert run.data.tags["status"] == "finished"
         assert [step for step, _ in history(client, run, "train/loss")] == [1, 2, 3, 4]
 
 
@@ -368,7 +368,7 @@ def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_rest_goes_on(c
     experiment = client.get_experiment_by_name("reckless").experiment_id
     trials = kind(client.search_runs([experiment]), "trial")
     assert {run.data.params["loss.trust"] for run in trials} == {"confidence"}
-    states = {run.data.tags["trial"]: (run.info.status, run.data.tags["fidelity"]) for run in trials}
+    states = {run.data.tags["trial"]: (run.info.status, run.data.tags["status"]) for run in trials}
     assert states == {"001": ("FAILED", "failed"), "002": ("FINISHED", "finished")}
 
 

@@ -101,9 +101,9 @@ def test_two_studies_can_create_one_database_at_once(tmp_path):
 # Ranking.
 
 
-def trial(noise, space, number, selected, fidelity=FINISHED, rate=0.0):
+def trial(noise, space, number, selected, status=FINISHED, rate=0.0):
     return {
-        "noise": noise, "rate": rate, "space": space, "study": "s", "trial": f"{number:03d}", "fidelity": fidelity,
+        "noise": noise, "rate": rate, "space": space, "study": "s", "trial": f"{number:03d}", "status": status,
         "failure": "", "selected": selected, "uar": selected, "uar_best_epoch": selected, "best_epoch": 3.0,
         "wa": 0.5, "f1_weighted": 0.5, "f1_macro": 0.5, "ece": 0.1, "parameters": {"optimizer.lr": "0.001"},
         "start": number, "run_id": f"{noise}{space}{number}",

@@ -29,7 +29,7 @@ def predictions_of(utterances: pd.DataFrame, part: str) -> pd.DataFrame:
         ``utterance_id``, ``speaker``, ``gender``, ``agreement``, ``label``, the true one, and ``predicted``, the class
         of the largest probability, the first of several.
     """
-    rows = utterances[(utterances["part"] == part) & utterances["label"].notna()]
+    rows = utterances[(utterances["subset"] == part) & utterances["label"].notna()]
     columns = [name for name in rows.columns.astype(str) if name.startswith(PROBABILITY)]
     classes = np.array([name.removeprefix(PROBABILITY) for name in columns], dtype=object)
     found = rows[["utterance_id", "speaker", GENDER, AGREEMENT, "label"]].reset_index(drop=True)

@@ -120,10 +120,10 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
         tables = []
         for run in method.runs:
             utterances = records.utterances(run.run_id)
-            if utterances is None or not (utterances["part"] == chosen.part).any():
+            if utterances is None or not (utterances["subset"] == chosen.subset).any():
                 without.append(f"{method} (run {run.run_id})")
                 continue
-            tables.append(predictions_of(utterances, chosen.part).assign(seed=run.seed, fold=run.fold))
+            tables.append(predictions_of(utterances, chosen.subset).assign(seed=run.seed, fold=run.fold))
         if tables and any(len(table) for table in tables):
             found[method] = pd.concat(tables, ignore_index=True)
         elif tables:
@@ -131,7 +131,7 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
     missing = []
     if without:
         missing.append(
-            f"Without predictions of the {chosen.part} part, for they were recorded by an older version: "
+            f"Without predictions of the {chosen.subset} part, for they were recorded by an older version: "
             f"{'; '.join(without)}. To get them, train again: python study/run.py with a new --name."
         )
     if unknown:

@@ -16,7 +16,7 @@ from ser.audio import AudioFault, read_audio
 from ser.corpora import Corpus
 from ser.corpora.corpus import SYNTHESIS_RATE
 from ser.corpora.licences import LICENCES
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from study.tracking.trained_runs import find_trial
 
 RATE = SYNTHESIS_RATE
@@ -67,7 +67,7 @@ def snippets(records: Records, run_id: str, utterances: Sequence[str], audio: Au
                 )
             )
         corpus = trial.load_corpus()
-    except DataFaults as faults:
+    except DataErrors as faults:
         return Snippets(missing=(f"No audio: {str(faults).splitlines()[0]}",))
     except UserError as error:
         return Snippets(missing=(f"No audio: {error}",))

@@ -242,7 +242,7 @@ def _foremost(trials: Sequence[Audited], chosen: Chosen) -> list[Audited]:
 
 def _top(trial: Audited, suspicious: pd.DataFrame) -> pd.DataFrame:
     """The most suspicious training labels of a trial."""
-    rows = suspicious[(suspicious["run_id"] == trial.run_id) & (suspicious["part"] == TRAIN)]
+    rows = suspicious[(suspicious["run_id"] == trial.run_id) & (suspicious["subset"] == TRAIN)]
     return rows.dropna(subset=[RANK + LOSS]).head(HEARD)
 
 

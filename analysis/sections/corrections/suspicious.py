@@ -19,7 +19,7 @@ LOSS = "loss"
 CLEANLAB = ("self_confidence", "normalized_margin")
 RANKINGS = (LOSS, *CLEANLAB)
 RANK = "rank_"
-_ABOUT = ["part", "utterance_id", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
+_ABOUT = ["subset", "utterance_id", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
 
 
 def asks_network(utterances: pd.DataFrame) -> bool:
@@ -64,13 +64,13 @@ def rank_labels(utterances: pd.DataFrame) -> pd.DataFrame:
         quality.loc[seen, method] = get_label_quality_scores(
             labels[seen], probabilities[seen].clip(0, 1), method=method
         )
-    trained = seen & (utterances["part"] == TRAIN).to_numpy()
+    trained = seen & (utterances["subset"] == TRAIN).to_numpy()
     kept = utterances["kept"].to_numpy(dtype=float) if asks_network(utterances) else np.ones(len(utterances))
     pairs = np.column_stack([kept, ranked["p_noisy_label"]])[trained]
     quality.loc[trained, LOSS] = np.unique(pairs, axis=0, return_inverse=True)[1]
-    places = quality.groupby(utterances["part"]).rank(method="min").astype("Int64")
+    places = quality.groupby(utterances["subset"]).rank(method="min").astype("Int64")
     ranked = ranked.join(places.add_prefix(RANK))
-    order = ["part", *(RANK + name for name in RANKINGS), "utterance_id"]
+    order = ["subset", *(RANK + name for name in RANKINGS), "utterance_id"]
     return ranked.sort_values(order, na_position="last", ignore_index=True)
 
 
@@ -88,11 +88,11 @@ def compare_rankings(ranked: pd.DataFrame) -> pd.DataFrame:
         true label, none mislabelled or all, or a ranking that tells nothing apart.
     """
     found = []
-    for part, rows in ranked.groupby("part", sort=True):
+    for part, rows in ranked.groupby("subset", sort=True):
         for ranking in RANKINGS:
             placed = rows.dropna(subset=[RANK + ranking])
             if len(placed):
-                found.append({"part": part, "ranking": ranking, **_compared(placed, ranking)})
+                found.append({"subset": part, "ranking": ranking, **_compared(placed, ranking)})
     return pd.DataFrame(found)
 
 

@@ -70,7 +70,7 @@ def ranking_text(ranking: pd.DataFrame) -> pd.DataFrame:
         ranking: From ``analysis.sections.corrections.suspicious.compare_rankings``, with ``noise`` and ``space``.
     """
     text = ranking[["noise", "space"]].copy()
-    text["part"] = ranking["part"].replace(VALIDATION, "val")
+    text["subset"] = ranking["subset"].replace(VALIDATION, "val")
     text["ranking"] = ranking["ranking"].map(NAMES)
     text["wrong"] = [
         f"{wrong:,}/{judged:,}" if judged else "–"
@@ -104,7 +104,7 @@ def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     """
 
     def trained(utterances: pd.DataFrame) -> pd.DataFrame:
-        return utterances[utterances["part"] == TRAIN]
+        return utterances[utterances["subset"] == TRAIN]
 
     conditions: list[tuple[Callable[[pd.DataFrame], bool], str]] = [
         (

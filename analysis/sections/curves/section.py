@@ -136,7 +136,7 @@ def confirmed_lines(records: Records) -> list[Line]:
             (records.confirmed["noise"] == row["noise"])
             & (records.confirmed["space"] == row["space"])
             & (records.confirmed["candidate"] == row["candidate"])
-            & (records.confirmed["fidelity"] == FINISHED)
+            & (records.confirmed["status"] == FINISHED)
         ]
         clean = runs[~runs["seen"].astype(bool)]
         runs = clean if len(clean) else runs

@@ -25,7 +25,7 @@ from ser.checkpoint import open_checkpoint
 from ser.features.store import open_store
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse
-from ser.utils.errors import DataFaults, UserError, unknown_name
+from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import hashed_uniform
 from study.tracking.searches import make_console
 from study.tracking.trained_runs import find_trial, newest_of
@@ -95,8 +95,8 @@ def section(records: Records, noise: Sequence[str] = (), reference: str | None =
         panels = {}
         for method in foremost(chosen, level, against, METHODS):
             try:
-                embedded = embed(records, method, chosen.part)
-            except DataFaults as faults:
+                embedded = embed(records, method, chosen.subset)
+            except DataErrors as faults:
                 missing.append(f"No embeddings of {method}: {str(faults).splitlines()[0]}")
                 continue
             except UserError as error:
@@ -132,9 +132,9 @@ def embed(records: Records, method: Method, part: str) -> Embedded:
     """
     run_id = method.runs[0].run_id
     utterances = records.utterances(run_id)
-    if utterances is None or (utterances["part"] == part).sum() < LEAST:
+    if utterances is None or (utterances["subset"] == part).sum() < LEAST:
         raise UserError(f"run {run_id} has no table of at least {LEAST} utterances of the {part} part.")
-    table = utterances[utterances["part"] == part]
+    table = utterances[utterances["subset"] == part]
     keys = hashed_uniform(0, "embeddings", table["utterance_id"])
     drawn = table.iloc[np.sort(np.argsort(keys, kind="stable")[:MOST])]
 
@@ -179,7 +179,7 @@ def _figure(level: str, panels: Mapping[Method, Embedded], chosen: Chosen) -> Na
     size = f"n = {counts[0]:,}, perplexity {perplexity_of(counts[0]):.0f}"
     return NamedFigure(
         f"embeddings-{level.replace(':', '-')}",
-        f"Embeddings at {level} in the plane by t-SNE ({size}): {chosen.part} part.",
+        f"Embeddings at {level} in the plane by t-SNE ({size}): {chosen.subset} part.",
         f"Points in the plane for {' and '.join(drawn)}, coloured by {' and '.join(next(iter(drawn.values()))[1])}.",
         draw_embeddings(drawn),
     )

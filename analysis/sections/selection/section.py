@@ -120,7 +120,7 @@ def _pooled(found: list[Search]) -> list[tuple[str, str, pd.DataFrame]]:
 
 def _tested(records: Records) -> dict[str, float]:
     """Search run → mean test UAR of its confirmation, on folds that the search has not seen where there are any."""
-    done = records.confirmed[(records.confirmed["fidelity"] == FINISHED) & (records.confirmed["source"] != "")]
+    done = records.confirmed[(records.confirmed["status"] == FINISHED) & (records.confirmed["source"] != "")]
     means = {}
     for source, group in done.groupby("source"):
         clean = group[~group["seen"].astype(bool)]

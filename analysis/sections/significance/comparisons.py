@@ -79,7 +79,7 @@ def read_tested(records: Records, *, defaults: bool = False) -> Tested:
     Raises:
         UserError: A table cannot be read.
     """
-    finished = records.confirmed[records.confirmed["fidelity"] == FINISHED]
+    finished = records.confirmed[records.confirmed["status"] == FINISHED]
     done = newest(finished)
     chosen = representatives(done, records.selection)[["noise", "space", "candidate"]]
     keys = list(chosen.columns)

@@ -74,7 +74,7 @@ def count(utterances: pd.DataFrame, classes: Sequence[str]) -> Counts | None:
     Raises:
         UserError: The table has other classes.
     """
-    test = utterances[utterances["part"] == TEST]
+    test = utterances[utterances["subset"] == TEST]
     columns = [PROBABILITY + name for name in classes]
     labelled = test[test["label"].notna()]
     unknown = set(labelled["label"]) - set(classes)

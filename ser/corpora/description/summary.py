@@ -30,7 +30,7 @@ from ser.metrics.agreement import (
 )
 from ser.noise.recipes import disagreement
 from ser.splits import fold_groups, split
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from ser.utils.parallel import in_order
 
 RATINGS = ("valence", "activation", "dominance", "recognition", "naturalness")
@@ -74,7 +74,7 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
         workers: Threads that decode; None is one per core, within reason.
 
     Raises:
-        DataFaults: No utterance can be decoded.
+        DataErrors: No utterance can be decoded.
     """
     sounds: list[dict[str, Any]] = []
     faults: list[tuple[str, str]] = []
@@ -88,7 +88,7 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
             if progress is not None:
                 progress(done, len(corpus))
     if not sounds:
-        raise DataFaults(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
+        raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
     rest = without(corpus, [utterance_id for utterance_id, _ in faults]) if faults else corpus
     names = rest.table[["utterance_id", "speaker", "gender", "session", "label"]]
     utterances = names.merge(pd.DataFrame(sounds), on="utterance_id", validate="1:1")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import audio_below, copies, csv_rows
 from ser.metrics.agreement import anonymous_annotations
 from ser.utils.errors import UserError
@@ -41,7 +41,7 @@ def load_crema_d(
     *,
     votes: Literal["voice", "face", "both"] = "voice",
     consensus: Literal["intended", "plurality"] = "intended",
-) -> Reading:
+) -> LoaderResult:
     """Reads CREMA-D's clips from their names, with the listeners' votes; no audio is decoded.
 
     The clips are the audio files below ``AudioWAV``, named ``1001_DFA_ANG_XX``: actor, sentence, emotion intended,
@@ -92,7 +92,7 @@ def load_crema_d(
                 continue
             label = CLASSES[heard.index(max(heard))]
         rows.append((id_, str(paths[0]), id_[:4], genders[id_[:4]], label, heard))
-    return Reading(
+    return LoaderResult(
         "crema-d",
         f"corpus 'crema-d' at {root}",
         pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label", "votes"]),

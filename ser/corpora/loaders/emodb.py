@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import audio_below, copies
 from ser.utils.errors import UserError
 
@@ -27,7 +27,7 @@ _LAYOUT = f"wav/03a01Wa.wav (or .flac, …), and beside wav, if there, {_TEST}"
 _Faults = list[tuple[str, str]]
 
 
-def load_emodb(root: Path) -> Reading:
+def load_emodb(root: Path) -> LoaderResult:
     """Reads EmoDB's clips from their names, with the results of its listening test; no audio is decoded.
 
     The clips are the audio files below ``wav``, named ``03a01Wa``: speaker, text, emotion, version; 535 as first
@@ -65,7 +65,7 @@ def load_emodb(root: Path) -> Reading:
         for id_, paths in clips.items()
         if len(paths) == 1 and (judged is None or id_ in judged)
     ]
-    return Reading(
+    return LoaderResult(
         "emodb",
         f"corpus 'emodb' at {root}",
         pd.DataFrame(rows, columns=columns),

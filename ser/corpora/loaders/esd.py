@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import audio_below
 from ser.utils.errors import UserError
 
@@ -33,7 +33,7 @@ _WORDS = {name.capitalize(): name for name in CLASSES} | {
 _LAYOUT = "0011/Angry/0011_000351.wav, or with train, evaluation or test below the emotion, at any depth"
 
 
-def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "english") -> Reading:
+def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "english") -> LoaderResult:
     """Reads ESD from its folders and file names; no audio is decoded.
 
     A file lies in its speaker's folder, therein in the emotion's, and therein perhaps in ``train``, ``evaluation`` or
@@ -107,7 +107,7 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
                     "label": label,
                 }
             )
-    return Reading(
+    return LoaderResult(
         "esd",
         f"corpus 'esd' at {root}",
         pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label"]),

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ser.corpora.corpus import ANNOTATION_COLUMNS, LONGEST, RATING_COLUMNS, count_votes
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.utils.errors import UserError
 
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad")
@@ -66,7 +66,7 @@ _EXAMPLES = "'C-E2: Neutral; ()' or 'A-E3: val 3; act 2; dom 2; ()'"
 _Ratings = tuple[float, float, float]  # valence, activation, dominance
 
 
-def load_iemocap(root: Path) -> Reading:
+def load_iemocap(root: Path) -> LoaderResult:
     """Reads IEMOCAP's six common classes, with every evaluator's votes; no audio is decoded.
 
     Only ``SessionN/dialog/EmoEvaluation/*.txt`` is read, neither its subfolders nor hidden files. An evaluator who
@@ -89,7 +89,7 @@ def load_iemocap(root: Path) -> Reading:
     return _load("iemocap", root, CLASSES, {})
 
 
-def load_iemocap_4(root: Path) -> Reading:
+def load_iemocap_4(root: Path) -> LoaderResult:
     """Reads IEMOCAP's four classes ang, hap, neu and sad, of which hap takes in exc.
 
     The merger comes before the counting: an evaluator who names both happiness and excitement has one vote for hap.
@@ -122,7 +122,7 @@ class _Block:
     sound: bool = True
 
 
-def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str]) -> Reading:
+def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str]) -> LoaderResult:
     release = _release(root)
     faults: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str
     for row, (votes, other_votes) in zip(rows, counts, strict=True):
         row |= {"votes": votes, "other_votes": other_votes}
     table = pd.DataFrame(rows, columns=None if rows else ["utterance_id", "speaker", "label"])
-    return Reading(
+    return LoaderResult(
         name,
         f"corpus {name!r} at {release}",
         table,

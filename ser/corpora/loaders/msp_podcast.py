@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.corpus import count_votes
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import csv_rows, read_text
 from ser.utils.errors import UserError
 
@@ -53,7 +53,7 @@ _DETAILED = ("labels_detailed.csv", "labels.txt")
 _LAYOUT = "Audios/MSP-PODCAST_0001_0008.wav, Labels/labels_consensus.csv and Labels/labels_detailed.csv"
 
 
-def load_msp_podcast(root: Path) -> Reading:
+def load_msp_podcast(root: Path) -> LoaderResult:
     """Reads MSP-Podcast's label files, as releases 1.6 to 2.0 have them; no audio is decoded.
 
     The utterances are those of ``Labels/labels_consensus.csv`` (up to release 1.9 ``labels_concensus.csv``). The label
@@ -111,7 +111,7 @@ def load_msp_podcast(root: Path) -> Reading:
             unheard = table["votes"].isna()
             faults += [(id_, "no worker gave it one of the classes") for id_ in table["utterance_id"][unheard]]
             table = table[~unheard]
-    return Reading(
+    return LoaderResult(
         "msp-podcast",
         f"corpus 'msp-podcast' at {root}",
         table,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser.corpora.loader_result import Reading
+from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import audio_below, copies
 from ser.utils.errors import UserError
 
@@ -29,7 +29,7 @@ _COLUMNS = ["utterance_id", "path", "speaker", "gender", "label"]
 _LAYOUT = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac, …), at any depth"
 
 
-def load_ravdess(root: Path) -> Reading:
+def load_ravdess(root: Path) -> LoaderResult:
     """Reads RAVDESS's speech from its file names; no audio is decoded.
 
     What counts is the name, ``03-01-EE-II-SS-RR-AA`` (audio only, speech, emotion, intensity, statement,
@@ -61,7 +61,7 @@ def load_ravdess(root: Path) -> Reading:
     faults += copies(files, root, "utterance")
     if not files and not faults:
         raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
-    return Reading(
+    return LoaderResult(
         "ravdess",
         f"corpus 'ravdess' at {root}",
         pd.DataFrame([_row(paths[0]) for paths in files.values()], columns=_COLUMNS),

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ser.audio import SUFFIXES
-from ser.corpora.loader_result import Reading
-from ser.utils.errors import DataFaults, UserError
+from ser.corpora.loader_result import LoaderResult
+from ser.utils.errors import DataErrors, UserError
 
 _REQUIRED = ("path", "speaker", "label")
 _VOTES = "votes_"
@@ -35,7 +35,7 @@ _OF_ANCESTOR = {"audio-path": "path", "noisy-label": "label", "ground-truth": "t
 _IEMOCAP = re.compile(r"(Ses[0-9]{2})[FM]_\w+_([FM])\w*")
 
 
-def load_table(path: Path) -> Reading:
+def load_table(path: Path) -> LoaderResult:
     """Reads a corpus from a table with one row per utterance; no audio is decoded.
 
     Columns ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label`` are needed.
@@ -61,7 +61,7 @@ def load_table(path: Path) -> Reading:
 
     Raises:
         UserError: The file cannot be read or holds no rows.
-        DataFaults: Missing columns, or columns that mean nothing.
+        DataErrors: Missing columns, or columns that mean nothing.
     """
     frame = _read(path)
     if frame.empty:
@@ -105,7 +105,7 @@ def load_table(path: Path) -> Reading:
     labelled = {*table["label"], *table.get("true_label", ())}
     idle = [f"{_VOTES}{name}" for name in classes or () if name not in labelled]
     told += [(name, "no utterance has this label; rename the column if it counts no votes") for name in idle]
-    return Reading("table", f"table {path}", table, classes, path.parent, told)
+    return LoaderResult("table", f"table {path}", table, classes, path.parent, told)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -163,7 +163,7 @@ def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str],
     if vote_columns and "votes" in columns:
         faults.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
     if faults:
-        raise DataFaults(f"table {path}", faults, f"Columns there: {', '.join(there)}.")
+        raise DataErrors(f"table {path}", faults, f"Columns there: {', '.join(there)}.")
 
 
 def _parsed(

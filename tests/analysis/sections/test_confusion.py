@@ -51,7 +51,7 @@ FEW = predicted(
 def test_predictions_are_of_one_part_and_of_known_labels_alone():
     table = pd.DataFrame(
         {
-            "utterance_id": list("abcd"), "part": ["test", "test", "test", "validation"], "speaker": "s",
+            "utterance_id": list("abcd"), "subset": ["test", "test", "test", "validation"], "speaker": "s",
             "gender": "male", "agreement": None, "label": ["A", None, "B", "B"],
             "p_A": [0.5, 0.9, 0.2, 0.9], "p_B": [0.5, 0.1, 0.8, 0.1],
         }

@@ -24,7 +24,7 @@ CLASSES = ("A", "B", "C")
 
 def table_of(rows):
     """(part, speaker, gender, noisy, true, corrected, kept, trust, first epoch, probabilities) a row → the table."""
-    names = ["part", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
+    names = ["subset", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
     names += ["first_epoch_changed"]
     table = pd.DataFrame([row[:9] for row in rows], columns=names)
     table.insert(0, "utterance_id", [f"u{number}" for number in range(len(rows))])
@@ -119,7 +119,7 @@ def test_what_was_never_drawn_is_in_no_count(six):
     assert correction_scores(missing)["utterances"].tolist() == [5]
     assert flipped_pairs(missing)["flips"].tolist() == [2, 1]
     ranked = rank_labels(missing)
-    assert ranked[ranked["part"] == T]["utterance_id"].iloc[-1] == "u0"
+    assert ranked[ranked["subset"] == T]["utterance_id"].iloc[-1] == "u0"
     assert ranked.set_index("utterance_id").loc["u0", "rank_loss":].isna().all()
 
 
@@ -151,13 +151,13 @@ def test_the_mass_taken_comes_before_the_probability_and_that_among_equals():
 def test_a_loss_that_does_not_ask_the_network_ranks_by_the_labels_probability(six, kept):
     # The second is as the confidence penalty has it: the surer the network is of a label, the more it takes.
     ranked = rank_labels(six.assign(kept=kept, trust=six["trust"] * 0))
-    train = ranked[ranked["part"] == T]
+    train = ranked[ranked["subset"] == T]
     assert train["rank_loss"].tolist() == train["rank_self_confidence"].tolist()
-    assert ranked[ranked["part"] == V]["rank_loss"].isna().all()
+    assert ranked[ranked["subset"] == V]["rank_loss"].isna().all()
 
 
 def test_how_well_a_ranking_finds_is_known(six):
-    found = compare_rankings(rank_labels(six)).set_index(["part", "ranking"])
+    found = compare_rankings(rank_labels(six)).set_index(["subset", "ranking"])
     loss = found.loc[(T, "loss")]
     # Judged in order u0 u1 u2 u3 u5: wrong, wrong, right, wrong, right.
     assert loss[["utterances", "judged", "mislabelled"]].tolist() == [6, 5, 3]
@@ -178,8 +178,8 @@ def test_what_cannot_be_told_is_missing(six):
     equal = six.assign(p_A=1 / 3, p_B=1 / 3, p_C=1 / 3, trust=0.0)
     found = compare_rankings(rank_labels(equal))
     assert found[["spearman_self_confidence", "kendall_normalized_margin"]].isna().all(axis=None)
-    assert found[found["part"] == T]["roc_auc"].tolist() == [0.5] * 3
-    assert found[found["part"] == T]["precision_at_k"].tolist() == pytest.approx([3 / 5] * 3)
+    assert found[found["subset"] == T]["roc_auc"].tolist() == [0.5] * 3
+    assert found[found["subset"] == T]["precision_at_k"].tolist() == pytest.approx([3 / 5] * 3)
 
 
 @settings(deadline=None)
@@ -254,7 +254,7 @@ def record(store, tmp_path, request):
 
     def make(space, noise, table=None, **tags):
         about = {"kind": TRIAL, "stage": SEARCH, "study": "s", "space": space, "noise": noise, "trial": "001"}
-        about |= {"noise.rate": "0.5", "fidelity": FINISHED, "searched": "", "protocol": "p", "select_on": "noisy"}
+        about |= {"noise.rate": "0.5", "status": FINISHED, "searched": "", "protocol": "p", "select_on": "noisy"}
         run = client.create_run(experiment, tags={**about, **tags}).info.run_id
         client.log_metric(run, "val_noisy/uar", 0.5)
         client.log_inputs(run, [dataset()])
@@ -320,7 +320,7 @@ def test_the_best_trial_of_each_level_and_space_is_told_and_written(six, record,
 
 def test_one_trial_can_be_asked_for(six, record, call, tmp_path):
     record("proselflc", "noisy-A", six)
-    other = record("proselflc", "noisy-A", six, trial="002", fidelity="stopped")
+    other = record("proselflc", "noisy-A", six, trial="002", status="stopped")
     code, printed, _ = call("--run", other)
     assert code == 0
     assert "Label corrections of noisy-A proselflc 002" in printed
@@ -378,7 +378,7 @@ def test_a_parent_run_is_no_trial(record, call):
 
 
 def test_only_unfinished_trials_are_told(record, call):
-    record("proselflc", "noisy-A", fidelity="stopped")
+    record("proselflc", "noisy-A", status="stopped")
     code, _, error = call()
     assert code == 2
     assert "has finished yet" in error

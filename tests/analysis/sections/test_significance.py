@@ -186,7 +186,7 @@ def test_two_methods_have_no_diagram():
 
 def test_unfinished_and_unpaired_trials_are_left_out_and_told():
     records = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN)
-    records.confirmed.loc[records.confirmed["run_id"] == "clean-elr-2-2", "fidelity"] = STOPPED
+    records.confirmed.loc[records.confirmed["run_id"] == "clean-elr-2-2", "status"] = STOPPED
     (row,) = compared(records).to_dict("records")
     assert (row["seeds"], row["fold_names"], row["unpaired"]) == ("1", "1, 2", 3)
     text = no_nan(section(records))

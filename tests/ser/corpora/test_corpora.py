@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ser.corpora import Corpus, load, without
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 
 def write(path: Path, text: str) -> Path:
@@ -22,7 +22,7 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def faults_of(error: pytest.ExceptionInfo[DataFaults]) -> dict[str, str]:
+def faults_of(error: pytest.ExceptionInfo[DataErrors]) -> dict[str, str]:
     return dict(error.value.faults)
 
 
@@ -142,7 +142,7 @@ def test_ravdess_lists_bad_codes_and_duplicates_at_once(ravdess: Path) -> None:
         "Actor_01/03-01-01-01-01-01-01 (1).wav",
         "Actor_01/03-01-01-01-01-01-01.flac",
     )
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load("ravdess", ravdess)
     faults = faults_of(error)
     assert set(faults) == {
@@ -240,7 +240,7 @@ def test_all_faults_of_a_table_are_listed_at_once(tmp_path: Path) -> None:
         ",x.wav,,,s,,a,1,0\n"
         "fine,x.wav,,,s,,a,1,0\n",
     )
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load("table", path)
     names = [name for name, _ in error.value.faults]
     assert sorted(names) == sorted(
@@ -251,7 +251,7 @@ def test_all_faults_of_a_table_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_missing_and_repeated_columns_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,speakers,label,label\nx.wav,s,a,b\n")
-    with pytest.raises(DataFaults, match="Columns there: path, speakers, label, label") as error:
+    with pytest.raises(DataErrors, match="Columns there: path, speakers, label, label") as error:
         load("table", path)
     assert faults_of(error) == {
         "speaker": "column missing; is it 'speakers'?",
@@ -290,7 +290,7 @@ def test_a_votes_column_that_no_label_names_is_no_class(tmp_path: Path) -> None:
         tmp_path / "t.csv",
         "path,speaker,label,votes_a,votes_b,votes_count\nx.wav,s,a,2,1,3\ny.wav,t,b,0,3,3\nz.wav,u,a,3,0,3\n",
     )
-    with pytest.raises(DataFaults, match="votes_count: no utterance has this label"):
+    with pytest.raises(DataErrors, match="votes_count: no utterance has this label"):
         load("table", path)
 
 
@@ -300,7 +300,7 @@ def test_numbers_beyond_all_reason_are_faults(tmp_path: Path, end: str, votes: s
         tmp_path / "t.csv",
         f"utterance_id,path,end,speaker,label,votes_a,votes_b\none,x.wav,{end},s,a,{votes},0\ntwo,y.wav,1,t,b,0,1\n",
     )
-    with pytest.raises(DataFaults, match="one: "):
+    with pytest.raises(DataErrors, match="one: "):
         load("table", path)
 
 

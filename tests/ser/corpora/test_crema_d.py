@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ser.corpora.loaders.crema_d import CLASSES, load_crema_d
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from tests.helpers.fuzzing import damage
 
 VOTES = "processedResults/tabulatedVotes.csv"
@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def faults_of(root: Path, **options) -> list[tuple[str, str]]:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_crema_d(root, **options).corpus()
     return error.value.faults
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ser.corpora.loaders.emodb import load_emodb
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from tests.helpers.fuzzing import damage
 
 TEST = "erkennung.txt"
@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def faults_of(root: Path) -> list[tuple[str, str]]:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_emodb(root).corpus()
     return error.value.faults
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpora.loaders.esd import load_esd
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def faults_of(root: Path) -> dict[str, str]:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_esd(root).corpus()
     return dict(error.value.faults)
 

@@ -15,7 +15,7 @@ from ser.metrics.agreement import strata
 from ser.noise import NAMED_LEVELS
 from ser.splits import check_disjoint, split
 from ser.training.task import make_task
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from tests.helpers.corpus_trees import BUILDERS
 
 
@@ -81,7 +81,7 @@ def test_every_fold_and_level_gives_a_task_without_leaks(corpus: Corpus, tmp_pat
     store = open_store(corpus, "panns_16k", tmp_path)
     for by in ("auto", "speaker"):
         first = split(corpus, 1, by)
-        for fold in range(1, min(first.folds, 3) + 1):
+        for fold in range(1, min(first.count, 3) + 1):
             parts = split(corpus, fold, by)
             check_disjoint(corpus, parts, store.content)
     for level in NAMED_LEVELS:
@@ -107,7 +107,7 @@ def test_a_silent_copied_or_missing_file_is_named_and_can_be_left_out(name: str,
     paths = list(load(name, root).table["path"])
     soundfile.write(paths[0], np.zeros(8000), 16000)
     Path(paths[1]).write_bytes(b"RIFF")
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         open_store(load(name, root), "panns_16k", tmp_path / "store")
     assert len(error.value.faults) == 2
     listed = tmp_path / "listed.txt"

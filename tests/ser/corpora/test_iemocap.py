@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ser.corpora.corpus import Corpus
 from ser.corpora.loaders.iemocap import CLASSES, CLASSES_4, load_iemocap, load_iemocap_4
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 FOLDER = "Session1/dialog/EmoEvaluation"
 FILE = f"{FOLDER}/Ses01F_impro01.txt"
@@ -62,7 +62,7 @@ def records(corpus: Corpus) -> dict[str, dict]:
 
 
 def faults_at(root: Path) -> list[tuple[str, str]]:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_iemocap(root).corpus()
     return error.value.faults
 
@@ -400,13 +400,13 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_files(tmp_path: Path)
 
 def test_lines_of_the_list_of_faults_leave_out_just_those_utterances(tmp_path: Path) -> None:
     root = release_with(tmp_path, changed("\texc\t", "\tecx\t").replace("C-E4:\tAnger;", "C-E4:\tAnge;"))
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_iemocap(root).corpus()
     lines = [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")]
     corpus = load_iemocap(root).corpus(lines)
     assert list(corpus.table["utterance_id"]) == ["Ses01F_impro01_F000"]
     assert corpus.excluded == (f"{FILE}:12", f"{FILE}:29")
-    with pytest.raises(DataFaults, match=":29"):
+    with pytest.raises(DataErrors, match=":29"):
         load_iemocap(root).corpus(lines[:1])
 
 
@@ -426,7 +426,7 @@ def read(content: bytes) -> Corpus | UserError:
             faults = [name for name, _ in reading.faults]
             try:
                 return reading.corpus()
-            except DataFaults as error:
+            except DataErrors as error:
                 assert faults
                 reading.corpus(faults)  # leaving all of them out gives a corpus, or a UserError
                 return error

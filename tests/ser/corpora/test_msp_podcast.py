@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ser.corpora import Corpus
 from ser.corpora.loaders.msp_podcast import CLASSES, load_msp_podcast
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
 CONSENSUS = (
@@ -105,7 +105,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def faults_of(root: Path) -> list[tuple[str, str]]:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         load_msp_podcast(root).corpus()
     return error.value.faults
 

@@ -21,7 +21,7 @@ from ser.corpora.loaders.synthetic import load_synthetic
 from ser.features import store as feature_store
 from ser.features.front_ends import log_mel
 from ser.features.store import FeatureStore, open_store
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 RATE = 16000
 
@@ -377,7 +377,7 @@ def faulty(data: Path) -> Corpus:
 
 
 def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: Path) -> None:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         open_store(faulty, "panns_16k", stores)
     faults = dict(error.value.faults)
     expected = {
@@ -400,7 +400,7 @@ def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: P
 
 
 def test_without_the_faulty_utterances_the_store_is_built(faulty: Corpus, stores: Path) -> None:
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         open_store(faulty, "panns_16k", stores)
     rest = without(faulty, [name for name, _ in error.value.faults])
     store = open_store(rest, "panns_16k", stores)
@@ -411,7 +411,7 @@ def test_without_the_faulty_utterances_the_store_is_built(faulty: Corpus, stores
 def test_a_file_that_vanished_after_the_store_was_built_is_a_fault(corpus: Corpus, data: Path, stores: Path) -> None:
     open_store(corpus, "panns_16k", stores)
     (data / "c.wav").unlink()
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         open_store(corpus, "panns_16k", stores)
     assert [name for name, _ in error.value.faults] == ["c"]
 

@@ -19,7 +19,7 @@ from ser.metrics.agreement import (
     strata,
     vote_entropy,
 )
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 CLASSES = ("ang", "hap", "sad")
 battery = settings(max_examples=80, deadline=None)
@@ -373,6 +373,6 @@ def test_the_standard_error_agrees_with_the_jackknife_over_utterances():
 def test_a_missing_column_and_missing_values_are_told():
     with pytest.raises(UserError, match=r"no column 'annotator'; .* have utterance_id, label"):
         human_ceiling(pd.DataFrame({"utterance_id": ["u1"], "label": ["ang"]}), CLASSES)
-    with pytest.raises(DataFaults) as caught:
+    with pytest.raises(DataErrors) as caught:
         human_ceiling(frame([("u1", "e1", None), (None, "e2", "ang"), ("u1", None, "ang")]), CLASSES)
     assert caught.value.faults == [("row 2", "utterance_id is missing"), ("row 1", "label is missing")]

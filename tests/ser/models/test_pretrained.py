@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ser.models import Classifier, LoadReport, build_model, load_pretrained
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from tests.helpers.published_weights import front_end, panns_checkpoint, panns_state
 
 WIDTH = 1 / 32
@@ -105,7 +105,7 @@ def test_a_network_on_the_meta_device_is_only_compared(path: Path) -> None:
     assert load_pretrained(model, written(state, path), "panns_32k").loaded
     assert model.fc1.weight.is_meta
     del state["fc1.bias"]
-    with pytest.raises(DataFaults, match=r"fc1\.bias"):
+    with pytest.raises(DataErrors, match=r"fc1\.bias"):
         load_pretrained(model, written(state, path), "panns_32k")
 
 
@@ -154,7 +154,7 @@ def test_every_part_of_the_front_end_is_compared(path: Path, key: str, fault: st
 
 
 def faults_of(model: Classifier, state: dict[str, Tensor], path: Path) -> dict[str, str]:
-    with pytest.raises(DataFaults, match=r"model\.width") as raised:
+    with pytest.raises(DataErrors, match=r"model\.width") as raised:
         load_pretrained(model, written(state, path), "panns_32k")
     return dict(raised.value.faults)
 

@@ -28,7 +28,7 @@ from ser.noise.recipes import recipe_named
 from ser.noise.transition_figure import draw_transition, luminance
 from ser.splits import fold_groups, split
 from ser.utils.command_line import run_command
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 from tests.helpers.iemocap_tree import COUNTS_1_TO_4, build, build_full
 
@@ -261,7 +261,7 @@ def test_names_that_are_not_iemocaps_leave_the_speaker_missing(tmp_path: Path) -
     path = tmp_path / "t.csv"
     path.write_text("wavfile,noisy-label,audio-path\nSes01F_impro01_M003.wav,neu,/a.wav\nmine.wav,sad,/b.wav\n")
     with pytest.raises(
-        DataFaults, match=r"speaker: column missing[^$]*Columns there: wavfile, noisy-label, audio-path"
+        DataErrors, match=r"speaker: column missing[^$]*Columns there: wavfile, noisy-label, audio-path"
     ):
         load("table", path)
 
@@ -269,7 +269,7 @@ def test_names_that_are_not_iemocaps_leave_the_speaker_missing(tmp_path: Path) -
 def test_a_table_that_names_its_path_twice_is_told(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("wavfile,noisy-label,audio-path,path,speaker\na.wav,neu,/a.wav,/b.wav,s\n")
-    with pytest.raises(DataFaults, match="path: column appears more than once"):
+    with pytest.raises(DataErrors, match="path: column appears more than once"):
         load("table", path)
 
 
@@ -319,7 +319,7 @@ def test_a_class_without_training_utterances_is_kept_by_the_matrix_and_told(call
     assert "no utterance of the train part is c; corpus table will ask to rename votes_c there" in done.out
     assert rows_of(tmp_path / "o" / "hard-0.00-transition.csv")[2] == {"": "c", "a": "0.0", "b": "0.0", "c": "1.0"}
     recipe_named(f"matrix:{tmp_path}/o/hard-0.00-transition.csv").chances(load("table", path))
-    with pytest.raises(DataFaults, match="votes_c: no utterance has this label"):
+    with pytest.raises(DataErrors, match="votes_c: no utterance has this label"):
         load("table", tmp_path / "o" / "hard-0.00-train.csv")
 
 

@@ -34,7 +34,7 @@ from ser.noise.estimate import (
 )
 from ser.splits import fold_groups
 from ser.utils.command_line import run_command
-from ser.utils.errors import DataFaults, UserError
+from ser.utils.errors import DataErrors, UserError
 
 
 def sure(truth: NDArray[np.int64], classes: int, confidence: NDArray[np.float64] | float = 0.9) -> NDArray[np.float64]:
@@ -251,7 +251,7 @@ def test_all_faults_of_predictions_are_listed_at_once(tmp_path: Path) -> None:
         ["u006", "inf", 0, 0],
         ["u007", 1, 0, 0],
     ]
-    with pytest.raises(DataFaults) as error:
+    with pytest.raises(DataErrors) as error:
         read_predictions(written(tmp_path / "p.csv", rows), corpus)
     names = [name for name, _ in error.value.faults]
     assert names == [*(f"u00{number}" for number in range(6)), "line 9", "u006", "u008"]
@@ -263,7 +263,7 @@ def test_all_faults_of_predictions_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_a_class_without_a_column_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "p.csv", [["utterance_id", "angry", "hapy", "sad"], ["u000", 1, 0, 0]])
-    with pytest.raises(DataFaults, match="happy: column missing"):
+    with pytest.raises(DataErrors, match="happy: column missing"):
         read_predictions(path, corpus_of(["angry", "sad"]))
 
 

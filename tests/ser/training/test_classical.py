@@ -127,7 +127,7 @@ def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
 def test_no_label_is_changed_and_every_utterance_is_told(name, easy):
     task, features = easy("noisy-A")
     _, table = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
-    train, rest = table[table["part"] == "train"], table[table["part"] == "validation"]
+    train, rest = table[table["subset"] == "train"], table[table["subset"] == "validation"]
     assert list(train["utterance_id"]) == list(task.train.utterance_ids)
     assert list(rest["utterance_id"]) == list(task.validation.utterance_ids)
     assert (train["corrected_label"] == train["noisy_label"]).all()
@@ -251,7 +251,7 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
     told = Attempt(configuration, context).step()
     assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
     (run,) = client.search_runs([experiment])
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", "finished")
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "finished")
     assert run.data.params["model.trees"] == "20"
     assert {"val/uar", "val_noisy/uar", "train/memorised"} <= run.data.metrics.keys()
     expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: base["training.epochs"], DONE: True}

@@ -7,23 +7,23 @@ import pytest
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
 from ser.splits import split
-from ser.training.task import Part, Task, make_task
+from ser.training.task import Subset, Task, make_task
 from ser.utils.errors import UserError
 
 
 def test_a_task_holds_the_train_and_validation_rows_and_no_test_row(
     tones: Corpus, task_at: Callable[..., Task], store: FeatureStore
 ) -> None:
-    task, parts = task_at(), split(tones)
+    task, fold = task_at(), split(tones)
     assert task.classes == tones.classes
     assert task.store == store.path
-    for part, rows in ((task.train, parts.train), (task.validation, parts.validation)):
+    for part, rows in ((task.train, fold.train), (task.validation, fold.validation)):
         assert part.rows.tolist() == rows.tolist()
         assert list(part.utterance_ids) == tones.table["utterance_id"].iloc[rows].tolist()
         assert part.truth.tolist() == tones.labels[rows].tolist()
         assert list(part.speakers) == tones.table["speaker"].iloc[rows].tolist()
         assert set(part.genders) == {"unknown"}  # the table tells none
-    assert len(task.train) + len(task.validation) == len(tones) - len(parts.test)
+    assert len(task.train) + len(task.validation) == len(tones) - len(fold.test)
 
 
 def test_a_clean_task_has_true_labels(task_at: Callable[..., Task]) -> None:
@@ -71,7 +71,7 @@ def test_without_votes_there_are_no_soft_labels_and_no_agreement(tones: Corpus, 
     assert train.agreement is None
 
 
-def truths(part: Part) -> list[int]:
+def truths(part: Subset) -> list[int]:
     return part.truth.tolist()
 
 
@@ -79,12 +79,12 @@ def test_given_labels_have_the_truth_that_the_corpus_knows(tones: Corpus, store:
     first = tones.table["utterance_id"][0]
     known = [label if name != first else None for name, label in tones.table[["utterance_id", "label"]].to_numpy()]
     half_known = replace(tones, table=tones.table.assign(true_label=known))
-    parts = split(tones)
-    told = make_task(half_known, parts, store.path, "given", 0)
-    untold = make_task(tones, parts, store.path, "given", 0)
-    assert truths(told.train) == [-1, *tones.labels[parts.train][1:]]
+    fold = split(tones)
+    told = make_task(half_known, fold, store.path, "given", 0)
+    untold = make_task(tones, fold, store.path, "given", 0)
+    assert truths(told.train) == [-1, *tones.labels[fold.train][1:]]
     assert truths(untold.train) == [-1] * 16
-    assert untold.train.noisy.tolist() == told.train.noisy.tolist() == tones.labels[parts.train].tolist()
+    assert untold.train.noisy.tolist() == told.train.noisy.tolist() == tones.labels[fold.train].tolist()
 
 
 def test_a_level_that_the_corpus_does_not_have_is_told(task_at: Callable[..., Task]) -> None:

@@ -19,7 +19,7 @@ from ser.losses import LossOutput
 from ser.training import loop as training
 from ser.training.label_metrics import UtteranceAudit
 from ser.training.loop import load_state, save_state, train
-from ser.training.task import Part, Task
+from ser.training.task import Subset, Task
 from ser.training.utterance_table import LastSeen, utterance_table
 from ser.utils.errors import UserError
 
@@ -125,12 +125,12 @@ def test_a_state_is_taken_over_as_a_copy() -> None:
 
 
 def test_the_table_of_three_and_two_utterances_is_known() -> None:
-    def part(names: str, noisy: list[int], truth: list[int]) -> Part:
+    def part(names: str, noisy: list[int], truth: list[int]) -> Subset:
         genders = tuple("female" if name in "ac" else "male" for name in names)
         speakers = tuple(f"of {name}" for name in names)
         agreement = ("none", "majority", "unanimous") if len(names) == 3 else None
         known = np.arange(len(names)), tuple(names), np.array(noisy), np.array(truth)
-        return Part(*known, None, speakers, genders, agreement)
+        return Subset(*known, None, speakers, genders, agreement)
 
     task = Task(("high", "low"), Path(), part("abc", [0, 1, 1], [0, 0, -1]), part("de", [1, 0], [1, 1]), {})
     seen = LastSeen(
@@ -144,7 +144,7 @@ def test_the_table_of_three_and_two_utterances_is_known() -> None:
     missing = pd.NA
     expected = {
         "utterance_id": list("abcde"),
-        "part": ["train"] * 3 + ["validation"] * 2,
+        "subset": ["train"] * 3 + ["validation"] * 2,
         "speaker": ["of a", "of b", "of c", "of d", "of e"],
         "gender": ["female", "male", "female", "male", "male"],
         "noisy_label": ["high", "low", "low", "low", "high"],
@@ -187,7 +187,7 @@ def test_the_table_agrees_with_the_last_epochs_shares(noisy: Task) -> None:
     assert [record.utterances is None for record in records] == [True, True, True, False]
     table, metrics = records[-1].utterances, records[-1].metrics
     assert table is not None
-    rows = table[table["part"] == "train"]
+    rows = table[table["subset"] == "train"]
     flipped, right = rows["corrected_label"] != rows["noisy_label"], rows["corrected_label"] == rows["label"]
     assert 0 < flipped.sum() < 16  # else nothing is shown
     assert flipped.mean() == metrics["train/labels_changed"]
@@ -202,7 +202,7 @@ def test_validation_rows_have_the_final_evaluations_probabilities(noisy: Task, m
     monkeypatch.setattr(training, "predict", lambda *_: known)
     *_, record = train(config_of(), noisy, seed=0)
     assert record.utterances is not None
-    rest = record.utterances[record.utterances["part"] == "validation"]
+    rest = record.utterances[record.utterances["subset"] == "validation"]
     assert rest[["p_high", "p_low"]].to_numpy().tolist() == known.tolist()
     assert rest[["corrected_label", "kept", "trust", "first_epoch_changed"]].isna().all(axis=None)
 
@@ -227,7 +227,7 @@ def test_what_sampling_does_not_draw_keeps_its_older_value_or_none(
 ) -> None:
     orders = iter([np.array([0, 0, 1, 2]), np.array([1, 1, 1, 3])])
     monkeypatch.setattr(training, "_epoch_order", lambda *_: next(orders))
-    five = replace(noisy.train, **{name: getattr(noisy.train, name)[:5] for name in Part.__annotations__})
+    five = replace(noisy.train, **{name: getattr(noisy.train, name)[:5] for name in Subset.__annotations__})
     config = config_of(training__epochs=2, training__batch_size=5)
     first, last = (copy.deepcopy(record.state) for record in train(config, replace(noisy, train=five), seed=0))
     before, after = first["utterances"]["last"], last["utterances"]["last"]

@@ -53,7 +53,7 @@ def test_a_search_begins_with_the_points_and_numbers_its_trials(tmp_path):
         assert {key: entry.configuration[key] for key in point} == dict(point)
     assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
     assert all(entry.configuration["loss.name"] == "proselflc" for entry in entries)
-    assert {entry.fidelity for entry in entries} == {FINISHED}
+    assert {entry.status for entry in entries} == {FINISHED}
     assert [entry.value for entry in entries] == [score(entry.configuration, EPOCHS) for entry in entries]
 
 
@@ -80,8 +80,8 @@ def test_a_search_killed_again_and_again_goes_on_as_it_would_have(tmp_path, samp
 @pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband"])
 def test_stopped_trials_are_pruned_for_optuna_and_finished_ones_alone_complete(tmp_path, scheduler):
     entries = searched(tmp_path, 30, scheduler=scheduler)
-    stopped = [entry for entry in entries if entry.fidelity == STOPPED]
-    finished = [entry for entry in entries if entry.fidelity == FINISHED]
+    stopped = [entry for entry in entries if entry.status == STOPPED]
+    finished = [entry for entry in entries if entry.status == FINISHED]
     assert stopped
     assert finished
     states = {trial.state.name for trial in journal(tmp_path).optuna_study.trials}
@@ -110,7 +110,7 @@ def test_a_journal_cut_anywhere_is_read_up_to_there(tmp_path, cut):
     path.write_bytes(content[: len(content) * cut // 60])
     opened = journal(tmp_path)
     for entry in opened.entries():
-        if entry.fidelity == RUNNING:
+        if entry.status == RUNNING:
             train(opened, entry.number, entry.configuration, first=entry.epochs + 1)
     while len(opened.entries()) < 4:
         entry = opened.draw()
@@ -298,7 +298,7 @@ def test_a_score_that_is_not_a_number_is_a_failure_and_none_stays_running(tmp_pa
     finish(searcher, "a", value)
     finish(searcher, "b")
     entries = journal(tmp_path).entries()
-    assert [entry.fidelity for entry in entries] == [FAILED, FINISHED]
+    assert [entry.status for entry in entries] == [FAILED, FINISHED]
     assert METRIC in entries[0].failure
     assert search(tmp_path, trials=2).left == 0
 
@@ -314,8 +314,8 @@ def test_failures_are_tried_again_unless_they_would_only_come_again(tmp_path):
     assert again.suggest("d") == Searcher.FINISHED
     finish(again, "c", 0.4)
     first, second = journal(tmp_path).entries()
-    assert (first.fidelity, first.failure) == (FAILED, "diverged")
-    assert (second.fidelity, second.value) == (FINISHED, 0.4)
+    assert (first.status, first.failure) == (FAILED, "diverged")
+    assert (second.status, second.value) == (FINISHED, 0.4)
     assert search(tmp_path, trials=2).left == 0
 
 
@@ -344,5 +344,5 @@ def test_a_stopped_trial_is_pruned_and_not_tried_again(tmp_path):
     searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
     searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
     (entry,) = journal(tmp_path).entries()
-    assert (entry.fidelity, entry.epochs, entry.value) == (STOPPED, 1, 0.2)
+    assert (entry.status, entry.epochs, entry.value) == (STOPPED, 1, 0.2)
     assert search(tmp_path, trials=1).left == 0

@@ -27,14 +27,14 @@ def check(folder, trials, slots, outcome):
     """Every trial has ended once, and its records say the same as the journal."""
     found = entries(folder)
     assert [entry.number for entry in found] == list(range(1, trials + 1))
-    assert {entry.fidelity for entry in found} == {FINISHED, STOPPED, FAILED}
+    assert {entry.status for entry in found} == {FINISHED, STOPPED, FAILED}
     assert outcome.busiest == slots
     for entry in found:
         outbox = Outbox(trial_folder(folder, entry.number))
         epochs = [line["epoch"] for line in outbox.lines() if line["kind"] == "epoch"]
         assert epochs == list(range(1, len(epochs) + 1))
-        assert (outbox.fidelity, outbox.last_epoch) == (entry.fidelity, entry.epochs)
-        assert (entry.epochs == EPOCHS) == (entry.fidelity == FINISHED)
+        assert (outbox.status, outbox.last_epoch) == (entry.status, entry.epochs)
+        assert (entry.epochs == EPOCHS) == (entry.status == FINISHED)
         assert entry.epochs >= GRACE
     return found
 
@@ -56,12 +56,10 @@ def test_a_hundred_trials_on_a_real_ray_are_all_on_record(tmp_path):
     command = [sys.executable, str(growth), "--worker", "ray:study", str(tmp_path), "100"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = entries(tmp_path)
-    assert [(entry.number, entry.fidelity, entry.epochs) for entry in found] == [
-        (n, FINISHED, 5) for n in range(1, 101)
-    ]
+    assert [(entry.number, entry.status, entry.epochs) for entry in found] == [(n, FINISHED, 5) for n in range(1, 101)]
     for entry in found:
         outbox = Outbox(trial_folder(tmp_path, entry.number))
-        assert (outbox.fidelity, outbox.last_epoch, outbox.pending) == (FINISHED, 5, 0)
+        assert (outbox.status, outbox.last_epoch, outbox.pending) == (FINISHED, 5, 0)
     assert json.loads(done.stdout.splitlines()[-1])["state"] < 2
 
 
@@ -75,7 +73,7 @@ def test_two_thousand_trials_on_two_hundred_slots(tmp_path):
     print(
         f"suggestion {1000 * median(outcome.latencies):.0f} ms, the last hundred "
         f"{1000 * median(outcome.latencies[-100:]):.0f} ms; memory grew by {grown:.0f} MB; journal "
-        f"{size / 1e6:.1f} MB; {sum(entry.fidelity == STOPPED for entry in found)} stopped"
+        f"{size / 1e6:.1f} MB; {sum(entry.status == STOPPED for entry in found)} stopped"
     )
     # Far above what is measured (docs/faults.md); a suggestion that reads all trials anew would be far above this.
     assert median(outcome.latencies) < 1.0

@@ -82,7 +82,7 @@ def test_records_arrive_complete_and_in_order(begun, store):
     deliver(outbox, client)
     run = client.get_run(outbox.run_id)
     assert points(client, outbox) == [(1, 2.0), (2, 1.0), (3, 0.0)]
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", FINISHED)
     assert run.data.tags["mlflow.parentRunId"] == "parent"
     assert run.data.params == {"optimizer.lr": "0.001", "loss.target_gradient": "false", "loss.name": "focal"}
     assert run.inputs.dataset_inputs[0].dataset.name == "d"
@@ -110,7 +110,7 @@ def test_a_server_lost_at_any_call_doubles_and_loses_nothing(begun, store, calls
     deliver(again, client)
     (run,) = search_all(client, [experiment], "")
     assert points(client, again) == [(1, 2.0), (2, 1.0), (3, 0.5)]
-    assert (run.info.status, run.data.tags["fidelity"]) == ("FINISHED", FINISHED)
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", FINISHED)
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["table.txt"]
     assert len(run.inputs.dataset_inputs) == 1
 
@@ -153,14 +153,14 @@ def test_a_trial_that_goes_on_is_running_again(begun, store):
     outbox.end(FAILED, "worker died at http://me:s3cret@host")
     deliver(outbox, client)
     tags = client.get_run(outbox.run_id).data.tags
-    assert (tags["fidelity"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
+    assert (tags["status"], tags["failure"]) == (FAILED, "worker died at http://me:***@host")
     assert "s3cret" not in (outbox.folder / RECORDS).read_text()
     begin(outbox, store)
-    assert outbox.fidelity is None
+    assert outbox.status is None
     deliver(outbox, client)
     run = client.get_run(outbox.run_id)
     assert run.info.status == "RUNNING"
-    assert not {"fidelity", "failure"} & set(run.data.tags)
+    assert not {"status", "failure"} & set(run.data.tags)
 
 
 def test_a_failed_upload_is_retried_then_reported_and_holds_up_nothing(begun, store, monkeypatch):
@@ -335,7 +335,7 @@ def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
         deliver(outbox, client)
     sweep(client, experiment, "it's")
     after = client.get_run(left.run_id)
-    assert (after.info.status, after.data.tags["fidelity"]) == ("KILLED", STOPPED)
+    assert (after.info.status, after.data.tags["status"]) == ("KILLED", STOPPED)
     assert client.get_run(done.run_id).info.status == "FINISHED"
     assert client.get_run(other.info.run_id).info.status == "RUNNING"
 
@@ -371,7 +371,7 @@ def test_an_epoch_costs_the_same_however_many_there_were(tmp_path, monkeypatch):
     for epoch in range(1, 201):
         outbox.epoch(epoch, {"train/loss": 1.0 / epoch})
         outbox.artifact("table.txt")
-        assert (outbox.last_epoch, outbox.last_metrics, outbox.fidelity) == (epoch, {"train/loss": 1.0 / epoch}, None)
+        assert (outbox.last_epoch, outbox.last_metrics, outbox.status) == (epoch, {"train/loss": 1.0 / epoch}, None)
     assert len(read) == 201
 
 

@@ -108,7 +108,7 @@ def test_a_trial_reports_records_and_finishes(context, folder, recorded):
         (1, False, False), (2, False, False), (3, True, True),
     ]  # fmt: skip
     found, history = recorded("val_noisy/uar")
-    assert (found.info.status, found.data.tags["fidelity"]) == ("FINISHED", "finished")
+    assert (found.info.status, found.data.tags["status"]) == ("FINISHED", "finished")
     assert found.data.tags["folder"] == str(folder)
     assert [value for _, value in history] == [result["val_noisy/uar"] for result in told]
     (last,) = checkpoints(folder)
@@ -123,7 +123,7 @@ def test_a_killed_trial_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(
     told = run(context)
     assert [result[EPOCH] for result in told] == list(range(steps + 1, EPOCHS + 1))
     found, history = recorded()
-    assert found.data.tags["fidelity"] == "finished"
+    assert found.data.tags["status"] == "finished"
     assert history == list(enumerate(undisturbed, start=1))
 
 
@@ -158,7 +158,7 @@ def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
     assert told[-1][DONE]
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
-    assert found.data.tags["fidelity"] == "finished"
+    assert found.data.tags["status"] == "finished"
 
 
 def test_a_finished_trial_that_nobody_noted_tells_its_score_again(context, recorded):
@@ -186,7 +186,7 @@ def test_a_diverged_trial_fails_for_good_with_its_reason(context, recorded):
     assert told[-1][FAILURE_FINAL] is True
     assert "val_noisy/uar" not in told[-1]
     found, _ = recorded()
-    assert (found.info.status, found.data.tags["fidelity"]) == ("FAILED", "failed")
+    assert (found.info.status, found.data.tags["status"]) == ("FAILED", "failed")
     assert "diverged" in found.data.tags["failure"]
 
 
@@ -253,7 +253,7 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
     assert [result[EPOCH] for result in told] == [2, 3]
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
-    assert found.data.tags["fidelity"] == "finished"
+    assert found.data.tags["status"] == "finished"
 
 
 def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
@@ -336,7 +336,7 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
     trial.cleanup()
     assert not deliver_all(context.folder.glob("trial_*"), client, 30)
     found = client.search_runs([experiment], f"tags.study = '{context.key['study']}'")
-    ends = {one.data.tags["trial"]: (one.info.status, one.data.tags["fidelity"]) for one in found}
+    ends = {one.data.tags["trial"]: (one.info.status, one.data.tags["status"]) for one in found}
     assert ends == {"001": ("KILLED", "stopped"), "002": ("FINISHED", "finished")}
     # Nothing of the first trial is in the second.
     fresh = replace(context, folder=context.folder.parent / "fresh", key={"study": "fresh"})
@@ -371,7 +371,7 @@ def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, fol
 
     monkeypatch.setattr(trainable, "save_checkpoint", full)
     trial.cleanup()
-    assert Outbox(folder).fidelity == "stopped"
+    assert Outbox(folder).status == "stopped"
 
 
 def process_state():
@@ -467,7 +467,7 @@ def test_a_planned_trial_trains_as_a_drawn_one_does_and_is_tested(context, tmp_p
     # The test rows are the validation rows here.
     assert last["metrics"]["test/last/uar"] == last["metrics"]["val/uar"]
     assert last["metrics"]["test/best/uar"] == last["metrics"]["best/val_uar"]
-    table = pd.read_parquet(trial_folder(other.folder, 1) / UTTERANCES).set_index("part")
+    table = pd.read_parquet(trial_folder(other.folder, 1) / UTTERANCES).set_index("subset")
     scores = [name for name in table.columns if name.startswith("p_")]
     assert table.loc["test", scores].to_numpy().tolist() == table.loc["validation", scores].to_numpy().tolist()
     assert table.loc["test", "noisy_label"].isna().all()
