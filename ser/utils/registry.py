@@ -1,0 +1,71 @@
+"""Look-up by name: one of ours, or the import path of one of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+from ser.utils.errors import UserError, unknown_name
+
+T = TypeVar("T")
+
+
+def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = None) -> T:
+    """Return what a name stands for.
+
+    A name with dots that is not in ``known`` is an import path, ``my_package.my_module.MyLoss``. The current folder is
+    appended to ``sys.path`` for it and stays there, because the imported code may import more of its package later.
+    As the last entry it cannot hide a package that is importable without it.
+
+    Args:
+        kind: What the name stands for, such as ``"loss"``; for messages.
+        name: A key of ``known``, or the import path of a class or function.
+        known: What we provide, by name.
+        base: The class that an imported class must inherit from. Without it, anything callable is accepted.
+
+    Returns:
+        The entry of ``known``, or the imported class or function.
+
+    Raises:
+        UserError: If the name is unknown, or if the import path leads to nothing that fits.
+
+    Example:
+        >>> resolve("reduction", "largest", {"largest": max, "smallest": min}) is max
+        True
+        >>> resolve("reduction", "statistics.median", {"largest": max})([3, 1, 2])
+        2
+    """
+    if name in known:
+        return known[name]
+    *module_parts, attribute = name.split(".")
+    if not module_parts or not all(part.isidentifier() for part in (*module_parts, attribute)):
+        raise unknown_name(kind, name, known)
+    found = _import_attribute(kind, name, ".".join(module_parts), attribute)
+    if base is not None and not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{kind} {name!r} must be a subclass of {base.__module__}.{base.__qualname__}, got {found!r}.")
+    if not callable(found):
+        raise UserError(f"{kind} {name!r} must be a class or a function, got {found!r}.")
+    return cast(T, found)
+
+
+def _import_attribute(kind: str, name: str, module_name: str, attribute: str) -> object:
+    current_folder = str(Path.cwd())
+    if current_folder not in sys.path:
+        sys.path.append(current_folder)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module can fail with anything
+        raise UserError(
+            f"{kind} {name!r}: module {module_name!r} cannot be imported ({type(error).__name__}: {error}). "
+            "Its package must be importable: install it, add its folder to PYTHONPATH, "
+            "or run the command from its folder."
+        ) from error
+    if not hasattr(module, attribute):
+        near = difflib.get_close_matches(attribute, dir(module), n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
+        raise UserError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}.{hint}")
+    return getattr(module, attribute)
