@@ -90,7 +90,7 @@ class LoaderResult:
                 self.outside,
             )
         except DataErrors as error:
-            raise self._faulty([*faults, *error.faults]) from None
+            raise self._faulty([*faults, *error.errors]) from None
         if faults:
             raise self._faulty(faults)
         return corpus

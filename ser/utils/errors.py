@@ -14,18 +14,18 @@ class UserError(Exception):
 
 
 class DataErrors(UserError):
-    """Faults in the data, all of them.
+    """All errors found in the data, in one message.
 
     Args:
         where: What was read, such as ``"corpus 'ravdess' at /data"``.
-        faults: ``(utterance_id or file, what is wrong)``, one for each fault.
+        errors: ``(utterance_id or file, what is wrong)``, one per error.
         advice: What to do about it, appended as the last line.
     """
 
-    def __init__(self, where: str, faults: Sequence[tuple[str, str]], advice: str = "") -> None:
-        self.faults = list(faults)
-        count = f"{len(self.faults)} fault" + ("s" if len(self.faults) != 1 else "")
-        lines = [f"{where}: {count}:", *(f"  {name}: {fault}" for name, fault in self.faults)]
+    def __init__(self, where: str, errors: Sequence[tuple[str, str]], advice: str = "") -> None:
+        self.errors = list(errors)
+        count = f"{len(self.errors)} error" + ("s" if len(self.errors) != 1 else "")
+        lines = [f"{where}: {count}:", *(f"  {name}: {error}" for name, error in self.errors)]
         super().__init__("\n".join(lines + ([advice] if advice else [])))
 
 

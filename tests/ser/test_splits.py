@@ -152,7 +152,7 @@ def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
     check_disjoint(corpus, fold, ["1", "1", "2", "3", "3"])  # copies within a part leak nothing
     with pytest.raises(DataErrors, match="--exclude") as leak:
         check_disjoint(corpus, fold, ["1", "2", "1", "3", "2"])
-    assert leak.value.faults == [
+    assert leak.value.errors == [
         ("u002", "in validation, is the same recording as u000 in train"),
         ("u004", "in test, is the same recording as u001 in train"),
     ]

@@ -23,7 +23,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def faults_of(error: pytest.ExceptionInfo[DataErrors]) -> dict[str, str]:
-    return dict(error.value.faults)
+    return dict(error.value.errors)
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_all_faults_of_a_table_are_listed_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(DataErrors) as error:
         load("table", path)
-    names = [name for name, _ in error.value.faults]
+    names = [name for name, _ in error.value.errors]
     assert sorted(names) == sorted(
         ["time", "reversed", "half", "nolabel", "gender", "nospeaker", "nopath", "novotes", "row 10", "fine", "votes_b"]
     )

@@ -63,7 +63,7 @@ def root(tmp_path: Path) -> Path:
 def faults_of(root: Path, **options) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
         load_crema_d(root, **options).corpus()
-    return error.value.faults
+    return error.value.errors
 
 
 # What becomes of names and tables

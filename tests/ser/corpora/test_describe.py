@@ -183,7 +183,7 @@ def test_every_fault_is_listed_and_files_of_an_earlier_description_are_taken_awa
     out = tmp_path / "out"
     code, printed, wrong = command("describe", "table", "--root", tree / "table.csv", "--output", out)
     assert code == 2
-    assert "3 faults" in wrong
+    assert "3 errors" in wrong
     for words in ("one: silent", "two: file is empty", "torn: off: truncated"):
         assert words in wrong
     assert "No folds: corpus 'table' has 1 speaker(s)" in printed
@@ -202,7 +202,7 @@ def test_a_corpus_without_a_sound_utterance_has_faults_alone(tree, command):
             path.unlink()
     code, printed, wrong = command("describe", "table", "--root", tree / "table.csv")
     assert (code, printed) == (2, "")
-    assert "5 faults" in wrong
+    assert "5 errors" in wrong
     assert wrong.count("file is missing") == 5
 
 
@@ -252,7 +252,7 @@ def test_the_command_itself_prints_plain_lines_of_80_columns(tree):
     assert "\x1b" not in done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "Fleiss' kappa" in done.stdout
-    assert done.stderr.startswith("error: corpus 'table': 1 fault:")
+    assert done.stderr.startswith("error: corpus 'table': 1 error:")
 
 
 def test_the_same_samples_at_another_rate_are_not_the_same_audio(tmp_path, command):

@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 def faults_of(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
         load_emodb(root).corpus()
-    return error.value.faults
+    return error.value.errors
 
 
 # What becomes of names and the listening test

@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 def faults_of(root: Path) -> dict[str, str]:
     with pytest.raises(DataErrors) as error:
         load_esd(root).corpus()
-    return dict(error.value.faults)
+    return dict(error.value.errors)
 
 
 # What the folders say

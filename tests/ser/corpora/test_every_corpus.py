@@ -109,7 +109,7 @@ def test_a_silent_copied_or_missing_file_is_named_and_can_be_left_out(name: str,
     Path(paths[1]).write_bytes(b"RIFF")
     with pytest.raises(DataErrors) as error:
         open_store(load(name, root), "panns_16k", tmp_path / "store")
-    assert len(error.value.faults) == 2
+    assert len(error.value.errors) == 2
     listed = tmp_path / "listed.txt"
     listed.write_text("\n".join(str(error.value).splitlines()[1:-1]), encoding="utf-8")  # as they were printed
     rest = load(name, root, listed)

@@ -64,7 +64,7 @@ def records(corpus: Corpus) -> dict[str, dict]:
 def faults_at(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
         load_iemocap(root).corpus()
-    return error.value.faults
+    return error.value.errors
 
 
 # The format, by hand

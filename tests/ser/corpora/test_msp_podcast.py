@@ -107,7 +107,7 @@ def change(path: Path, old: str, new: str) -> None:
 def faults_of(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
         load_msp_podcast(root).corpus()
-    return error.value.faults
+    return error.value.errors
 
 
 # What a release says

@@ -379,7 +379,7 @@ def faulty(data: Path) -> Corpus:
 def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: Path) -> None:
     with pytest.raises(DataErrors) as error:
         open_store(faulty, "panns_16k", stores)
-    faults = dict(error.value.faults)
+    faults = dict(error.value.errors)
     expected = {
         "cut_flac": "cannot be decoded (Error : flac decoder lost sync)",
         "cut_wav": "truncated, ",
@@ -402,7 +402,7 @@ def test_all_faults_are_listed_at_once_with_what_to_do(faulty: Corpus, stores: P
 def test_without_the_faulty_utterances_the_store_is_built(faulty: Corpus, stores: Path) -> None:
     with pytest.raises(DataErrors) as error:
         open_store(faulty, "panns_16k", stores)
-    rest = without(faulty, [name for name, _ in error.value.faults])
+    rest = without(faulty, [name for name, _ in error.value.errors])
     store = open_store(rest, "panns_16k", stores)
     assert list(rest.table["utterance_id"]) == ["a", "b"]
     assert store.lengths.tolist() == [41, 61]
@@ -413,7 +413,7 @@ def test_a_file_that_vanished_after_the_store_was_built_is_a_fault(corpus: Corpu
     (data / "c.wav").unlink()
     with pytest.raises(DataErrors) as error:
         open_store(corpus, "panns_16k", stores)
-    assert [name for name, _ in error.value.faults] == ["c"]
+    assert [name for name, _ in error.value.errors] == ["c"]
 
 
 @pytest.mark.skipif("SER_RAVDESS_ROOT" not in os.environ, reason="SER_RAVDESS_ROOT does not name RAVDESS's folder")

@@ -375,4 +375,4 @@ def test_a_missing_column_and_missing_values_are_told():
         human_ceiling(pd.DataFrame({"utterance_id": ["u1"], "label": ["ang"]}), CLASSES)
     with pytest.raises(DataErrors) as caught:
         human_ceiling(frame([("u1", "e1", None), (None, "e2", "ang"), ("u1", None, "ang")]), CLASSES)
-    assert caught.value.faults == [("row 2", "utterance_id is missing"), ("row 1", "label is missing")]
+    assert caught.value.errors == [("row 2", "utterance_id is missing"), ("row 1", "label is missing")]

@@ -156,7 +156,7 @@ def test_every_part_of_the_front_end_is_compared(path: Path, key: str, fault: st
 def faults_of(model: Classifier, state: dict[str, Tensor], path: Path) -> dict[str, str]:
     with pytest.raises(DataErrors, match=r"model\.width") as raised:
         load_pretrained(model, written(state, path), "panns_32k")
-    return dict(raised.value.faults)
+    return dict(raised.value.errors)
 
 
 def test_everything_that_does_not_fit_is_named_with_the_nearest(path: Path) -> None:

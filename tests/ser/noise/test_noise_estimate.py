@@ -253,9 +253,9 @@ def test_all_faults_of_predictions_are_listed_at_once(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataErrors) as error:
         read_predictions(written(tmp_path / "p.csv", rows), corpus)
-    names = [name for name, _ in error.value.faults]
+    names = [name for name, _ in error.value.errors]
     assert names == [*(f"u00{number}" for number in range(6)), "line 9", "u006", "u008"]
-    told = dict(error.value.faults)
+    told = dict(error.value.errors)
     assert "sum to 1.2, not to 1" in told["u001"]
     assert "'u999' is not in corpus 'mine'" in told["line 9"]
     assert told["u008"] == "has no line"
