@@ -79,7 +79,8 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from ser.training.task import make_task
     from study.trial import trainable
     from study.trial.event_log import Outbox
-    from study.trial.trainable import Attempt, TrialContext, trial_folder
+    from study.trial.specification import TrialContext, trial_folder
+    from study.trial.trainable import Attempt
 
     imported = time.time() - float(began)
     # What the study's own process does beside the trials.

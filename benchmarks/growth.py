@@ -54,7 +54,7 @@ from study.setup.spaces import load_space
 from study.tracking.store import experiment_id, open_client, search_all
 from study.tracking.upload import Courier, Messenger
 from study.trial.event_log import Outbox
-from study.trial.trainable import DONE, EPOCH, TRIAL_KEY, trial_folder
+from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder
 from tests.helpers.made_records import copy_trials, make_search
 from tests.helpers.simulation import simulate
 from tests.helpers.trial_context import DATASET

@@ -20,7 +20,7 @@ from rich.progress import (
 from study.schema import FINISHED, STOPPED, Selection
 from study.search.journal import Entry
 from study.tracking.searches import make_console
-from study.trial.trainable import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
+from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 
 class SearchProgress(Callback):  # type: ignore[misc]

@@ -26,7 +26,8 @@ from study.setup.pruners import grace_period, make_pruner
 from study.tracking.store import dataset_of, environment_tags, open_parent
 from study.tracking.upload import Courier, Messenger
 from study.trial.event_log import Outbox
-from study.trial.trainable import StudyTrial, TrialContext, trial_folder, trial_name
+from study.trial.specification import TrialContext, trial_folder, trial_name
+from study.trial.trainable import StudyTrial
 
 # Tune's own state of a search; nothing is read back from it.
 TUNE_FOLDER = ".tune"

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from study.schema import FAILED, RUNNING, Selection
 from study.search.journal import Entry, Journal
-from study.trial.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
+from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
 
 
 class StudySearch(Searcher):  # type: ignore[misc]

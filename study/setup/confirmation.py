@@ -39,7 +39,7 @@ from study.setup.prepare import (
 from study.setup.spaces import Space, load_space
 from study.tracking.searches import Trials, best_runs, read_trials
 from study.tracking.store import DEFAULT_URI, absolute_uri, experiment_id, open_client
-from study.trial.trainable import Planned
+from study.trial.specification import TrialSpecification
 
 CANDIDATES = "candidates.json"
 ALL, HELD_OUT = "all", "held-out"
@@ -296,7 +296,7 @@ def _jobs(
     for noise, space in dict.fromkeys((one.noise, one.space) for one in candidates):
         mine = [one for one in candidates if (one.noise, one.space) == (noise, space)]
         planned = tuple(
-            Planned(
+            TrialSpecification(
                 one.configuration,
                 seed,
                 task(fold, seed, noise, extractor(Config.from_dotted(dict(one.configuration))).front_end.name),

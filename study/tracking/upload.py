@@ -22,7 +22,7 @@ from study.messages import first_line
 from study.schema import FAILED, FINISHED, STOPPED, Tag
 from study.tracking.store import find_run, identity, log_dataset
 from study.trial.event_log import AGAIN, ARTIFACT, EPOCH, RUN, Outbox, ending
-from study.trial.trainable import TRIAL_KEY, trial_folder
+from study.trial.specification import TRIAL_KEY, trial_folder
 
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}
 

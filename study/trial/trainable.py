@@ -10,8 +10,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +19,24 @@ from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
 from ser.training.loop import DivergedError, EpochRecord, State, train
-from ser.training.task import Task
 from ser.utils.durable_files import replace_bytes, replace_text
 from ser.utils.errors import UserError
 from study.schema import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
 from study.trial.checkpoints import load_newest, save_checkpoint
 from study.trial.event_log import Outbox
 from study.trial.hardware import hardware_tags
+from study.trial.specification import (
+    DONE,
+    EPOCH,
+    FAILURE,
+    FAILURE_FINAL,
+    SUSPENDED,
+    TRIAL_KEY,
+    TrialContext,
+    TrialSpecification,
+    trial_folder,
+    trial_name,
+)
 
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
@@ -36,84 +45,6 @@ MAX_ATTEMPTS = 3
 # is saved each sqrt(2 · saving · this) seconds (Young, A first order approximation to the optimum checkpoint interval,
 # Communications of the ACM 17, 1974).
 BETWEEN_KILLS = 4 * 3600.0
-
-# The trial's number in its configuration.
-TRIAL_KEY = "trial"
-
-# What a trial tells Tune, besides its objective.
-EPOCH, DONE, FAILURE, FAILURE_FINAL, SUSPENDED = "epoch", "finished", "failure", "failure.final", "suspended"
-
-
-def trial_name(number: int) -> str:
-    """A trial's number as it is written in the records and in its folder's name."""
-    return f"{number:03d}"
-
-
-def trial_folder(search: Path, number: int) -> Path:
-    """The folder of a trial of the search in ``search``."""
-    return search / f"trial_{trial_name(number)}"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial that no search has drawn, since all is known of it beforehand.
-
-    Args:
-        configuration: Dotted names.
-        seed: Of the training.
-        task: What it is trained and tested on.
-        tags: Of its own.
-    """
-
-    configuration: Mapping[str, Any]
-    seed: int
-    task: Task
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class TrialContext:
-    """What all trials of one (space, noise level) share.
-
-    Args:
-        task: Train and validation data.
-        base: Dotted names that every trial has unless its space says otherwise.
-        seed: Training seed.
-        threads: Torch threads of a trial.
-        device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
-        objective: Metric that the search maximises or minimises.
-        experiment: MLflow experiment id.
-        parent: The parent run's id.
-        name: The trials' name, less their number.
-        key: Tags that, with the number, identify a trial.
-        tags: All other tags.
-        dataset: What is trained on, as an MLflow dataset has it.
-        folder: The search's folder; every node sees it under this path.
-        session: Differs each time that the study is started.
-        planned: What trial 1, 2, … are, where they are not drawn.
-    """
-
-    task: Task
-    base: Mapping[str, Any]
-    seed: int
-    threads: int
-    device: str
-    objective: str
-    experiment: str
-    parent: str
-    name: str
-    key: Mapping[str, str]
-    tags: Mapping[str, str]
-    dataset: Mapping[str, Any]
-    folder: Path
-    session: str
-    planned: tuple[Planned, ...] = ()
-
-    def trial(self, number: int, drawn: Mapping[str, Any]) -> Planned:
-        """What a trial is: planned, or what the searcher has drawn, on the task and with the seed that all share."""
-        if self.planned:
-            return self.planned[number - 1]
-        return Planned({**self.base, **drawn}, self.seed, self.task, {})
 
 
 class Attempt:
@@ -344,7 +275,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Nothing to load."""
 
 
-def _records(config: Config, state: State | None, trial: Planned, device: str) -> Iterator[EpochRecord]:
+def _records(config: Config, state: State | None, trial: TrialSpecification, device: str) -> Iterator[EpochRecord]:
     """A network's epochs, or the one record of a classical model, whose fit stands for all planned epochs."""
     if not config.model.is_classical:
         yield from train(config, trial.task, seed=trial.seed, state=state, device=device)

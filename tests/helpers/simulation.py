@@ -25,7 +25,7 @@ from study.search.searcher import StudyScheduler, StudySearch
 from study.setup.pruners import Sampler, Scheduler, make_pruner
 from study.setup.spaces import load_space
 from study.trial.event_log import Outbox
-from study.trial.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, TRIAL_KEY, trial_folder
+from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, TRIAL_KEY, trial_folder
 
 NOISY = SELECTIONS["noisy"]
 GRACE = 2

@@ -1,6 +1,6 @@
 """A trial's context for tests."""
 
-from study.trial.trainable import TrialContext
+from study.trial.specification import TrialContext
 
 EPOCHS = 3
 BASE = {

@@ -33,7 +33,8 @@ from study.setup.prepare import Job
 from study.setup.spaces import Space, load_space
 from study.tracking.searches import Trials, best_runs, caveats, display, short_parameters
 from study.tracking.store import absolute_uri, experiment_id, open_client, search_all
-from study.trial.trainable import Planned, StudyTrial
+from study.trial.specification import TrialSpecification
+from study.trial.trainable import StudyTrial
 
 # Records.
 
@@ -332,7 +333,7 @@ def test_classical_trials_take_no_gpu():
     for name, needed in (("classical", False), ("proselflc", True)):
         job = Job(load_space(name, {}), (), "clean", Task((), Path(), None, None, {}))
         assert needs_gpu(job, base) is needed
-    planned = Planned({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
+    planned = TrialSpecification({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
     assert needs_gpu(Job(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)
 
 

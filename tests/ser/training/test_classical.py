@@ -20,7 +20,8 @@ from study.setup.spaces import load_space
 from study.tracking.store import experiment_id, open_client
 from study.tracking.upload import deliver_all
 from study.trial import trainable
-from study.trial.trainable import DONE, EPOCH, TRIAL_KEY, Attempt, trial_folder
+from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder
+from study.trial.trainable import Attempt
 from tests.helpers.trial_context import make_context
 
 QUICK = {

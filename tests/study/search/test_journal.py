@@ -14,7 +14,7 @@ from study.search.journal import CONFIGURATION, JOURNAL, Journal
 from study.search.searcher import StudySearch
 from study.setup.pruners import Sampler, make_pruner
 from study.setup.spaces import load_space
-from study.trial.trainable import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
+from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
 
 NOISY = SELECTIONS["noisy"]
 METRIC = NOISY.metric

@@ -13,7 +13,7 @@ from study.schema import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.search.journal import JOURNAL, Journal
 from study.setup.spaces import load_space
 from study.trial.event_log import Outbox
-from study.trial.trainable import trial_folder
+from study.trial.specification import trial_folder
 from tests.helpers.simulation import GRACE, simulate
 
 EPOCHS = 8

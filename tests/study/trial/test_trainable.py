@@ -21,19 +21,8 @@ from study.tracking.upload import deliver_all
 from study.trial import trainable
 from study.trial.checkpoints import checkpoints
 from study.trial.event_log import Outbox
-from study.trial.trainable import (
-    ATTEMPTS,
-    DONE,
-    EPOCH,
-    FAILURE,
-    FAILURE_FINAL,
-    MAX_ATTEMPTS,
-    SUSPENDED,
-    Attempt,
-    Planned,
-    StudyTrial,
-    trial_folder,
-)
+from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TrialSpecification, trial_folder
+from study.trial.trainable import ATTEMPTS, MAX_ATTEMPTS, Attempt, StudyTrial
 from tests.helpers.trial_context import CONFIGURATION, EPOCHS, make_context
 
 
@@ -458,7 +447,7 @@ def test_a_planned_trial_trains_as_a_drawn_one_does_and_is_tested(context, tmp_p
     run(context)
     drawn = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
     task = replace(context.task, test=context.task.validation)
-    planned = Planned({**context.base, **drawn}, context.seed, task, {"fold": "7"})
+    planned = TrialSpecification({**context.base, **drawn}, context.seed, task, {"fold": "7"})
     other = replace(context, folder=tmp_path / "planned", key={"study": "planned"}, planned=(planned,), seed=99)
     other.folder.mkdir()
     run(other, {"trial": 1})
@@ -482,7 +471,7 @@ def test_a_search_sees_no_test_row(context):
 def test_the_best_epochs_test_score_survives_a_kill(context, tmp_path):
     task = replace(context.task, test=context.task.validation)
     configuration = {**context.base, **{key: value for key, value in CONFIGURATION.items() if key != "trial"}}
-    planned = (Planned(configuration, context.seed, task, {}),)
+    planned = (TrialSpecification(configuration, context.seed, task, {}),)
     found = []
     for name, steps in (("whole", None), ("killed", 2)):
         other = replace(context, folder=tmp_path / name, key={"study": name}, planned=planned)
