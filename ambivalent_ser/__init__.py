@@ -1,0 +1,3 @@
+"""The installed command ``ambivalent``."""
+
+__version__ = "0.2.0.dev0"
