@@ -41,10 +41,7 @@ def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = No
     """
     if name in known:
         return known[name]
-    *module_parts, attribute = name.split(".")
-    if not module_parts or not all(part.isidentifier() for part in (*module_parts, attribute)):
-        raise unknown_name(kind, name, known)
-    found = _import_attribute(kind, name, ".".join(module_parts), attribute)
+    found = _import_path(kind, name, known)
     if base is not None and not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{kind} {name!r} must be a subclass of {base.__module__}.{base.__qualname__}, got {found!r}.")
     if not callable(found):
@@ -52,7 +49,36 @@ def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = No
     return cast(T, found)
 
 
-def _import_attribute(kind: str, name: str, module_name: str, attribute: str) -> object:
+def resolve_instance(kind: str, name: str, known: Mapping[str, T], *bases: type) -> T:
+    """Return the object that a name stands for, such as a front end; like ``resolve``, which is for classes.
+
+    Args:
+        kind: What the name stands for, such as ``"front end"``; for messages.
+        name: A key of ``known``, or the import path of an object.
+        known: What we provide, by name.
+        bases: The classes that an imported object may be an instance of.
+
+    Raises:
+        UserError: If the name is unknown, or if the import path leads to nothing that fits.
+
+    Example:
+        >>> resolve_instance("constant", "math.tau", {}, float)
+        6.283185307179586
+    """
+    if name in known:
+        return known[name]
+    found = _import_path(kind, name, known)
+    if not isinstance(found, bases):
+        wanted = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+        raise UserError(f"{kind} {name!r} must be an instance of {wanted}, got {found!r}.")
+    return cast(T, found)
+
+
+def _import_path(kind: str, name: str, known: Mapping[str, object]) -> object:
+    *module_parts, attribute = name.split(".")
+    if not module_parts or not all(part.isidentifier() for part in (*module_parts, attribute)):
+        raise unknown_name(kind, name, known)
+    module_name = ".".join(module_parts)
     current_folder = str(Path.cwd())
     if current_folder not in sys.path:
         sys.path.append(current_folder)
