@@ -1,1 +1,1 @@
-"""Metrics: classification scores, agreement between annotators."""
+"""Metrics: classification scores and agreement between annotators."""

@@ -1,7 +1,7 @@
-"""How much annotators agree: strata, distributions, chance-corrected coefficients, and what one of them scores.
+"""Agreement between annotators: strata, soft labels, chance-corrected coefficients and the human ceiling.
 
-Every function is pure and takes counts of votes, (N, C), or one row per vote. A statistic that is not defined
-for the data is NaN, and its docstring says when.
+Functions take counts of votes, (N, C), or one row per vote. A statistic that is not defined for the data is NaN; its
+docstring says when.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ser.metrics.classification import entropy
+from ser.metrics.classification import entropy, uar
 from ser.utils.errors import DataErrors, UserError
 
 STRATA = ("unanimous", "majority", "plurality", "none")
@@ -24,22 +24,26 @@ OTHER = "other"
 
 
 def strata(votes: ArrayLike, other: ArrayLike | None = None) -> NDArray[np.object_]:
-    """How far the annotators of each utterance agree.
+    """Return the agreement stratum of each utterance.
 
-    ``unanimous``: all votes are for one class; a single vote counts as unanimous. ``majority``: the largest count
-    is more than half of all votes. ``plurality``: it is the only largest one, but at most half. ``none``: a tie
-    for the largest, or no votes.
+    ``unanimous``: all votes are for one class; a single vote counts as unanimous. ``majority``: the largest count is
+    more than half of all votes. ``plurality``: a unique largest count of at most half. ``none``: a tie for the largest
+    count, or no votes.
 
     Args:
         votes: (N, C) ints, votes per class.
         other: (N,) ints, votes for categories outside the class set. They count as one further category, so two
-            different ones pass for agreement with each other; None is no such votes.
+            different ones count as agreement with each other; None is no such votes.
 
     Returns:
         (N,) names out of ``STRATA``.
 
     Raises:
-        ValueError: Counts that are negative, no ints, or of another shape.
+        ValueError: If counts are negative, not integers, or of another shape.
+
+    Example:
+        >>> strata([[3, 0], [2, 1], [1, 1]]).tolist()
+        ['unanimous', 'majority', 'none']
     """
     counts = _counts(votes)
     if other is not None:
@@ -53,7 +57,7 @@ def strata(votes: ArrayLike, other: ArrayLike | None = None) -> NDArray[np.objec
 
 
 def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
-    """Each utterance's votes as a distribution over the classes.
+    """Convert each utterance's votes to a distribution over the classes.
 
     Source: Fayek, Lech and Cavedon, Modeling subjectiveness in emotion recognition with deep neural networks:
     ensembles vs soft labels, IJCNN 2016.
@@ -65,7 +69,11 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
         (N, C), rows sum to 1.
 
     Raises:
-        ValueError: Rows without votes, with their number; counts that are negative, no ints, or not (N, C).
+        ValueError: If rows have no votes (reports their number), or counts are negative, not integers or not (N, C).
+
+    Example:
+        >>> soft_labels([[3, 1], [0, 2]]).tolist()
+        [[0.75, 0.25], [0.0, 1.0]]
     """
     counts = _counts(votes)
     total = counts.sum(axis=1, keepdims=True)
@@ -75,10 +83,10 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def vote_entropy(votes: ArrayLike) -> NDArray[np.float64]:
-    """Shannon entropy of each utterance's votes, divided by log C.
+    """Compute the normalised Shannon entropy of each utterance's votes: the entropy divided by log C.
 
-    The division makes it a share of the most that C classes allow, comparable between class sets. It underrates
-    disagreement where annotators are few: n votes cannot exceed log n / log C.
+    The division makes class sets of different sizes comparable. The entropy underestimates disagreement where
+    annotators are few: that of n votes cannot exceed log n / log C.
 
     Args:
         votes: (N, C) ints, votes per class, C at least 2; at least one vote in each row.
@@ -87,7 +95,7 @@ def vote_entropy(votes: ArrayLike) -> NDArray[np.float64]:
         (N,) from 0 (all votes for one class) to 1 (the same number for every class).
 
     Raises:
-        ValueError: Fewer than two classes; otherwise as for ``soft_labels``.
+        ValueError: If there are fewer than two classes; otherwise as for ``soft_labels``.
     """
     shares = soft_labels(votes)
     classes = shares.shape[1]
@@ -97,24 +105,24 @@ def vote_entropy(votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def fleiss_kappa(counts: ArrayLike) -> float:
-    """Fleiss' kappa, the agreement beyond chance, for any number of votes per item.
+    """Compute Fleiss' kappa, the agreement beyond chance, for any number of votes per item.
 
     κ = (P − Pₑ) / (1 − Pₑ). P is the mean of Pᵢ = Σⱼ nᵢⱼ(nᵢⱼ − 1) / (nᵢ(nᵢ − 1)) over the items with at least two
-    votes, each item with the same weight. Pₑ = Σⱼ πⱼ², where πⱼ is the mean of nᵢⱼ / nᵢ over all items with votes.
-    With the same number of votes for every item this is Fleiss' own definition.
+    votes, all items weighted equally. Pₑ = Σⱼ πⱼ², where πⱼ is the mean of nᵢⱼ / nᵢ over all items with votes.
+    With the same number of votes for every item this is Fleiss' definition.
 
     Source: Fleiss, Measuring nominal scale agreement among many raters, Psychological Bulletin 76, 1971; for
     unequal numbers of votes Gwet, Handbook of Inter-Rater Reliability, 4th edition, 2014, chapter 2. (Fleiss and
     Cuzick 1979 weight items by their votes instead.)
 
     Args:
-        counts: (N, K) ints, votes per category. A column of votes outside the class set may be among them.
+        counts: (N, K) ints, votes per category, optionally with a column of votes outside the class set.
 
     Returns:
         At most 1; 0 is chance. NaN if no item has two votes, or if all votes are for one category.
 
     Raises:
-        ValueError: Counts that are negative, no ints, or not (N, K).
+        ValueError: If counts are negative, not integers, or not (N, K).
     """
     table = _counts(counts)
     table = table[table.sum(axis=1) > 0]
@@ -128,24 +136,30 @@ def fleiss_kappa(counts: ArrayLike) -> float:
 
 
 def krippendorff_alpha(counts: ArrayLike) -> float:
-    """Krippendorff's alpha for nominal categories, by the package ``krippendorff``.
+    """Compute Krippendorff's alpha for nominal categories, using the package ``krippendorff``.
 
-    Unlike ``fleiss_kappa`` it weights items by their votes, corrects for the size of the sample, and leaves items
-    with fewer than two votes out altogether. With the same number of votes for every item, and n in all,
+    Unlike ``fleiss_kappa`` it weights items by their votes, corrects for the size of the sample, and excludes items
+    with fewer than two votes. With the same number of votes for every item and n votes in total,
     1 − α = (1 − κ)(n − 1) / n.
 
     Source: Krippendorff, Content Analysis, 3rd edition, 2013, chapter 12; Computing Krippendorff's
     Alpha-Reliability, 2011.
 
     Args:
-        counts: (N, K) ints, votes per category. A column of votes outside the class set may be among them.
+        counts: (N, K) ints, votes per category, optionally with a column of votes outside the class set.
 
     Returns:
         At most 1; 0 is chance. NaN if no item has two votes, or if all votes of such items are for one
-        category. One such item alone gives 0, whatever its votes.
+        category. A single such item gives 0, whatever its votes.
 
     Raises:
-        ValueError: Counts that are negative, no ints, or not (N, K).
+        ValueError: If counts are negative, not integers, or not (N, K).
+
+    Example:
+        >>> krippendorff_alpha([[2, 0], [0, 2]])
+        1.0
+        >>> round(krippendorff_alpha([[3, 0], [2, 1], [0, 3]]), 3)
+        0.6
     """
     table = _counts(counts)
     table = table[table.sum(axis=1) > 1]
@@ -157,11 +171,11 @@ def krippendorff_alpha(counts: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class AnnotatorScore:
-    """One annotator against the plurality of the others.
+    """Score of one annotator against the plurality of the others.
 
     Args:
         uar: Mean recall over the classes that occur as reference for this annotator, 0 to 1; NaN without pairs.
-        pairs: The utterances that are scored.
+        pairs: Number of scored utterances.
     """
 
     uar: float
@@ -170,16 +184,16 @@ class AnnotatorScore:
 
 @dataclass(frozen=True)
 class HumanCeiling:
-    """What one annotator scores against the plurality of the others, all pairs of utterance and annotator pooled.
+    """Score of one annotator against the plurality of the others, pooled over all pairs of utterance and annotator.
 
     Args:
         uar: Mean recall over the classes that occur as reference, 0 to 1; NaN without pairs.
-        standard_error: Of ``uar``, over utterances, since the pairs of one utterance share their votes; the
-            annotators are taken as given. NaN with fewer than two scored utterances.
-        accuracy: Share of right answers (WA), 0 to 1; NaN without pairs.
-        recall: Class → recall, for every class; NaN for one that never is the reference.
-        pairs: Pairs of utterance and annotator that are scored.
-        skipped: Pairs whose other annotators have no unique plurality within the class set.
+        standard_error: Standard error of ``uar`` over utterances, because the pairs of one utterance share their votes;
+            the annotators are taken as given. NaN with fewer than two scored utterances.
+        accuracy: Share of correct answers (WA), 0 to 1; NaN without pairs.
+        recall: Class → recall, for every class; NaN for a class that is never the reference.
+        pairs: Number of scored pairs of utterance and annotator.
+        skipped: Number of pairs whose other annotators have no unique plurality within the class set.
         annotators: Number of annotators with a name; 0 where all are anonymous.
         by_annotator: Name → score, for every annotator with a name; empty where all are anonymous.
     """
@@ -195,34 +209,41 @@ class HumanCeiling:
 
 
 def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCeiling:
-    """Leaves out one annotator at a time, and scores the one left out like a classifier.
+    """Compute the human ceiling: leave out one annotator at a time and score that annotator like a classifier.
 
     For each utterance and each of its annotators, the reference is the unique plurality of the other annotators'
     votes within the class set; every category that one of them named is one vote. An annotator who named k
     categories gets 1/k where the reference is among them; categories outside the set are wrong answers. Pairs
     without a reference are skipped and counted.
 
-    It is the score of one average annotator, not a bound: a model may exceed it. The reference lacks the left-out
-    vote, so it is a little less reliable than the label that models are scored against. Pass every annotated
-    utterance, also those without a consensus: leaving these out selects on the very votes that are scored, and
+    This is the score of one average annotator, not a bound: a model may exceed it. The reference lacks the left-out
+    vote, so it is slightly less reliable than the label that models are scored against. Pass every annotated
+    utterance, including those without a consensus: excluding them selects on the votes that are scored, which
     raises the score. With all of them, annotators who answer at random score 1/C on average.
 
     Source: the definition is this function's own. UAR: Schuller, Steidl and Batliner, The INTERSPEECH 2009
-    Emotion Challenge. The standard error is that of a sum of ratios by linearisation, utterances as clusters
+    Emotion Challenge. The standard error is that of a sum of ratios by linearisation, with utterances as clusters
     (Woodruff, Journal of the American Statistical Association 66, 1971).
 
     Args:
         annotations: One row for each category that an annotator named for an utterance, with the columns
             ``utterance_id``, ``annotator`` and ``label``. A category that an annotator names twice for an
-            utterance counts once. A row whose annotator is missing is one vote by somebody else than all others.
+            utterance counts once. A row without an annotator is one vote by a further, anonymous annotator.
         classes: The C class names; any other label is outside the set.
 
     Returns:
         The pooled scores, and those of each annotator with a name.
 
     Raises:
-        UserError: A column is missing.
-        DataErrors: Rows without an utterance or a label; all are listed.
+        UserError: If a column is missing.
+        DataErrors: If rows lack an utterance or a label; lists all of them.
+
+    Example:
+        >>> votes = {"u1": ["angry", "angry", "sad"], "u2": ["sad", "sad", "sad"]}
+        >>> rows = [(name, f"a{i}", label) for name, labels in votes.items() for i, label in enumerate(labels)]
+        >>> found = human_ceiling(pd.DataFrame(rows, columns=["utterance_id", "annotator", "label"]), ["angry", "sad"])
+        >>> found.uar, found.pairs, found.skipped  # u1's first two votes have a tie among the others
+        (0.5, 4, 2)
     """
     _check_annotations(annotations)
     # Sums of shares such as 1/3 would differ in their last digit with the order of the rows.
@@ -248,22 +269,22 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
     credit = own[scored, truth] / named[scored]
     hits = _tally(utterance_of[scored], truth, credit, votes.shape)
     totals = _tally(utterance_of[scored], truth, 1.0, votes.shape)
-    recall = _ratio(hits.sum(axis=0), totals.sum(axis=0))
+    recall = _recall(hits.sum(axis=0), totals.sum(axis=0))
 
     with_name = annotator_of[scored] < len(names)
     cell = (annotator_of[scored][with_name], truth[with_name])
     own_totals = _tally(*cell, 1.0, (len(names), len(classes)))
-    own_recall = _ratio(_tally(*cell, credit[with_name], own_totals.shape), own_totals)
+    own_hits = _tally(*cell, credit[with_name], own_totals.shape)
     return HumanCeiling(
-        uar=_present_mean(recall),
+        uar=uar(hits.sum(axis=0), totals.sum(axis=0)),
         standard_error=_standard_error(hits, totals, recall),
-        accuracy=_present_mean(credit),
+        accuracy=float(credit.mean()) if len(credit) else float("nan"),
         recall=dict(zip(classes, recall.tolist(), strict=True)),
         pairs=len(scored),
         skipped=len(first) - len(scored),
         annotators=len(names),
         by_annotator={
-            str(name): AnnotatorScore(_present_mean(own_recall[i]), int(own_totals[i].sum()))
+            str(name): AnnotatorScore(uar(own_hits[i], own_totals[i]), int(own_totals[i].sum()))
             for i, name in enumerate(names)
         },
     )
@@ -272,10 +293,10 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
 def anonymous_annotations(
     ids: Sequence[str], votes: ArrayLike, classes: Sequence[str], other: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Counts of votes as annotations without names, for ``human_ceiling``.
+    """Convert counts of votes to anonymous annotations, for ``human_ceiling``.
 
-    The pooled scores are those with names if every annotator gave one category for an utterance, once. Where
-    annotators gave several, each category becomes an annotator of its own, and the scores differ.
+    The pooled scores equal those with names if every annotator gave one category for an utterance, once. Where
+    annotators gave several, each category becomes an annotator, and the scores differ.
 
     Args:
         ids: N utterance ids.
@@ -288,7 +309,8 @@ def anonymous_annotations(
         or ``OTHER``).
 
     Raises:
-        ValueError: Counts that are negative, no ints, or of another shape; a class named ``OTHER`` beside ``other``.
+        ValueError: If counts are negative, not integers or of another shape, or if ``other`` is given and a class is
+            named ``OTHER``.
     """
     counts, labels = _counts(votes), list(classes)
     if other is not None:
@@ -311,13 +333,14 @@ def _counts(votes: ArrayLike) -> NDArray[np.int64]:
     counts = np.asarray(votes)
     if counts.ndim != 2 or counts.shape[1] == 0 or counts.dtype.kind not in "iu" or (counts < 0).any():
         raise ValueError(
-            f"votes must be (utterances, classes) whole numbers from 0, not {counts.dtype} of shape {counts.shape}"
+            f"votes must be non-negative integers of shape (utterances, classes), got {counts.dtype} of shape "
+            f"{counts.shape}"
         )
     return counts.astype(np.int64)
 
 
 def _plurality(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
-    """(N, C) → (N,) the column with the unique largest count; −1 for a tie, or without votes."""
+    """Return (N,) the column with the unique largest count; −1 for a tie or without votes."""
     largest = counts.max(axis=1, keepdims=True)
     unique = (largest[:, 0] > 0) & ((counts == largest).sum(axis=1) == 1)
     return np.where(unique, counts.argmax(axis=1), -1)
@@ -336,7 +359,7 @@ def _check_annotations(annotations: pd.DataFrame) -> None:
         for position in np.flatnonzero(annotations[column].isna())
     ]
     if faults:
-        raise DataErrors("annotations", faults, "Give every row an utterance and a label, or leave the row out.")
+        raise DataErrors("annotations", faults, "Give every row an utterance and a label, or remove the row.")
 
 
 def _tally(
@@ -345,24 +368,18 @@ def _tally(
     amount: NDArray[np.float64] | float,
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Zeros of the shape, with each amount added at its row and column."""
+    """Sum the amounts at each row and column."""
     table = np.zeros(shape)
     np.add.at(table, (row, column), amount)
     return table
 
 
-def _ratio(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _recall(hits: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(hits, totals, out=np.full(hits.shape, np.nan), where=totals > 0))
 
 
-def _present_mean(values: NDArray[np.float64]) -> float:
-    """The mean of what is not NaN; NaN without any."""
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
-
-
 def _standard_error(hits: NDArray[np.float64], totals: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """Of the mean recall: (U, C) credits and pairs of each utterance, (C,) recall."""
+    """Compute the standard error of the mean recall from (U, C) credits and pairs per utterance, and (C,) recall."""
     utterances = int(totals.any(axis=1).sum())
     if utterances < 2:
         return float("nan")

@@ -1,13 +1,16 @@
-"""Metrics, each against labels that the caller names: the true ones, the noisy ones, or the annotators' distribution.
+"""Classification metrics against hard labels and against the annotators' distribution.
 
-A function with ``labels`` scores against those hard labels, whichever they are; one with ``soft_labels`` against the
-annotators' distribution. Shapes: N utterances, C classes. A prediction is the class of the largest probability, the
+A function with ``labels`` scores against those hard labels, true or noisy; one with ``soft_labels`` against the
+annotators' distribution. Shapes: N utterances, C classes. A prediction is the class with the largest probability, the
 first of several.
+
+Adding a metric takes one entry in ``METRICS`` or ``SOFT_METRICS``: training records it, and tables derive their columns
+from these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,60 +18,119 @@ import torch
 from numpy.typing import NDArray
 
 CALIBRATION_BINS = 15
-METRICS = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "nll", "loss")
-"""What ``scores`` gives. ``loss`` is ``nll`` under its older name in the records."""
 
 # Keeps the logarithm of a probability that underflowed finite.
 TINY = 1e-12
 
+Probabilities = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Counts = NDArray[np.int64]
 
-def scores(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Every metric of predicted probabilities against hard labels.
 
-    Sources: UAR, Schuller, Steidl and Batliner, The INTERSPEECH 2009 Emotion Challenge; ECE, Guo et al. 2017; the
-    Brier score is Brier's own sum over all classes (Monthly Weather Review 78, 1950).
+@dataclass(frozen=True)
+class Metric:
+    """A metric against hard labels.
+
+    Args:
+        compute: (probabilities (N, C), labels (N,), their confusion matrix (C, C)) → score.
+        heading: Column heading in tables.
+        higher_is_better: Direction.
+        in_overview: Whether the table of the best configurations has a column for it.
+    """
+
+    compute: Callable[[Probabilities, Labels, Counts], float]
+    heading: str
+    higher_is_better: bool
+    in_overview: bool = True
+
+
+@dataclass(frozen=True)
+class SoftMetric:
+    """A metric against the annotators' distribution.
+
+    Args:
+        compute: (probabilities (N, C), soft labels (N, C)) → score.
+        heading: Column heading in tables.
+        higher_is_better: Direction.
+    """
+
+    compute: Callable[[Probabilities, NDArray[np.float64]], float]
+    heading: str
+    higher_is_better: bool
+
+
+def scores(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
+    """Compute every metric of ``METRICS``.
 
     Args:
         probabilities: (N, C), rows sum to 1.
         labels: (N,) class indices 0…C−1 to score against.
 
     Returns:
-        ``uar`` (mean recall over the classes present), ``wa`` (accuracy), ``f1_weighted``, ``f1_macro`` (over the
-        classes present), ``ece``, ``brier`` (0 to 2), ``nll`` (mean negative log-likelihood, nats), ``loss`` (the
-        same).
+        Name → score: ``uar`` (mean recall over the classes present), ``wa`` (accuracy), ``f1_weighted``, ``f1_macro``
+        (over the classes present), ``ece``, ``brier`` (0 to 2), ``nll`` (mean negative log-likelihood, nats), ``loss``
+        (the same).
 
     Raises:
-        ValueError: No labels, or shapes that do not fit.
+        ValueError: If there are no labels, or if the shapes do not match.
+
+    Example:
+        >>> import numpy as np
+        >>> probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
+        >>> found = scores(probabilities, labels=np.array([0, 1, 1]))
+        >>> {name: round(found[name], 3) for name in ("uar", "wa", "f1_macro", "brier")}
+        {'uar': 0.75, 'wa': 0.667, 'f1_macro': 0.667, 'brier': 0.327}
     """
-    _check(probabilities, labels)
     counts = confusion(probabilities, labels)
-    support = counts.sum(axis=1)
-    present = support > 0
-    # 2 · precision · recall / (precision + recall); 0 for a class that is neither there nor predicted.
-    f1 = 2.0 * np.diag(counts) / np.maximum(support + counts.sum(axis=0), 1)
-    correct = probabilities.argmax(axis=1) == labels
-    one_hot = np.eye(probabilities.shape[1])[labels]
-    nll = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], TINY)).mean())
-    return {
-        "uar": float(recalls(counts)[present].mean()),
-        "wa": float(correct.mean()),
-        "f1_weighted": float((f1 * support).sum() / len(labels)),
-        "f1_macro": float(f1[present].mean()),
-        "ece": expected_calibration_error(probabilities.max(axis=1), correct),
-        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
-        "nll": nll,
-        "loss": nll,
-    }
+    return {name: metric.compute(probabilities, labels, counts) for name, metric in METRICS.items()}
+
+
+def soft_scores(probabilities: Probabilities, soft_labels: NDArray[np.float64]) -> dict[str, float]:
+    """Compute every metric of ``SOFT_METRICS``.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        soft_labels: (N, C), rows sum to 1.
+
+    Returns:
+        Name → score: ``soft_ce`` (cross entropy) and ``jsd`` (Jensen–Shannon divergence), both in nats.
+    """
+    return {name: metric.compute(probabilities, soft_labels) for name, metric in SOFT_METRICS.items()}
+
+
+def uar(correct: NDArray[np.integer | np.floating], total: NDArray[np.integer | np.floating]) -> float:
+    """Compute the unweighted average recall: the mean of the recalls of the classes present.
+
+    Source: Schuller, Steidl and Batliner, The INTERSPEECH 2009 Emotion Challenge.
+
+    Args:
+        correct: (C,) correct predictions per class.
+        total: (C,) labels per class.
+
+    Returns:
+        UAR, 0 to 1; NaN if no class is present.
+
+    Example:
+        >>> import numpy as np
+        >>> uar(correct=np.array([3, 1, 0]), total=np.array([4, 2, 0]))  # the third class is absent
+        0.625
+    """
+    present = total > 0
+    return float((correct[present] / total[present]).mean()) if present.any() else float("nan")
 
 
 def expected_calibration_error(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> float:
-    """Mean |accuracy − confidence| over equal-width bins of confidence, weighted by their size (Guo et al. 2017).
+    """Compute the expected calibration error: mean |accuracy − confidence| over equal-width bins of confidence.
+
+    Each bin is weighted by its size.
+
+    Source: Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017.
 
     Args:
         confidence: (N,) probability of the predicted class, 0 to 1.
-        correct: (N,) whether the prediction was right.
+        correct: (N,) True where the prediction is correct.
         bins: Number of bins over (0, 1].
 
     Returns:
@@ -80,22 +142,26 @@ def expected_calibration_error(
 
 
 def soft_cross_entropy(probabilities: NDArray[np.float64], soft_labels: NDArray[np.float64]) -> float:
-    """Mean −Σ soft · log p against the annotators' distribution, nats.
+    """Compute the mean cross entropy −Σ soft · log p of predictions against the annotators' distribution.
 
-    Its least value is the distribution's own mean entropy, which is above 0 where annotators disagree.
+    The smallest possible value is the mean entropy of the distributions, which is above 0 where annotators disagree.
+    (``ser.losses.soft_cross_entropy`` is the training loss of each utterance, computed from logits.)
 
     Args:
         probabilities: (N, C), rows sum to 1.
         soft_labels: (N, C), rows sum to 1.
+
+    Returns:
+        Cross entropy in nats.
     """
     return float(-(soft_labels * np.log(np.maximum(probabilities, TINY))).sum(axis=1).mean())
 
 
 def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.float64]) -> float:
-    """Mean Jensen–Shannon divergence from the annotators' distribution, nats.
+    """Compute the mean Jensen–Shannon divergence of predictions from the annotators' distribution.
 
-    H((p + q) / 2) − (H(p) + H(q)) / 2, and not its square root, the distance. Unlike the cross entropy it is 0 for a
-    perfect prediction, and bounded.
+    H((p + q) / 2) − (H(p) + H(q)) / 2, not its square root, which is the distance. Unlike the cross entropy it is
+    bounded, and 0 for a perfect prediction.
 
     Source: Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information Theory 37, 1991.
 
@@ -104,7 +170,7 @@ def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.f
         soft_labels: (N, C), rows sum to 1.
 
     Returns:
-        0 (equal) to log 2 (nothing in common).
+        Divergence in nats, from 0 (equal) to log 2 (disjoint).
     """
     mixed = entropy((probabilities + soft_labels) / 2)
     divergence = mixed - (entropy(probabilities) + entropy(soft_labels)) / 2
@@ -112,20 +178,20 @@ def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.f
 
 
 def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """−Σ p · log p of each row, nats; 0 · log 0 is 0.
+    """Compute the Shannon entropy −Σ p · log p of each row, with 0 · log 0 = 0.
 
     Args:
-        p: (N, C), not below 0.
+        p: (N, C), non-negative.
 
     Returns:
-        (N,).
+        (N,) entropies in nats.
     """
     terms: NDArray[np.float64] = torch.special.entr(torch.from_numpy(p)).numpy()
     return np.asarray(terms.sum(axis=1))
 
 
 def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many utterances of each label are predicted as each class.
+    """Count the utterances of each label that are predicted as each class.
 
     Args:
         probabilities: (N, C), rows sum to 1.
@@ -135,7 +201,7 @@ def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
         (C, C) counts, label × predicted.
 
     Raises:
-        ValueError: No labels, or shapes that do not fit.
+        ValueError: If there are no labels, or if the shapes do not match.
     """
     _check(probabilities, labels)
     classes = probabilities.shape[1]
@@ -144,13 +210,13 @@ def confusion(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 
 
 def recalls(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Recall of each class.
+    """Compute the recall of each class.
 
     Args:
         counts: (C, C), from ``confusion``.
 
     Returns:
-        (C,) 0 to 1 against the labels that were counted; NaN for a class without labels.
+        (C,) recalls, 0 to 1; NaN for a class without labels.
     """
     totals = counts.sum(axis=1)
     return np.where(totals > 0, np.diag(counts) / np.maximum(totals, 1), np.nan)
@@ -158,13 +224,13 @@ def recalls(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """The score of a group of utterances.
+    """Score of a group of utterances.
 
     Args:
-        uar: Mean recall over the classes that the group's labels have, 0 to 1. Groups with different classes are
-            not comparable.
-        utterances: How many the group has.
-        classes: How many classes its labels have.
+        uar: Mean recall over the classes among the group's labels, 0 to 1. Groups with different classes are not
+            comparable.
+        utterances: Number of utterances.
+        classes: Number of classes among the labels.
     """
 
     uar: float
@@ -178,19 +244,25 @@ def uar_by_group(
     groups: Sequence[str] | NDArray[np.object_],
     order: Iterable[str] | None = None,
 ) -> dict[str, GroupScore]:
-    """UAR of each group of utterances: of an agreement stratum (``ser.metrics.agreement.strata``), a gender or a speaker.
+    """Compute the UAR of each group of utterances, such as an agreement stratum, a gender or a speaker.
 
     Args:
         probabilities: (N, C), rows sum to 1.
         labels: (N,) class indices 0…C−1 to score against.
         groups: (N,) the name of each utterance's group.
-        order: All names that there may be, in the order wanted; None sorts.
+        order: All possible names in the order of the result; None sorts the names that occur.
 
     Returns:
-        Name → score, of the groups that have utterances.
+        Name → score of the groups that have utterances.
 
     Raises:
-        ValueError: No labels, shapes that do not fit, or a group that ``order`` lacks.
+        ValueError: If there are no labels, the shapes do not match, or ``order`` lacks a group.
+
+    Example:
+        >>> import numpy as np
+        >>> probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
+        >>> uar_by_group(probabilities, np.array([0, 1, 1]), ["anna", "anna", "ben"])["anna"]
+        GroupScore(uar=0.5, utterances=2, classes=2)
     """
     _check(probabilities, labels)
     names = np.asarray(groups, dtype=object)
@@ -203,11 +275,66 @@ def uar_by_group(
     found = {}
     for name in (name for name in wanted if name in there):
         member = names == name
-        recall = recalls(confusion(probabilities[member], labels[member]))
-        found[name] = GroupScore(float(np.nanmean(recall)), int(member.sum()), int((~np.isnan(recall)).sum()))
+        counts = confusion(probabilities[member], labels[member])
+        support = counts.sum(axis=1)
+        found[name] = GroupScore(uar(np.diag(counts), support), int(member.sum()), int((support > 0).sum()))
     return found
 
 
 def _check(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
     if len(labels) == 0 or probabilities.shape[0] != len(labels):
         raise ValueError(f"{probabilities.shape[0]} predictions for {len(labels)} labels")
+
+
+def _uar(_probabilities: Probabilities, _labels: Labels, counts: Counts) -> float:
+    return uar(np.diag(counts), counts.sum(axis=1))
+
+
+def _accuracy(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def _f1_by_class(counts: Counts) -> NDArray[np.float64]:
+    """2 · precision · recall / (precision + recall); 0 for a class without labels and predictions."""
+    return 2.0 * np.diag(counts) / np.maximum(counts.sum(axis=1) + counts.sum(axis=0), 1)
+
+
+def _f1_weighted(_probabilities: Probabilities, labels: Labels, counts: Counts) -> float:
+    return float((_f1_by_class(counts) * counts.sum(axis=1)).sum() / len(labels))
+
+
+def _f1_macro(_probabilities: Probabilities, _labels: Labels, counts: Counts) -> float:
+    return float(_f1_by_class(counts)[counts.sum(axis=1) > 0].mean())
+
+
+def _ece(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float:
+    return expected_calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+
+
+def _brier(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float:
+    """The sum over all classes, as Brier defines it (Monthly Weather Review 78, 1950)."""
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
+
+
+def _nll(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float:
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], TINY)).mean())
+
+
+METRICS = {
+    "uar": Metric(_uar, "UAR", higher_is_better=True),
+    "wa": Metric(_accuracy, "WA", higher_is_better=True),
+    "f1_weighted": Metric(_f1_weighted, "F1 wtd", higher_is_better=True),
+    "f1_macro": Metric(_f1_macro, "F1 mac", higher_is_better=True),
+    "ece": Metric(_ece, "ECE", higher_is_better=False),
+    "brier": Metric(_brier, "Brier", higher_is_better=False, in_overview=False),
+    "nll": Metric(_nll, "NLL", higher_is_better=False, in_overview=False),
+    "loss": Metric(_nll, "loss", higher_is_better=False, in_overview=False),  # the older name of nll in the records
+}
+"""Name in the records, after ``val/``, ``test/last/`` and the like → metric against hard labels."""
+
+SOFT_METRICS = {
+    "soft_ce": SoftMetric(soft_cross_entropy, "soft CE", higher_is_better=False),
+    "jsd": SoftMetric(jensen_shannon, "JSD", higher_is_better=False),
+}
+"""Name in the records → metric against the annotators' distribution."""

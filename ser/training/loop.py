@@ -261,8 +261,8 @@ def subset_metrics(prefix: str, probabilities: NDArray[np.float64], part: Subset
     if (part.truth >= 0).all():
         metrics |= {f"{prefix}/{name}": value for name, value in evaluation.scores(probabilities, part.truth).items()}
     if part.soft is not None:
-        metrics[f"{prefix}/soft_ce"] = evaluation.soft_cross_entropy(probabilities, part.soft)
-        metrics[f"{prefix}/jsd"] = evaluation.jensen_shannon(probabilities, part.soft)
+        soft = evaluation.soft_scores(probabilities, part.soft)
+        metrics |= {f"{prefix}/{name}": value for name, value in soft.items()}
     return metrics
 
 
