@@ -1,10 +1,13 @@
-"""Losses that learn from noisy labels: what each one takes as the target, and how far it trusts the model.
+"""Losses for training with noisy labels.
 
-Each loss is a pure function, or a few, with its formula, and a thin class that holds its parameters. All classes are
-called alike, ``loss(logits, targets, step, index=index)``, and return a `LossOutput`; `build_loss` makes one by name.
+Each loss consists of pure functions with its formula and a thin class that holds its parameters. All of them are
+called as ``loss(logits, targets, step, index=index)`` and return a `LossOutput`. `build_loss` builds one by its name,
+or by the import path of a class of your own.
 
 Notation: logits z (N, C), predictions p = softmax(z), label q (one-hot or soft), u uniform, H(a, b) = −Σ a log b,
-H(p) = H(p, p), t optimiser steps done, Γ steps planned, t̄ the moving average of an utterance's predictions.
+H(p) = H(p, p), t optimiser steps done, Γ steps planned, t̄ the moving average of an utterance's predictions. The
+corrected target q̃ is what the model learns from; the trust ε is the weight that the label loses because the model's
+prediction is trusted.
 
 ================================  ==============================================  ===============  ===============
 name                              loss of one sample                              corrected q̃      trust
@@ -23,11 +26,11 @@ name                              loss of one sample                            
 ``elr``                           H(q, p) + λ log(1 − ⟨p, t̄⟩)                     q                0
 ================================  ==============================================  ===============  ===============
 
-In H(p, q), log q is clipped at −4. Soft labels go through the same formulas. Each but H(p, q) is affine in q, so that a
-soft label gives the mean of the losses of its classes, weighted by their shares.
+In H(p, q), log q is clipped at −4. The formulas hold for soft labels too. All of them except H(p, q) are affine in q:
+the loss of a soft label is the mean of the losses of its classes, weighted by their shares.
 """
 
-from ser.losses.base import Loss, LossOutput, as_distribution, soft_cross_entropy
+from ser.losses.base import Loss, LossOutput, as_distribution, cross_entropy_with_logits, make_output
 from ser.losses.constant import (
     ConfidencePenalty,
     CrossEntropy,
@@ -38,15 +41,15 @@ from ser.losses.constant import (
     penalize_confidence,
     smooth_labels,
 )
-from ser.losses.early_learning import EarlyLearningRegularization, early_learning_regularizer, remember
-from ser.losses.progressive import (
+from ser.losses.early_learning import EarlyLearningRegularization, early_learning_regularizer, update_averages
+from ser.losses.proselflc import (
     ProSelfLC,
     ReweightingControl,
     global_trust,
     local_trust,
     reweighted_cross_entropy,
 )
-from ser.losses.registry import LOSSES, build_loss
+from ser.losses.registry import LOSSES, build_loss, loss_class
 from ser.losses.reshaped import (
     FocalLoss,
     GeneralizedCrossEntropy,
@@ -79,16 +82,18 @@ __all__ = [
     "as_distribution",
     "build_loss",
     "correct_targets",
+    "cross_entropy_with_logits",
     "early_learning_regularizer",
     "focal_cross_entropy",
     "generalized_cross_entropy",
     "global_trust",
     "local_trust",
+    "loss_class",
+    "make_output",
     "normalized_cross_entropy",
     "penalize_confidence",
-    "remember",
     "reverse_cross_entropy",
     "reweighted_cross_entropy",
     "smooth_labels",
-    "soft_cross_entropy",
+    "update_averages",
 ]

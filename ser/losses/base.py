@@ -1,4 +1,4 @@
-"""What all losses share: the call, its result, and cross entropy against a distribution."""
+"""The interface that all losses share, and cross entropy against a distribution."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LossOutput:
-    """What a loss says about one batch.
+    """Result of a loss for one batch.
 
     Attributes:
         loss: Scalar, the mean of ``per_sample``; call ``backward`` on it.
         per_sample: (N,), with gradient.
-        corrected_targets: (N, C), q̃, the targets that were learnt from, without gradient, for reporting. The targets
-            themselves where a loss corrects nothing. Each row is a distribution, except ConfidencePenalty's: it sums
-            to 1 − 2ε, and its entries may be negative.
-        trust: (N,) in [0, 1], ε, the weight that the label loses because the model's own prediction was trusted,
-            without gradient. 0 for losses that do not ask the prediction, or, as ConfidencePenalty, work against it.
+        corrected_targets: (N, C), q̃, the targets that the model learns from, without gradient, for reporting. Equal
+            to the given targets for losses that do not correct them. Each row is a distribution, except for
+            `ConfidencePenalty`, whose rows sum to 1 − 2ε and may have negative entries.
+        trust: (N,) in [0, 1], ε, the weight that the label loses because the model's own prediction is trusted,
+            without gradient. 0 for losses that do not trust the prediction.
     """
 
     loss: Tensor
@@ -33,11 +33,14 @@ class LossOutput:
 
 
 class Loss(ABC):
-    """The call that every loss answers, and the state that it may have.
+    """Base class of all losses.
+
+    A subclass implements `_compute`. A loss that keeps a state between calls also implements `state_dict` and
+    `load_state_dict`.
 
     Attributes:
-        targets: What training hands to the loss: ``noisy``, the labels of the noise level, or ``soft``, the
-            annotators' distribution, which only a corpus with votes has.
+        targets: What the training loop passes as targets: ``noisy``, the labels of the noise level, or ``soft``, the
+            annotators' distribution, which requires a corpus with votes.
     """
 
     targets: ClassVar[Literal["noisy", "soft"]] = "noisy"
@@ -45,50 +48,64 @@ class Loss(ABC):
     def __call__(
         self, logits: Tensor, targets: Tensor, step: int | None = None, *, index: Tensor | None = None
     ) -> LossOutput:
-        """The loss of one batch.
+        """Compute the loss of one batch.
 
         Args:
             logits: (N, C), floating point. Half precision is computed in float32.
             targets: (N,) class indices, or (N, C) probabilities.
-            step: Optimiser steps done so far, from 0 to the planned total; needed by the losses that change over
-                time.
-            index: (N,) integers, positions of the samples in the training set; needed by the losses that remember
-                them.
+            step: Optimiser steps done so far, from 0 to the planned total. Required by losses that change during
+                training.
+            index: (N,) integers, positions of the samples in the training set. Required by losses that keep a state
+                for each utterance.
 
         Raises:
-            ValueError: Shapes or types do not fit, ``step`` lies outside the plan, or a step or index is missing.
+            ValueError: If shapes or types do not match, if ``step`` is outside the plan, or if a required ``step`` or
+                ``index`` is missing.
         """
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise ValueError(f"logits must be (N, C) with at least 2 classes, got {tuple(logits.shape)}")
         if targets.shape[:1] != logits.shape[:1]:
-            raise ValueError(f"{logits.shape[0]} logits rows for targets of shape {tuple(targets.shape)}")
+            raise ValueError(
+                f"targets must have one row for each of the {logits.shape[0]} rows of logits, "
+                f"got shape {tuple(targets.shape)}"
+            )
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         return self._compute(z, as_distribution(targets, z.shape[1]).to(z.dtype), step, index)
 
     @abstractmethod
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        """The loss of checked logits and distributions, both (N, C) of one type, float32 or better."""
+        """Compute the loss of checked inputs.
+
+        Args:
+            z: Logits, (N, C), float32 or float64.
+            q: Target distributions, (N, C), of the same type.
+            step: As in `__call__`.
+            index: As in `__call__`.
+
+        Returns:
+            The result, most easily made with `make_output`.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the loss remembers between calls: nothing, but for those that say so."""
+        """Return the state that is kept between calls; empty for losses without one."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over a copy of what ``state_dict`` gave.
+        """Restore a copy of a state that `state_dict` returned.
 
         Raises:
-            ValueError: The state is another loss's.
+            ValueError: If the state belongs to another loss.
         """
         if state:
-            raise ValueError(f"{type(self).__name__} remembers nothing, got a state of {', '.join(state)}")
+            raise ValueError(f"{type(self).__name__} has no state to restore, got {', '.join(state)}")
 
 
-def soft_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Cross entropy against a distribution, H(q, p) = −Σ q log softmax(z).
+def cross_entropy_with_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross entropy of logits against a distribution, H(q, p) = −Σ q log softmax(z).
 
     Args:
-        targets: (N, C) probabilities; gradient flows through them if they carry one.
-        logits: (N, C).
+        logits: z, (N, C).
+        targets: q, (N, C) probabilities; they may carry a gradient.
 
     Returns:
         (N,).
@@ -97,18 +114,18 @@ def soft_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
 
 
 def as_distribution(targets: Tensor, num_classes: int) -> Tensor:
-    """Targets as one distribution per utterance.
+    """Return targets as one distribution for each sample.
 
     Args:
-        targets: (N,) class indices in 0..C−1, or (N, C) probabilities, which are passed through.
+        targets: (N,) class indices in 0..C−1, or (N, C) probabilities, which are returned as they are.
         num_classes: C.
 
     Returns:
         (N, C), floating point.
 
     Raises:
-        ValueError: Another shape, or indices that are no integers, or probabilities that are.
-        RuntimeError: An index outside 0..C−1 (PyTorch's own check).
+        ValueError: If the shape differs, if indices are not integers, or if probabilities are integers.
+        RuntimeError: If an index is outside 0..C−1 (raised by PyTorch).
     """
     if targets.ndim == 1 and not targets.is_floating_point():
         return F.one_hot(targets.long(), num_classes).float()
@@ -121,12 +138,12 @@ def as_distribution(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def make_output(per_sample: Tensor, corrected_targets: Tensor, trust: Tensor | float = 0.0) -> LossOutput:
-    """A ``LossOutput`` of its parts.
+    """Return a `LossOutput` from the values of the samples.
 
     Args:
         per_sample: (N,).
         corrected_targets: (N, C).
-        trust: (N,), or one for all samples.
+        trust: (N,), or one value for all samples.
     """
     if not isinstance(trust, Tensor):
         trust = torch.full_like(per_sample, trust)

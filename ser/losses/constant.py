@@ -1,4 +1,4 @@
-"""Cross entropy against a target that is mixed by a constant share ε, or not at all."""
+"""Cross entropy against the label as it is, or against a label mixed with something else by a constant share ε."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
+from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
 from ser.utils.checks import check_flag, check_range
 
 
 def smooth_labels(targets: Tensor, epsilon: float) -> Tensor:
-    """The smoothed target q̃ = (1 − ε) q + ε u.
+    """Return the smoothed targets q̃ = (1 − ε) q + ε u.
 
     Args:
         targets: q, (N, C).
@@ -29,7 +29,7 @@ def smooth_labels(targets: Tensor, epsilon: float) -> Tensor:
 
 
 def penalize_confidence(targets: Tensor, prediction: Tensor, epsilon: float) -> Tensor:
-    """The target q̃ = (1 − ε) q − ε p, which is no distribution: H(q̃, p) = (1 − ε) H(q, p) − ε H(p).
+    """Return the targets q̃ = (1 − ε) q − ε p, with which H(q̃, p) = (1 − ε) H(q, p) − ε H(p).
 
     Args:
         targets: q, (N, C).
@@ -37,28 +37,28 @@ def penalize_confidence(targets: Tensor, prediction: Tensor, epsilon: float) -> 
         epsilon: ε in [0, 1].
 
     Returns:
-        (N, C), each row sums to 1 − 2ε; entries may be negative.
+        (N, C), not distributions: each row sums to 1 − 2ε, and entries may be negative.
 
     Source:
         Pereyra et al., Regularizing neural networks by penalizing confident output distributions, ICLR 2017 workshop
-        (arXiv 1701.06548), whose weight of the entropy is ε / (1 − ε) here; in this form Wang et al., CVPR 2021.
+        (arXiv 1701.06548), whose weight of the entropy is ε / (1 − ε) here; in this form in Wang et al., CVPR 2021.
     """
     return (1.0 - epsilon) * targets - epsilon * prediction
 
 
 def correct_targets(targets: Tensor, knowledge: Tensor, trust: Tensor | float) -> Tensor:
-    """The corrected target q̃ = (1 − ε) q + ε p.
+    """Return the corrected targets q̃ = (1 − ε) q + ε p.
 
     Args:
         targets: q, (N, C).
-        knowledge: p, (N, C), what the label is mixed with.
-        trust: ε in [0, 1], (N,) or one for all.
+        knowledge: p, (N, C), the prediction that the label is mixed with.
+        trust: ε in [0, 1], (N,) or one value for all samples.
 
     Returns:
         (N, C), each row sums to 1.
 
     Source:
-        Reed et al. 2014 (arXiv 1412.6596) for a constant ε; Wang et al., CVPR 2021, for one per utterance.
+        Reed et al. 2014 (arXiv 1412.6596) for a constant ε; Wang et al., CVPR 2021, for one ε per sample.
     """
     epsilon = trust.unsqueeze(-1) if isinstance(trust, Tensor) else trust
     return (1.0 - epsilon) * targets + epsilon * knowledge
@@ -66,22 +66,37 @@ def correct_targets(targets: Tensor, knowledge: Tensor, trust: Tensor | float) -
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross entropy, H(q, p): the label is believed, the model is not. The baseline; no parameters."""
+    """Cross entropy, H(q, p): the baseline, which trusts the label alone. No parameters.
+
+    Example:
+        >>> import torch
+        >>> output = CrossEntropy()(torch.zeros(2, 4), torch.tensor([0, 3]))
+        >>> round(output.loss.item(), 4)  # log 4
+        1.3863
+    """
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(soft_cross_entropy(q, z), q)
+        return make_output(cross_entropy_with_logits(z, q), q)
 
 
 @dataclass(frozen=True)
 class SoftLabels(CrossEntropy):
-    """Cross entropy against the annotators' distribution: an oracle on the data side; no parameters.
+    """Cross entropy against the annotators' distribution, an oracle on the data side. No parameters.
 
-    Training hands it the votes of each utterance as its target, whatever the noise level made of the label, so a
-    corpus without votes cannot train with it.
+    The training loop passes the votes of each utterance as targets, at every noise level alike. A corpus without
+    votes cannot be used.
 
     Source:
         Fayek, Lech and Cavedon, Modeling subjectiveness in emotion recognition with deep neural networks: ensembles
         vs soft labels, IJCNN 2016.
+
+    Example:
+        Two of three annotators chose the first class.
+
+        >>> import torch
+        >>> output = SoftLabels()(torch.zeros(1, 2), torch.tensor([[2 / 3, 1 / 3]]))
+        >>> round(output.loss.item(), 4)  # log 2
+        0.6931
     """
 
     targets: ClassVar[Literal["noisy", "soft"]] = "soft"
@@ -95,11 +110,17 @@ class LabelSmoothing(Loss):
         epsilon: ε in [0, 1]. Published .1; usual range .05 to .5.
 
     Raises:
-        UserError: ``epsilon`` is out of range.
+        UserError: If ``epsilon`` is out of range.
 
     Source:
         Szegedy et al., CVPR 2016 (arXiv 1512.00567); against label noise: Lukasik et al., ICML 2020
         (arXiv 2003.02819).
+
+    Example:
+        >>> import torch
+        >>> output = LabelSmoothing(epsilon=0.2)(torch.zeros(1, 4), torch.tensor([0]))
+        >>> [round(share, 2) for share in output.corrected_targets[0].tolist()]
+        [0.85, 0.05, 0.05, 0.05]
     """
 
     epsilon: float = 0.1
@@ -109,24 +130,32 @@ class LabelSmoothing(Loss):
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
         corrected = smooth_labels(q, self.epsilon)
-        return make_output(soft_cross_entropy(corrected, z), corrected)
+        return make_output(cross_entropy_with_logits(z, corrected), corrected)
 
 
 @dataclass(frozen=True)
 class ConfidencePenalty(Loss):
-    """Confidence penalty: H(q̃, p) with q̃ = (1 − ε) q − ε p, so that entropy is rewarded.
+    """Confidence penalty, which rewards entropy: H(q̃, p) with q̃ = (1 − ε) q − ε p.
 
-    Stopped, ∂L/∂z = (1 − ε)(p − q): samples are only re-weighted, all alike.
+    Without ``target_gradient``, ∂L/∂z = (1 − ε)(p − q): the gradient of cross entropy, scaled alike for all samples.
 
     Args:
         epsilon: ε in [0, 1]. Usual range .05 to .5; the published weight of the entropy, .1, is ε = 1/11.
-        target_gradient: Whether the gradient flows through p in q̃, which makes it the published penalty.
+        target_gradient: Whether the gradient flows through p in q̃, as in the published penalty.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
-        Pereyra et al., ICLR 2017 workshop (arXiv 1701.06548); in this form Wang et al., CVPR 2021.
+        Pereyra et al., ICLR 2017 workshop (arXiv 1701.06548); in this form in Wang et al., CVPR 2021.
+
+    Example:
+        The loss is (1 − ε) H(q, p) − ε H(p) = (1 − 2 · 0.1) log 2 for a uniform prediction.
+
+        >>> import torch
+        >>> output = ConfidencePenalty(epsilon=0.1)(torch.zeros(1, 2), torch.tensor([0]))
+        >>> round(output.loss.item(), 4)
+        0.5545
     """
 
     epsilon: float
@@ -138,23 +167,31 @@ class ConfidencePenalty(Loss):
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
         corrected = penalize_confidence(q, _prediction(z, self.target_gradient), self.epsilon)
-        return make_output(soft_cross_entropy(corrected, z), corrected)
+        return make_output(cross_entropy_with_logits(z, corrected), corrected)
 
 
 @dataclass(frozen=True)
 class LabelCorrection(Loss):
-    """Label correction by a constant share, soft bootstrapping: H(q̃, p) with q̃ = (1 − ε) q + ε p.
+    """Label correction by a constant share (soft bootstrapping): H(q̃, p) with q̃ = (1 − ε) q + ε p.
 
     Args:
         epsilon: ε in [0, 1]. Published .05 (a weight of .95 on the label); usual range .05 to .5.
-        target_gradient: Whether the gradient flows through p in q̃ (entropy minimisation, as published). Stopped,
-            samples are only re-weighted, all alike.
+        target_gradient: Whether the gradient flows through p in q̃, which minimises entropy, as published. Without
+            it, the gradient is that of cross entropy, scaled alike for all samples.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
         Reed et al., Training deep neural networks on noisy labels with bootstrapping, 2014 (arXiv 1412.6596).
+
+    Example:
+        The model is all but certain of class 1, the label is class 0.
+
+        >>> import torch
+        >>> output = LabelCorrection(epsilon=0.3)(torch.tensor([[0.0, 20.0]]), torch.tensor([0]))
+        >>> [round(share, 2) for share in output.corrected_targets[0].tolist()]
+        [0.7, 0.3]
     """
 
     epsilon: float
@@ -166,7 +203,7 @@ class LabelCorrection(Loss):
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
         corrected = correct_targets(q, _prediction(z, self.target_gradient), self.epsilon)
-        return make_output(soft_cross_entropy(corrected, z), corrected, self.epsilon)
+        return make_output(cross_entropy_with_logits(z, corrected), corrected, self.epsilon)
 
 
 def _prediction(z: Tensor, with_gradient: bool) -> Tensor:

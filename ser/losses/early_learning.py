@@ -1,4 +1,4 @@
-"""Early-learning regularisation, which remembers what the model said of each utterance."""
+"""Early-learning regularisation, which keeps a moving average of the predictions for each utterance."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
+from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
 from ser.utils.checks import check_count, check_range
 
-# Largest inner product ⟨p, t̄⟩, for log(1 − ⟨p, t̄⟩) to stay finite.
+# Largest inner product ⟨p, t̄⟩, so that log(1 − ⟨p, t̄⟩) stays finite.
 LARGEST_AGREEMENT = 1.0 - 1e-4
 
 
-def remember(memory: Tensor, index: Tensor, prediction: Tensor, momentum: float) -> Tensor:
-    """Updates the moving averages of a batch's utterances in place, t̄ ← β t̄ + (1 − β) p.
+def update_averages(memory: Tensor, index: Tensor, prediction: Tensor, momentum: float) -> Tensor:
+    """Update the moving averages of the utterances of a batch in place, t̄ ← β t̄ + (1 − β) p.
 
     Args:
         memory: t̄ of every utterance, (n, C).
-        index: (N,) integers in 0..n−1. An utterance that is in the batch more than once counts once, by the mean of
-            its predictions.
+        index: (N,) integers in 0..n−1. An utterance that occurs several times in the batch counts once, with the mean
+            of its predictions.
         prediction: p, (N, C), without gradient.
         momentum: β in [0, 1].
 
@@ -37,12 +37,12 @@ def remember(memory: Tensor, index: Tensor, prediction: Tensor, momentum: float)
     return averages
 
 
-def early_learning_regularizer(averages: Tensor, logits: Tensor) -> Tensor:
-    """log(1 − ⟨p, t̄⟩), the inner product clamped at 1 − 1e-4: it pulls p towards what was learnt early.
+def early_learning_regularizer(logits: Tensor, averages: Tensor) -> Tensor:
+    """Compute log(1 − ⟨p, t̄⟩), which pulls p towards the predictions of early training.
 
     Args:
-        averages: t̄, (N, C), without gradient.
-        logits: (N, C).
+        logits: z, (N, C).
+        averages: t̄, (N, C), without gradient. The inner product ⟨p, t̄⟩ is clamped at 1 − 1e-4.
 
     Returns:
         (N,), at most 0.
@@ -58,21 +58,29 @@ def early_learning_regularizer(averages: Tensor, logits: Tensor) -> Tensor:
 class EarlyLearningRegularization(Loss):
     """Early-learning regularisation: H(q, p) + λ log(1 − ⟨p, t̄⟩).
 
-    t̄ is the moving average of an utterance's predictions, 0 before the first. Every call updates it, then uses it,
-    without gradient; calls need ``index``. It is this loss's state: save and restore it with the network's.
+    t̄ is the moving average of an utterance's predictions, 0 before the first. Each call updates it and then uses it,
+    without gradient; ``index`` is required. The averages are the state of the loss: save and restore them together
+    with the network.
 
     Args:
-        num_samples: n ≥ 1, utterances in the training set.
+        num_samples: n ≥ 1, number of utterances in the training set.
         num_classes: C ≥ 2.
-        strength: λ ≥ 0. Published 3 (CIFAR-10), 1 (its asymmetric noise), 7 (CIFAR-100).
-        momentum: β in [0, 1]. Published .7 (CIFAR-10), .9 (its asymmetric noise, CIFAR-100).
+        strength: λ ≥ 0. Published 3 (CIFAR-10), 1 (CIFAR-10, asymmetric noise), 7 (CIFAR-100).
+        momentum: β in [0, 1]. Published .7 (CIFAR-10), .9 (CIFAR-10, asymmetric noise; CIFAR-100).
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
         Liu et al., Early-learning regularization prevents memorization of noisy labels, NeurIPS 2020
         (arXiv 2007.00151).
+
+    Example:
+        >>> import torch
+        >>> loss = EarlyLearningRegularization(num_samples=3, num_classes=2, momentum=0.7)
+        >>> output = loss(torch.zeros(1, 2), torch.tensor([0]), index=torch.tensor([1]))
+        >>> [[round(average, 2) for average in row] for row in loss.memory.tolist()]
+        [[0.0, 0.0], [0.15, 0.15], [0.0, 0.0]]
     """
 
     num_samples: int
@@ -92,25 +100,25 @@ class EarlyLearningRegularization(Loss):
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
         if index is None or index.shape != z.shape[:1] or index.is_floating_point():
             got = "none" if index is None else f"{tuple(index.shape)} of {index.dtype}"
-            raise ValueError(f"this loss remembers each utterance: index must be ({len(z)},) integers, got {got}")
+            raise ValueError(f"this loss has a state for each utterance: index must be ({len(z)},) integers, got {got}")
         if z.shape[1] != self.num_classes:
-            raise ValueError(f"logits of {z.shape[1]} classes for a memory of {self.num_classes}")
+            raise ValueError(f"logits must have {self.num_classes} classes, as the loss has, got {z.shape[1]}")
         self.memory = self.memory.to(z.device)
-        averages = remember(self.memory, index.long(), F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
-        regularizer = early_learning_regularizer(averages, z)
-        return make_output(soft_cross_entropy(q, z) + self.strength * regularizer, q)
+        averages = update_averages(self.memory, index.long(), F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
+        regularizer = early_learning_regularizer(z, averages)
+        return make_output(cross_entropy_with_logits(z, q) + self.strength * regularizer, q)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """``memory``, (n, C): the moving averages themselves, not a copy."""
+        """Return ``memory``, (n, C): the moving averages themselves, not a copy."""
         return {"memory": self.memory}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over a copy of what ``state_dict`` gave.
+        """Restore a copy of a state that `state_dict` returned.
 
         Raises:
-            ValueError: The state is of another loss, or of another number of utterances or classes.
+            ValueError: If the state belongs to another loss, or to another number of utterances or classes.
         """
         wanted, got = tuple(self.memory.shape), {name: tuple(tensor.shape) for name, tensor in state.items()}
         if got != {"memory": wanted}:
-            raise ValueError(f"{type(self).__name__} remembers memory {wanted}, got a state of {got}")
+            raise ValueError(f"{type(self).__name__} has a state of memory {wanted}, got {got}")
         self.memory = state["memory"].clone()

@@ -1,4 +1,8 @@
-"""Losses that keep the label and reshape cross entropy, so that a wrong label pulls less, or a hard one more."""
+"""Losses that keep the label and change the shape of cross entropy.
+
+The robust ones (generalised, symmetric, normalised) lower the influence of unlikely, perhaps wrong labels; focal loss
+raises that of hard samples.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
+from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
 from ser.utils.checks import check_range
 
-# log 0 in the reverse cross entropy (Wang et al., ICCV 2019: A).
+# The value of log 0 in reverse cross entropy (Wang et al., ICCV 2019: A).
 LOG_ZERO = -4.0
-# Below it, 1 − p^q is lost in float32, and the loss is cross entropy to all digits.
+# For a smaller q, float32 cannot resolve 1 − p^q, and the loss equals cross entropy to all digits.
 SMALLEST_Q = 1e-6
 
 
-def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float) -> Tensor:
-    """Generalised cross entropy, Σ_k target_k (1 − p_k^q) / q.
+def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: float) -> Tensor:
+    """Compute generalised cross entropy, Σ_k target_k (1 − p_k^q) / q.
 
-    For a label y it is (1 − p_y^q) / q: cross entropy as q → 0, and at q = 1 half the mean absolute error Σ |e_y − p|.
+    For a label y it is (1 − p_y^q) / q: cross entropy as q → 0, and half the mean absolute error Σ |e_y − p| at q = 1.
 
     Args:
+        logits: z, (N, C).
         targets: (N, C) probabilities.
-        logits: (N, C).
         q: In (0, 1].
 
     Returns:
@@ -36,14 +40,15 @@ def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float) -> Tens
     return -(targets * torch.expm1(q * F.log_softmax(logits, dim=-1))).sum(dim=-1) / q
 
 
-def reverse_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Reverse cross entropy, H(p, q) = −Σ p log q, with log q clipped at −4.
+def reverse_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute reverse cross entropy, H(p, q) = −Σ p log q, with log q clipped at −4.
 
-    For a label y it is 4 (1 − p_y). The share of a class in a soft target counts as e⁻⁴ = .018 where it is smaller.
+    For a label y it is 4 (1 − p_y). In a soft target, a class with a share below e⁻⁴ = .018 counts as if it had that
+    share.
 
     Args:
+        logits: z, (N, C).
         targets: q, (N, C) probabilities.
-        logits: (N, C).
 
     Returns:
         (N,) in [0, 4].
@@ -54,12 +59,12 @@ def reverse_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
     return -(F.softmax(logits, dim=-1) * targets.log().clamp(min=LOG_ZERO)).sum(dim=-1)
 
 
-def normalized_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Normalised cross entropy, H(q, p) / Σ_k H(e_k, p): the label's loss as a share of that of all C labels.
+def normalized_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute normalised cross entropy, H(q, p) / Σ_k H(e_k, p): the loss of the label relative to that of all labels.
 
     Args:
+        logits: z, (N, C).
         targets: q, (N, C) probabilities.
-        logits: (N, C).
 
     Returns:
         (N,) in [0, 1].
@@ -68,16 +73,16 @@ def normalized_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
         Ma et al., Normalized loss functions, ICML 2020 (arXiv 2006.13554), equation 7; linear in soft targets.
     """
     log_p = F.log_softmax(logits, dim=-1)
-    # The sum over all labels is least, C log C, where p is uniform, so nothing is divided by 0.
+    # The denominator is at least C log C, its value for a uniform p, and so never 0.
     return (targets * log_p).sum(dim=-1) / log_p.sum(dim=-1)
 
 
-def focal_cross_entropy(targets: Tensor, logits: Tensor, gamma: float) -> Tensor:
-    """Focal loss, −Σ q (1 − p)^γ log p.
+def focal_cross_entropy(logits: Tensor, targets: Tensor, gamma: float) -> Tensor:
+    """Compute the focal loss, −Σ q (1 − p)^γ log p.
 
     Args:
+        logits: z, (N, C).
         targets: q, (N, C) probabilities.
-        logits: (N, C).
         gamma: γ ≥ 0; 0 gives cross entropy.
 
     Returns:
@@ -88,23 +93,29 @@ def focal_cross_entropy(targets: Tensor, logits: Tensor, gamma: float) -> Tensor
         weights; linear in soft targets.
     """
     log_p = F.log_softmax(logits, dim=-1)
-    # Where p rounds to 1, (1 − p)^γ has an infinite slope for γ < 1, while the loss itself has none.
+    # For γ < 1, (1 − p)^γ has an infinite slope where p rounds to 1, although the slope of the loss is 0 there.
     doubt = (1.0 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).tiny)
     return -(targets * doubt.pow(gamma) * log_p).sum(dim=-1)
 
 
 @dataclass(frozen=True)
 class GeneralizedCrossEntropy(Loss):
-    """Generalised cross entropy, between cross entropy (q → 0) and mean absolute error (q = 1).
+    """Generalised cross entropy, (1 − p_y^q) / q: cross entropy for q → 0, mean absolute error for q = 1.
 
     Args:
         q: From 1e-6 to 1. Published .7.
 
     Raises:
-        UserError: ``q`` is out of range.
+        UserError: If ``q`` is out of range.
 
     Source:
         Zhang and Sabuncu, NeurIPS 2018 (arXiv 1805.07836), without its truncation.
+
+    Example:
+        >>> import torch
+        >>> output = GeneralizedCrossEntropy(q=0.5)(torch.zeros(1, 4), torch.tensor([0]))
+        >>> round(output.loss.item(), 4)  # (1 - √0.25) / 0.5
+        1.0
     """
 
     q: float = 0.7
@@ -113,7 +124,7 @@ class GeneralizedCrossEntropy(Loss):
         check_range("GeneralizedCrossEntropy: q", self.q, SMALLEST_Q, 1.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(generalized_cross_entropy(q, z, self.q), q)
+        return make_output(generalized_cross_entropy(z, q, self.q), q)
 
 
 @dataclass(frozen=True)
@@ -125,10 +136,16 @@ class SymmetricCrossEntropy(Loss):
         beta: β ≥ 0, weight of reverse cross entropy. Published 1 for ten classes, .1 for a hundred.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
         Wang et al., ICCV 2019 (arXiv 1908.06112).
+
+    Example:
+        >>> import torch
+        >>> output = SymmetricCrossEntropy(alpha=0.1, beta=1.0)(torch.zeros(1, 4), torch.tensor([0]))
+        >>> round(output.loss.item(), 4)  # 0.1 log 4 + 4 (1 - 0.25)
+        3.1386
     """
 
     alpha: float = 0.1
@@ -139,22 +156,28 @@ class SymmetricCrossEntropy(Loss):
         check_range("SymmetricCrossEntropy: beta", self.beta, 0.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(self.alpha * soft_cross_entropy(q, z) + self.beta * reverse_cross_entropy(q, z), q)
+        return make_output(self.alpha * cross_entropy_with_logits(z, q) + self.beta * reverse_cross_entropy(z, q), q)
 
 
 @dataclass(frozen=True)
 class NormalizedLosses(Loss):
-    """An active and a passive loss, both robust: normalised plus reverse cross entropy, α NCE + β RCE.
+    """Normalised plus reverse cross entropy, α NCE + β RCE: an active and a passive loss, both robust to label noise.
 
     Args:
         alpha: α ≥ 0, weight of normalised cross entropy. Published 1 for ten classes, 10 for a hundred.
         beta: β ≥ 0, weight of reverse cross entropy. Published 1 for ten classes (10 for digits), .1 for a hundred.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
         Ma et al., ICML 2020 (arXiv 2006.13554), NCE+RCE; log 0 is clipped at −4 as in `SymmetricCrossEntropy`.
+
+    Example:
+        >>> import torch
+        >>> output = NormalizedLosses()(torch.zeros(1, 4), torch.tensor([0]))
+        >>> round(output.loss.item(), 4)  # 1/4 + 4 (1 - 0.25)
+        3.25
     """
 
     alpha: float = 1.0
@@ -165,21 +188,27 @@ class NormalizedLosses(Loss):
         check_range("NormalizedLosses: beta", self.beta, 0.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(self.alpha * normalized_cross_entropy(q, z) + self.beta * reverse_cross_entropy(q, z), q)
+        return make_output(self.alpha * normalized_cross_entropy(z, q) + self.beta * reverse_cross_entropy(z, q), q)
 
 
 @dataclass(frozen=True)
 class FocalLoss(Loss):
-    """Focal loss, −Σ q (1 − p)^γ log p: hard samples count more, and so do mislabelled ones.
+    """Focal loss, −Σ q (1 − p)^γ log p, which gives hard samples, and with them mislabelled ones, more weight.
 
     Args:
-        gamma: γ ≥ 0. Published 2, out of 0 to 5.
+        gamma: γ ≥ 0. Published 2; the paper tried 0 to 5.
 
     Raises:
-        UserError: ``gamma`` is out of range.
+        UserError: If ``gamma`` is out of range.
 
     Source:
         Lin et al., ICCV 2017 (arXiv 1708.02002), without its class weights.
+
+    Example:
+        >>> import torch
+        >>> output = FocalLoss(gamma=2.0)(torch.zeros(1, 4), torch.tensor([0]))
+        >>> round(output.loss.item(), 4)  # 0.75² log 4
+        0.7798
     """
 
     gamma: float = 2.0
@@ -188,4 +217,4 @@ class FocalLoss(Loss):
         check_range("FocalLoss: gamma", self.gamma, 0.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(focal_cross_entropy(q, z, self.gamma), q)
+        return make_output(focal_cross_entropy(z, q, self.gamma), q)

@@ -1,4 +1,8 @@
-"""Values that change over training time, measured in steps of the planned total."""
+"""A value, such as ProSelfLC's temperature, that changes with the progress of training.
+
+Progress is the number of optimiser steps done, divided by the number planned: t/Γ in [0, 1]. (The schedule of the
+learning rate is another one, in `ser.training.optimizer`.)
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,21 @@ SCHEDULE_KINDS = ("constant", "linear", "cosine")
 
 @dataclass(frozen=True)
 class Schedule:
-    """A positive value over the progress t/Γ of training, such as an entropy schedule's temperature.
+    """Positive value as a function of the progress t/Γ of training.
 
     Args:
-        kind: ``constant`` (start), ``linear`` or ``cosine`` (from start to end, half a cosine period).
+        kind: ``constant`` (always ``start``), ``linear``, or ``cosine`` (half a period), both from ``start`` to
+            ``end``.
         start: Value at progress 0, > 0.
-        end: Value at progress 1, > 0. A constant needs none and ignores one.
+        end: Value at progress 1, > 0. Not required by ``constant``, which ignores it.
 
     Raises:
-        UserError: Unknown kind, a value that is not > 0, or a missing end.
+        UserError: If the kind is unknown, a value is not positive, or ``end`` is missing.
+
+    Example:
+        >>> temperature = Schedule("linear", start=1.0, end=0.5)
+        >>> [temperature.at(progress) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.75, 0.5]
     """
 
     kind: str
@@ -33,33 +43,35 @@ class Schedule:
         check_positive("Schedule: start", self.start)
         if self.kind != "constant":
             if self.end is None:
-                raise UserError(f"Schedule: kind {self.kind!r} needs an end beside its start.")
+                raise UserError(
+                    f"Schedule: kind {self.kind!r} needs an end as well as a start. Add end, or use constant."
+                )
             check_positive("Schedule: end", self.end)
 
     def at(self, progress: float) -> float:
-        """The value at a progress t/Γ in [0, 1]."""
+        """Return the value at a progress t/Γ in [0, 1]."""
         if self.kind == "constant" or self.end is None:
             return self.start
         done = progress if self.kind == "linear" else 0.5 * (1.0 - math.cos(math.pi * progress))
         return (1.0 - done) * self.start + done * self.end
 
     def is_constant(self, value: float) -> bool:
-        """Whether every progress has this value."""
+        """Return whether the schedule has this value at every progress."""
         return self.start == value and (self.kind == "constant" or self.end == value)
 
 
 def progress_of(step: int | None, total_steps: int) -> float:
-    """t/Γ in [0, 1].
+    """Return the progress t/Γ of training, in [0, 1].
 
     Args:
         step: t, optimiser steps done so far.
-        total_steps: Γ, the planned number.
+        total_steps: Γ, the planned number of steps.
 
     Raises:
-        ValueError: No step, or one outside 0..Γ.
+        ValueError: If there is no step, or if it is outside 0..Γ.
     """
     if step is None:
-        raise ValueError("this loss changes over time: pass the step, the optimiser steps done so far")
+        raise ValueError("this loss changes during training: pass the step, the number of optimiser steps done so far")
     if not 0 <= step <= total_steps:
-        raise ValueError(f"step {step} lies outside the plan of 0..{total_steps} steps")
+        raise ValueError(f"step {step} is outside the plan of 0..{total_steps} steps")
     return step / total_steps

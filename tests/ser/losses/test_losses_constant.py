@@ -14,9 +14,9 @@ from ser.losses import (
     SoftLabels,
     as_distribution,
     correct_targets,
+    cross_entropy_with_logits,
     penalize_confidence,
     smooth_labels,
-    soft_cross_entropy,
 )
 from ser.utils.errors import UserError
 from tests.helpers.loss_cases import STEP, gradient, logits_and_labels, soft_labels
@@ -29,14 +29,14 @@ LOG_4, LOG_4_3 = math.log(4), math.log(4 / 3)
 # Pure functions.
 
 
-def test_soft_cross_entropy_of_a_known_case():
-    value = soft_cross_entropy(torch.tensor([[0.5, 0.5]]), QUARTER)
+def test_cross_entropy_with_logits_of_a_known_case():
+    value = cross_entropy_with_logits(QUARTER, torch.tensor([[0.5, 0.5]]))
     torch.testing.assert_close(value, torch.tensor([(LOG_4 + LOG_4_3) / 2]))
 
 
-def test_soft_cross_entropy_passes_a_numerical_gradient_check_in_both_arguments():
+def test_cross_entropy_with_logits_passes_a_numerical_gradient_check_in_both_arguments():
     logits, _ = logits_and_labels()
-    assert torch.autograd.gradcheck(soft_cross_entropy, (soft_labels().requires_grad_(), logits))
+    assert torch.autograd.gradcheck(cross_entropy_with_logits, (logits, soft_labels().requires_grad_()))
 
 
 def test_indices_become_one_hot_and_probabilities_pass_through():

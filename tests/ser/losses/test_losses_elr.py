@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ser.losses import CrossEntropy, EarlyLearningRegularization, early_learning_regularizer, remember
+from ser.losses import CrossEntropy, EarlyLearningRegularization, early_learning_regularizer, update_averages
 from ser.utils.errors import UserError
 from tests.helpers.loss_cases import gradient, logits_and_labels, soft_labels
 
@@ -39,12 +39,12 @@ def test_the_regulariser_of_known_cases():
     averages = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 0.0], [1.0, 0.0]])
     logits = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 0.0], [100.0, 0.0]])
     expected = torch.tensor([1.0, 0.5, 0.5, 1e-4]).log()  # the last is clamped
-    torch.testing.assert_close(early_learning_regularizer(averages, logits), expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(early_learning_regularizer(logits, averages), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_regulariser_passes_a_numerical_gradient_check():
     logits, _ = logits_and_labels()
-    assert torch.autograd.gradcheck(lambda z: early_learning_regularizer(soft_labels(), z), logits)
+    assert torch.autograd.gradcheck(lambda z: early_learning_regularizer(z, soft_labels()), logits)
 
 
 def test_its_gradient_is_the_papers():
@@ -53,7 +53,7 @@ def test_its_gradient_is_the_papers():
     t, p = soft_labels(), logits.softmax(dim=1)
     agreement = (p * t).sum(dim=1, keepdim=True)
     expected = p / (1 - agreement) * (agreement - t)
-    torch.testing.assert_close(gradient(early_learning_regularizer(t, logits), logits), expected)
+    torch.testing.assert_close(gradient(early_learning_regularizer(logits, t), logits), expected)
 
 
 @pytest.mark.parametrize("params", [{"strength": 0}, {"momentum": 1}])
@@ -83,7 +83,7 @@ def test_the_memory_goes_to_what_the_model_keeps_saying():
 def test_an_utterance_that_is_twice_in_a_batch_counts_once_by_its_mean():
     p = torch.tensor([[0.25, 0.75], [0.6, 0.4], [0.75, 0.25]])
     memory = torch.full((2, 2), 0.2)
-    averages = remember(memory, torch.tensor([1, 0, 1]), p, 0.7)
+    averages = update_averages(memory, torch.tensor([1, 0, 1]), p, 0.7)
     expected = torch.tensor([[0.32, 0.26], [0.29, 0.29]])
     torch.testing.assert_close(memory, expected)
     torch.testing.assert_close(averages, expected[[1, 0, 1]])
@@ -105,7 +105,7 @@ def test_a_state_brings_another_loss_to_the_same_numbers_and_is_not_shared():
 
 @pytest.mark.parametrize("state", [{}, {"memory": torch.zeros(5, 4)}, {"average": torch.zeros(6, 4)}])
 def test_the_state_of_another_loss_is_refused(state):
-    with pytest.raises(ValueError, match=r"remembers memory \(6, 4\), got a state of"):
+    with pytest.raises(ValueError, match=r"has a state of memory \(6, 4\), got"):
         elr().load_state_dict(state)
 
 
@@ -128,7 +128,7 @@ def test_an_index_or_classes_beyond_the_memory_are_refused():
     logits, labels = logits_and_labels()
     with pytest.raises((IndexError, RuntimeError), match="out of"):
         elr(5)(logits, labels, index=torch.arange(6))
-    with pytest.raises(ValueError, match="logits of 4 classes for a memory of 3"):
+    with pytest.raises(ValueError, match="logits must have 3 classes, as the loss has, got 4"):
         elr(classes=3)(logits, labels, index=torch.arange(6))
 
 

@@ -285,7 +285,7 @@ def test_the_control_of_a_case_known_by_hand():
 
 def test_reweighting_of_known_cases():
     logits = torch.tensor([[0.0, math.log(3)]] * 3)
-    value = reweighted_cross_entropy(torch.tensor([[1.0, 0.0]] * 3), logits, torch.tensor([0.0, 0.5, 1.0]))
+    value = reweighted_cross_entropy(logits, torch.tensor([[1.0, 0.0]] * 3), torch.tensor([0.0, 0.5, 1.0]))
     torch.testing.assert_close(value, math.log(4) * torch.tensor([1.0, 0.5, 0.0]))
 
 

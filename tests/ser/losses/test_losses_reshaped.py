@@ -64,10 +64,10 @@ def test_soft_labels_of_a_case_known_by_hand():
     q = torch.tensor([[1 - rare, rare]], dtype=torch.float64)
     z = QUARTER.double()
     cases = {
-        reverse_cross_entropy(q, z): -(0.25 * math.log(1 - rare) + 0.75 * -4),
-        normalized_cross_entropy(q, z): ((1 - rare) * LOG_4 + rare * LOG_4_3) / (LOG_4 + LOG_4_3),
-        generalized_cross_entropy(q, z, 1.0): (1 - rare) * 0.75 + rare * 0.25,
-        focal_cross_entropy(q, z, 1.0): (1 - rare) * 0.75 * LOG_4 + rare * 0.25 * LOG_4_3,
+        reverse_cross_entropy(z, q): -(0.25 * math.log(1 - rare) + 0.75 * -4),
+        normalized_cross_entropy(z, q): ((1 - rare) * LOG_4 + rare * LOG_4_3) / (LOG_4 + LOG_4_3),
+        generalized_cross_entropy(z, q, 1.0): (1 - rare) * 0.75 + rare * 0.25,
+        focal_cross_entropy(z, q, 1.0): (1 - rare) * 0.75 * LOG_4 + rare * 0.25 * LOG_4_3,
     }
     for value, expected in cases.items():
         assert value.item() == pytest.approx(expected, rel=1e-6)
@@ -128,12 +128,12 @@ def test_normalised_and_reverse_cross_entropy_over_all_labels_sum_to_a_constant(
     # What makes them robust to symmetric noise (Ghosh et al. 2017); cross entropy has no such sum.
     logits, _ = logits_and_labels()
     for function, total in ((normalized_cross_entropy, 1.0), (reverse_cross_entropy, 12.0)):
-        sums = sum(function(torch.eye(4).double()[torch.full((6,), k)], logits) for k in range(4))
+        sums = sum(function(logits, torch.eye(4).double()[torch.full((6,), k)]) for k in range(4))
         torch.testing.assert_close(sums, torch.full((6,), total, dtype=torch.float64))
 
 
 def test_normalised_cross_entropy_of_a_uniform_prediction_is_one_in_c():
-    value = normalized_cross_entropy(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), torch.full((1, 4), 3.0))
+    value = normalized_cross_entropy(torch.full((1, 4), 3.0), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
     torch.testing.assert_close(value, torch.tensor([0.25]))
 
 

@@ -1,4 +1,8 @@
-"""ProSelfLC, whose trust in the model grows over training time and differs between samples, and its control."""
+"""ProSelfLC, progressive self label correction, and a control that only re-weights samples.
+
+"Progressive" means that the trust in the model, ε, grows as training progresses. It is the product of a global trust,
+the same for all samples and increasing with the steps, and a local trust, higher for more confident predictions.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.losses.base import Loss, LossOutput, make_output, soft_cross_entropy
+from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
 from ser.losses.constant import correct_targets
 from ser.losses.schedule import Schedule, progress_of
 from ser.utils.checks import check_choice, check_count, check_flag, check_positive, check_range
@@ -19,11 +23,11 @@ LOCAL_TRUSTS = ("entropy", "confidence", "global")
 
 
 def global_trust(progress: float, exp_base: float, transit_time_ratio: float) -> float:
-    """Trust in the model as training goes on, g(t) = 1 / (1 + exp(−B (t/Γ − τ))).
+    """Return the global trust in the model, g(t) = 1 / (1 + exp(−B (t/Γ − τ))).
 
     Args:
         progress: t/Γ in [0, 1].
-        exp_base: B ≥ 0, how sharp the transit is; 0 gives ½ throughout.
+        exp_base: B ≥ 0, steepness of the transition from distrust to trust; 0 gives ½ at every progress.
         transit_time_ratio: τ in [0, 1], the progress at which g is ½.
 
     Returns:
@@ -31,29 +35,33 @@ def global_trust(progress: float, exp_base: float, transit_time_ratio: float) ->
 
     Source:
         Wang et al., ProSelfLC, CVPR 2021 (arXiv 2005.03788).
+
+    Example:
+        >>> [round(global_trust(progress, exp_base=10, transit_time_ratio=0.5), 3) for progress in (0, 0.5, 1)]
+        [0.007, 0.5, 0.993]
     """
-    # The logistic function written with tanh, which cannot overflow.
+    # The logistic function in terms of tanh, which cannot overflow.
     return 0.5 * (1.0 + math.tanh(0.5 * exp_base * (progress - transit_time_ratio)))
 
 
 def local_trust(p: Tensor, kind: str) -> Tensor:
-    """Trust in one prediction, l(p).
+    """Return the local trust in each prediction, l(p).
 
     Args:
         p: (N, C) probabilities, C ≥ 2.
-        kind: ``entropy`` 1 − H(p) / log C, ``confidence`` max p, or ``global`` 1.
+        kind: ``entropy`` for 1 − H(p) / log C, ``confidence`` for max p, or ``global`` for 1.
 
     Returns:
         (N,) in [0, 1].
 
     Raises:
-        UserError: Unknown ``kind``.
+        UserError: If ``kind`` is unknown.
 
     Source:
         Wang et al., ProSelfLC, CVPR 2021 (arXiv 2005.03788).
     """
     if kind == "entropy":
-        # entr has 0 log 0 = 0; rounding can take a uniform p just below 0.
+        # entr takes 0 log 0 as 0. The clamp is for a uniform p, where rounding can give a value just below 0.
         entropy: Tensor = torch.special.entr(p).sum(dim=-1)
         return (1.0 - entropy / math.log(p.shape[-1])).clamp(0.0, 1.0)
     if kind == "confidence":
@@ -63,23 +71,23 @@ def local_trust(p: Tensor, kind: str) -> Tensor:
     raise unknown_name("trust", kind, LOCAL_TRUSTS)
 
 
-def reweighted_cross_entropy(targets: Tensor, logits: Tensor, trust: Tensor) -> Tensor:
-    """Cross entropy of samples that weigh less the more the model is trusted, (1 − ε) H(q, p).
+def reweighted_cross_entropy(logits: Tensor, targets: Tensor, trust: Tensor) -> Tensor:
+    """Compute cross entropy with a lower weight the more the model is trusted, (1 − ε) H(q, p).
 
     Args:
+        logits: z, (N, C).
         targets: q, (N, C).
-        logits: (N, C).
         trust: ε, (N,) in [0, 1].
 
     Returns:
         (N,).
     """
-    return (1.0 - trust) * soft_cross_entropy(targets, logits)
+    return (1.0 - trust) * cross_entropy_with_logits(logits, targets)
 
 
 @dataclass(frozen=True)
 class _Trusting(Loss):
-    """What ProSelfLC and its control share: the trust ε = g(t) · l(p_T)."""
+    """Base class of ProSelfLC and its control, with the parameters of the trust ε = g(t) · l(p_T)."""
 
     transit_time_ratio: float
     exp_base: float
@@ -97,7 +105,7 @@ class _Trusting(Loss):
             check_positive(f"{name}: temperature", self.temperature)
 
     def _knowledge_and_trust(self, z: Tensor, step: int | None) -> tuple[Tensor, Tensor]:
-        """p_T (N, C) and ε (N,), both without gradient."""
+        """Return p_T (N, C) and ε (N,), both without gradient."""
         progress = progress_of(step, self.total_steps)
         temperature = self.temperature.at(progress) if isinstance(self.temperature, Schedule) else self.temperature
         knowledge = F.softmax(z.detach() / temperature, dim=-1)
@@ -110,24 +118,38 @@ class ProSelfLC(_Trusting):
     """Progressive self label correction: H(q̃, p) with q̃ = (1 − ε) q + ε p_T and ε = g(t) · l(p_T).
 
     p_T = softmax(z / T). The trust ε carries no gradient, and p_T carries one only with ``target_gradient``.
-    Stopped, ∂L/∂z = (1 − ε)(p − q) + ε (p − p_T); at T = 1 the second term vanishes, so that samples are only
-    re-weighted. With ``target_gradient`` the second term is ε ∂H(p)/∂z, entropy minimisation.
+    Without it, ∂L/∂z = (1 − ε)(p − q) + ε (p − p_T). At T = 1 the second term vanishes, which leaves a re-weighting
+    of samples. With ``target_gradient`` the second term is ε ∂H(p)/∂z, entropy minimisation.
 
     Args:
         transit_time_ratio: τ in [0, 1]. Published .5; usual range .1 to .8.
         exp_base: B ≥ 0. Usual range 4 to 20.
-        total_steps: Γ ≥ 1, the **planned** number of optimiser steps, also where training may stop early.
-        temperature: T > 0, or its `Schedule` over t/Γ (an entropy schedule). T < 1 sharpens the correcting
-            knowledge; published values 1, .8, .6, .5 and .4.
-        trust: l(·), one of ``entropy``, ``confidence``, ``global``; see `local_trust`.
-        target_gradient: Whether the gradient flows through p in q̃, as in the 2021 code; the 2022 code stops
-            it. None resolves to True for a constant T = 1 and to False otherwise.
+        total_steps: Γ ≥ 1, the **planned** number of optimiser steps, even if training may stop early.
+        temperature: T > 0, or a `Schedule` of it over t/Γ. T < 1 lowers the entropy of the prediction that corrects
+            the label; published values 1, .8, .6, .5 and .4.
+        trust: Kind of local trust l(·), one of ``entropy``, ``confidence``, ``global``; see `local_trust`.
+        target_gradient: Whether the gradient flows through p in q̃, as in the code of the 2021 paper, or not, as in
+            that of 2022. None stands for True if T is 1 at every step, and for False otherwise.
 
     Raises:
-        UserError: A parameter is out of range, or ``target_gradient`` is True where T is not 1 throughout.
+        UserError: If a parameter is out of range, or if ``target_gradient`` is True and T is not 1 at every step.
 
     Source:
         Wang et al., ProSelfLC, CVPR 2021 (arXiv 2005.03788); temperature: arXiv 2207.00118.
+
+    Example:
+        The model is all but certain of class 1, the label is class 0. Early in training the label prevails, late the
+        model does.
+
+        >>> import torch
+        >>> loss = ProSelfLC(transit_time_ratio=0.5, exp_base=10, total_steps=100)
+        >>> logits, labels = torch.tensor([[0.0, 20.0]]), torch.tensor([0])
+        >>> for step in (0, 50, 100):
+        ...     output = loss(logits, labels, step)
+        ...     print(round(output.trust.item(), 2), output.corrected_targets.argmax().item())
+        0.01 0
+        0.5 0
+        0.99 1
     """
 
     target_gradient: bool | None = None
@@ -151,30 +173,39 @@ class ProSelfLC(_Trusting):
         if self.target_gradient:
             knowledge = F.softmax(z, dim=-1)
         corrected = correct_targets(q, knowledge, epsilon)
-        return make_output(soft_cross_entropy(corrected, z), corrected, epsilon)
+        return make_output(cross_entropy_with_logits(z, corrected), corrected, epsilon)
 
 
 @dataclass(frozen=True)
 class ReweightingControl(_Trusting):
-    """The control for ProSelfLC: (1 − ε) H(q, p), samples re-weighted as ProSelfLC does, and no label corrected.
+    """Control for ProSelfLC that re-weights samples as ProSelfLC does, but corrects no label: (1 − ε) H(q, p).
 
-    ε = g(t) · l(p_T) is ProSelfLC's trust and carries no gradient. At T = 1 the gradient is that of ProSelfLC with a
-    stopped target; what ProSelfLC gains over this control is what the correction itself gives.
+    ε = g(t) · l(p_T) is the trust of ProSelfLC and carries no gradient. At T = 1 the gradient is that of ProSelfLC
+    without ``target_gradient``. The advantage of ProSelfLC over this control is the effect of the correction itself.
 
     Args:
         transit_time_ratio: τ in [0, 1], as for `ProSelfLC`.
-        exp_base: B ≥ 0, likewise.
+        exp_base: B ≥ 0, as for `ProSelfLC`.
         total_steps: Γ ≥ 1, the **planned** number of optimiser steps.
-        temperature: T > 0, or its `Schedule` over t/Γ; here it sharpens the trust alone.
-        trust: l(·), one of ``entropy``, ``confidence``, ``global``; see `local_trust`.
+        temperature: T > 0, or a `Schedule` of it over t/Γ; here it changes the trust only.
+        trust: Kind of local trust l(·), one of ``entropy``, ``confidence``, ``global``; see `local_trust`.
 
     Raises:
-        UserError: A parameter is out of range.
+        UserError: If a parameter is out of range.
 
     Source:
-        This project's own, from the gradient of Wang et al., ProSelfLC, CVPR 2021 (arXiv 2005.03788).
+        This project, from the gradient of Wang et al., ProSelfLC, CVPR 2021 (arXiv 2005.03788).
+
+    Example:
+        The model is all but certain of class 1, the label is class 0.
+
+        >>> import torch
+        >>> loss = ReweightingControl(transit_time_ratio=0.5, exp_base=10, total_steps=100)
+        >>> output = loss(torch.tensor([[0.0, 20.0]]), torch.tensor([0]), step=100)
+        >>> round(output.trust.item(), 2), output.corrected_targets.tolist()
+        (0.99, [[1.0, 0.0]])
     """
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
         _, epsilon = self._knowledge_and_trust(z, step)
-        return make_output(reweighted_cross_entropy(q, z, epsilon), q, epsilon)
+        return make_output(reweighted_cross_entropy(z, q, epsilon), q, epsilon)
