@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.common.style import MARKERS, PALETTE
 from analysis.sections.curves.epochs import CHANGED, CORRECTED, MEMORISED, SOFT, TRAIN_F1, VALIDATION_F1, Line
-from ser.losses.progressive import global_trust
+from ser.losses import global_trust
 
 # Heading of a column → metric of the solid line, and of the dashed one.
 PANELS = {

@@ -21,7 +21,7 @@ from analysis.common.section import NamedFigure, NamedTable, Section, show, writ
 from analysis.common.style import PALETTE
 from analysis.sections.curves.epochs import MEMORISED, SOFT, VALIDATION_F1, Line, mean_curves, summarise
 from analysis.sections.curves.figures import draw_curves, draw_trust
-from ser.losses.progressive import global_trust
+from ser.losses import global_trust
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.messages import first_line, without_password
