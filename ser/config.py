@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from ser.losses import build_loss
-from ser.models import EMBEDDING_HEAD, MODELS, Classifier, EmbeddingHead, build_model
+from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model_class
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
@@ -73,10 +73,8 @@ class ModelConfig:
             )
             _require(self.freeze == "none", f"model.freeze is {self.freeze}; what {self.name} reads is frozen already.")
         else:
-            _require(not self.base, f"model.base is {self.base}; {self.name} has no base, only {EMBEDDING_HEAD} has.")
-        if self.network not in MODELS:
-            others = () if self.reads_embeddings else (*CLASSICAL, EMBEDDING_HEAD)
-            raise unknown_name("model", self.network, (*MODELS, *others))
+            _require(not self.base, f"model.base is {self.base}; {self.name} has no base, only {LINEAR_PROBE} has.")
+        model_class(self.network, () if self.reads_embeddings else (*CLASSICAL, LINEAR_PROBE))
         front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
         self._check_front_end(front_ends)
         _require(
@@ -101,7 +99,7 @@ class ModelConfig:
             return self.build_network(num_classes)
         with torch.device("meta"):
             network = self.build_network(num_classes)
-        return EmbeddingHead(num_classes, network)
+        return LinearProbe(num_classes, network)
 
     def build_network(self, num_classes: int) -> Classifier:
         """The network: the model itself, or the base of an embedding head; not for a classical model.
@@ -121,7 +119,7 @@ class ModelConfig:
         """The name of the front end that the network or the classical model reads."""
         if self.front_end != "auto":
             return self.front_end
-        return CLASSICAL_FRONT_ENDS[0] if self.is_classical else MODELS[self.network].front_end
+        return CLASSICAL_FRONT_ENDS[0] if self.is_classical else model_class(self.network).front_end
 
     @property
     def title(self) -> str:
@@ -133,7 +131,7 @@ class ModelConfig:
     @property
     def reads_embeddings(self) -> bool:
         """Whether it is a class head alone, which reads the stored embeddings of its base."""
-        return self.name == EMBEDDING_HEAD
+        return self.name == LINEAR_PROBE
 
     @property
     def is_classical(self) -> bool:

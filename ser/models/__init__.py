@@ -1,32 +1,37 @@
-"""Models by name: features (N, T, M) of a front end in, logits (N, C) out, and an embedding from ``.embed``."""
+"""Models by name: they map features (N, T, M) of a front end to logits (N, C), and `Classifier.embed` to embeddings."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable
+
 from ser.models.bilstm import BiLstm
 from ser.models.classifier import Classifier
-from ser.models.linear_probe import EMBEDDING_HEAD, EmbeddingHead
+from ser.models.linear_probe import LINEAR_PROBE, LinearProbe
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
 from ser.models.wav2vec2 import Wav2Vec2Base, WavLmBase
-from ser.utils.errors import unknown_name
+from ser.utils.errors import UserError, unknown_name
+from ser.utils.registry import resolve
 
 __all__ = [
-    "EMBEDDING_HEAD",
+    "LINEAR_PROBE",
     "MODELS",
     "BiLstm",
     "Classifier",
     "Cnn6",
     "Cnn10",
     "Cnn14",
-    "EmbeddingHead",
+    "LinearProbe",
     "LoadReport",
     "Wav2Vec2Base",
     "WavLmBase",
     "build_model",
     "load_pretrained",
+    "model_class",
 ]
 
-MODELS: dict[str, type[Cnn14 | Cnn10 | Cnn6 | BiLstm | Wav2Vec2Base | WavLmBase]] = {
+MODELS: dict[str, type[Classifier]] = {
     "cnn14": Cnn14,
     "cnn10": Cnn10,
     "cnn6": Cnn6,
@@ -34,23 +39,51 @@ MODELS: dict[str, type[Cnn14 | Cnn10 | Cnn6 | BiLstm | Wav2Vec2Base | WavLmBase]
     "wav2vec2_base": Wav2Vec2Base,
     "wavlm_base": WavLmBase,
 }
+"""The built-in networks: name → class."""
+
+
+def model_class(name: str, others: Iterable[str] = ()) -> type[Classifier]:
+    """Return the class of a network.
+
+    Args:
+        name: A key of `MODELS`, or the import path of a subclass of `Classifier`, such as
+            ``my_package.my_module.MyNet``.
+        others: Further valid names to mention if ``name`` is unknown, such as those of classical models.
+
+    Raises:
+        UserError: If the name is unknown, or if the import path does not lead to a subclass of `Classifier`.
+    """
+    if "." not in name and name not in MODELS:
+        raise unknown_name("model", name, (*MODELS, *others))
+    return resolve("model", name, MODELS, Classifier)
 
 
 def build_model(name: str, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> Classifier:
-    """A model by name, its weights drawn from torch's global generator: seed it first.
+    """Build a network by name, with weights drawn from torch's global generator: set its seed first.
 
     Args:
-        name: A key of `MODELS`.
+        name: A key of `MODELS`, or the import path of a subclass of `Classifier`.
         num_classes: C, the number of outputs.
         width: Factor on the channels, in (0, 2].
         dropout: Factor on the published dropout rates, in [0, 1].
 
     Returns:
-        The model, in training mode, on the CPU.
+        The network, in training mode, on the CPU.
 
     Raises:
-        UserError: Unknown name, or ``width`` or ``dropout`` out of range.
+        UserError: If the name is unknown, or if ``width`` or ``dropout`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> model = build_model("cnn6", num_classes=4, width=0.125)
+        >>> model(torch.zeros(2, 100, 64)).shape
+        torch.Size([2, 4])
     """
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
-    return MODELS[name](num_classes, width=width, dropout=dropout)
+    make: Callable[..., Classifier] = model_class(name)
+    try:
+        inspect.signature(make).bind(num_classes, width=width, dropout=dropout)
+    except TypeError as error:
+        raise UserError(
+            f"model {name!r} must take the arguments (num_classes, width, dropout): {error}. Change its __init__."
+        ) from error
+    return make(num_classes, width=width, dropout=dropout)

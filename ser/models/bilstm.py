@@ -1,7 +1,8 @@
 """A bidirectional LSTM on log-mel spectrograms, the small recurrent model of the study that this one follows.
 
-There: three layers of 150 units per direction on normalised 128-bin log-mels, mean over time, linear. Here the 64
-bins of PANNs' front ends, so that all models read the same store, each normalised by a batch norm, as in PANNs.
+That study uses three layers of 150 units per direction on normalised 128-bin log-mels, the mean over time, and a linear
+layer. Here the input has the 64 bins of the front ends of PANNs, so that all models read the same feature store, and a
+batch norm normalises each bin, as in PANNs.
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ LAYERS = 3
 
 
 class BiLstm(Classifier):
-    """Log-mel spectrograms to logits through bidirectional LSTM layers (Schuster and Paliwal 1997), mean over time.
+    """Bidirectional LSTM (Schuster and Paliwal 1997) on log-mel spectrograms with a mean over time.
 
-    The LSTMs' weights start as torch draws them, uniform within ±1/√units, from its global generator: seed it first.
-    With ``lengths``, neither direction reads behind an utterance's end; in training, ``bn0``'s statistics still
-    take it in.
+    Initial weights of the LSTM are uniform within ±1/√units, from torch's global generator: set its seed first. With
+    ``lengths``, neither direction reads frames after the end of an utterance. In training, the statistics of ``bn0``
+    still include them.
 
     Args:
-        num_classes: C, the outputs of ``head``.
+        num_classes: C, the number of outputs.
         width: Factor on the 150 units per direction, in (0, 2].
-        dropout: In [0, 1]. The model has no dropout to scale.
+        dropout: In [0, 1]; without effect, because the network has no dropout.
 
     Raises:
-        UserError: ``width`` or ``dropout`` is out of range.
+        UserError: If ``width`` or ``dropout`` is out of range.
     """
 
-    min_frames = 1
     masks_padding = True
 
     def __init__(self, num_classes: int, width: float = 1.0, dropout: float = 1.0) -> None:
@@ -41,7 +41,8 @@ class BiLstm(Classifier):
         self.embedding_size = 2 * units
         inputs = (MEL_BINS, *(self.embedding_size,) * (LAYERS - 1))
         self.bn0 = nn.BatchNorm1d(MEL_BINS)
-        # Two one-way LSTMs a layer: torch's bidirectional one takes lengths by packing, five times slower on a CPU.
+        # Two one-way LSTMs per layer. torch's bidirectional LSTM needs packed sequences for lengths, which takes five
+        # times as long on a CPU.
         self.onward = nn.ModuleList(nn.LSTM(size, units, batch_first=True) for size in inputs)
         self.reverse = nn.ModuleList(nn.LSTM(size, units, batch_first=True) for size in inputs)
         self.head_dropout = nn.Dropout(0.0)
@@ -49,7 +50,15 @@ class BiLstm(Classifier):
         self.head.apply(initialise)
 
     def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The mean over time (N, 300 · width) of log-mels (N, T, 64) in dB: forward units, then backward ones."""
+        """Compute the mean over time of the forward and then the backward units.
+
+        Args:
+            features: Log-mels in dB, (N, T, 64).
+            lengths: See `Classifier.embed`.
+
+        Returns:
+            (N, 300 · width).
+        """
         check_features(features, MEL_BINS, self.min_frames)
         count, frames, _ = features.shape
         if lengths is None:

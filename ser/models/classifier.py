@@ -1,4 +1,4 @@
-"""What all models have in common: an embedding, a class head on it, and parts that can be frozen."""
+"""The interface that all networks share: an embedding, a class head, and modules that can be frozen."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ Freeze = Literal["none", "convolutions", "base"]
 
 
 class Classifier(nn.Module):
-    """Features to logits: ``head`` on what a subclass's ``embed`` gives.
+    """Base class of all networks: ``head`` maps the embedding that a subclass computes to logits.
+
+    The constructor of a subclass takes ``(num_classes, width=1.0, dropout=1.0)`` and sets ``embedding_size``, ``head``
+    and ``head_dropout``. A subclass also implements `embed`.
 
     Args:
-        dropout: Factor on the model's dropout rates, in [0, 1].
+        dropout: Factor on the dropout rates of the network, in [0, 1].
 
     Attributes:
-        front_end: The front end (``ser.features.front_ends.FRONT_ENDS``) it reads unless asked otherwise.
-        front_ends: All front ends it can read.
-        min_frames: The shortest input, in frames.
-        masks_padding: Whether the training loop tells it the ``lengths``. The CNNs are not told, as PANNs were not:
-            they hear the silence behind a short utterance.
-        needs_weights: Whether training it from scratch is pointless.
-        convolutions: The children that ``freeze("convolutions")`` freezes.
-        embedding_size: Length of an embedding.
+        front_end: The front end (``ser.features.front_ends.FRONT_ENDS``) that it reads by default.
+        front_ends: All front ends that it can read.
+        min_frames: Length of the shortest input, in frames.
+        masks_padding: Whether the training loop passes ``lengths``. It does not for the CNNs, in line with PANNs: they
+            see the padding after a short utterance.
+        needs_weights: Whether the network is only meant to be fine-tuned, from pre-trained weights.
+        convolutions: Names of the child modules that ``freeze("convolutions")`` freezes.
+        embedding_size: E, length of an embedding.
         head: The linear layer from an embedding to C logits.
-        head_dropout: What comes before it.
+        head_dropout: The dropout before ``head``.
 
     Raises:
-        UserError: ``dropout`` is out of range.
+        UserError: If ``dropout`` is out of range.
     """
 
     front_end: ClassVar[str] = "panns_16k"
     front_ends: ClassVar[tuple[str, ...]] = ("panns_16k", "panns_32k")
-    min_frames: ClassVar[int]
+    min_frames: ClassVar[int] = 1
     masks_padding: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = False
     convolutions: ClassVar[tuple[str, ...]] = ()
@@ -50,44 +53,44 @@ class Classifier(nn.Module):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         if not 0 <= dropout <= 1:
-            raise UserError(f"model dropout is {dropout}; it scales the published rates and must be in [0, 1].")
+            raise UserError(f"model.dropout is {dropout}; it scales the published rates and must be in [0, 1].")
         self._frozen: tuple[str, ...] = ()
 
     def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The embedding.
+        """Compute the embedding of each utterance.
 
         Args:
             features: (N, T, M), T ≥ ``min_frames`` frames of the front end.
-            lengths: (N,) valid frames of each, on any device. In evaluation mode, what lies behind them, any finite
-                values, has no influence: the result is that of every utterance alone, cut to its length. One shorter
-                than ``min_frames`` counts as that long. None takes all frames as valid.
+            lengths: (N,) numbers of valid frames, on any device; None if all frames are valid. In evaluation mode,
+                later frames have no influence as long as they are finite: the result is that of each utterance alone,
+                cut to its length. A length below ``min_frames`` counts as ``min_frames``.
 
         Returns:
             (N, ``embedding_size``).
 
         Raises:
-            ValueError: Another shape, or too few frames.
+            ValueError: If the shape is wrong, or if there are too few frames.
         """
         raise NotImplementedError
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Features (N, T, M) → logits (N, C); see `embed` for ``lengths`` and what raises."""
+        """Compute logits (N, C) from features (N, T, M); for ``lengths`` and errors see `embed`."""
         logits: Tensor = self.head(self.head_dropout(self.embed(features, lengths)))
         return logits
 
     def freeze(self, what: Freeze) -> None:
-        """Excludes parts from training for good: no gradient, no dropout, batch norm with its stored statistics.
+        """Exclude modules from training: no gradient, no dropout, batch norm with its stored statistics.
 
         Args:
-            what: ``base``, all but the head; ``convolutions``, the part below the transformer; or ``none``.
+            what: ``base``, all modules except the head; ``convolutions``, those below the transformer; or ``none``.
 
         Raises:
-            UserError: The model has no convolutions apart from the rest.
+            UserError: If ``convolutions`` is asked for and the network has no transformer above them.
         """
         if what == "convolutions" and not self.convolutions:
             raise UserError(
                 f"model.freeze=convolutions: {type(self).__name__} has no convolutions below a transformer. "
-                "Choose base, which freezes all but the class head, or none."
+                "Choose base, which freezes all except the class head, or none."
             )
         children = [name for name, _ in self.named_children() if name not in ("head", "head_dropout")]
         self._frozen = {"none": (), "convolutions": self.convolutions, "base": tuple(children)}[what]
@@ -96,7 +99,7 @@ class Classifier(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Classifier:
-        """As ``nn.Module.train``, but frozen parts stay in evaluation mode."""
+        """Set training or evaluation mode as in ``nn.Module``; frozen modules stay in evaluation mode."""
         super().train(mode)
         for name in self._frozen:
             self.get_submodule(name).eval()
@@ -104,11 +107,7 @@ class Classifier(nn.Module):
 
 
 def check_features(features: Tensor, bins: int, min_frames: int) -> None:
-    """Refuses what is not (N, T, ``bins``) with T ≥ ``min_frames``.
-
-    Raises:
-        ValueError: With the shape found and the one wanted.
-    """
+    """Raise a ``ValueError`` unless features are (N, T, ``bins``) with T ≥ ``min_frames``."""
     if features.ndim != 3 or features.shape[2] != bins:
         raise ValueError(f"features must be (N, T, {bins}), got {tuple(features.shape)}")
     if features.shape[1] < min_frames:
@@ -116,40 +115,36 @@ def check_features(features: Tensor, bins: int, min_frames: int) -> None:
 
 
 def check_width(width: object) -> float:
-    """Returns a width that is a number in (0, 2].
+    """Return ``width`` as a float.
 
     Raises:
-        UserError: It is none.
+        UserError: If it is not a number in (0, 2].
     """
     if isinstance(width, bool) or not isinstance(width, Real) or not 0 < float(width) <= MAX_WIDTH:
-        raise UserError(f"model width must be a number > 0 and <= {MAX_WIDTH:g}, got {width!r}.")
+        raise UserError(f"model.width must be a number > 0 and <= {MAX_WIDTH:g}, got {width!r}.")
     return float(width)
 
 
 def scaled(counts: tuple[int, ...], width: float) -> tuple[int, ...]:
-    """Channel counts times ``width``, rounded, at least 1.
-
-    Args:
-        counts: The published counts.
-        width: In (0, 2].
-
-    Returns:
-        As many counts.
+    """Return channel counts multiplied by ``width`` and rounded, each at least 1.
 
     Raises:
-        UserError: ``width`` is no number or out of range.
+        UserError: If ``width`` is not a number in (0, 2].
     """
     factor = check_width(width)
     return tuple(max(1, round(count * factor)) for count in counts)
 
 
 def behind(lengths: Tensor, frames: int) -> Tensor:
-    """(N, ``frames``) whether a frame lies behind its utterance's length."""
+    """Return the padding mask, (N, ``frames``): True for frames after the end of an utterance."""
     return torch.arange(frames, device=lengths.device) >= lengths[:, None]
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier uniform weights and zero biases of a convolution or linear layer; for ``nn.Module.apply``."""
+    """Initialise a convolution or linear layer with Xavier uniform weights and zero biases.
+
+    Other modules stay as they are, so that the function can be passed to ``nn.Module.apply``.
+    """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

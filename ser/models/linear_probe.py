@@ -1,7 +1,8 @@
-"""A linear classifier on stored embeddings of a frozen network: linear probing.
+"""Linear probe: a linear classifier on stored embeddings of a frozen network.
 
-The protocol of Alain and Bengio, "Understanding Intermediate Layers Using Linear Classifier Probes", 2016 (arXiv
-1610.01644), on the last layer, as audio networks are compared in HEAR (Turian et al. 2022, arXiv 2203.03022).
+The protocol is that of Alain and Bengio, "Understanding Intermediate Layers Using Linear Classifier Probes", 2016 (arXiv
+1610.01644), applied to the last layer, as in the comparison of audio networks in HEAR (Turian et al. 2022, arXiv
+2203.03022).
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ from torch import Tensor, nn
 
 from ser.models.classifier import Classifier, check_features, initialise
 
-EMBEDDING_HEAD = "embedding_head"
-"""Its name as a model."""
+LINEAR_PROBE = "embedding_head"
+"""The value of ``model.name``. The spelling is stored in configurations and part of their fingerprints."""
 
 
-class EmbeddingHead(Classifier):
-    """Embeddings (N, 1, E) to logits: the class head of a network, without the network.
+class LinearProbe(Classifier):
+    """The class head of a network without the network: embeddings (N, 1, E) to logits.
 
-    The head is as that of the network itself: linear, behind dropout of the network's rate. Its weights are drawn
-    from torch's global generator: seed it first.
+    The head equals that of the network: a linear layer after dropout with the network's rate. Its weights are drawn
+    from torch's global generator: set its seed first.
 
     Args:
-        num_classes: C, the outputs of ``head``.
-        network: Whose embeddings it reads; one on the meta device serves as well.
+        num_classes: C, the number of outputs.
+        network: The network whose embeddings are read; it may be on the meta device.
     """
 
     front_ends = ()
-    min_frames = 1
 
     def __init__(self, num_classes: int, network: Classifier) -> None:
         super().__init__(dropout=0.0)
@@ -36,6 +36,6 @@ class EmbeddingHead(Classifier):
         self.head.apply(initialise)
 
     def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The embeddings (N, E) as they were stored."""
+        """Return the stored embeddings, (N, E), unchanged."""
         check_features(features, self.embedding_size, self.min_frames)
         return features[:, 0]

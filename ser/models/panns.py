@@ -21,11 +21,11 @@ EMBEDDING_DROPOUT = 0.5
 
 
 class ConvBlock(nn.Module):
-    """Two 3×3 convolutions without bias, each with batch norm and ReLU; time and mel keep their size.
+    """Two 3×3 convolutions without bias, each with batch norm and ReLU, that keep the size in time and mel.
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels after either convolution.
+        out_channels: Channels of both outputs.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -36,13 +36,13 @@ class ConvBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
+        """Map features (N, in_channels, T, M), zero after ``valid`` (N,) frames, to (N, out_channels, T, M)."""
         x = _zeroed(batch_norm_relu(convolve_3x3(x, self.conv1), self.bn1), valid)
         return batch_norm_relu(convolve_3x3(x, self.conv2), self.bn2)
 
 
 class ConvBlock5x5(nn.Module):
-    """One 5×5 convolution without bias, with batch norm and ReLU; time and mel keep their size.
+    """One 5×5 convolution without bias, with batch norm and ReLU, that keeps the size in time and mel.
 
     Args:
         in_channels: Channels of the input.
@@ -55,33 +55,33 @@ class ConvBlock5x5(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Features (N, in_channels, T, M), zero behind ``valid`` (N,) frames → (N, out_channels, T, M)."""
+        """Map features (N, in_channels, T, M), zero after ``valid`` (N,) frames, to (N, out_channels, T, M)."""
         return batch_norm_relu(self.conv1(x), self.bn1)
 
 
 class Panns(Classifier):
-    """What the three share: blocks of convolutions and poolings, mean over mel, maximum plus mean over time, ``fc1``.
+    """Base class of the three: blocks of convolutions and pooling, mean over mel, maximum plus mean over time, ``fc1``.
 
-    Dropout is the published .2 after each block and .5 around ``fc1``. Weights are drawn from torch's global
-    generator (Xavier uniform, biases 0): seed it first. All parameters but ``head`` bear PANNs' names, and a
-    published checkpoint fits at width 1.
+    Dropout has the published rates, .2 after each block and .5 around ``fc1``. Weights are drawn from torch's global
+    generator (Xavier uniform, biases 0): set its seed first. All parameters except those of ``head`` have the names that
+    PANNs gives them, and a published checkpoint fits at width 1.
 
-    With ``lengths``, activations behind an utterance's end are set to 0 before every convolution, as its own
-    padding is. Of the frames that a pooling averages, those stay that hold valid frames alone. In training, the
-    batch norms' statistics still take in what lies behind.
+    With ``lengths``, activations after the end of an utterance are set to 0 before every convolution, as the padding of
+    the convolution is. A pooled frame counts as valid if all frames that it averages are. In training, the statistics
+    of the batch norms still include frames after the end.
 
     Args:
-        num_classes: C, the outputs of ``head``.
-        width: Factor on every layer's channels, in (0, 2]; .25 and .125 train on a laptop.
-        dropout: Factor on the published dropout rates, in [0, 1]. They are made for width 1 and AudioSet; a narrow
-            network trained from scratch hardly learns under them.
+        num_classes: C, the number of outputs.
+        width: Factor on the channels of every layer, in (0, 2]; networks of width .25 and .125 train on a laptop.
+        dropout: Factor on the published dropout rates, in [0, 1]. The rates are meant for width 1 and AudioSet; with
+            them a narrow network hardly learns from scratch.
 
     Attributes:
-        channels: Published channels of each block.
-        halvings: How many blocks, from the first, are followed by a 2×2 average pooling.
+        channels: Published number of channels of each block.
+        halvings: Number of blocks, from the first, that are followed by 2×2 average pooling.
 
     Raises:
-        UserError: ``width`` or ``dropout`` is out of range.
+        UserError: If ``width`` or ``dropout`` is out of range.
     """
 
     channels: ClassVar[tuple[int, ...]]
@@ -103,7 +103,15 @@ class Panns(Classifier):
         self.apply(initialise)
 
     def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``fc1``'s activations (N, ``embedding_size``), non-negative, of log-mels (N, T, 64) in dB."""
+        """Compute the activations of ``fc1``.
+
+        Args:
+            features: Log-mels in dB, (N, T, 64).
+            lengths: See `Classifier.embed`.
+
+        Returns:
+            (N, ``embedding_size``), non-negative.
+        """
         check_features(features, MEL_BINS, self.min_frames)
         valid = None if lengths is None else lengths.to(features.device).clamp(self.min_frames, features.shape[1])
         x = _zeroed(self.bn0(features.transpose(1, 2)).transpose(1, 2).unsqueeze(1), valid)
@@ -114,14 +122,22 @@ class Panns(Classifier):
                 valid = None if valid is None else valid // 2
             x = self.block_dropout(_zeroed(x, valid))
         x = x.mean(dim=3)  # over mel: (N, channels, frames)
-        # Not negative, so that zeros behind the end leave the maximum as it is.
+        # Activations are not negative, so that the zeros after the end do not change the maximum.
         mean = x.mean(dim=2) if valid is None else x.sum(dim=2) / valid[:, None]
         x = self.embedding_dropout(x.amax(dim=2) + mean)
         return F.relu(self.fc1(x))
 
 
 class Cnn14(Panns):
-    """CNN14: six blocks of two 3×3 convolutions, five halvings, embeddings of 2048 · width. See `Panns`."""
+    """CNN14: six blocks of two 3×3 convolutions, five halvings, embeddings of 2048 · width. See `Panns`.
+
+    Example:
+        >>> import torch
+        >>> model = Cnn14(num_classes=4, width=1 / 32).eval()
+        >>> log_mel = torch.zeros(2, 100, 64)
+        >>> model(log_mel).shape, model.embed(log_mel).shape
+        (torch.Size([2, 4]), torch.Size([2, 64]))
+    """
 
     channels = (64, 128, 256, 512, 1024, 2048)
     halvings = 5
@@ -148,8 +164,8 @@ class Cnn6(Panns):
 
 
 def _zeroed(x: Tensor, valid: Tensor | None) -> Tensor:
-    """(N, channels, T, M) with zeros behind the valid frames."""
+    """Return x, (N, channels, T, M), with zeros after the valid frames."""
     if valid is None:
         return x
-    # A product, which is several times faster than masked_fill here.
+    # Multiplication is several times as fast as masked_fill here.
     return x * (~behind(valid, x.shape[2])[:, None, :, None]).to(x.dtype)

@@ -20,7 +20,7 @@ from ser.config import Config
 from ser.corpora import Corpus
 from ser.features.front_ends import SILENCE_DB
 from ser.features.store import FeatureStore, open_store
-from ser.models import EmbeddingHead, build_model
+from ser.models import LinearProbe, build_model
 from ser.predict import predict_files
 from ser.splits import split
 from ser.training import embeddings
@@ -178,7 +178,7 @@ def test_the_head_predicts_what_the_whole_network_with_it_would(
     *_, last = run(config, make_task(tones, split(tones), vectors.path, "clean", 0))
     assert set(last.state["model"]) == {"head.weight", "head.bias"}
     head, network = config.model.build(2), network_of(values, weights)
-    assert isinstance(head, EmbeddingHead)
+    assert isinstance(head, LinearProbe)
     assert head.head_dropout.p == network.head_dropout.p == 0.5
     head.load_state_dict(last.state["model"])
     network.load_state_dict(last.state["model"], strict=False)
@@ -306,16 +306,16 @@ def test_a_study_searches_heads_on_one_store(values: Values) -> None:
     own = ("model.base", "model.pretrained")
     settings = tuple(f"{key}={values[key]}" for key in own)
     options = StudyOptions(model="embedding_head", width=WIDTH, settings=settings, space=("proselflc",))
-    spaces = [load_space(name, options.pinned) for name in ("proselflc", "cross_entropy")]
-    names = {space.extractor(options.base).front_end.name for space in spaces}
+    spaces = [load_space(name, options.fixed) for name in ("proselflc", "cross_entropy")]
+    names = {space.extractor(options.defaults).front_end.name for space in spaces}
     assert len(names) == 1
     assert names.pop().startswith("cnn6-embeddings-")
-    assert _models(spaces, options.base) == "embedding_head on cnn6 × 0.03125, batch 16"
+    assert _models(spaces, options.defaults) == "embedding_head on cnn6 × 0.03125, batch 16"
     assert trial_resources(replace(options, width=1.0), 8.0, 0.0) == (1.0, 0.0)
 
 
 def test_the_header_names_every_kind_of_model() -> None:
-    base = StudyOptions().base
+    base = StudyOptions().defaults
     spaces = [load_space(name, {}) for name in ("cross_entropy", "classical")]
     told = _models(spaces, base).split("; ")
     assert told[0] == "cnn14 × 0.125, batch 16"
@@ -331,4 +331,4 @@ def test_a_classical_model_is_sent_to_its_space(monkeypatch: pytest.MonkeyPatch,
     assert "study/run.py --space classical" in capsys.readouterr().err
     for options in (StudyOptions(model="mlp"), StudyOptions(settings=("model.name=mlp",))):
         with pytest.raises(UserError, match=r"mlp is a classical model.*--space classical"):
-            _ = options.plain
+            _ = options.shared
