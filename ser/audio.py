@@ -1,12 +1,13 @@
-"""Reads an utterance's audio, and says what is wrong with a file rather than giving less than it promises."""
+"""Reading an utterance's audio, with checks for damaged files.
+
+Decoding is soundfile's. What soundfile accepts without an error although it is damaged is found here: files that are
+shorter than their header says, stubs, silence, and samples that are not finite.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import stat
-import struct
-from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,95 +18,92 @@ import soxr
 from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"})
-"""What the loaders of corpora take for audio (in lower case)."""
+"""Audio files by their suffix, in lower case."""
 
 LOWEST_RATE = 1000
 END_TOLERANCE = 0.05
-"""By how many seconds a cut may end after its file; transcripts round."""
+"""Seconds by which a cut may end after its file; transcripts round."""
 
 MIN_SECONDS = 0.032
-"""The shortest utterance: one analysis window of either front end."""
+"""Shortest utterance: one analysis window of either front end."""
 
-# Writers that cannot seek back leave the size of the data chunk at 0 or at about 2 or 4 GiB.
+# Writers that cannot seek back leave the declared size at 0 or at about 2 or 4 GiB.
 _STREAMED_FROM = 0x7FFF0000
 
 _OGG_HEADER = 27
 _LONGEST_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
 
-_FMT = struct.Struct("<HHIIHH")
-"""Of a WAV file: kind of samples, channels, samples and bytes per second, bytes of a frame, bits of a sample."""
-_PCM = 1
-
 _OF_16_BITS = np.float32(2**-15)
 
 LOUDEST = 1e6
-"""Largest sample that can be meant; full scale is 1."""
+"""Largest plausible sample; full scale is 1."""
 LONGEST_SECONDS = 1e5
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 class AudioFault(Exception):
-    """What is wrong with an utterance's audio; the text names the fault and the file."""
+    """Fault of an utterance's audio; the text names the fault and the file."""
 
 
 def read_audio(
     path: str | Path, start: float | None = None, end: float | None = None, rate: int = 16000
 ) -> NDArray[np.float32]:
-    """Decodes an audio file, or a cut of it, to one channel of floating point.
+    """Decode an audio file, or a cut of it, to one channel of floating point.
 
     Args:
-        path: As all others, those of ``read_samples``.
-        start: Where the cut begins, in seconds; None is the file's beginning.
-        end: Where the cut ends, in seconds; None is the file's end.
+        path: As for ``read_samples``.
+        start: Start of the cut in seconds; None is the start of the file.
+        end: End of the cut in seconds; None is the end of the file.
         rate: Samples per second of the result.
 
     Returns:
         (samples,) full scale ±1.
 
     Raises:
-        AudioFault: As ``read_samples``.
+        AudioFault: As for ``read_samples``.
     """
     return full_scale(read_samples(path, start, end, rate))
 
 
 def full_scale(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples of ``read_samples`` as floating point, full scale ±1."""
+    """Convert samples of ``read_samples`` to floating point, full scale ±1."""
     return np.multiply(samples, _OF_16_BITS, dtype=np.float32) if samples.dtype == np.int16 else samples
 
 
 def read_samples(
     path: str | Path, start: float | None = None, end: float | None = None, rate: int = 16000
 ) -> NDArray[np.int16] | NDArray[np.float32]:
-    """Decodes an audio file, or a cut of it, to one channel, and leaves 16-bit samples as they are.
+    """Decode an audio file, or a cut of it, to one channel, keeping 16-bit samples as integers.
 
     Args:
-        path: Any format that libsndfile reads.
-        start: Where the cut begins, in seconds; None is the file's beginning.
-        end: Where the cut ends, in seconds, at most ``END_TOLERANCE`` after the file does; None is the file's
-            end.
-        rate: Samples per second of the result; other rates are converted by soxr at high quality.
+        path: A file of any format that libsndfile reads.
+        start: Start of the cut in seconds; None is the start of the file.
+        end: End of the cut in seconds, at most ``END_TOLERANCE`` after the end of the file; None is the end of the
+            file.
+        rate: Samples per second of the result; soxr converts other rates at high quality.
 
     Returns:
-        (samples,) the mean of the channels: 16-bit integers if the file holds one channel of them at that rate, else
+        (samples,) the mean of the channels: 16-bit integers if the file has one channel of them at that rate, else
         floating point, full scale ±1.
 
     Raises:
-        AudioFault: The file is missing, empty, unreadable or shorter than its header says (of truncated FLAC, OGG,
-            AIFF and WAV files, also where the cut lies before the missing part), the cut lies beyond the file's
-            end or is shorter than ``MIN_SECONDS``, or its samples are not finite or all the same (silence).
+        AudioFault: If the file is missing, empty, unreadable or shorter than its header says (for truncated FLAC, OGG,
+            AIFF and WAV files even if the cut lies before the missing part), if the cut ends after the file or is
+            shorter than ``MIN_SECONDS``, or if its samples are not finite or all equal (silence).
     """
     path = Path(path)
     try:
         status = path.stat()
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode):
-            raise AudioFault(f"not a file, but a pipe or a device: {path}")
+            raise AudioFault(f"is a pipe or a device, expected a file: {path}")
         if status.st_size == 0:
             raise AudioFault(f"file is empty (0 bytes): {path}")
-        with path.open("rb") as file, _opened(file, status.st_size, path) as sound:
+        _refuse_damaged(path, status.st_size)
+        with soundfile.SoundFile(path) as sound:
             source_rate: int = sound.samplerate
             if source_rate < LOWEST_RATE:
-                raise AudioFault(f"{source_rate} samples per second, which is no speech: {path}")
+                raise AudioFault(f"{source_rate} samples per second, expected at least {LOWEST_RATE}: {path}")
             samples = _decode(sound, start, end, path)
     except FileNotFoundError:
         raise AudioFault(f"file is missing: {path}") from None
@@ -127,39 +125,13 @@ def read_samples(
     return np.asarray(soxr.resample(full_scale(mono), source_rate, rate, quality="HQ"), dtype=np.float32)
 
 
-class _PlainWav:
-    """A WAV file of 16-bit samples, read as ``soundfile.SoundFile`` reads it, in less than half the time.
-
-    Args:
-        file: Stands at the first sample.
-        samplerate: Samples per second.
-        channels: Samples of a frame.
-        frames: How many are there.
-    """
-
-    subtype = "PCM_16"
-
-    def __init__(self, file: BinaryIO, samplerate: int, channels: int, frames: int) -> None:
-        self.samplerate, self.frames = samplerate, frames
-        self._file, self._channels = file, channels
-
-    def seek(self, frames: int) -> None:
-        """Leaves out so many frames from the beginning."""
-        self._file.seek(2 * self._channels * frames, os.SEEK_CUR)
-
-    def read(self, frames: int, **_: object) -> NDArray[np.int16]:
-        """(frames, channels), fewer where the file ends."""
-        samples = np.empty((frames, self._channels), dtype="<i2")
-        return samples[: self._file.readinto(samples) // (2 * self._channels)]  # type: ignore[attr-defined]
-
-
-def _decode(sound: soundfile.SoundFile | _PlainWav, start: float | None, end: float | None, path: Path) -> NDArray[Any]:
-    """The cut's (samples, channels), decoding nothing else: of 16 bits if the file's are, else floating point."""
+def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, path: Path) -> NDArray[Any]:
+    """Decode the cut alone, (samples, channels): integers if the file's samples have 16 bits, else floating point."""
     rate, total = sound.samplerate, sound.frames
     if total == 0:
         raise AudioFault(f"file holds no samples: {path}")
     if total >= 2**62:
-        raise AudioFault(f"header does not say how many samples there are, encode the file again: {path}")
+        raise AudioFault(f"header does not give the number of samples, encode the file again: {path}")
     first = 0 if start is None else round(start * rate)
     last = total if end is None else round(end * rate)
     if first >= total or last > total + round(END_TOLERANCE * rate):
@@ -172,47 +144,61 @@ def _decode(sound: soundfile.SoundFile | _PlainWav, start: float | None, end: fl
         raise AudioFault(f"{max(count, 0) / rate:.3f} s long, shorter than {MIN_SECONDS} s: {path}")
     if first > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
         sound.seek(first)
-    narrow = sound.subtype == "PCM_16"  # whose conversion by libsndfile takes longer than all else of the reading
-    samples: NDArray[Any] = sound.read(count, dtype="int16" if narrow else "float32", always_2d=True)
+    # libsndfile's conversion of 16-bit samples to floating point takes longer than reading them.
+    dtype = "int16" if sound.subtype == "PCM_16" else "float32"
+    samples: NDArray[Any] = sound.read(count, dtype=dtype, always_2d=True)
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
     return samples
 
 
-def _opened(file: BinaryIO, size: int, path: Path) -> soundfile.SoundFile | AbstractContextManager[_PlainWav]:
-    """Refuses what libsndfile would read without a word: less than the header says there is, and stubs."""
-    beginning = file.read(len(LFS_POINTER))
-    if beginning == LFS_POINTER:
-        raise AudioFault(f"Git LFS's stub in place of the audio, run git lfs pull there: {path}")
-    if beginning[:4] in (b"RIFF", b"RF64") and beginning[8:12] == b"WAVE":
-        plain = _plain_wav(file, size, path)
-        if plain is not None:
-            return nullcontext(plain)
-    elif beginning[:4] == b"OggS":
-        _refuse_truncated_ogg(file, size, path)
-    elif beginning[:4] in (b"FORM", b"riff"):
-        _refuse_truncated_aiff_or_w64(beginning, size, path)
-    return soundfile.SoundFile(path)
+def _refuse_damaged(path: Path, size: int) -> None:
+    """Raise for stubs and truncated files, which libsndfile reads as far as they go without an error."""
+    with path.open("rb") as file:
+        header = file.read(len(LFS_POINTER))
+        kind, form = header[:4], header[8:12]
+        if header == LFS_POINTER:
+            raise AudioFault(f"Git LFS stub instead of audio, run git lfs pull in its repository: {path}")
+        if kind == b"OggS":
+            _refuse_truncated_ogg(file, size, path)
+        elif kind in (b"RIFF", b"RF64") and form == b"WAVE":
+            _refuse_truncated_wav(file, size, path)
+        elif kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+            _refuse_less_than(int.from_bytes(header[4:8], "big") + 8, size, path)
+        elif kind == b"riff":  # Wave64
+            _refuse_less_than(int.from_bytes(header[16:24], "little"), size, path)
 
 
-def _refuse_truncated_aiff_or_w64(header: bytes, size: int, path: Path) -> None:
-    """Compares an AIFF or Wave64 file's size to its header."""
-    declared = 0
-    if header[:4] == b"FORM" and header[8:12] in (b"AIFF", b"AIFC"):
-        declared = int.from_bytes(header[4:8], "big") + 8
-    elif header[:4] == b"riff":
-        declared = int.from_bytes(header[16:24], "little")
+def _refuse_less_than(declared: int, size: int, path: Path, what: str = "bytes") -> None:
     if size < declared < _STREAMED_FROM:
-        raise AudioFault(f"truncated, {size} of {declared} bytes are there: {path}")
+        raise AudioFault(f"truncated, {size} of {declared} {what} are there: {path}")
+
+
+def _refuse_truncated_wav(file: BinaryIO, size: int, path: Path) -> None:
+    """Compare the declared size of the samples to the bytes after their header.
+
+    The size of the whole in the first header does not serve: writers that append chunks leave it as it was.
+    """
+    long_size = 0
+    file.seek(12)
+    while len(chunk := file.read(8)) == 8:
+        name, declared = chunk[:4], int.from_bytes(chunk[4:], "little")
+        start = file.tell()
+        if name == b"data":
+            _refuse_less_than(long_size or declared, size - start, path, "bytes of samples")
+            return
+        if name == b"ds64":  # 64-bit sizes (EBU Tech 3306)
+            long_size = int.from_bytes(file.read(16)[8:], "little")
+        file.seek(start + declared + declared % 2)  # chunks are padded to even lengths
 
 
 def _refuse_truncated_ogg(file: BinaryIO, size: int, path: Path) -> None:
-    """Looks for the end of the stream in the last page (RFC 3533); libsndfile takes any page for the last."""
+    """Raise unless the last page marks the end of the stream (RFC 3533); libsndfile accepts any page as the last."""
     file.seek(max(size - _LONGEST_OGG_PAGE, 0))
     tail = file.read()
     pages = (tail[match.start() :] for match in re.finditer(b"OggS", tail))
     if not any(_is_whole_last_page(page) for page in pages):
-        raise AudioFault(f"truncated, the stream has no end: {path}")
+        raise AudioFault(f"truncated, the end of the stream is missing: {path}")
 
 
 def _is_whole_last_page(page: bytes) -> bool:
@@ -220,32 +206,3 @@ def _is_whole_last_page(page: bytes) -> bool:
         return False
     segments = page[_OGG_HEADER - 1]
     return len(page) >= _OGG_HEADER + segments + sum(page[_OGG_HEADER : _OGG_HEADER + segments])
-
-
-def _plain_wav(file: BinaryIO, size: int, path: Path) -> _PlainWav | None:
-    """Compares a WAV file's size to its header, and opens it if its samples are plain 16-bit ones."""
-    file.seek(0)
-    header = file.read(12)
-    limit, long_data, form = _STREAMED_FROM, 0, b""
-    while len(chunk := file.read(8)) == 8:
-        declared = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"ds64":  # EBU Tech 3306: where 32 bits are too few
-            long_data = int.from_bytes(file.read(16)[8:], "little")
-            file.seek(-16, os.SEEK_CUR)
-        elif chunk[:4] == b"fmt " and declared >= _FMT.size:
-            form = file.read(_FMT.size)
-            file.seek(-_FMT.size, os.SEEK_CUR)
-        elif chunk[:4] == b"data":
-            there = size - file.tell()
-            if header[:4] == b"RF64":
-                declared, limit = long_data, 2**63
-            if there < declared < limit:
-                raise AudioFault(f"truncated, {there} of {declared} bytes of samples are there: {path}")
-            if header[:4] != b"RIFF" or len(form) < _FMT.size or not 0 < declared <= there:
-                return None
-            tag, channels, rate, _, block, bits = _FMT.unpack(form)
-            if (tag, bits, block) != (_PCM, 16, 2 * channels) or channels == 0:
-                return None
-            return _PlainWav(file, rate, channels, declared // block)
-        file.seek(declared + declared % 2, os.SEEK_CUR)  # chunks are padded to even lengths
-    return None
