@@ -1,4 +1,4 @@
-"""Lists the models, and gets published weights: python -m ser.models fetch cnn14_16k --output PATH."""
+"""Command line of the models: python -m ser.models list, python -m ser.models fetch cnn14_16k --output PATH."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ser.models import MODELS
+from ser.models import MODELS, build_model
 from ser.models.fetch import WEIGHTS, FetchOptions, fetch
 from ser.utils.command_line import parse_commands, run_command
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Lists the models: what they read, how large they are, and whose weights can be fetched."""
+    """List the networks with their front ends, sizes and the published weights that can be downloaded."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     options = parse_commands({"list": ListOptions, "fetch": FetchOptions})
     if isinstance(options, FetchOptions):
         fetch(options.name, options.output)
@@ -30,14 +30,14 @@ def main() -> int:
 
 
 def print_models(console: Console) -> None:
-    """Prints a line for each model, at width 1 and without its class head."""
+    """Print one line for each built-in network, at width 1 and without its class head."""
     table = Table("model", "front ends", "parameters", "embedding", "weights to fetch", box=None, pad_edge=False)
-    for name, kind in MODELS.items():
+    for name in MODELS:
         with torch.device("meta"):
-            model = kind(2)
-        size = sum(parameter.numel() for part, parameter in model.named_parameters() if not part.startswith("head."))
+            model = build_model(name, 2)
+        size = sum(parameter.numel() for key, parameter in model.named_parameters() if not key.startswith("head."))
         weights = ", ".join(key for key, value in WEIGHTS.items() if value.model == name)
-        table.add_row(name, ", ".join(kind.front_ends), f"{size:,}", str(model.embedding_size), weights or "–")
+        table.add_row(name, ", ".join(model.front_ends), f"{size:,}", str(model.embedding_size), weights or "–")
     console.print(table)
 
 

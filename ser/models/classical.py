@@ -1,4 +1,4 @@
-"""Classifiers of one vector per utterance, by name: scikit-learn's, with the values of Sahu 2019 (arXiv 1904.06022)."""
+"""Classical classifiers on one vector per utterance: scikit-learn with the values of Sahu 2019 (arXiv 1904.06022)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
 
 FRONT_ENDS = ("handcrafted_16k", "egemaps_16k")
-"""What they read: the first, unless asked otherwise."""
+"""The front ends that they can read; the first one is the default."""
 
-# The MLP stops by itself once its training loss rests.
-_MOST_PASSES = 1000
+# An upper bound: the MLP stops earlier when its training loss no longer falls.
+MAX_MLP_EPOCHS = 1000
 
 
 class Parameter(NamedTuple):
-    """A hyper-parameter: its default, which is the published value, and its range; whole if the default is."""
+    """Hyper-parameter: its default, which is the published value, and its range. Integral if the default is."""
 
     default: float
     least: float
@@ -41,25 +41,25 @@ CLASSICAL: dict[str, dict[str, Parameter]] = {
         "rounds": Parameter(1200, 1, 100_000),
     },
 }
-"""Name → hyper-parameters: ``trees`` and the fewest utterances that a node is split at; hidden ``units`` and the L2
-penalty; the trees' ``depth``, ``learning_rate`` and ``rounds``."""
+"""Name → hyper-parameters. ``random_forest``: number of trees, fewest utterances of a node that is split. ``mlp``:
+number of hidden units, L2 penalty. ``gradient_boosting``: depth of the trees, learning rate, number of rounds."""
 
 
 def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> ClassifierMixin:
-    """An untrained classifier.
+    """Build an untrained classifier.
 
     Args:
         name: A key of ``CLASSICAL``. ``random_forest`` (Breiman 2001) weights classes by their inverse frequency;
-            ``mlp`` has one hidden layer of rectified units, trained by Adam on standardised features;
-            ``gradient_boosting`` is that of histograms, without early stopping.
-        parameters: Its hyper-parameters; what is not named keeps its published value.
-        seed: Any integer from 0 to 2³² − 1.
+            ``mlp`` has one hidden layer of rectified linear units, trained with Adam on standardised features;
+            ``gradient_boosting`` works on histograms of the features, without early stopping.
+        parameters: Hyper-parameters by name; those that are left out have their published values.
+        seed: Integer from 0 to 2³² − 1.
 
     Returns:
         A scikit-learn classifier with ``fit``, ``predict_proba`` and ``classes_``.
 
     Raises:
-        UserError: An unknown name, or a hyper-parameter that is unknown or out of range.
+        UserError: If the name is unknown, or if a hyper-parameter is unknown or out of range.
     """
     if name not in CLASSICAL:
         raise unknown_name("classical model", name, CLASSICAL)
@@ -72,7 +72,7 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
             check_count(f"model.{key}", value, int(least))
         check_range(f"model.{key}", value, least, most)
         values[key] = value
-    # Imported where they are needed, for they take half a second.
+    # Imports are local because they take half a second.
     if name == "random_forest":
         from sklearn.ensemble import RandomForestClassifier
 
@@ -84,7 +84,7 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        network = MLPClassifier((values["units"],), alpha=values["alpha"], max_iter=_MOST_PASSES, random_state=seed)
+        network = MLPClassifier((values["units"],), alpha=values["alpha"], max_iter=MAX_MLP_EPOCHS, random_state=seed)
         return make_pipeline(StandardScaler(), network)
     from sklearn.ensemble import HistGradientBoostingClassifier
 

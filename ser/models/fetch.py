@@ -1,4 +1,4 @@
-"""Downloads PANNs' published weights: python -m ser.models fetch cnn14_16k --output PATH."""
+"""Download of the published weights of PANNs: python -m ser.models fetch cnn14_16k --output PATH."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ TERMS = "CC BY 4.0: free use with attribution"
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """Downloads published weights and checks them."""
+    """Download published weights and check them."""
 
     name: tyro.conf.Positional[str]
-    """Weights: cnn14_16k, cnn14, cnn10 or cnn6; all but the first are for 32 kHz."""
+    """Weights: cnn14_16k, cnn14, cnn10 or cnn6. All except the first are for 32 kHz."""
     output: Path
-    """File to write, or a folder."""
+    """File to write, or existing folder."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file of weights.
+    """Published file of weights.
 
     Args:
-        model: The model that they fit.
-        front_end: The front end that they were trained on.
-        file: Where they are.
+        model: The network that they fit, by name.
+        front_end: The front end that they were trained with, by name.
+        file: The file on the server.
     """
 
     model: str
@@ -51,8 +51,8 @@ def _zenodo(name: str, size: int | None, md5: str) -> RemoteFile:
     return RemoteFile(name, f"{PAGE}/files/{name.replace('=', '%3D')}", size, f"md5:{md5}")
 
 
-# MD5 and size are those of Zenodo's record, taken over from public projects that quote it and agree; the size of
-# CNN6's file was not to be found.
+# MD5 and size are those of the record at Zenodo, as quoted by several public projects that agree. None of them gives
+# the size of the file of CNN6.
 WEIGHTS = {
     "cnn14_16k": Weights(
         "cnn14", "panns_16k", _zenodo("Cnn14_16k_mAP=0.438.pth", 358_668_570, "362fc5ff18f1d6ad2f6d464b45893f2c")
@@ -65,34 +65,30 @@ WEIGHTS = {
     ),
     "cnn6": Weights("cnn6", "panns_32k", _zenodo("Cnn6_mAP=0.343.pth", None, "e25e26b84585b14c7754c91e48efc9be")),
 }
-"""The weights that can be fetched."""
+"""The weights that can be downloaded: name → file."""
 
 
 def fetch(name: str, output: str | Path, console: Console | None = None) -> Path:
-    """Downloads published weights, checks them, and moves them into place whole.
+    """Download published weights, check them, and move the complete file into place.
 
-    An interrupted download goes on where it stopped; a file that is there and right is not downloaded again.
+    An interrupted download resumes where it stopped. A complete file is not downloaded again.
 
     Args:
-        name: One of ``WEIGHTS``.
-        output: The file to write, or a folder, in which it gets its published name.
-        console: Where progress is shown.
+        name: A key of ``WEIGHTS``.
+        output: File to write, or existing folder, in which the file has its published name.
+        console: Console for progress.
 
     Returns:
-        The file, absolute.
+        Absolute path of the file.
 
     Raises:
-        UserError: An unknown name, another file in the way, no room, a server that does not deliver, a wrong
-            checksum, or another process that fetches the same weights into the same folder.
+        UserError: If the name is unknown, another file has the same path, the disk is full, the server does not
+            deliver, the checksum is wrong, or another process downloads the same weights into the same folder.
     """
     if name not in WEIGHTS:
         raise unknown_name("weights", name, WEIGHTS)
     weights, console = WEIGHTS[name], console or Console()
     pooch.get_logger().setLevel("WARNING")
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     try:
         target = Path(output).expanduser().absolute()
     except RuntimeError as error:
@@ -102,17 +98,25 @@ def fetch(name: str, output: str | Path, console: Console | None = None) -> Path
     try:
         if not target.exists():
             size = "" if weights.file.size is None else f", {decimal(weights.file.size)}"
-            say(f"{weights.file.name}: {PAGE}{size}. {TERMS}.")
+            console.out(f"{weights.file.name}: {PAGE}{size}. {TERMS}.", highlight=False)
             _download(name, weights.file, target, console)
         elif f"md5:{pooch.file_hash(str(target), alg='md5')}" != weights.file.checksum:
-            raise UserError(f"{str(target)!r} is there already and is not {weights.file.name}. Move it away.")
+            raise UserError(
+                f"--output {str(target)!r} exists and is not {weights.file.name}. Move it away, or choose another path."
+            )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk of {str(target)!r} is full. Make room, and run the same again.") from error
-        raise UserError(f"--output {str(target)!r} cannot be written: {error.strerror or error}.") from error
-    say(f"{target} is complete and as published.")
+            raise UserError(
+                f"--output {str(target)!r}: the disk is full. Free space and run the command again."
+            ) from error
+        raise UserError(
+            f"--output {str(target)!r} cannot be written: {error.strerror or error}. Choose another path."
+        ) from error
+    console.out(f"{target} is complete and has the published checksum.", highlight=False)
     settings = f"model.name={weights.model} model.front_end={weights.front_end}"
-    say(f"Next: python -m ser.train --set {settings} {shlex.quote(f'model.pretrained={target}')}")
+    console.out(
+        f"Next: python -m ser.train --set {settings} {shlex.quote(f'model.pretrained={target}')}", highlight=False
+    )
     return target
 
 
@@ -128,5 +132,7 @@ def _download(name: str, file: RemoteFile, target: Path, console: Console) -> No
             obtain([file], work, bars, f"See {PAGE}")
             (work / file.name).replace(target)
     except Timeout as error:
-        raise UserError(f"{name!r} is being fetched into {str(target.parent)!r} by another process.") from error
+        raise UserError(
+            f"--output {str(target.parent)!r}: another process is downloading {name!r} there. Wait for it to end."
+        ) from error
     shutil.rmtree(work)

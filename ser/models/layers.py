@@ -1,35 +1,55 @@
-"""Layers that give what torch's own give, in less time on a CPU."""
+"""Fast CPU versions of the layers of the CNNs, equal to those of torch up to rounding in bfloat16.
+
+They make training under bfloat16 on a CPU 1.3 times as fast (docs/performance.md). In float32, in evaluation mode of
+the batch norm and on a GPU, torch's own layers run, except for the dropout, which is fast on every CPU.
+
+The environment variable ``AMBIVALENT_FAST_LAYERS=0`` switches all of them off, in every process that inherits it, and
+uses torch's layers throughout. Results are then the same up to rounding in bfloat16, except that dropout draws other
+masks from the same seed.
+
+`torch.native_batch_norm`, its gradient and that of the ReLU are operators of torch without a stable interface;
+tests/ser/models/test_fast_layers.py compares the results with those of the public layers.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Values that torch's batch norm works on at a time when channels come last; with fewer channels it goes one by one.
+SWITCH = "AMBIVALENT_FAST_LAYERS"
+"""Environment variable; 0 selects torch's own layers."""
+
+# Batch norm with channels last processes _LANES channels at a time; for fewer than _NARROW it is slow.
 _LANES = 64
 _NARROW = 16
 
-# Where a convolution is faster as a matrix product.
+# A convolution is faster as a matrix product for this many columns, or for _SOME_COLUMNS with _MANY_CHANNELS.
 _FEW_COLUMNS, _SOME_COLUMNS, _MANY_CHANNELS = 2, 4, 512
 
 
-def batch_norm_relu(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """ReLU of a batch norm.
+def fast_layers_enabled() -> bool:
+    """Return whether the fast layers are in use, which is the case unless ``AMBIVALENT_FAST_LAYERS`` is 0."""
+    return os.environ.get(SWITCH) != "0"
 
-    In training, few channels in bfloat16 on a CPU are normalised in groups of ``_LANES`` values; the statistics, the
-    result and the gradient are the same up to rounding, and several times faster (docs/performance.md).
+
+def batch_norm_relu(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """Apply a batch norm and a ReLU.
+
+    In training, fewer than 16 channels in bfloat16 on a CPU are normalised in groups of 64 values, which is several
+    times as fast (docs/performance.md).
 
     Args:
         x: (N, C, H, W).
-        norm: The batch norm of C channels; in training its running statistics are updated.
+        norm: Batch norm of C channels, whose running statistics are updated in training.
 
     Returns:
         (N, C, H, W).
     """
-    if norm.training and _is_narrow(x):
+    if norm.training and _is_narrow(x) and fast_layers_enabled():
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
@@ -41,35 +61,36 @@ def batch_norm_relu(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 
 def convolve_3x3(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """A 3×3 convolution that keeps the size, without bias.
+    """Apply a 3×3 convolution that keeps the size and has no bias.
 
-    Under bfloat16 on a CPU, images of few columns are convolved as one matrix product, where torch's own convolution
-    reaches a third of the speed (docs/performance.md).
+    In bfloat16 on a CPU, images of few columns are convolved as one matrix product, which is three times as fast as
+    torch's convolution (docs/performance.md).
 
     Args:
         x: (N, C, H, W).
-        convolution: With padding 1.
+        convolution: Convolution with padding 1.
 
     Returns:
         (N, K, H, W).
     """
     columns, channels = x.shape[3], x.shape[1]
     few = columns <= _FEW_COLUMNS or (columns <= _SOME_COLUMNS and channels >= _MANY_CHANNELS)
-    if not (few and x.device.type == "cpu" and _is_bfloat16(x)):
+    if not (few and x.device.type == "cpu" and _is_bfloat16(x) and fast_layers_enabled()):
         return convolution(x)  # type: ignore[no-any-return]
     product: Tensor = _Convolution3x3.apply(x.bfloat16(), convolution.weight.bfloat16())  # type: ignore[no-untyped-call]
     return product
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose masks, on a CPU, take four values from each random number; p is rounded to 1/65,536 there."""
+    """Dropout that, on a CPU, takes four values of the mask from each random number, with p rounded to 1/65,536."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape; in training, zeros with probability p, and the rest divided by 1 − p."""
+        """Return the input of any shape; in training, set values to 0 with probability p and divide others by 1 − p."""
         x = input
-        if not self.training or x.device.type != "cpu" or not 0 < self.p < 1 or not _is_dense(x):
+        fast = self.training and x.device.type == "cpu" and 0 < self.p < 1 and _is_dense(x) and fast_layers_enabled()
+        if not fast:
             return F.dropout(x, self.p, self.training)
-        # 64 random bits, from the lowest to the highest number, are four numbers of 16.
+        # 64 random bits, over the whole range of int64, are four numbers of 16 bits.
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         kept = bits.view(torch.int16)[: x.numel()] >= round(self.p * 2**16) - 2**15
         factor = kept.to(x.dtype).mul_(1 / (1 - self.p))
@@ -81,7 +102,7 @@ def _is_dense(x: Tensor) -> bool:
 
 
 def _is_bfloat16(x: Tensor) -> bool:
-    """Whether a convolution of x runs in bfloat16."""
+    """Return whether a convolution of x runs in bfloat16."""
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu") == torch.bfloat16
     return x.dtype == torch.bfloat16
@@ -99,10 +120,11 @@ def _is_narrow(x: Tensor) -> bool:
 
 
 class _NarrowBatchNormRelu(torch.autograd.Function):
-    """Batch norm and ReLU of fewer than ``_NARROW`` channels that come last.
+    """Batch norm and ReLU of fewer than ``_NARROW`` channels in the memory format channels last.
 
-    Memory is seen as ``_LANES`` channels, of which every C-th is the same one. Torch's own kernels then give means
-    and variances, the affine map, and in ``backward`` its sums, of ``_LANES`` channels; those of the C follow.
+    The memory is viewed as ``_LANES`` channels, in which each of the C channels occurs ``_LANES`` / C times. Kernels of
+    torch compute the means, variances, the affine map and the sums of the gradient for the ``_LANES`` channels, from
+    which those of the C channels follow.
     """
 
     @staticmethod
@@ -116,16 +138,16 @@ class _NarrowBatchNormRelu(torch.autograd.Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        """The normalised positive part; updates the running statistics."""
+        """Return the ReLU of the normalised input and update the running statistics."""
         channels, count = x.shape[1], x.numel() // x.shape[1]
         copies = _LANES // channels
         wide = _widened(x)
-        # With these, means and deviations come in float32.
+        # With weights in float32, the means and deviations are in float32 too.
         ones, zeros = torch.ones(_LANES), torch.zeros(_LANES)
         _, means, inverse_deviations = torch.native_batch_norm(wide, ones, zeros, None, None, True, 0.0, eps)
         means, deviations = means.view(copies, channels).double(), inverse_deviations.view(copies, channels).double()
         exact_mean = means.mean(dim=0)
-        # Variance within the copies, and between them.
+        # The mean of the variances of the copies, plus the variance of their means.
         exact_var = deviations.pow(-2).mean(dim=0) - eps + (means - exact_mean).square().mean(dim=0)
         mean, var = exact_mean.float(), exact_var.clamp(min=0).float()
         running_mean.lerp_(mean, momentum)
@@ -137,7 +159,7 @@ class _NarrowBatchNormRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of ``x``, ``weight`` and ``bias``."""
+        """Return the gradients of ``x``, ``weight`` and ``bias``."""
         x, weight, mean, var, out = ctx.saved_tensors
         channels, count = x.shape[1], x.numel() // x.shape[1]
         copies = _LANES // channels
@@ -150,7 +172,7 @@ class _NarrowBatchNormRelu(torch.autograd.Function):
         )
         of_weight = wide_weight.view(copies, channels).sum(dim=0)
         of_bias = wide_bias.view(copies, channels).sum(dim=0)
-        # What the statistics' own dependence on x takes off: a map of x, linear in each channel.
+        # The contribution of the statistics, which depend on x too: an affine function of x in each channel.
         inverse = (var + ctx.eps).rsqrt()
         slope = -weight * inverse.square() * of_weight / count
         offset = -weight * inverse * of_bias / count - slope * mean
@@ -160,35 +182,35 @@ class _NarrowBatchNormRelu(torch.autograd.Function):
 
 
 def _affine(wide: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    """(x − mean) / √(var + ε) · weight + bias, of C channels seen as ``_LANES``."""
+    """Return (x − mean) / √(var + ε) · weight + bias for C channels viewed as ``_LANES``."""
     weight, bias, mean, var = (value.repeat(_LANES // len(value)) for value in (weight, bias, mean, var))
     return torch.native_batch_norm(wide, weight, bias, mean, var, False, 0.0, eps)[0]
 
 
 def _widened(x: Tensor) -> Tensor:
-    """(N, C, H, W) with channels last, seen as (1, ``_LANES``, …, 1), channels last."""
+    """View (N, C, H, W), channels last, as (1, ``_LANES``, …, 1), channels last."""
     return x.permute(0, 2, 3, 1).reshape(1, -1, 1, _LANES).permute(0, 3, 1, 2)
 
 
 def _narrowed(wide: Tensor, like: Tensor) -> Tensor:
-    """`_widened`'s inverse."""
+    """Undo `_widened`."""
     n, channels, height, width = like.shape
     return wide.permute(0, 2, 3, 1).reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _Convolution3x3(torch.autograd.Function):
-    """A 3×3 convolution with padding 1 as products of matrices: (positions, 9 C) by (9 C, K)."""
+    """3×3 convolution with padding 1 as a matrix product, (positions, 9 C) by (9 C, K)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        """(N, C, H, W) and (K, C, 3, 3), both bfloat16 → (N, K, H, W), channels last."""
+        """Convolve (N, C, H, W) with (K, C, 3, 3), both bfloat16, into (N, K, H, W), channels last."""
         ctx.save_for_backward(x, weight)
         n, _, height, width = x.shape
         return (_patches(x) @ _flat(weight).T).view(n, height, width, -1).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of ``x`` and ``weight``."""
+        """Return the gradients of ``x`` and ``weight``."""
         x, weight = ctx.saved_tensors
         n, channels, height, width = x.shape
         of_x = of_weight = None
@@ -197,7 +219,7 @@ class _Convolution3x3(torch.autograd.Function):
             of_weight = (rows.T @ _patches(x)).view(-1, 3, 3, channels).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[0]:
             pieces = (rows @ _flat(weight)).view(n, height, width, 3, 3, channels)
-            # In float32, for nine values are added.
+            # In float32, because nine values are added.
             padded = torch.zeros(n, height + 2, width + 2, channels)
             for row in range(3):
                 for column in range(3):
@@ -207,7 +229,7 @@ class _Convolution3x3(torch.autograd.Function):
 
 
 def _patches(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N · H · W, 9 C): what each position's kernel covers, channels last."""
+    """Return the 3×3 patches of (N, C, H, W) as rows, (N · H · W, 9 C), channels last."""
     n, channels, height, width = x.shape
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
     patches = padded.new_empty((n, height, width, 3, 3, channels))
@@ -218,5 +240,5 @@ def _patches(x: Tensor) -> Tensor:
 
 
 def _flat(weight: Tensor) -> Tensor:
-    """(K, C, 3, 3) → (K, 9 C), in the order of `_patches`."""
+    """Return (K, C, 3, 3) as (K, 9 C), in the order of `_patches`."""
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)

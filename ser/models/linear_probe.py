@@ -1,7 +1,7 @@
 """Linear probe: a linear classifier on stored embeddings of a frozen network.
 
-The protocol is that of Alain and Bengio, "Understanding Intermediate Layers Using Linear Classifier Probes", 2016 (arXiv
-1610.01644), applied to the last layer, as in the comparison of audio networks in HEAR (Turian et al. 2022, arXiv
+The protocol is that of Alain and Bengio, "Understanding Intermediate Layers Using Linear Classifier Probes", 2016
+(arXiv 1610.01644), applied to the last layer, as in HEAR's comparison of audio networks (Turian et al. 2022, arXiv
 2203.03022).
 """
 

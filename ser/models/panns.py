@@ -63,8 +63,8 @@ class Panns(Classifier):
     """Base class of the three: blocks of convolutions and pooling, mean over mel, maximum plus mean over time, ``fc1``.
 
     Dropout has the published rates, .2 after each block and .5 around ``fc1``. Weights are drawn from torch's global
-    generator (Xavier uniform, biases 0): set its seed first. All parameters except those of ``head`` have the names that
-    PANNs gives them, and a published checkpoint fits at width 1.
+    generator (Xavier uniform, biases 0): set its seed first. All parameters except those of ``head`` have their PANNs
+    names, and a published checkpoint fits at width 1.
 
     With ``lengths``, activations after the end of an utterance are set to 0 before every convolution, as the padding of
     the convolution is. A pooled frame counts as valid if all frames that it averages are. In training, the statistics

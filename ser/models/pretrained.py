@@ -1,4 +1,4 @@
-"""Loads published weights: of PANNs as their authors give them, of wav2vec 2.0 and WavLM as torchaudio does."""
+"""Loading of published weights: PANNs from the files of its authors, wav2vec 2.0 and WavLM from those of torchaudio."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MEL = "logmel_extractor.melW"
 FRONT_END_KEYS = (REAL, IMAGINARY, MEL)
 
 CLASS_HEADS = ("fc_audioset.", "head.", "aux.")
-"""Class heads, of which the model has its own: PANNs', this project's and torchaudio's."""
+"""Prefixes of class heads, which are not loaded: those of PANNs, this project and torchaudio."""
 
-# torch's weight norm has changed its names since torchaudio's files were written.
+# Weight norm in torch has other names now than when the files of torchaudio were written.
 RENAMED = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 
 TOLERANCE = 1e-4
-"""Largest difference of front ends, as a share of the largest weight; other mel bands differ by more than .1."""
+"""Largest difference of equal front ends, relative to the largest weight. Other mel bands differ by more than .1."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_pretrained` did.
+    """Result of `load_pretrained`.
 
     Args:
         path: The file.
-        loaded: Names of the tensors that the model now has from it.
-        left_out: Names in the file that are no part of the model: another class head, the front end.
-        front_end: The front end that the file holds, which is the model's; None where it holds none.
+        loaded: Names of the tensors that were loaded.
+        left_out: Names of tensors in the file that do not belong to the network: a class head, the front end.
+        front_end: Name of the front end in the file; None if the file contains none.
     """
 
     path: Path
@@ -49,21 +49,33 @@ class LoadReport:
 
 
 def load_pretrained(model: Classifier, path: str | Path, front_end: str | None = None) -> LoadReport:
-    """Fills all of a model but its class head from a file of weights. No code in the file is run.
+    """Load all weights of a network except those of its class head from a file. Code in the file is not run.
 
     Args:
-        model: The model; one on the meta device is only compared with the file.
-        path: A ``.safetensors`` file, or one of ``torch.save`` with ``{"model": state_dict}``, as PANNs' checkpoints
-            and the states of a training run are, or with a state dict alone.
-        front_end: What the model's input is computed with; None is the model's own. PANNs' files hold their front
-            end, which must be this one.
+        model: The network. One on the meta device is only compared with the file.
+        path: A ``.safetensors`` file, or a file of ``torch.save`` that contains a state dict, or one under the key
+            ``model``, like the checkpoints of PANNs and the ``state.pt`` of a training run.
+        front_end: Name of the front end that computes the input of the network; None for the default of the network.
+            If the file contains a front end, as those of PANNs do, it must be the same.
 
     Returns:
-        What was loaded and what was left out.
+        The names of what was loaded and what was left out.
 
     Raises:
-        DataErrors: Tensors that are missing, that the model does not have, or of another shape; all of them.
-        UserError: The file is missing, damaged, holds other things than tensors, or has another front end.
+        DataErrors: If tensors are missing, unknown to the network, not finite or of another shape; lists all of them.
+        UserError: If the file is missing or damaged, contains anything but tensors, or has another front end.
+
+    Example:
+        >>> import tempfile
+        >>> from ser.models import build_model
+        >>> source, model = (build_model("cnn6", num_classes=4, width=0.125) for _ in range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(source.state_dict(), f"{folder}/weights.pt")
+        ...     report = load_pretrained(model, f"{folder}/weights.pt")
+        >>> report.left_out
+        ('head.weight', 'head.bias')
+        >>> torch.equal(model.fc1.weight, source.fc1.weight)
+        True
     """
     path = Path(path)
     tensors = _read(path)
@@ -74,29 +86,32 @@ def load_pretrained(model: Classifier, path: str | Path, front_end: str | None =
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     if not given.keys() & wanted.keys():
         names = ", ".join(sorted(given)[:3]) or "none"
-        raise UserError(f"weights {str(path)!r}: none of its tensors belongs to {kind}; its first ones are {names}.")
-    if faults := _faults(given, wanted):
+        raise UserError(
+            f"weights {str(path)!r}: none of the tensors belongs to {kind}; the first ones are {names}. "
+            "Choose the file of weights of this network."
+        )
+    if errors := _errors(given, wanted):
         raise DataErrors(
             f"weights {str(path)!r} for {kind}",
-            faults,
-            "Weights fit the model and the model.width that they were trained with; published ones have width 1.",
+            errors,
+            "Set model.name and model.width to those that the weights were trained with; published ones have width 1.",
         )
     if not model.head.weight.is_meta:
-        model.load_state_dict(given, strict=False)  # without the head
+        model.load_state_dict(given, strict=False)  # not strict, because the head is missing
     return LoadReport(path, tuple(given), left_out, found)
 
 
-def _faults(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[tuple[str, str]]:
+def _errors(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[tuple[str, str]]:
     missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    faults = []
+    errors = []
     for name, tensor in wanted.items():
         if name in missing:
-            faults.append((name, f"missing{_nearest(name, unexpected)}"))
+            errors.append((name, f"missing{_nearest(name, unexpected)}"))
         elif given[name].shape != tensor.shape:
-            faults.append((name, f"has shape {tuple(given[name].shape)}; the model's is {tuple(tensor.shape)}"))
+            errors.append((name, f"has shape {tuple(given[name].shape)}, the model needs {tuple(tensor.shape)}"))
         elif not torch.isfinite(given[name]).all():
-            faults.append((name, "holds values that are NaN or infinite"))
-    return faults + [(name, f"the model has no such tensor{_nearest(name, missing)}") for name in sorted(unexpected)]
+            errors.append((name, "contains NaN or infinite values"))
+    return errors + [(name, f"the model has no such tensor{_nearest(name, missing)}") for name in sorted(unexpected)]
 
 
 def _nearest(name: str, others: set[str]) -> str:
@@ -111,13 +126,13 @@ def _renamed(name: str) -> str:
     return name
 
 
-# LoaderResult
+# Reading files
 
 
 class _LeftOut:
-    """Stands where a file has a NumPy array or type, so that none is made.
+    """Placeholder for NumPy objects in a file, so that NumPy's own code is not run.
 
-    The 16 kHz checkpoint of PANNs holds the state of the data sampler besides the weights.
+    The 16 kHz checkpoint of PANNs contains the state of the data sampler in addition to the weights.
     """
 
     def __init__(self, *_: object) -> None:
@@ -142,16 +157,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except FileNotFoundError:
-        raise UserError(f"weights {str(path)!r}: there is no such file.") from None
+        raise UserError(f"weights {str(path)!r}: no such file. Check model.pretrained.") from None
     except OSError as error:
-        raise UserError(f"weights {str(path)!r} cannot be read: {error.strerror or error}.") from error
+        raise UserError(
+            f"weights {str(path)!r} cannot be read: {error.strerror or error}. Check model.pretrained."
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not content:
-        raise UserError(f"weights {str(path)!r}: a state dict is needed, or one below 'model'; it holds neither.")
+        raise UserError(
+            f"weights {str(path)!r} contain no state dict, neither at the top nor under 'model'. "
+            "Save one with torch.save."
+        )
     if other := [name for name, value in content.items() if not isinstance(value, Tensor)]:
         raise UserError(
-            f"weights {str(path)!r}: a state dict is needed, or one below 'model'; {other[0]!r} is no tensor."
+            f"weights {str(path)!r} contain no state dict: {other[0]!r} is not a tensor. Save the tensors alone."
         )
     return {str(name): tensor for name, tensor in content.items()}
 
@@ -163,15 +183,19 @@ def _read_torch(path: Path) -> Any:
     except OSError:
         raise
     except pickle.UnpicklingError as error:
-        # torch's own text goes on with how to run it after all.
+        # The message of torch is not shown because it explains how to run the code nevertheless.
         if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
-                f"weights {str(path)!r} hold {refused[1]!r} besides tensors, which could run code and is not loaded. "
+                f"weights {str(path)!r} contain {refused[1]!r}, which could run code and is not loaded. "
                 "Save the state dict alone."
             ) from None
-        raise UserError(f"weights {str(path)!r} are damaged, or no file of torch.save.") from error
-    except Exception as error:  # whatever damaged files bring about: EOFError, RuntimeError, KeyError, …
-        raise UserError(f"weights {str(path)!r} are damaged, or no file of torch.save: {error}") from error
+        raise UserError(
+            f"weights {str(path)!r} are damaged or not a file of torch.save. Get the file again."
+        ) from error
+    except Exception as error:  # damaged files raise many types: EOFError, RuntimeError, KeyError, …
+        raise UserError(
+            f"weights {str(path)!r} are damaged or not a file of torch.save ({error}). Get the file again."
+        ) from error
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -181,17 +205,19 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise UserError(f"weights {str(path)!r} are damaged, or no safetensors file: {error}") from error
+        raise UserError(
+            f"weights {str(path)!r} are damaged or not a safetensors file ({error}). Get the file again."
+        ) from error
 
 
 # The front end
 
 
 def _check_front_end(tensors: dict[str, Tensor], path: Path, chosen: str) -> str | None:
-    """The name of the front end in the file, or None where there is none.
+    """Return the name of the front end in the file, or None if the file contains none.
 
     Raises:
-        UserError: It is not the chosen one.
+        UserError: If it is not the chosen one.
     """
     held = [tensors.get(name) for name in FRONT_END_KEYS]
     if not any(tensor is not None for tensor in held):
@@ -200,11 +226,16 @@ def _check_front_end(tensors: dict[str, Tensor], path: Path, chosen: str) -> str
     found = next((spec.name for spec in known if _same(held, _published_form(spec))), None)
     if found == chosen:
         return found
-    asked = f"weights {str(path)!r} were trained on another front end than {chosen!r}"
     if found is None:
-        names = " nor ".join(repr(spec.name) for spec in known if spec.name != chosen)
-        raise UserError(f"{asked}, and not on {names} either: their STFT or mel bands differ. Take other weights.")
-    raise UserError(f"{asked}: on {found!r}. Set model.front_end={found}.")
+        names = ", ".join(repr(spec.name) for spec in known)
+        raise UserError(
+            f"weights {str(path)!r} were trained with a front end that is none of {names}: "
+            "its STFT or mel bands differ. Choose other weights."
+        )
+    raise UserError(
+        f"weights {str(path)!r} were trained with the front end {found!r}, but {chosen!r} is set. "
+        f"Set model.front_end={found}."
+    )
 
 
 def _same(held: list[Tensor | None], expected: list[Tensor]) -> bool:
@@ -217,9 +248,11 @@ def _same(held: list[Tensor | None], expected: list[Tensor]) -> bool:
 
 
 def _published_form(spec: FrontEnd) -> list[Tensor]:
-    """A front end as PANNs' files have it: kernels (n_fft / 2 + 1, 1, n_fft) of a windowed DFT, and the mel bands."""
+    """Return a front end as in PANNs' files: kernels (n_fft / 2 + 1, 1, n_fft) of a windowed DFT, and mel bands."""
     time = torch.arange(spec.n_fft)
-    turns = torch.arange(spec.n_fft // 2 + 1)[:, None] * time % spec.n_fft  # exact, as an angle in float32 is not
+    turns = (
+        torch.arange(spec.n_fft // 2 + 1)[:, None] * time % spec.n_fft
+    )  # integers, because angles in float32 are not exact
     angle = turns.double() * (2 * math.pi / spec.n_fft)
     window = torch.hann_window(spec.n_fft, dtype=torch.float64)
     real, imaginary = angle.cos() * window, -angle.sin() * window

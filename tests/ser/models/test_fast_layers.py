@@ -1,4 +1,4 @@
-"""The fast layers give what torch's own give."""
+"""The fast layers give the results of torch's own layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ser.models import build_model
-from ser.models.layers import Dropout, _Convolution3x3, _is_narrow, batch_norm_relu, convolve_3x3
+from ser.models.layers import SWITCH, Dropout, _Convolution3x3, _is_narrow, batch_norm_relu, convolve_3x3
 
 
 def _made(
@@ -181,7 +181,37 @@ def test_a_narrow_network_learns_under_bfloat16_as_with_torchs_layers(
             found.append(float(loss.detach()))
         return found
 
-    ours = losses()
+    fast = losses()
+    monkeypatch.setenv(SWITCH, "0")
+    own = losses()
+    assert own == pytest.approx(fast, rel=0.1)
     monkeypatch.setattr("ser.models.panns.batch_norm_relu", lambda x, norm: F.relu(norm(x)))
     monkeypatch.setattr("ser.models.panns.convolve_3x3", lambda x, convolution: convolution(x))
-    assert losses() == pytest.approx(ours, rel=0.1)
+    assert losses() == own
+
+
+def test_the_switch_selects_torchs_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(4, 100)
+
+    def mask(layer: nn.Module) -> torch.Tensor:
+        torch.manual_seed(0)
+        return layer(x)
+
+    assert not torch.equal(mask(Dropout(0.5)), mask(nn.Dropout(0.5)))
+    monkeypatch.setenv(SWITCH, "0")
+    assert torch.equal(mask(Dropout(0.5)), mask(nn.Dropout(0.5)))
+
+
+@pytest.mark.parametrize("name", ["cnn14", "cnn10", "cnn6"])
+def test_in_float32_the_switch_changes_no_digit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn((4, 64, 64), generator=torch.Generator().manual_seed(3)) * 20 - 40
+
+    def gradients() -> torch.Tensor:
+        torch.manual_seed(0)
+        model = build_model(name, 4, 0.125, 0.0)
+        model(x).square().sum().backward()
+        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    fast = gradients()
+    monkeypatch.setenv(SWITCH, "0")
+    assert torch.equal(gradients(), fast)

@@ -80,13 +80,13 @@ def test_in_a_folder_they_have_their_published_name(tmp_path: Path) -> None:
 def test_what_is_there_and_right_is_not_fetched_again(target: Path, folder: Path) -> None:
     told("cnn6", target)
     (folder / "Cnn6.pth").unlink()
-    assert "complete and as published" in told("cnn6", target)
+    assert "is complete and has the published checksum" in told("cnn6", target)
 
 
 def test_another_file_in_the_way_is_left_alone(target: Path) -> None:
     target.parent.mkdir()
     target.write_text("mine")
-    with pytest.raises(UserError, match=r"weights\.pth' is there already and is not Cnn6\.pth"):
+    with pytest.raises(UserError, match=r"weights\.pth' exists and is not Cnn6\.pth"):
         told("cnn6", target)
     assert target.read_text() == "mine"
 
@@ -107,7 +107,7 @@ def test_a_file_that_has_gone_is_told_with_its_page(target: Path, folder: Path) 
 def test_two_at_once_are_told_apart(target: Path) -> None:
     work = target.parent / ".fetching-cnn6"
     work.mkdir(parents=True)
-    with FileLock(work / "lock"), pytest.raises(UserError, match=r"fetched .* by another process"):
+    with FileLock(work / "lock"), pytest.raises(UserError, match=r"another process is downloading 'cnn6'"):
         told("cnn6", target)
 
 

@@ -278,11 +278,11 @@ def test_a_misspelt_model_is_told_the_nearest_name():
 
 @pytest.mark.parametrize("width", [0, -1.0, 2.01, float("nan"), float("inf"), "wide", True, None])
 def test_a_width_out_of_range_is_refused(name, width):
-    with pytest.raises(UserError, match="model width must be a number > 0 and <= 2"):
+    with pytest.raises(UserError, match=r"model\.width must be a number > 0 and <= 2"):
         build_model(name, 4, width)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.1, float("nan")])
 def test_a_dropout_out_of_range_is_refused(name, dropout):
-    with pytest.raises(UserError, match="model dropout is"):
+    with pytest.raises(UserError, match=r"model\.dropout is"):
         build_model(name, 4, NARROW, dropout)
