@@ -1,54 +1,38 @@
-"""All losses in one conditional space: the loss is searched too, each with its own parameters (sources: their spaces).
+"""All losses in one conditional space, which searches the loss too (sources: the spaces of the losses).
 
-Ranges are those of the losses' own spaces, from Reed et al. 2014 to Wang et al. 2021; what two losses share under one
-name has the same range in both. Points: the first of each space. Without ``soft_labels``, which sees the votes: an
-oracle would win a search that picks among losses, and most corpora have none.
+Each loss has the ranges of its own space, from Reed et al. 2014 to Wang et al. 2021. Two losses with a parameter of the
+same name have the same range for it. Points: the first of each space. ``soft_labels`` is left out: it is an oracle that
+sees the votes, so it would win a search that chooses among losses, and most corpora have no votes.
 
-Such a search gives a loss the more trials the better it looks. To compare losses on equal terms, search their own
-spaces.
+Such a search spends more trials on losses that look better. To compare losses on equal terms, search their own spaces.
 """
 
+import importlib
 from typing import Any
 
 import optuna
 from ray.tune.search.sample import Categorical, LogUniform, Quantized
 
-from search_spaces import (
-    confidence_penalty,
-    cross_entropy,
-    elr,
-    focal,
-    generalized_cross_entropy,
-    label_correction,
-    label_smoothing,
-    normalized_losses,
-    proselflc,
-    reweighting_control,
-    symmetric_cross_entropy,
+LOSSES = (
+    "cross_entropy",
+    "proselflc",
+    "reweighting_control",
+    "label_smoothing",
+    "confidence_penalty",
+    "label_correction",
+    "generalized_cross_entropy",
+    "symmetric_cross_entropy",
+    "normalized_losses",
+    "elr",
+    "focal",
 )
-
-SPACES = {
-    space.SPACE["loss.name"]: space
-    for space in (
-        cross_entropy,
-        proselflc,
-        reweighting_control,
-        label_smoothing,
-        confidence_penalty,
-        label_correction,
-        generalized_cross_entropy,
-        symmetric_cross_entropy,
-        normalized_losses,
-        elr,
-        focal,
-    )
-}
+SPACES = {name: importlib.import_module(f"search_spaces.{name}") for name in LOSSES}
 
 POINTS = [{"loss.name": name, **space.POINTS[0]} for name, space in SPACES.items()]
 
 
 def SPACE(trial: optuna.Trial) -> dict[str, Any]:  # noqa: N802
-    """Draws a loss, then what its own space searches; returns that space's constants."""
+    """Suggest a loss and the parameters that its own space searches, and return the constants of that space."""
     space = SPACES[trial.suggest_categorical("loss.name", list(SPACES))].SPACE
     constants = {}
     for key, domain in space.items():

@@ -1,8 +1,8 @@
-"""Classical models on eight handcrafted features of an utterance, without a robust loss (Sahu 2019, arXiv 1904.06022).
+"""Classical models on eight handcrafted features of each utterance (Sahu 2019, arXiv 1904.06022).
 
-A random forest (Breiman 2001), an MLP of one hidden layer and gradient boosting of histograms, each with its main
-hyper-parameters in ranges around the values that a speech emotion study published for them. Points: these values; the
-MLP's L2 penalty is scikit-learn's default.
+A random forest (Breiman 2001), an MLP with one hidden layer and gradient boosting on histograms, each with its main
+hyper-parameters in ranges around the values that Sahu 2019 published for speech emotion recognition. None of them has a
+robust loss. Points: the published values; the L2 penalty of the MLP is the default of scikit-learn.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ POINTS: list[dict[str, Any]] = [
 
 
 def SPACE(trial: optuna.Trial) -> None:  # noqa: N802
-    """Draws a model, then its own hyper-parameters."""
+    """Suggest a model and its hyper-parameters."""
     name = trial.suggest_categorical("model.name", ["random_forest", "mlp", "gradient_boosting"])
     if name == "random_forest":
         trial.suggest_int("model.trees", 100, 2000, log=True)

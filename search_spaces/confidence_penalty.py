@@ -1,7 +1,7 @@
 """Confidence penalty (Pereyra et al., ICLR 2017 workshop, arXiv 1701.06548).
 
-The share ε of the entropy over .05 to .5, where it weighs as much as the label. Point: the published weight .1 of the
-entropy beside cross entropy, which is ε/(1 − ε) here, so ε = 1/11.
+Searched: the share ε of the entropy from .05 to .5, at which it has the same weight as the label. Point: the published
+weight of the entropy relative to cross entropy, .1, which is ε/(1 − ε) here; hence ε = 1/11.
 """
 
 from ray import tune

@@ -1,7 +1,7 @@
-"""Cross entropy: the baseline that every other loss must beat, searched with AdamW (Loshchilov and Hutter, ICLR 2019).
+"""Cross entropy, the baseline, with AdamW (Loshchilov and Hutter, ICLR 2019).
 
-It has no parameter of its own, so its budget goes into the optimiser's: the peak learning rate and the weight decay.
-The same two are searched in every other space.
+The loss has no parameters. Searched: the peak learning rate and the weight decay of the optimiser, as in every other
+space.
 """
 
 from search_spaces import OPTIMIZER, OPTIMIZER_POINT

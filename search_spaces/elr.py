@@ -1,9 +1,9 @@
 """Early-learning regularisation (Liu et al., NeurIPS 2020, arXiv 2007.00151).
 
-The weight λ of the regulariser and the momentum β of the remembered predictions, over ranges that hold the published
-settings: 3 and .7 (CIFAR-10), 1 and .9 (CIFAR-10, asymmetric noise), 7 and .9 (CIFAR-100). Points: these three. The
-momentum ends at .95, for an utterance is seen once an epoch: at .99 the memory, which starts at 0, would have reached
-39 % of its size after 50.
+Searched: the weight λ of the regulariser and the momentum β of the moving average of predictions, in ranges that
+include the published settings: 3 and .7 (CIFAR-10), 1 and .9 (CIFAR-10, asymmetric noise), 7 and .9 (CIFAR-100).
+Points: these three. The upper bound of the momentum is .95, because each utterance is seen once per epoch: with .99
+the moving average, which starts at 0, would reach 39 % of its final size in 50 epochs.
 """
 
 from ray import tune

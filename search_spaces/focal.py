@@ -1,7 +1,7 @@
 """Focal loss (Lin et al., ICCV 2017, arXiv 1708.02002).
 
-Its exponent γ over the 0 to 5 that the paper tried; 0 is cross entropy. Point: the published 2. It is made for rare
-classes, not for wrong labels, and stands here as what a speech emotion study would otherwise reach for.
+Searched: the exponent γ from 0, which is cross entropy, to 5, as in the paper. Point: the published 2. The loss is
+meant for rare classes, not for wrong labels; it is included as a common choice in speech emotion recognition.
 """
 
 from ray import tune

@@ -1,7 +1,8 @@
 """Label correction by a constant share, soft bootstrapping (Reed et al. 2014, arXiv 1412.6596).
 
-The share ε of the model's own prediction over .05 to .5, where it weighs as much as the label. Points: the published
-weight of .95 on the label, and one half, which is ProSelfLC (Wang et al., CVPR 2021) with B = 0 and global trust.
+Searched: the share ε of the model's own prediction from .05 to .5, at which it has the same weight as the label.
+Points: the published weight of .95 on the label, and ε = .5, which is ProSelfLC (Wang et al., CVPR 2021) with B = 0 and
+global trust.
 """
 
 from ray import tune

@@ -1,7 +1,8 @@
 """Label smoothing (Szegedy et al., CVPR 2016, arXiv 1512.00567).
 
-Against label noise: Lukasik et al., "Does label smoothing mitigate label noise?", ICML 2020 (arXiv 2003.02819). The
-share ε of the uniform distribution over .05 to .5, where it weighs as much as the label. Point: the published .1.
+Searched: the share ε of the uniform distribution from .05 to .5, at which it has the same weight as the label. Point:
+the published .1. For its effect on label noise see Lukasik et al., "Does label smoothing mitigate label noise?", ICML
+2020 (arXiv 2003.02819).
 """
 
 from ray import tune

@@ -1,8 +1,8 @@
 """Normalised plus reverse cross entropy, NCE+RCE (Ma et al., ICML 2020, arXiv 2006.13554).
 
-The weights α of normalised and β of reverse cross entropy. Published: 1 and 10 for digits, 1 and 1 for ten classes, 10
-and .1 for a hundred. The ranges are those of the symmetric cross entropy, so that both share them in ``all_losses``.
-Points: the published three, ten classes first.
+Searched: the weights α of normalised and β of reverse cross entropy. Published: 1 and 10 for digits, 1 and 1 for ten
+classes, 10 and .1 for a hundred classes. The ranges are those of symmetric cross entropy, because the two share them in
+``all_losses``. Points: the three published settings, that for ten classes first.
 """
 
 from ray import tune

@@ -1,13 +1,13 @@
 """ProSelfLC: progressive self label correction (Wang et al., CVPR 2021, arXiv 2005.03788).
 
-Wang, Hua, Kodirov, Clifton and Robertson, "ProSelfLC: Progressive Self Label Correction for Training Robust Deep
-Neural Networks": the global trust's exponent base B over 4 to 20 and its transit time τ over .1 to .8 of the planned
-steps. Wang et al. 2022 (arXiv 2207.00118): a temperature T below 1, from 1 down to .4, lowers the entropy of the
-correcting knowledge. The entropy schedule is that temperature over training time; for the kind ``constant`` only
-``start`` is read.
+Searched, after Wang, Hua, Kodirov, Clifton and Robertson, "ProSelfLC: Progressive Self Label Correction for Training
+Robust Deep Neural Networks": the base B of the global trust from 4 to 20, and its transit time τ, from .1 to .8 of the
+planned steps. After Wang et al. 2022 (arXiv 2207.00118): the temperature T from .4 to 1, which lowers the entropy of
+the prediction that corrects the label. T changes during training from ``start`` to ``end``, or stays at ``start`` for
+the kind ``constant``, which ignores ``end``.
 
-Points: the paper's midway transit (τ .5) with a B inside the range that it recommends, the SER study's setting (τ .7,
-B 6), both with T = 1, and the 2022 paper's low temperature.
+Points: transit in the middle of training (τ .5) with a B in the range that the paper recommends; the setting of the SER
+study that this one follows (τ .7, B 6); both with T = 1. Third, the low temperature of the 2022 paper.
 """
 
 from ray import tune

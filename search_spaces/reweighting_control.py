@@ -1,7 +1,8 @@
-"""Re-weighting control: ProSelfLC's weights without its correction (after Wang et al., CVPR 2021, arXiv 2005.03788).
+"""Re-weighting control: the weights of ProSelfLC without its correction (Wang et al., CVPR 2021, arXiv 2005.03788).
 
-With a stopped target and T = 1, ProSelfLC's gradient is that of cross entropy with each sample scaled by 1 − ε. This
-space searches that alone, over ProSelfLC's own ranges and from its own points, to tell correction from re-weighting.
+If no gradient flows through the target and T = 1, the gradient of ProSelfLC is that of cross entropy with each sample
+scaled by 1 − ε. The control has this re-weighting only, which separates its effect from that of the correction. Ranges
+and points: those of ProSelfLC.
 """
 
 from search_spaces import proselflc

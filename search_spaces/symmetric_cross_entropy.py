@@ -1,7 +1,7 @@
 """Symmetric cross entropy (Wang et al., ICCV 2019, arXiv 1908.06112).
 
-The weights α of cross entropy and β of reverse cross entropy, over the decades that the published settings span: .01
-and 1 for digits, .1 and 1 for ten classes, 6 and .1 for a hundred. Points: the latter two; emotions are few.
+Searched: the weights α of cross entropy and β of reverse cross entropy, in the orders of magnitude of the published
+settings: .01 and 1 for digits, .1 and 1 for ten classes, 6 and .1 for a hundred classes. Points: the latter two.
 """
 
 from ray import tune
