@@ -1,21 +1,23 @@
-"""Which trials stand for each method: the confirmed ones where there are any, else the best of the search."""
+"""Methods of an experiment: the trials that represent each noise level and search space."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.common.records import Records, representatives
+from analysis.common.records import Records
+from analysis.common.text import counted
 from ser.training.utterance_table import TEST, VALIDATION
+from ser.utils.command_names import command_line
 from ser.utils.errors import unknown_name
 from study.schema import CONFIRM, FINISHED, SEARCH
-from study.tracking.confirmations import newest
+from study.tracking.confirmations import newest, representatives
 from study.tracking.searches import Trials, best_runs, caveats
 
 REFERENCE = "cross_entropy"
-"""What other methods are compared with, where it was searched."""
+"""Default reference that other methods are compared with."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Run:
 
     Args:
         run_id: MLflow run.
-        seed: Of the training and the noise; 0 for a search's, which has one for all trials.
-        fold: Likewise.
+        seed: Seed of training and noise; 0 for a trial of a search, where all trials share one seed.
+        fold: Fold; 0 for a trial of a search.
     """
 
     run_id: str
@@ -35,15 +37,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Method:
-    """What stands for a search space at a noise level.
+    """Representative of a search space at a noise level.
 
     Args:
         noise: Noise level.
-        rate: Share of wrong labels; NaN where unknown.
+        rate: Share of wrong labels; NaN if unknown.
         space: Search space.
         trial: Number of the search's trial; in the confirm stage the candidate, such as ``search-1``.
-        selected: The validation score that it was chosen by.
-        runs: Its trials: one of the search, or one for each fold and seed of the confirm stage.
+        selected: Validation score by which it was chosen.
+        runs: Its trials: one of the search, or one per fold and seed of the confirm stage.
     """
 
     noise: str
@@ -59,49 +61,55 @@ class Method:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The methods of an experiment.
+    """Methods of an experiment.
 
     Args:
-        methods: By noise rate, level and space.
+        methods: Methods by noise rate, level and space.
         stage: ``confirm`` or ``search``.
-        best: ``max`` if a larger ``selected`` is better, else ``min``.
-        notes: What a reader must know of the choice.
-        missing: What is not there, and how to get it.
+        mode: ``max`` if a larger ``selected`` is better, else ``min``.
+        notes: Remarks on the choice.
+        missing: What is missing, and how to get it.
     """
 
     methods: tuple[Method, ...]
     stage: str
-    best: str
+    mode: str
     notes: tuple[str, ...]
     missing: tuple[str, ...]
 
     @property
     def subset(self) -> str:
-        """The part of the utterances that methods are judged by; no network was trained on it."""
+        """Return the subset that methods are scored on; no network was trained on it."""
         return TEST if self.stage == CONFIRM else VALIDATION
 
     @property
     def scored(self) -> str:
-        """On what they are judged, for captions."""
+        """Return what the scores are of, for captions."""
         if self.stage == CONFIRM:
-            return "test part, confirmed configurations, true labels"
-        return "validation part, best trial of each search, one seed, true labels"
+            return "test subset, confirmed configurations, true labels"
+        return "validation subset, best trial of each search, one seed, true labels"
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The noise levels, by rate."""
+        """Return the noise levels by rate."""
         return tuple(dict.fromkeys(method.noise for method in self.methods))
 
     def at(self, noise: str) -> tuple[Method, ...]:
-        """The methods at a noise level."""
+        """Return the methods at a noise level."""
         return tuple(method for method in self.methods if method.noise == noise)
 
 
 def choose_methods(records: Records) -> Chosen:
-    """The representative of each noise level and space, from the confirm stage if any of its trials has finished.
+    """Choose the representative of each noise level and space.
 
-    Confirmed trials count on folds that the search has not seen, where a method has such a fold. Where no trial has
-    finished there is no method.
+    If a trial of the confirm stage has finished, representatives are confirmed configurations, scored on folds that the
+    search has not seen where there are such folds. Otherwise they are the best trials of the search.
+
+    Args:
+        records: Records of the experiment.
+
+    Returns:
+        The methods; none if no trial has finished.
     """
     if (records.confirmed["status"] == FINISHED).any():
         return _of_confirmation(records)
@@ -110,38 +118,53 @@ def choose_methods(records: Records) -> Chosen:
     return Chosen((), CONFIRM, records.selection.mode, (), (_none_finished(records),))
 
 
-def reference_of(methods: Sequence[Method], asked: str | None) -> str:
-    """The space that others are compared with: the one asked for, cross entropy, or the first by name.
+def choose_reference(records: Records, chosen: Chosen, asked: str | None) -> str:
+    """Choose the space that others are compared with.
 
     Args:
-        methods: Of one noise level or of several.
-        asked: Of the command line.
+        records: Records of the experiment.
+        chosen: Methods of the experiment.
+        asked: Name given by ``--reference``.
+
+    Returns:
+        The name asked for; without one, cross entropy, or the first method by name if there is no cross entropy.
 
     Raises:
-        UserError: No method has the name asked for.
+        UserError: If no trial is of the space asked for.
     """
-    spaces = {method.space for method in methods}
-    if asked is not None and spaces and asked not in spaces:
-        raise unknown_name("--reference", asked, spaces)
-    return asked or (REFERENCE if REFERENCE in spaces else min(spaces, default=REFERENCE))
+    if asked is not None:
+        if asked not in records.spaces:
+            raise unknown_name("--reference", asked, records.spaces)
+        return asked
+    spaces = {method.space for method in chosen.methods}
+    return REFERENCE if REFERENCE in spaces else min(spaces, default=REFERENCE)
 
 
-def foremost(chosen: Chosen, noise: str, reference: str, count: int) -> list[Method]:
-    """The reference and the best others by the validation score.
+def top_methods(chosen: Chosen, noise: str, reference: str, count: int) -> list[Method]:
+    """Return the reference and the other methods with the best validation scores.
 
     Args:
-        chosen: All methods.
-        noise: Of which noise level.
-        reference: The space that others are compared with; it comes first.
-        count: How many at most.
+        chosen: Methods of the experiment.
+        noise: Noise level.
+        reference: Space that others are compared with; it comes first.
+        count: Largest number of methods.
     """
-    sign = -1 if chosen.best == "max" else 1
+    sign = -1 if chosen.mode == "max" else 1
     return sorted(chosen.at(noise), key=lambda method: (method.space != reference, sign * method.selected))[:count]
 
 
-def confirm_advice(records: Records) -> str:
-    """The command that confirms what the search has found."""
-    return f"python study/confirm.py --experiment {records.experiment} --tracking-uri {records.uri}"
+def left_out_confirmations(records: Records) -> list[str]:
+    """Return sentences on trials of the confirm stage that are not used."""
+    finished = records.confirmed[records.confirmed["status"] == FINISHED]
+    lines = []
+    if unfinished := len(records.confirmed) - len(finished):
+        lines.append(
+            f"{unfinished} of {counted(len(records.confirmed), 'trial')} of the confirmation have not finished and are "
+            f"left out. To resume it: {records.confirm_command('--resume', '--name', 'NAME')}"
+        )
+    if superseded := len(finished) - len(newest(finished)):
+        lines.append(f"{counted(superseded, 'trial')} were left out because a newer confirmation replaces them.")
+    return lines
 
 
 def _of_search(records: Records, trials: Trials) -> Chosen:
@@ -154,8 +177,10 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
     if not methods:
         return Chosen((), SEARCH, trials.selection.mode, (), (_none_finished(records),))
     without = [f"{row['noise']} {row['space']}" for row in best.to_dict("records") if pd.isna(row["run_id"])]
-    missing = [f"No trial has finished, so that nothing is shown: {', '.join(without)}."] if without else []
-    missing.append(f"Nothing is confirmed on the test part, which no trial has seen yet: {confirm_advice(records)}")
+    missing = [f"No trial has finished, so nothing is shown: {', '.join(without)}."] if without else []
+    missing.append(
+        f"Nothing is confirmed on the test subset, which no trial has used yet. To confirm: {records.confirm_command()}"
+    )
     notes = tuple(caveats(trials, best))
     return Chosen(tuple(methods), SEARCH, trials.selection.mode, notes, tuple(missing))
 
@@ -177,43 +202,38 @@ def _of_confirmation(records: Records) -> Chosen:
             seen.append(str(method))
     methods.sort(key=lambda method: (method.rate != method.rate, method.rate, method.noise, method.space))
     notes = [
-        f"Confirmed configurations, each level's and space's best by {records.selection.metric} on the validation "
-        f"part: {'; '.join(f'{method} ({_extent(method.runs)})' for method in methods)}."
+        f"Confirmed configurations, the best of each level and space by {records.selection.metric} on the validation "
+        f"subset: {'; '.join(f'{method} ({_extent(method.runs)})' for method in methods)}."
     ]
     if seen:
         notes.append(
-            f"Seen by the search, which has trained or chosen on these test rows, so that scores flatter: "
+            f"The search has trained on, or chosen by, the test rows of these methods, so their scores are too good: "
             f"{'; '.join(seen)}."
         )
-    return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_lacking(records, methods)))
+    return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_incomplete(records, methods)))
 
 
 def _none_finished(records: Records) -> str:
     return (
-        f"No trial of experiment {records.experiment!r} has finished yet; a table of utterances is kept at a trial's "
-        "end. To go on with a study that was interrupted: python study/run.py --resume --name NAME"
+        f"No trial of experiment {records.experiment!r} has finished yet; per-utterance tables are saved at the end of "
+        f"a trial. To resume an interrupted study: {command_line('study/run.py')} --resume --name NAME"
     )
 
 
-def _lacking(records: Records, methods: Iterable[Method]) -> list[str]:
-    """What the confirm stage has not finished, or never began."""
-    lacking = []
-    if unfinished := int((records.confirmed["status"] != FINISHED).sum()):
-        lacking.append(
-            f"{unfinished} of {len(records.confirmed)} trials of the confirmation have not finished and are left out. "
-            f"To go on: python study/confirm.py --resume --name NAME --tracking-uri {records.uri}"
-        )
+def _incomplete(records: Records, methods: Iterable[Method]) -> list[str]:
+    """Return sentences on what the confirm stage has not finished or never started."""
+    lines = left_out_confirmations(records)
     if records.search is not None:
-        there = {(method.noise, method.space) for method in methods}
+        confirmed = {(method.noise, method.space) for method in methods}
         searched = records.search.table[["noise", "space"]].drop_duplicates().itertuples(index=False, name=None)
-        if bare := [f"{noise} {space}" for noise, space in searched if (noise, space) not in there]:
-            lacking.append(f"Searched but not confirmed: {', '.join(bare)}. To get it: {confirm_advice(records)}")
-    return lacking
+        if without := [f"{noise} {space}" for noise, space in searched if (noise, space) not in confirmed]:
+            lines.append(f"Searched but not confirmed: {', '.join(without)}. To confirm: {records.confirm_command()}")
+    return lines
 
 
-def _extent(runs: Sequence[Run]) -> str:
-    """Such as "seeds 1, 2; fold 4"."""
-    told = []
-    for word, numbers in (("seed", {run.seed for run in runs}), ("fold", {run.fold for run in runs})):
-        told.append(f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}")
-    return "; ".join(told)
+def _extent(runs: tuple[Run, ...]) -> str:
+    seeds, folds = (sorted({getattr(run, name) for run in runs}) for name in ("seed", "fold"))
+    return "; ".join(
+        f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        for word, numbers in (("seed", seeds), ("fold", folds))
+    )

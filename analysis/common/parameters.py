@@ -1,4 +1,4 @@
-"""The searched parameters as numbers: what range each was drawn from, and where a trial's value lies in it."""
+"""Searched parameters as numbers: the range of each one, and the position of a trial's value in it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ser.config import Config
 from ser.utils.errors import UserError
 from study.setup.spaces import load_space, space_names
 
-# Widening is tried by these shares of the range, until the configuration takes one.
+# Shares of the range by which it is widened; the first one that gives a valid configuration is taken.
 WIDENING = (0.5, 0.25, 0.1)
 NEAR_BOUND = 0.05
-# An observed range over so many orders of magnitude was searched on a logarithmic scale, one supposes.
+# A range of unknown scale is taken as logarithmic if it spans these orders of magnitude.
 LOG_RATIO = 100.0
 
 
 @dataclass(frozen=True)
-class Axis:
+class Parameter:
     """A searched parameter.
 
     Args:
         name: Dotted name.
-        low: Smallest value; 0 of a choice.
-        high: Largest value; number of the last choice.
+        low: Smallest value; 0 for a choice.
+        high: Largest value; the number of the last choice.
         log: Whether it is searched on a logarithmic scale.
-        choices: What can be chosen, as it is recorded; empty for a number.
-        declared: Whether the range is the space's own, not merely that of the trials.
+        choices: Values of a choice, as recorded; empty for a number.
+        declared: Whether the range is the space's own; otherwise it is the range of the trials.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Axis:
 
     @property
     def short(self) -> str:
-        """The name less its section."""
-        return self.name.partition(".")[2]
+        """Return the name without its section."""
+        return short_name(self.name)
 
     def numbers(self, values: Sequence[str]) -> NDArray[np.float64]:
-        """Recorded values as numbers; a choice is its number.
+        """Return recorded values as numbers; a choice becomes its number.
 
         Args:
             values: (n,) as MLflow has them.
@@ -66,13 +66,18 @@ class Axis:
         return np.array([float(value) for value in values])
 
     def positions(self, values: Sequence[str]) -> NDArray[np.float64]:
-        """Where values lie between ``low`` (0) and ``high`` (1), on the searched scale.
+        """Return positions of values between ``low`` (0) and ``high`` (1), on the searched scale.
 
         Args:
             values: (n,) as MLflow has them.
 
         Returns:
             (n,) in [0, 1].
+
+        Example:
+            >>> rate = Parameter("optimizer.lr", 1e-4, 1e-2, log=True)
+            >>> rate.positions(["0.0001", "0.001", "0.01"]).round(6).tolist()
+            [0.0, 0.5, 1.0]
         """
         numbers = self.numbers(values)
         if self.low == self.high:
@@ -82,75 +87,88 @@ class Axis:
         return np.asarray((numbers - self.low) / (self.high - self.low)).clip(0, 1)
 
     def value_at(self, position: float) -> float:
-        """The number at a position; below 0 and above 1 it lies outside the range."""
+        """Return the number at a position; below 0 and above 1 it is outside the range."""
         if self.log:
             return float(self.low * (self.high / self.low) ** position)
         return self.low + position * (self.high - self.low)
 
 
-def axes_of(space: str, parameters: Sequence[Mapping[str, str]]) -> list[Axis]:
-    """The parameters that all trials have and that differ between them.
+def short_name(name: str) -> str:
+    """Return a dotted name without its section.
+
+    Example:
+        >>> short_name("loss.temperature.end")
+        'temperature.end'
+    """
+    return name.partition(".")[2]
+
+
+def parameters_of(space: str, configurations: Sequence[Mapping[str, str]]) -> list[Parameter]:
+    """Return the parameters that all trials have and that differ between them.
 
     Args:
-        space: Name of the search space. One that comes with the project knows its ranges; that of a file of the
-            user's, or one which the trials do not fit, is taken from the trials.
-        parameters: Of each trial, searched names → values as MLflow has them; at least one trial.
+        space: Name of the search space. A space of the project has declared ranges. For a space of the user, and where
+            a trial is outside the declared range, the range of the trials is taken.
+        configurations: Searched parameters of each trial, dotted name → value as MLflow has it; at least one trial.
 
     Returns:
-        Sorted by name.
+        Parameters sorted by name.
     """
-    common = set.intersection(*(set(trial) for trial in parameters))
+    common = set.intersection(*(set(configuration) for configuration in configurations))
     _, declared = _ranges(space)
-    axes = []
+    parameters = []
     for name in sorted(common):
-        values = [trial[name] for trial in parameters]
+        values = [configuration[name] for configuration in configurations]
         if len(set(values)) > 1:
-            axes.append(_declared(name, declared.get(name), values) or _observed(name, values))
-    return axes
+            parameters.append(_declared(name, declared.get(name), values) or _observed(name, values))
+    return parameters
 
 
-def positions(axes: Sequence[Axis], parameters: Sequence[Mapping[str, str]]) -> NDArray[np.float64]:
-    """Where trials lie in the unit cube.
+def positions(parameters: Sequence[Parameter], configurations: Sequence[Mapping[str, str]]) -> NDArray[np.float64]:
+    """Return positions of trials in the unit cube.
 
     Args:
-        axes: d of them.
-        parameters: n trials.
+        parameters: d parameters.
+        configurations: n trials.
 
     Returns:
         (n, d) in [0, 1].
     """
-    columns = [axis.positions([trial[axis.name] for trial in parameters]) for axis in axes]
-    return np.column_stack(columns) if columns else np.zeros((len(parameters), 0))
+    columns = [
+        parameter.positions([configuration[parameter.name] for configuration in configurations])
+        for parameter in parameters
+    ]
+    return np.column_stack(columns) if columns else np.zeros((len(configurations), 0))
 
 
-def leaning(space: str, axes: Sequence[Axis], parameters: Mapping[str, str]) -> pd.DataFrame:
-    """Values of a configuration that lie within 5 % of the range of a bound, on the searched scale.
+def values_near_bounds(space: str, parameters: Sequence[Parameter], configuration: Mapping[str, str]) -> pd.DataFrame:
+    """Return values of a configuration that are within 5 % of the range from a bound, on the searched scale.
 
     Args:
         space: Name of the search space.
-        axes: Of ``axes_of``; only those whose range the space declares, and numbers alone, are looked at.
-        parameters: The configuration, as MLflow has it.
+        parameters: From ``parameters_of``; choices, and numbers without a declared range, are skipped.
+        configuration: The configuration, as MLflow has it.
 
     Returns:
-        ``parameter``, ``value``, ``bound`` (``lower`` or ``upper``), ``low``, ``high`` (the range searched),
-        ``wider_low``, ``wider_high`` (the range to search next; as before where the loss, the model or the optimiser
-        takes no value beyond).
+        ``parameter``, ``value``, ``bound`` (``lower`` or ``upper``), ``low``, ``high`` (the searched range),
+        ``wider_low``, ``wider_high`` (the range to search next; the searched one if the loss, the model or the
+        optimizer accepts no value beyond it).
     """
     rows = []
-    for axis in axes:
-        if axis.choices or not axis.declared or not _is_read(axis.name, parameters):
+    for parameter in parameters:
+        if parameter.choices or not parameter.declared or not _is_used(parameter.name, configuration):
             continue
-        value = parameters[axis.name]
-        position = float(axis.positions([value])[0])
+        value = configuration[parameter.name]
+        position = float(parameter.positions([value])[0])
         if NEAR_BOUND < position < 1 - NEAR_BOUND:
             continue
         upper = position > 0.5
-        wider = _widened(space, axis, upper, parameters)
+        wider = _widened(space, parameter, upper, configuration)
         rows.append(
             {
-                "parameter": axis.name, "value": float(value), "bound": "upper" if upper else "lower",
-                "low": axis.low, "high": axis.high,
-                "wider_low": axis.low if upper else wider, "wider_high": wider if upper else axis.high,
+                "parameter": parameter.name, "value": float(value), "bound": "upper" if upper else "lower",
+                "low": parameter.low, "high": parameter.high,
+                "wider_low": parameter.low if upper else wider, "wider_high": wider if upper else parameter.high,
             }
         )  # fmt: skip
     columns = ["parameter", "value", "bound", "low", "high", "wider_low", "wider_high"]
@@ -158,8 +176,8 @@ def leaning(space: str, axes: Sequence[Axis], parameters: Mapping[str, str]) -> 
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Without Optuna's word on each study and on what is experimental."""
+def silent_optuna() -> Iterator[None]:
+    """Suppress Optuna's messages about each study and its warnings about experimental functions."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -172,59 +190,59 @@ def silent() -> Iterator[None]:
 
 @cache
 def _ranges(space: str) -> tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]:
-    """A space's constants and what its keys are drawn from; empty if none of that name comes with the project."""
+    """Return a space's constants and distributions; both are empty if the project has no space of this name."""
     if space not in space_names():
         return {}, {}
     found = load_space(space, {})
-    with silent():
+    with silent_optuna():
         return found.constants, found.distributions()
 
 
-def _is_read(name: str, parameters: Mapping[str, str]) -> bool:
-    """Whether the configuration makes use of a parameter: a constant temperature has no end."""
-    return name != "loss.temperature.end" or parameters.get("loss.temperature.kind") != "constant"
+def _is_used(name: str, configuration: Mapping[str, str]) -> bool:
+    """Return whether the configuration uses a parameter: a constant temperature has no end."""
+    return name != "loss.temperature.end" or configuration.get("loss.temperature.kind") != "constant"
 
 
-def _widened(space: str, axis: Axis, upper: bool, parameters: Mapping[str, str]) -> float:
-    """The bound moved outwards as far as a configuration takes it, to two digits."""
+def _widened(space: str, parameter: Parameter, upper: bool, configuration: Mapping[str, str]) -> float:
+    """Return the bound moved outwards as far as the configuration accepts it, rounded to two digits."""
     constants, _ = _ranges(space)
     for share in WIDENING:
-        bound = float(f"{axis.value_at(1 + share if upper else -share):.2g}")
-        if (bound > axis.high) if upper else (bound < axis.low):
+        bound = float(f"{parameter.value_at(1 + share if upper else -share):.2g}")
+        if (bound > parameter.high) if upper else (bound < parameter.low):
             try:
-                Config.from_dotted({**constants, **parameters, axis.name: bound})
+                Config.from_dotted({**constants, **configuration, parameter.name: bound})
             except UserError:
                 continue
             return bound
-    return axis.high if upper else axis.low
+    return parameter.high if upper else parameter.low
 
 
-def _declared(name: str, distribution: Any, values: Sequence[str]) -> Axis | None:
-    """An axis with the space's own range, None if there is none or a value lies outside."""
+def _declared(name: str, distribution: Any, values: Sequence[str]) -> Parameter | None:
+    """Return a parameter with the space's range; None if there is no range or a value is outside of it."""
     if distribution is None:
         return None
     choices = getattr(distribution, "choices", None)
     if choices is not None:
         texts = tuple(map(str, choices))
-        return Axis(name, 0.0, len(texts) - 1.0, choices=texts) if set(values) <= set(texts) else None
-    axis = Axis(name, float(distribution.low), float(distribution.high), bool(distribution.log))
-    numbers = _numbers(values)
-    slack = 1e-9 * (axis.high - axis.low)
-    inside = numbers is not None and numbers.min() >= axis.low - slack and numbers.max() <= axis.high + slack
-    return axis if inside else None
+        return Parameter(name, 0.0, len(texts) - 1.0, choices=texts) if set(values) <= set(texts) else None
+    parameter = Parameter(name, float(distribution.low), float(distribution.high), bool(distribution.log))
+    numbers = _finite_numbers(values)
+    slack = 1e-9 * (parameter.high - parameter.low)
+    inside = numbers is not None and numbers.min() >= parameter.low - slack and numbers.max() <= parameter.high + slack
+    return parameter if inside else None
 
 
-def _observed(name: str, values: Sequence[str]) -> Axis:
-    """An axis with the range of the trials."""
-    numbers = _numbers(values)
+def _observed(name: str, values: Sequence[str]) -> Parameter:
+    """Return a parameter with the range of the trials."""
+    numbers = _finite_numbers(values)
     if numbers is None or numbers.min() == numbers.max():
         choices = tuple(sorted(set(values)))
-        return Axis(name, 0.0, len(choices) - 1.0, choices=choices, declared=False)
+        return Parameter(name, 0.0, len(choices) - 1.0, choices=choices, declared=False)
     low, high = float(numbers.min()), float(numbers.max())
-    return Axis(name, low, high, log=low > 0 and high / low >= LOG_RATIO, declared=False)
+    return Parameter(name, low, high, log=low > 0 and high / low >= LOG_RATIO, declared=False)
 
 
-def _numbers(values: Sequence[str]) -> NDArray[np.float64] | None:
+def _finite_numbers(values: Sequence[str]) -> NDArray[np.float64] | None:
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:

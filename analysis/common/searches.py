@@ -1,4 +1,4 @@
-"""The finished trials of each search, as the analyses of a search compare them."""
+"""Finished trials of each search, for the analyses of a search."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.common.parameters import Axis, axes_of
+from analysis.common.parameters import Parameter, parameters_of
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 from study.tracking.searches import Trials
 
 ONE_SEED = (
-    "Scores are of the validation part, one seed and one fold, and the search has looked at them: they describe the "
-    "search and do not tell which loss is better."
+    "Scores are of the validation subset, one seed and one fold, and the search chose by them: they describe the "
+    "search and do not show which loss is better."
 )
 
 
 @dataclass(frozen=True)
 class Search:
-    """The finished trials of one noise level and space.
+    """Finished trials of one noise level and space.
 
     Args:
         noise: Noise level.
         space: Search space.
-        trials: Rows of ``study.tracking.searches.Trials.table`` with a selected score, the earliest first.
-        unfinished: Trials that are not compared, by how they ended.
-        study: The newest study that has trials of this search.
+        trials: Rows of ``study.tracking.searches.Trials.table`` with a score that chooses, the earliest first.
+        unfinished: Status → number of trials that are not compared.
+        study: Newest study with trials of this search.
     """
 
     noise: str
@@ -39,30 +39,30 @@ class Search:
 
     @property
     def title(self) -> str:
-        """Noise level and space."""
+        """Return the noise level and the space."""
         return f"{self.noise} {self.space}"
 
     @property
-    def parameters(self) -> list[dict[str, str]]:
-        """Searched parameters of each trial."""
+    def configurations(self) -> list[dict[str, str]]:
+        """Return the searched parameters of each trial."""
         return list(self.trials["parameters"])
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """(n,) the score that chose."""
+        """Return the (n,) scores that choose."""
         return self.trials["selected"].to_numpy(dtype=np.float64)
 
     def best(self, selection: Selection) -> int:
-        """Number of the row that the search chose."""
+        """Return the number of the row that the search chose."""
         return int(self.scores.argmax() if selection.mode == "max" else self.scores.argmin())
 
-    def axes(self) -> list[Axis]:
-        """The parameters that all trials have and that differ; none without a trial."""
-        return axes_of(self.space, self.parameters) if len(self.trials) else []
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters that all trials have and that differ between them."""
+        return parameters_of(self.space, self.configurations) if len(self.trials) else []
 
 
 def searches(trials: Trials) -> Iterator[Search]:
-    """Every search, by noise rate, level and space.
+    """Yield every search, ordered by noise rate, level and space.
 
     Args:
         trials: Comparable trials.
@@ -77,20 +77,15 @@ def searches(trials: Trials) -> Iterator[Search]:
         yield Search(str(noise), str(space), ordered, ended, newest)
 
 
-def left_out(found: list[Search], others: int) -> list[str]:
-    """What was not compared, in words.
+def left_out(found: list[Search], trials: Trials) -> list[str]:
+    """Return sentences on the trials that are not compared.
 
     Args:
         found: The searches.
-        others: Trials of another protocol.
+        trials: The trials that they are of.
     """
-    lines = []
     counts = {name: sum(search.unfinished.get(name, 0) for search in found) for name in (FAILED, STOPPED, RUNNING)}
-    if any(counts.values()):
-        named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        lines.append(f"Only finished trials are compared; left out: {named}.")
-    if others:
-        lines.append(
-            f"{others} other trials of this experiment were left out: another corpus state, fold, size or plan."
-        )
-    return lines
+    if not any(counts.values()):
+        return trials.left_out
+    named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return [f"Only finished trials are compared; left out: {named}.", *trials.left_out]

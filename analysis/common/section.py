@@ -1,48 +1,58 @@
-"""A part of the report: sentences, tables and figures, printed by its own command and set by the report."""
+"""Section of the results: sentences, tables, figures and sounds, for the terminal, for files and for the report."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from analysis.common.style import save
+from analysis.common.text import MISSING
 from ser.utils.errors import UserError
+from study.console import say
+
+LONGEST_WORD = 18
+"""Characters up to which a table cell is kept on one line."""
+NUMBER = r"^[-+−<]?[.\d]"
+LATEX = {"number": "r", "word": "l", "text": "p{6cm}"}
 
 
 @dataclass(frozen=True)
 class NamedTable:
-    """A table.
+    """Table with the name of its files.
 
     Args:
-        name: Of its files.
-        caption: What it shows, and against which labels it was scored.
-        data: At full precision, for the CSV.
-        text: As it is displayed: all columns strings. One without rows is not displayed, and ``data`` is in the CSV.
+        name: Name of its files.
+        caption: Content of the table, and the labels that its scores are against.
+        data: Values at full precision, for the CSV file.
+        text: Values as displayed; all columns are strings. A table without rows is not displayed; its ``data`` is
+            written as CSV.
+        below: Column that the terminal prints below the table, one line per row, because it is too wide.
     """
 
     name: str
     caption: str
     data: pd.DataFrame
     text: pd.DataFrame
+    below: str | None = None
 
 
 @dataclass(frozen=True)
 class NamedFigure:
-    """A figure.
+    """Figure with the name of its files.
 
     Args:
-        name: Of its files.
-        caption: What it shows.
-        alternative: What it says, in words, for who cannot see it.
+        name: Name of its files.
+        caption: Content of the figure.
+        alternative: Text for readers who cannot see the figure.
         figure: The drawing.
     """
 
@@ -54,12 +64,12 @@ class NamedFigure:
 
 @dataclass(frozen=True)
 class NamedSound:
-    """A recording to listen to.
+    """Recording with the name of its file.
 
     Args:
-        name: Of its file.
-        caption: What is to be heard, and what it was called.
-        flac: Its content.
+        name: Name of its file.
+        caption: Content of the recording, with its labels.
+        flac: Content of the FLAC file.
     """
 
     name: str
@@ -68,23 +78,24 @@ class NamedSound:
 
     @property
     def data_uri(self) -> str:
-        """For the ``src`` of an HTML ``audio`` element."""
+        """Return the value of ``src`` of an HTML ``audio`` element."""
         return f"data:audio/flac;base64,{base64.b64encode(self.flac).decode('ascii')}"
 
 
 @dataclass(frozen=True)
 class Section:
-    """What an analysis found.
+    """Result of one analysis.
 
     Args:
-        name: Of its folder and anchor, such as ``significance``.
-        title: For people.
-        sentences: The findings in plain words, the most important first.
-        tables: In order.
-        figures: In order.
-        notes: What a reader must know to read them rightly.
-        missing: What cannot be shown, and how to get it; empty if all is there.
-        sounds: In order.
+        name: Name of its folder, its page and its anchor in the report, such as ``significance``.
+        title: Heading.
+        sentences: Findings in words, the most important one first.
+        tables: Tables in the order of display.
+        figures: Figures in the order of display.
+        notes: Remarks that readers need for a correct interpretation.
+        missing: What cannot be shown, why, and how to get it.
+        sounds: Recordings in the order of display.
+        optional_files: Glob patterns of files that only some calls write; those of an earlier call are removed.
     """
 
     name: str
@@ -95,113 +106,158 @@ class Section:
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     sounds: tuple[NamedSound, ...] = ()
+    optional_files: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether the section has no table, figure or recording."""
+        return not (self.tables or self.figures or self.sounds)
+
+    @property
+    def displayed_tables(self) -> list[NamedTable]:
+        """Return the tables that have rows."""
+        return [table for table in self.tables if not table.text.empty]
+
+
+def publish(section: Section, folder: Path, console: Console) -> None:
+    """Print a section and write its files; a section without content is printed in one sentence and writes none.
+
+    Args:
+        section: The result of an analysis.
+        folder: Folder of the files; created if necessary.
+        console: Console to print on.
+
+    Raises:
+        UserError: If the folder is not writable.
+    """
+    if section.is_empty:
+        for sentence in section.missing or (f"{section.title}: there is nothing to show.",):
+            say(console, sentence)
+        return
+    show(section, console)
+    for path in write(section, folder):
+        say(console, f"wrote {path}")
 
 
 def show(section: Section, console: Console) -> None:
-    """Prints a section's sentences, tables and notes."""
-
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    tell(section.title)
+    """Print a section's sentences, tables and notes."""
+    say(console, section.title)
     for sentence in section.sentences:
-        tell(f"  {sentence}")
-    for table in _displayed(section):
-        console.print(rich_table(table.text, table.caption))
+        say(console, f"  {sentence}")
+    for table in section.displayed_tables:
+        console.print(rich_table(table))
     for note in (*section.notes, *section.missing):
-        tell(note)
+        say(console, note)
 
 
-def rich_table(text: pd.DataFrame, title: str) -> Table:
-    """A table of strings for the terminal; columns that look like numbers stand right."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in text.columns:
-        numeric = text[column].str.match(r"^[-+−<.\d–]").all()
-        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
-    for row in text.itertuples(index=False):
-        table.add_row(*map(str, row))
-    return table
+def write(section: Section, folder: Path) -> list[Path]:
+    """Write a section's files.
 
-
-def write(sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Writes tables as CSV, Markdown and LaTeX (booktabs), figures as SVG, PDF and PNG, sounds as FLAC.
+    Tables are written as CSV, Markdown and LaTeX (booktabs), figures as SVG, PDF and PNG, recordings as FLAC, and the
+    section's text with all its tables as one Markdown page of the section's name.
 
     Args:
-        sections: What was found.
-        folder: Made if it is not there.
+        section: The result of an analysis.
+        folder: Folder of the files; created if necessary.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
-        UserError: The folder is not writable.
+        UserError: If the folder is not writable.
     """
     paths: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for section in sections:
-            for table in section.tables:
-                notes = [table.caption, *section.notes]
-                contents = {
-                    "csv": table.data.to_csv(index=False),
-                    "md": "\n".join([markdown_table(table.text), "", *(f"* {note}" for note in notes), ""]),
-                    "tex": "\n".join([*(f"% {note}" for note in notes), table.text.to_latex(index=False, escape=True)]),
-                }
-                for suffix, content in contents.items():
-                    if table.text.empty and suffix != "csv":
-                        continue
-                    path = folder / f"{table.name}.{suffix}"
-                    path.write_text(content, encoding="utf-8")
-                    paths.append(path)
-            for figure in section.figures:
-                for suffix in ("svg", "pdf", "png"):
-                    path = folder / f"{figure.name}.{suffix}"
-                    save(figure.figure, path)
-                    paths.append(path)
-            for sound in section.sounds:
-                path = folder / f"{sound.name}.flac"
-                path.write_bytes(sound.flac)
-                paths.append(path)
+        for pattern in section.optional_files:
+            for old in folder.glob(pattern):
+                old.unlink()
+        for name, content in _texts(section).items():
+            paths.append(folder / name)
+            paths[-1].write_text(content, encoding="utf-8")
+        for figure in section.figures:
+            for suffix in ("svg", "pdf", "png"):
+                paths.append(folder / f"{figure.name}.{suffix}")
+                save(figure.figure, paths[-1])
+        for sound in section.sounds:
+            paths.append(folder / f"{sound.name}.flac")
+            paths[-1].write_bytes(sound.flac)
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
-def _displayed(section: Section) -> list[NamedTable]:
-    return [table for table in section.tables if not table.text.empty]
+def _texts(section: Section) -> dict[str, str]:
+    """Return file name → content of the tables and the page."""
+    texts = {}
+    for table in section.tables:
+        texts[f"{table.name}.csv"] = table.data.to_csv(index=False)
+        if table.text.empty:
+            continue
+        notes = [table.caption, *section.notes]
+        texts[f"{table.name}.md"] = "\n".join([markdown_table(table.text), "", *(f"* {note}" for note in notes), ""])
+        columns = "".join(LATEX[column_kind(table.text[name])] for name in table.text.columns)
+        latex = table.text.to_latex(index=False, escape=True, column_format=columns)
+        texts[f"{table.name}.tex"] = "\n".join([*(f"% {note}" for note in notes), latex])
+    return texts | {f"{section.name}.md": page(section)}
 
 
 def page(section: Section) -> str:
-    """A section as one Markdown page, less its figures and sounds."""
+    """Return a section as one Markdown page, without its figures and recordings."""
     lines = [f"# {section.title}", "", *(f"{sentence}\n" for sentence in section.sentences)]
-    for table in _displayed(section):
+    for table in section.displayed_tables:
         lines += [f"## {table.caption}", "", markdown_table(table.text), ""]
     return "\n".join([*lines, *(f"* {note}" for note in (*section.notes, *section.missing)), ""])
 
 
-def publish(section: Section, folder: Path, console: Console) -> None:
-    """What an analysis' command does: prints the section, writes it, and its page under the section's name.
+def column_kind(cells: pd.Series[str]) -> str:
+    """Return the kind of a table column.
 
     Args:
-        section: What was found.
-        folder: Made if it is not there.
-        console: Where it is printed.
+        cells: The column as displayed.
 
-    Raises:
-        UserError: There is nothing to show, or the folder is not writable.
+    Returns:
+        ``number``; ``word``, if no cell needs a line break; or ``text``.
+
+    Example:
+        >>> [column_kind(pd.Series(cells)) for cells in (["0.5", "–"], ["clean"], ["a sentence with many words"])]
+        ['number', 'word', 'text']
     """
-    if not section.tables and not section.figures:
-        raise UserError(" ".join(section.missing) or f"there is nothing to show of: {section.title}.")
-    show(section, console)
-    paths = write([section], folder)
-    paths.append(folder / f"{section.name}.md")
-    paths[-1].write_text(page(section), encoding="utf-8")
-    for path in paths:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+    filled = cells[cells != MISSING]
+    if (cells.str.len() > LONGEST_WORD).any():
+        return "text"
+    return "number" if len(filled) and filled.str.match(NUMBER).all() else "word"
+
+
+def rich_table(table: NamedTable) -> Table | Group:
+    """Return a table for the terminal, numbers aligned on the right."""
+    text = table.text.drop(columns=table.below or [])
+    drawn = Table(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in text.columns:
+        right = column_kind(text[name]) == "number"
+        drawn.add_column(str(name), justify="right" if right else "left", overflow="fold")
+    for row in text.itertuples(index=False):
+        drawn.add_row(*row)
+    if table.below is None:
+        return drawn
+    return Group(drawn, Text(f"{table.below}:"), *map(Text, _lines_below(table.text, table.below)))
+
+
+def _lines_below(text: pd.DataFrame, column: str) -> Iterable[str]:
+    key = [name for name in ("noise", "space", "trial", "candidate") if name in text]
+    for row in text.to_dict("records"):
+        yield f"  {' '.join(row[name] for name in key)}: {row[column] or MISSING}"
 
 
 def markdown_table(text: pd.DataFrame) -> str:
-    """A Markdown table of strings."""
+    """Return a table of strings in Markdown.
+
+    Example:
+        >>> print(markdown_table(pd.DataFrame({"space": ["elr"], "UAR": ["0.500"]})))
+        | space | UAR |
+        | --- | --- |
+        | elr | 0.500 |
+    """
     header = "| " + " | ".join(map(str, text.columns)) + " |"
     rule = "| " + " | ".join("---" for _ in text.columns) + " |"
     rows = ["| " + " | ".join(map(str, row)) + " |" for row in text.itertuples(index=False, name=None)]

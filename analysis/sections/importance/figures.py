@@ -1,4 +1,4 @@
-"""Figures of a search: importance, slices, contours, parallel coordinates, and the expected best against the budget."""
+"""Figures of a search: importance, slices, contours, parallel coordinates, and expected validation performance."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.common.parameters import Axis, positions
-from analysis.common.style import MARKERS, PALETTE
+from analysis.common.parameters import Parameter, positions, short_name
+from analysis.common.style import LINE_STYLES, PALETTE, colour_and_marker, hide_frame, hide_panels, legend_above
 from analysis.sections.importance.scores import FANOVA, PED_ANOVA
 from analysis.sections.importance.smoothing import kernel_mean
 
-STYLES = ("-", "--", "-.", ":")
-COLOURS = "cividis"  # made for the colour-blind, and rises evenly in print
+COLOURS = "cividis"  # suits colour-blind readers, and its lightness rises evenly in print
 GRID = 60
 MARKS = 8  # marks on a line
 STAR = {"marker": "*", "s": 150, "color": PALETTE[1], "edgecolors": "black", "zorder": 4}
@@ -29,21 +28,21 @@ STAR = {"marker": "*", "s": 150, "color": PALETTE[1], "edgecolors": "black", "zo
 
 @dataclass(frozen=True)
 class Panel:
-    """The finished trials of one search, ready to be drawn.
+    """Finished trials of one search, to be drawn.
 
     Args:
         title: Noise level and space.
-        axes: The parameters, the most important first.
-        parameters: Of each trial.
+        parameters: Parameters, the most important first.
+        configurations: Searched parameters of the n trials.
         scores: (n,).
         best: Number of the chosen trial.
-        label: What the score is.
-        mode: ``max`` or ``min``: which scores are good.
+        label: Name of the score.
+        mode: ``max`` if a larger score is better, else ``min``.
     """
 
     title: str
-    axes: Sequence[Axis]
-    parameters: Sequence[Mapping[str, str]]
+    parameters: Sequence[Parameter]
+    configurations: Sequence[Mapping[str, str]]
     scores: NDArray[np.float64]
     best: int
     label: str
@@ -51,13 +50,10 @@ class Panel:
 
 
 def draw_importances(table: pd.DataFrame) -> Figure:
-    """Importance with its spread: a panel for each space, a row for each parameter, a colour for each level.
+    """Draw importances with their range: one panel per space, one row per parameter, one colour per level.
 
     Args:
         table: From ``analysis.sections.importance.scores.importances``, with ``noise`` and ``space``.
-
-    Returns:
-        The figure.
     """
     spaces, levels = list(dict.fromkeys(table["space"])), list(dict.fromkeys(table["noise"]))
     heights = [table[table["space"] == space]["parameter"].nunique() for space in spaces]
@@ -75,61 +71,58 @@ def draw_importances(table: pd.DataFrame) -> Figure:
         fanova = of_space[of_space["evaluator"] == FANOVA]
         order = list(fanova.groupby("parameter")["importance"].mean().sort_values(ascending=False).index)
         for level_number, level in enumerate(levels):
-            colour, marker = PALETTE[level_number % len(PALETTE)], MARKERS[level_number % len(MARKERS)]
+            colour, marker = colour_and_marker(level_number)
             for kind, evaluator in enumerate((FANOVA, PED_ANOVA)):
-                part = of_space[(of_space["noise"] == level) & (of_space["evaluator"] == evaluator)]
-                places = np.array([order.index(name) for name in part["parameter"]], dtype=float)
+                shown = of_space[(of_space["noise"] == level) & (of_space["evaluator"] == evaluator)]
+                places = np.array([order.index(name) for name in shown["parameter"]], dtype=float)
                 y = places - 0.4 + (2 * level_number + kind + 0.5) * lane
-                axes.hlines(y, part["low"], part["high"], color=colour, linewidth=1.2)
+                axes.hlines(y, shown["low"], shown["high"], color=colour, linewidth=1.2)
                 filled = colour if evaluator == FANOVA else "white"
                 name = f"{level} {evaluator}"
-                axes.scatter(part["importance"], y, s=28, marker=marker, c=filled, edgecolors=colour, label=name)
-                axes.vlines(part["chance"], y - 0.45 * lane, y + 0.45 * lane, color="black", linewidth=1.5)
-        axes.set_yticks(range(len(order)), [name.partition(".")[2] for name in order])
+                axes.scatter(shown["importance"], y, s=28, marker=marker, c=filled, edgecolors=colour, label=name)
+                axes.vlines(shown["chance"], y - 0.45 * lane, y + 0.45 * lane, color="black", linewidth=1.5)
+        axes.set_yticks(range(len(order)), list(map(short_name, order)))
         axes.set_ylim(tallest[place // columns] - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("importance")
         axes.set_title(space, fontsize="medium", loc="left")
         axes.grid(axis="x", alpha=0.3)
-        _bare(axes)
-    _hide(grid.flat[len(spaces) :])
+        hide_frame(axes)
+    hide_panels(grid.flat[len(spaces) :])
     found: dict[str, Artist] = {}
     for axes in grid.flat[: len(spaces)]:
         found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    _legend(figure, found, "bar: range over resamples; tick: what shuffled scores reach", 2 * columns)
+    legend_above(figure, found, 2 * columns, "bar: range over resamples; tick: largest value for shuffled scores")
     return figure
 
 
 def draw_slices(panels: Sequence[Panel], shown: int = 5) -> Figure:
-    """Every trial's score against each parameter: a row for each search, the most important parameters from the left.
+    """Draw every trial's score against each parameter: one row per search, the most important parameter first.
 
     Args:
         panels: At least one.
-        shown: Parameters of each.
-
-    Returns:
-        The figure.
+        shown: Largest number of parameters per search.
     """
-    columns = min(shown, max(len(panel.axes) for panel in panels))
+    columns = min(shown, max(len(panel.parameters) for panel in panels))
     size = (0.9 + 2.3 * columns, 0.5 + 2.4 * len(panels))
     figure, grid = plt.subplots(len(panels), columns, figsize=size, layout="constrained", squeeze=False)
     for row, panel in zip(grid, panels, strict=True):
-        cube = positions(panel.axes, panel.parameters)
+        cube = positions(panel.parameters, panel.configurations)
         for column, axes in enumerate(row):
-            if column >= len(panel.axes):
+            if column >= len(panel.parameters):
                 axes.set_visible(False)
                 continue
-            axis = panel.axes[column]
+            parameter = panel.parameters[column]
             axes.scatter(cube[:, column], panel.scores, s=18, facecolors="none", edgecolors=PALETTE[0], linewidths=1)
             axes.scatter(cube[panel.best, column], panel.scores[panel.best], **STAR)
-            if not axis.choices:
+            if not parameter.choices:
                 at = np.linspace(0, 1, GRID)
                 line = kernel_mean(cube[:, [column]], panel.scores, at[:, None])
                 axes.plot(at, line, color="grey", linewidth=1.2)
-            _ticks(axes, axis, "x")
-            axes.set_xlabel(axis.short, fontsize="small")
+            _ticks(axes, parameter, "x")
+            axes.set_xlabel(parameter.short, fontsize="small")
             axes.grid(axis="y", alpha=0.3)
-            _bare(axes)
+            hide_frame(axes)
             if column:
                 axes.set_yticklabels([])
             axes.set_ylim(*_limits(panel.scores))
@@ -139,13 +132,10 @@ def draw_slices(panels: Sequence[Panel], shown: int = 5) -> Figure:
 
 
 def draw_contours(panels: Sequence[Panel]) -> Figure:
-    """The mean score over the two most important numbers of each search, blank where no trial is near.
+    """Draw the mean score over the two most important numeric parameters of each search; blank where no trial is near.
 
     Args:
-        panels: At least one; each with at least two parameters that are numbers.
-
-    Returns:
-        The figure.
+        panels: At least one, each with at least two numeric parameters.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -155,8 +145,8 @@ def draw_contours(panels: Sequence[Panel]) -> Figure:
     across, along = np.meshgrid(side, side)
     at = np.column_stack([across.ravel(), along.ravel()])
     for axes, panel in zip(grid.flat, panels, strict=False):
-        pair = [axis for axis in panel.axes if not axis.choices][:2]
-        cube = positions(pair, panel.parameters)
+        pair = [parameter for parameter in panel.parameters if not parameter.choices][:2]
+        cube = positions(pair, panel.configurations)
         surface = np.ma.masked_invalid(kernel_mean(cube, panel.scores, at).reshape(GRID, GRID))
         colours = COLOURS if panel.mode == "max" else f"{COLOURS}_r"
         drawn = axes.contourf(across, along, surface, levels=8, cmap=colours)
@@ -170,24 +160,21 @@ def draw_contours(panels: Sequence[Panel]) -> Figure:
         axes.set_xlabel(pair[0].short)
         axes.set_ylabel(pair[1].short)
         axes.set_title(panel.title, fontsize="medium", loc="left")
-    _hide(grid.flat[len(panels) :])
+    hide_panels(grid.flat[len(panels) :])
     return figure
 
 
 def draw_parallel(panels: Sequence[Panel]) -> Figure:
-    """Parallel coordinates: each trial a line through its parameters, coloured by its score, good ones in front.
+    """Draw parallel coordinates: each trial is a line through its parameters, coloured by score, the best in front.
 
     Args:
         panels: At least one.
-
-    Returns:
-        The figure.
     """
-    widest = max(len(panel.axes) for panel in panels)
+    widest = max(len(panel.parameters) for panel in panels)
     size = (2.2 + 1.3 * widest, 0.3 + 2.6 * len(panels))
     figure, grid = plt.subplots(len(panels), 1, figsize=size, layout="constrained", squeeze=False)
     for axes, panel in zip(grid[:, 0], panels, strict=True):
-        cube = positions(panel.axes, panel.parameters)
+        cube = positions(panel.parameters, panel.configurations)
         low, high = float(panel.scores.min()), float(panel.scores.max())
         colours = plt.get_cmap(COLOURS if panel.mode == "max" else f"{COLOURS}_r")
         scale = Normalize(low, high)
@@ -196,15 +183,15 @@ def draw_parallel(panels: Sequence[Panel]) -> Figure:
             opacity = 0.25 + 0.75 * rank / len(order)
             axes.plot(cube[trial], color=colours(scale(panel.scores[trial])), alpha=opacity, linewidth=1.2)
         axes.plot(cube[panel.best], color=PALETTE[1], linewidth=2.5, linestyle="--")
-        for place, axis in enumerate(panel.axes):
+        for place, parameter in enumerate(panel.parameters):
             axes.axvline(place, color="black", linewidth=0.8)
-            for position, value, side in ((0, axis.low, "top"), (1, axis.high, "bottom")):
-                text = axis.choices[int(value)] if axis.choices else f"{value:.3g}"
+            for position, value, side in ((0, parameter.low, "top"), (1, parameter.high, "bottom")):
+                text = parameter.choices[int(value)] if parameter.choices else f"{value:.3g}"
                 gap = (0, -3 if position == 0 else 3)
                 axes.annotate(
                     text, (place, position), xytext=gap, textcoords="offset points", ha="center", va=side, size="small"
                 )
-        axes.set_xticks(range(len(panel.axes)), [axis.short for axis in panel.axes], fontsize="small")
+        axes.set_xticks(range(len(panel.parameters)), [one.short for one in panel.parameters], fontsize="small")
         axes.tick_params(axis="x", length=0, pad=14)
         axes.set_yticks([])
         axes.set_ylim(-0.02, 1.02)
@@ -215,15 +202,12 @@ def draw_parallel(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def draw_budgets(curves: pd.DataFrame, label: str) -> Figure:
-    """The expected best score against the number of trials: a panel for each level, a line for each space.
+def draw_expected_performance(curves: pd.DataFrame, label: str) -> Figure:
+    """Draw the expected best score against the number of trials: one panel per level, one line per space.
 
     Args:
-        curves: From ``analysis.sections.importance.expected_performance.expected_best``, with ``noise`` and ``space``.
-        label: What the score is.
-
-    Returns:
-        The figure.
+        curves: From ``expected_performance``, with ``noise`` and ``space``.
+        label: Name of the score.
     """
     levels, spaces = list(dict.fromkeys(curves["noise"])), sorted(set(curves["space"]))
     size = (0.8 + 3.4 * len(levels), 3.8)
@@ -234,10 +218,10 @@ def draw_budgets(curves: pd.DataFrame, label: str) -> Figure:
             curve = curves[(curves["noise"] == level) & (curves["space"] == space)]
             if curve.empty:
                 continue
-            colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+            colour, marker = colour_and_marker(number)
             (found[space],) = axes.plot(
                 curve["trials"], curve["expected"], color=colour, marker=marker, markersize=5,
-                markevery=max(1, len(curve) // MARKS), linestyle=STYLES[number // len(PALETTE) % len(STYLES)],
+                markevery=max(1, len(curve) // MARKS), linestyle=LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)],
             )  # fmt: skip
             band = curve[curve["band"]]
             below, above = band["expected"] - band["deviation"], band["expected"] + band["deviation"]
@@ -246,16 +230,16 @@ def draw_budgets(curves: pd.DataFrame, label: str) -> Figure:
         axes.set_title(level, fontsize="medium", loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        _bare(axes)
+        hide_frame(axes)
     grid[0][0].set_ylabel(f"expected best {label}")
-    _legend(figure, found, "band: standard deviation of the best", 4)
+    legend_above(figure, found, 4, "band: standard deviation of the best")
     return figure
 
 
-def _ticks(axes: Axes, axis: Axis, side: str) -> None:
-    """Ticks at round values of a parameter that is drawn by its positions."""
-    places = np.linspace(0, 1, len(axis.choices)) if axis.choices else np.array([0.0, 0.5, 1.0])
-    texts = axis.choices or tuple(f"{axis.value_at(float(place)):.2g}" for place in places)
+def _ticks(axes: Axes, parameter: Parameter, side: str) -> None:
+    """Label the ends and the middle of a parameter that is drawn by its positions."""
+    places = np.linspace(0, 1, len(parameter.choices)) if parameter.choices else np.array([0.0, 0.5, 1.0])
+    texts = parameter.choices or tuple(f"{parameter.value_at(float(place)):.2g}" for place in places)
     choose = axes.set_xticks if side == "x" else axes.set_yticks
     choose(list(places), list(texts), fontsize="x-small")
     (axes.xaxis if side == "x" else axes.yaxis).set_minor_formatter(NullFormatter())
@@ -265,19 +249,3 @@ def _ticks(axes: Axes, axis: Axis, side: str) -> None:
 def _limits(scores: NDArray[np.float64]) -> tuple[float, float]:
     margin = 0.08 * float(np.ptp(scores)) or 0.01
     return float(scores.min()) - margin, float(scores.max()) + margin
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _hide(rest: NDArray[np.object_]) -> None:
-    for axes in rest:
-        axes.set_visible(False)
-
-
-def _legend(figure: Figure, found: Mapping[str, Artist], title: str, columns: int) -> None:
-    figure.legend(
-        list(found.values()), list(found), loc="outside upper center", title=title, ncols=min(columns, len(found)),
-        frameon=False, fontsize="small", title_fontsize="small",
-    )  # fmt: skip

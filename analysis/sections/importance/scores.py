@@ -1,7 +1,7 @@
-"""Which searched parameters mattered: functional ANOVA and PED-ANOVA through Optuna, and how far either can be trusted.
+"""Importance of the searched parameters: functional ANOVA and PED-ANOVA through Optuna, with their uncertainty.
 
-Both are given where a value lies in its range on the scale that was searched: Optuna's fANOVA would otherwise integrate
-a learning rate over its raw range, most of which was hardly tried.
+Both evaluators get each value's position in its range on the searched scale: Optuna's fANOVA would otherwise integrate
+a learning rate over its linear range, most of which is hardly sampled.
 
 Sources: Hutter, Hoos and Leyton-Brown, ICML 2014 (fANOVA); Watanabe, Bansal and Hutter, IJCAI 2023 (PED-ANOVA).
 """
@@ -9,6 +9,7 @@ Sources: Hutter, Hoos and Leyton-Brown, ICML 2014 (fANOVA); Watanabe, Bansal and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -22,97 +23,129 @@ from optuna.importance import (
     get_param_importances,
 )
 
-from analysis.common.parameters import Axis, positions, silent
+from analysis.common.parameters import Parameter, positions, silent_optuna
 from ser.utils.hashing import derived_seed
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 LEAST_TRIALS = 10
 TREES, RESAMPLED_TREES = 64, 16
 RESAMPLES, SHUFFLES = 20, 19
-# Forests of thousands of trials take minutes a search.
+# Forests of thousands of trials take minutes per search.
 MOST_TRIALS = 250
-# PED-ANOVA compares the best tenth with all; Optuna advises five trials in it at least.
+# PED-ANOVA compares the best tenth with all trials; Optuna recommends at least five trials in it.
 BEST_SHARE, LEAST_BEST = 0.1, 5
 
 
+@dataclass(frozen=True)
+class _Trials:
+    """Trials whose importances are computed, of all of them or of a resample.
+
+    Args:
+        parameters: The d parameters.
+        configurations: The n trials.
+        cube: (n, d) positions.
+        mode: ``max`` or ``min``.
+        seed: Seed of the forests.
+    """
+
+    parameters: Sequence[Parameter]
+    configurations: Sequence[Mapping[str, str]]
+    cube: NDArray[np.float64]
+    mode: str
+    seed: int
+
+    def importances(
+        self, evaluator: str, rows: NDArray[np.int64], scores: NDArray[np.float64], trees: int
+    ) -> list[float]:
+        """Return the importance of each parameter in some trials.
+
+        Args:
+            evaluator: ``FANOVA`` or ``PED_ANOVA``.
+            rows: (m,) the trials.
+            scores: (m,) their scores.
+            trees: Size of the forest.
+        """
+        if np.ptp(scores) == 0:
+            return [0.0] * len(self.parameters)
+        study = optuna.create_study(direction="maximize" if self.mode == "max" else "minimize")
+        distributions = {parameter.name: _distribution(parameter) for parameter in self.parameters}
+        for row, score in zip(rows, scores, strict=True):
+            point = {
+                parameter.name: self.configurations[row][parameter.name]
+                if parameter.choices
+                else float(self.cube[row, column])
+                for column, parameter in enumerate(self.parameters)
+            }
+            study.add_trial(optuna.create_trial(params=point, distributions=distributions, value=float(score)))
+        names = [parameter.name for parameter in self.parameters]
+        try:
+            found = get_param_importances(study, evaluator=self._made(evaluator, trees), params=names, normalize=False)
+        except RuntimeError:  # no tree separated two trials
+            return [0.0] * len(names)
+        return [float(found[name]) for name in names]
+
+    def _made(self, evaluator: str, trees: int) -> BaseImportanceEvaluator:
+        if evaluator == FANOVA:
+            return FanovaImportanceEvaluator(n_trees=trees, seed=derived_seed(self.seed, "forest") % 2**32)
+        return PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, LEAST_BEST / len(self.configurations)))
+
+
 def importances(
-    axes: Sequence[Axis],
-    parameters: Sequence[Mapping[str, str]],
+    parameters: Sequence[Parameter],
+    configurations: Sequence[Mapping[str, str]],
     scores: NDArray[np.float64],
     mode: str,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How much of the scores' variation each parameter explains, with its spread and what chance gives.
+    """Compute how much of the scores' variation each parameter explains, its uncertainty, and the chance level.
 
     Args:
-        axes: The parameters, at least two.
-        parameters: Of n ≥ 10 finished trials.
+        parameters: The parameters, at least two.
+        configurations: n ≥ 10 finished trials.
         scores: (n,) finite, not all equal.
-        mode: ``max`` or ``min``: which scores are good.
-        seed: Of forests, resamples and shuffles.
+        mode: ``max`` if a larger score is better, else ``min``.
+        seed: Seed of forests, resamples and shuffles.
 
     Returns:
-        One row for each evaluator and parameter, the most important first: ``evaluator``, ``parameter``,
-        ``importance`` in [0, 1] (``fANOVA``: the share of the variance over the whole range that the parameter explains
-        alone, what is left to 1 being interactions; ``PED-ANOVA``: how far the parameter's values in the best tenth, or
-        five, of the trials differ from those in all, as a share of all parameters'), ``low`` and ``high`` (smallest and
-        largest over 20 bootstrap resamples of the trials), ``chance`` (the largest of any parameter in 19 shuffles of
-        the scores, in the same units, at most 1: parameters without influence exceed it once in twenty times), and
-        ``stands_out`` (whether the importance is above ``chance``). Of more than ``MOST_TRIALS`` trials, so
-        many, drawn at random, stand for all; a resample is as large.
+        One row per evaluator and parameter, the most important first: ``evaluator``, ``parameter``, ``importance`` in
+        [0, 1] (``fANOVA``: share of the variance over the whole range that the parameter explains alone; the remainder
+        to 1 is due to interactions; ``PED-ANOVA``: divergence between the parameter's values in the best tenth, at
+        least five, and in all trials, as a share of all parameters' divergences), ``low`` and ``high`` (smallest and
+        largest over 20 bootstrap resamples of the trials), ``chance`` (largest importance of any parameter in 19
+        shuffles of the scores, in the same units, at most 1: parameters without influence exceed it in one of twenty
+        searches), and ``stands_out`` (whether the importance is above ``chance``). Of more than ``MOST_TRIALS`` trials,
+        a random sample of this size is used.
     """
-    cube, names, trials = positions(axes, parameters), [axis.name for axis in axes], len(scores)
-    distributions = {axis.name: _distribution(axis) for axis in axes}
-    share = max(BEST_SHARE, LEAST_BEST / trials)
-
-    def explain(evaluator: str, rows: NDArray[np.int64], values: NDArray[np.float64], trees: int) -> list[float]:
-        if np.ptp(values) == 0:
-            return [0.0] * len(names)
-        study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
-        chosen: BaseImportanceEvaluator = (
-            FanovaImportanceEvaluator(n_trees=trees, seed=derived_seed(seed, "forest") % 2**32)
-            if evaluator == FANOVA
-            else PedAnovaImportanceEvaluator(target_quantile=share)
-        )
-        for row, value in zip(rows, values, strict=True):
-            point = {
-                axis.name: parameters[row][axis.name] if axis.choices else float(cube[row, column])
-                for column, axis in enumerate(axes)
-            }
-            study.add_trial(optuna.create_trial(params=point, distributions=distributions, value=float(value)))
-        try:
-            found = get_param_importances(study, evaluator=chosen, params=names, normalize=False)
-        except RuntimeError:  # no tree could tell two trials apart
-            return [0.0] * len(names)
-        return [float(found[name]) for name in names]
-
+    trials = _Trials(parameters, configurations, positions(parameters, configurations), mode, seed)
     rng = np.random.default_rng(derived_seed(seed, "resamples"))
-    seen = np.arange(trials)
-    if trials > MOST_TRIALS:
-        seen = np.sort(rng.permutation(trials)[:MOST_TRIALS])
-    resamples = [np.sort(rng.integers(trials, size=len(seen))) for _ in range(RESAMPLES)]
+    seen = np.arange(len(scores))
+    if len(scores) > MOST_TRIALS:
+        seen = np.sort(rng.permutation(len(scores))[:MOST_TRIALS])
+    resamples = [np.sort(rng.integers(len(scores), size=len(seen))) for _ in range(RESAMPLES)]
     shuffles = [rng.permutation(scores[seen]) for _ in range(SHUFFLES)]
     tables = []
-    with silent():
+    with silent_optuna():
         for evaluator in (FANOVA, PED_ANOVA):
-            found = np.array(explain(evaluator, seen, scores[seen], TREES))
-            spread = np.array([explain(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in resamples])
-            chance = max(max(explain(evaluator, seen, values, RESAMPLED_TREES)) for values in shuffles)
+            found = np.array(trials.importances(evaluator, seen, scores[seen], TREES))
+            spread = np.array(
+                [trials.importances(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in resamples]
+            )
+            chance = max(max(trials.importances(evaluator, seen, values, RESAMPLED_TREES)) for values in shuffles)
             above = found > chance
-            if evaluator == PED_ANOVA:  # a divergence, whose size alone tells nothing
+            if evaluator == PED_ANOVA:  # a divergence, whose absolute size has no meaning
                 total = found.sum() or 1.0
                 found, chance = found / total, min(1.0, chance / total)
                 spread = spread / np.maximum(spread.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             table = pd.DataFrame(
                 {
-                    "evaluator": evaluator, "parameter": names, "importance": found,
-                    "low": spread.min(axis=0), "high": spread.max(axis=0),
-                    "chance": chance, "stands_out": above,
+                    "evaluator": evaluator, "parameter": [parameter.name for parameter in parameters],
+                    "importance": found, "low": spread.min(axis=0), "high": spread.max(axis=0), "chance": chance,
+                    "stands_out": above,
                 }
             )  # fmt: skip
             tables.append(table.sort_values(["importance", "parameter"], ascending=[False, True]))
     return pd.concat(tables, ignore_index=True)
 
 
-def _distribution(axis: Axis) -> BaseDistribution:
-    return CategoricalDistribution(axis.choices) if axis.choices else FloatDistribution(0.0, 1.0)
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    return CategoricalDistribution(parameter.choices) if parameter.choices else FloatDistribution(0.0, 1.0)
