@@ -1,13 +1,15 @@
-"""Registers what a run has trained as a model in MLflow: python study/register.py --run RUN_ID --name NAME.
+"""Register the network of an MLflow run as a model: python study/register.py --run RUN_ID --name NAME.
 
-The model takes waveforms and gives class probabilities. It is logged to a run of its own, which the tag ``source``
-links to the trained one, whose record stays as it is.
+The model maps waveforms to class probabilities. It carries the code that it runs (``ser``) and names the exact
+versions of the packages that this code imports, so it loads where this project is not installed. It is logged to a run
+of its own, whose tag ``source`` names the trained run; the record of the trained run is not changed.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +21,10 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from ser.checkpoint import open_checkpoint
+from ser.config import Config
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError
@@ -29,24 +33,42 @@ from study.schema import KIND, MODEL, Tag
 from study.tracking.store import DEFAULT_URI, absolute_uri, environment_tags, identity, open_client
 from study.tracking.trained_runs import find_trained
 
-# Not the stage, the study and the trial's number, by which readers know trials.
-COPIED = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.SEED, Tag.FOLD)
+# Without stage, study and trial number: readers of the records find trials by these.
+COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.SEED, Tag.FOLD)
+
+WAVEFORM_MODEL = Path(__file__).parents[1] / "tracking" / "waveform_model.py"
+"""The model's code; not imported here, because it hands a model to MLflow on import."""
+
+REQUIREMENTS = (
+    "filelock",
+    "krippendorff",
+    "numpy",
+    "pandas",
+    "pyyaml",
+    "rich",
+    "soundfile",
+    "soxr",
+    "torch",
+    "torchaudio",
+    "tyro",
+)
+"""Distributions that ``ser.checkpoint`` and ``ser.predict`` import; MLflow adds itself."""
 
 
 @dataclass(frozen=True)
 class RegisterOptions:
-    """Registers the network of an MLflow run as a model, with signature and input example."""
+    """Register the network of an MLflow run as a model, with signature and input example."""
 
     run: str
     """MLflow run of a trial."""
     name: str
-    """The registered model's name; a name that is there gets a new version."""
+    """Name of the registered model; an existing name gets a new version."""
     tracking_uri: str = DEFAULT_URI
     """MLflow tracking URI."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parse(RegisterOptions)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"
@@ -56,61 +78,90 @@ def main() -> int:
 
 
 def register(options: RegisterOptions) -> tuple[str, str]:
-    """Registers a model.
+    """Register a model.
 
     Args:
         options: As on the command line.
 
     Returns:
-        The model's name and the new version.
+        The model's name and its new version.
 
     Raises:
-        UserError: No such run, one without a checkpoint on this machine, a network that cannot stand alone, or a name
-            that MLflow refuses.
+        UserError: The run does not exist, has no checkpoint on this machine or has trained a linear probe, or MLflow
+            rejects the name.
     """
     uri = absolute_uri(options.tracking_uri)
     trained = find_trained(options.run, options.tracking_uri)
     checkpoint = open_checkpoint(trained.checkpoint)
     if checkpoint.config.model.reads_embeddings:
         raise UserError(
-            f"run {options.run!r} has trained a head on embeddings of {checkpoint.config.model.pretrained!r}; without "
-            "that file it predicts nothing, so it is not registered."
+            f"run {options.run!r} has trained a linear probe on embeddings of {checkpoint.config.model.pretrained!r}. "
+            "It cannot predict without that file, so it is not registered. Register a run of another model."
         )
     rate = extractor(checkpoint.config).front_end.sample_rate
     client = open_client(uri)
     source = client.get_run(options.run)
-    run_id = _begin(client, source.info.experiment_id, options, dict(source.data.tags))
+    run_id = _create_run(client, source.info.experiment_id, options, dict(source.data.tags))
     mlflow.set_tracking_uri(uri)
-    example = (0.1 * np.sin(2 * np.pi * 220 * np.arange(rate) / rate)).astype(np.float32)[None]
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]),
-        Schema([TensorSpec(np.dtype(np.float64), (-1, len(checkpoint.classes)))]),
-    )
     status = "FAILED"
     try:
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(Path(__file__).with_name("waveform_model.py")),
+                python_model=str(WAVEFORM_MODEL),
                 artifacts={"checkpoint": str(trained.checkpoint)},
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"ambivalent=={version('ambivalent')}"],
+                code_paths=code_paths(checkpoint.config),
+                pip_requirements=requirements(),
+                signature=_signature(len(checkpoint.classes)),
+                input_example=_tone(rate),
                 metadata={"sample_rate": rate, "classes": list(checkpoint.classes), "source": options.run},
                 registered_model_name=options.name,
             )
         status = "FINISHED"
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"run {options.run!r} could not be registered as {options.name!r}: {first_line(error)}"
-        ) from None
+        raise UserError(f"run {options.run!r} cannot be registered as {options.name!r}: {first_line(error)}") from None
     finally:
         client.set_terminated(run_id, status)
     return options.name, str(logged.registered_model_version)
 
 
-def _begin(client: MlflowClient, experiment: str, options: RegisterOptions, tags: dict[str, str]) -> str:
-    """The model's own run, which names the trained one."""
-    known = {name: tags[name] for name in COPIED if name in tags}
+def requirements() -> list[str]:
+    """Return the requirements of a registered model, with the versions that are installed here.
+
+    Local version suffixes such as ``+cpu`` are left out: the package index has only versions without them.
+    """
+    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def code_paths(config: Config) -> list[str]:
+    """Return the folders and files of code that a network needs.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        The package ``ser``, and the packages or modules of a loss, model or front end that is given by import path.
+    """
+    names = (config.loss.name, config.model.name, config.model.front_end)
+    modules = {"ser", *(name.partition(".")[0] for name in names if "." in name)}
+    found = [Path(str(sys.modules[name].__file__)) for name in sorted(modules)]
+    return [str(file.parent if file.name == "__init__.py" else file) for file in found]
+
+
+def _signature(classes: int) -> ModelSignature:
+    return ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]),
+        Schema([TensorSpec(np.dtype(np.float64), (-1, classes))]),
+    )
+
+
+def _tone(rate: int) -> NDArray[np.float32]:
+    """Return a second of a 220 Hz tone, (1, rate)."""
+    return (0.1 * np.sin(2 * np.pi * 220 * np.arange(rate) / rate)).astype(np.float32)[None]
+
+
+def _create_run(client: MlflowClient, experiment: str, options: RegisterOptions, tags: dict[str, str]) -> str:
+    """Create the model's own run, which names the trained one."""
+    known = {name: tags[name] for name in COPIED_TAGS if name in tags}
     about = {KIND: MODEL, Tag.SOURCE: options.run, **identity(f"model {options.name}"), **environment_tags()}
     return str(client.create_run(experiment, tags={**known, **about}).info.run_id)

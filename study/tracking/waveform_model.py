@@ -1,6 +1,6 @@
-"""A trained network as MLflow loads it, waveforms in, class probabilities out; logged as code, not pickled.
+"""The code of a registered model: a network that maps waveforms to class probabilities.
 
-It needs this package where it is loaded.
+MLflow stores this file with the model, next to a copy of the package ``ser``, and runs it on load; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from ser.predict import predict_waveforms
 
 
 class WaveformModel(PythonModel):  # type: ignore[misc, unused-ignore]
-    """Class probabilities of waveforms; the sample rate and the class names are in the model's metadata."""
+    """Network that predicts waveforms; the model's metadata holds its sample rate and its class names."""
 
     _checkpoint: Checkpoint
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Opens the checkpoint; no code in it is run."""
+        """Open the checkpoint, without running any code in it."""
         self._checkpoint = open_checkpoint(Path(context.artifacts["checkpoint"]))
 
-    # Without type hints, which MLflow would take for a schema and complain of.
+    # Without type hints: MLflow reads hints as a schema and rejects arrays.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Predicts.
+        """Return the class probabilities of waveforms.
 
         Args:
-            context: MLflow's.
-            model_input: (N, samples) float32, mono, full scale ±1; silence at the end of a shorter one is heard as
-                silence.
-            params: None are taken.
+            context: Context that MLflow passes; unused.
+            model_input: (N, samples) float32, mono, full scale ±1. A shorter waveform is padded with zeros by the
+                caller, and the network reads the zeros as silence.
+            params: Parameters that MLflow passes; unused.
 
         Returns:
-            (N, C) float64 probabilities; rows sum to 1.
+            (N, C) float64 probabilities; each row sums to 1.
         """
         return predict_waveforms(self._checkpoint, list(np.asarray(model_input, dtype=np.float32)))
 

@@ -1,27 +1,36 @@
-"""A trained network as a registered model, which predicts what the network predicts."""
+"""Registered models: they predict what the network predicts, also where this project is not installed."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+import soundfile
 import torch
 from mlflow.exceptions import MlflowException
 
 from ser.audio import read_audio
 from ser.checkpoint import open_checkpoint
 from ser.config import Config
-from ser.predict import predict_waveforms
-from ser.training.loop import train
+from ser.predict import predict_files, predict_waveforms
+from ser.training import train
 from study.commands import register
 from study.commands.register import RegisterOptions
 from study.tracking.store import experiment_id, open_client, search_all
 from study.tracking.trained_runs import Trained
 
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CONFIGURATION = {"model.width": 0.03, "training.epochs": 1, "training.batch_size": 8, "training.crop_seconds": 0.5}
 
 
 @pytest.fixture
 def trained(task_at, tmp_path, monkeypatch):
-    """A store with a run, and its network in a checkpoint."""
+    """A store with a run, and the run's network in a checkpoint."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # MLflow adds the folders of models that it loads
     config = Config.from_dotted(CONFIGURATION)
     *_, record = train(config, task_at(), seed=0, device="cpu")
     path = tmp_path / "state.pt"
@@ -36,7 +45,7 @@ def trained(task_at, tmp_path, monkeypatch):
     mlflow.set_tracking_uri(before)
 
 
-def test_the_model_predicts_what_the_network_does_and_its_record_stays(trained):
+def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_unchanged(trained):
     options, client, experiment, path = trained
     before = client.get_run(options.run).to_dictionary()
     name, number = register.register(options)
@@ -60,7 +69,7 @@ def test_the_model_predicts_what_the_network_does_and_its_record_stays(trained):
     assert register.register(options) == ("first", "2")
 
 
-def test_a_head_on_embeddings_is_refused(trained, monkeypatch):
+def test_a_linear_probe_is_rejected(trained, monkeypatch):
     options, client, experiment, _ = trained
 
     class Head:
@@ -76,11 +85,91 @@ def test_a_head_on_embeddings_is_refused(trained, monkeypatch):
 
 
 def test_waveforms_are_predicted_like_files(trained, tmp_path):
-    soundfile = pytest.importorskip("soundfile")
-    from ser.predict import predict_files
-
     checkpoint = open_checkpoint(trained[3])
     path = tmp_path / "voice.wav"
     soundfile.write(path, np.random.default_rng(1).normal(0, 0.1, 9000), 16000)
     ((_, of_file),) = predict_files(checkpoint, [path])
     assert predict_waveforms(checkpoint, [read_audio(path, rate=16000)])[0] == pytest.approx(of_file)
+
+
+def logged_model(options):
+    """The folder of the model that was registered first."""
+    uri = f"models:/{options.name}/1"
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=options.tracking_uri))
+
+
+def test_a_model_carries_the_code_that_it_runs_and_asks_for_no_package_of_this_project(trained):
+    options, *_ = trained
+    register.register(options)
+    folder = logged_model(options)
+    wanted = (folder / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in wanted)
+    assert all("ambivalent" not in line and "+" not in line for line in wanted)
+    assert "ambivalent" not in (folder / "conda.yaml").read_text()
+    assert (folder / "code" / "ser" / "checkpoint.py").is_file()
+    assert [path.name for path in (folder / "code").iterdir()] == ["ser"]
+    assert not list(folder.rglob("*.pyc"))
+
+
+IMPORTED_BY_SER = """
+import builtins, sys
+found, original = set(), builtins.__import__
+def record(name, globals=None, locals=None, fromlist=(), level=0):
+    if level == 0 and str((globals or {}).get("__name__")).partition(".")[0] == "ser":
+        found.add(name.partition(".")[0])
+    return original(name, globals, locals, fromlist, level)
+builtins.__import__ = record
+import ser.checkpoint, ser.predict
+print(*found - {"ser", *sys.stdlib_module_names})
+"""
+
+
+def test_the_requirements_are_what_the_code_imports():
+    found = subprocess.run([sys.executable, "-c", IMPORTED_BY_SER], check=True, capture_output=True, text=True)
+    distributions = {"yaml": "pyyaml"}
+    assert sorted(distributions.get(name, name) for name in found.stdout.split()) == sorted(register.REQUIREMENTS)
+
+
+def test_a_model_of_version_0_1_is_loaded(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    model = mlflow.pyfunc.load_model(str(FIXTURES / "registered_model_0_1"))
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    found = model.predict(np.stack([tone, 0 * tone]))[0]
+    expected = [0.174421853, 0.170714477, 0.160935226, 0.150471204, 0.167065507, 0.176391733]
+    assert found == pytest.approx(expected, abs=2e-4)  # bfloat16 sums differ between processors
+
+
+@pytest.mark.slow
+def test_a_model_predicts_in_an_environment_of_its_own_requirements(trained, tmp_path):
+    options, *_, path = trained
+    register.register(options)
+    folder = tmp_path / "model"
+    shutil.copytree(logged_model(options), folder)
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--requirement", folder / "requirements.txt"]
+    subprocess.run(install, check=True)
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 12000)).astype(np.float32)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    np.save(tmp_path / "waveforms.npy", waveforms)
+    script = (
+        "import importlib.util, sys; assert importlib.util.find_spec('ser') is None; import mlflow, numpy as np;"
+        "model = mlflow.pyfunc.load_model(sys.argv[1]); found = model.predict(np.load(sys.argv[2]));"
+        "np.save(sys.argv[3], found); import ser; print(ser.__file__)"
+    )
+    files = [folder, tmp_path / "waveforms.npy", tmp_path / "found.npy"]
+    done = subprocess.run(
+        [python, "-c", script, *files],
+        cwd=empty,
+        env={"HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(folder)
+    assert not list(empty.glob("*"))
+    shutil.rmtree(environment)  # gigabytes
+    expected = predict_waveforms(open_checkpoint(path), list(waveforms))
+    assert np.load(tmp_path / "found.npy") == pytest.approx(expected)
