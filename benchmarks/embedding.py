@@ -20,8 +20,8 @@ from ser.corpora import load
 from ser.features.store import open_store
 from ser.models import build_model
 from ser.splits import split
+from ser.training import train
 from ser.training.embeddings import extractor
-from ser.training.loop import train
 from ser.training.task import make_task
 
 VARIANTS = {

@@ -1,8 +1,8 @@
 """Where an epoch and a trial spend their time: python benchmarks/epoch.py.
 
 Runs two trials, a short one and another, one after the other in one process, as a slot of the study does, with
-evaluation, audit, checkpoints and records in a real MLflow store, and takes the time of each part. Before the first
-trial there are the imports; the fixed cost of the second is what lies before its first step and behind its last
+evaluation, label metrics, checkpoints and records in a real MLflow store, and takes the time of each part. Before the
+first trial there are the imports; the fixed cost of the second is what lies before its first step and behind its last
 evaluation.
 """
 
@@ -29,7 +29,7 @@ from ser.utils.parallel import ALLOCATOR
 
 EPOCHS = (2, 16)
 """Of the first trial, which warms the process, and of the second, which is measured."""
-PARTS = ("evaluation", "audit", "checkpoint", "records", "delivery")
+PARTS = ("evaluation", "label metrics", "checkpoint", "records", "delivery")
 SPACE = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0, "optimizer.lr": 1e-3}
 
 
@@ -75,7 +75,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from ser.features.store import open_store
     from ser.splits import split
     from ser.training import loop as training
-    from ser.training.label_metrics import Audit, Steps, UtteranceAudit
+    from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
     from ser.training.task import make_task
     from study.trial import trainable
     from study.trial.event_log import Outbox
@@ -95,11 +95,11 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     for owner, name, part in (
         (training, "predict", "evaluation"),
         (training, "subset_metrics", "evaluation"),
-        (Steps, "add", "audit"),
-        (Steps, "joined", "audit"),
-        (Audit, "update", "audit"),
-        (Audit, "metrics", "audit"),
-        (UtteranceAudit, "update", "audit"),
+        (BatchLog, "add", "label metrics"),
+        (BatchLog, "joined", "label metrics"),
+        (LabelMetrics, "update", "label metrics"),
+        (LabelMetrics, "metrics", "label metrics"),
+        (UtteranceLog, "update", "label metrics"),
         (trainable, "save_checkpoint", "checkpoint"),
         (Outbox, "epoch", "records"),
     ):
@@ -110,7 +110,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
         client = MlflowClient(tracking_uri=uri)
         context = TrialContext(
             task=task,
-            base={
+            defaults={
                 "model.width": float(width), "training.batch_size": 16, "training.crop_seconds": float(seconds),
             },
             seed=0, threads=int(threads), device="cuda" if torch.cuda.is_available() else "cpu",

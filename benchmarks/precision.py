@@ -25,7 +25,7 @@ from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store
 from ser.splits import split
-from ser.training.loop import train
+from ser.training import train
 from ser.training.task import make_task
 
 PRECISIONS = ("float32", "bfloat16")

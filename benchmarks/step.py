@@ -36,7 +36,7 @@ from ser.features.store import open_store
 from ser.losses import build_loss
 from ser.models import Classifier, build_model
 from ser.splits import split
-from ser.training.loop import train
+from ser.training import train
 from ser.training.task import Task, make_task
 from ser.utils.parallel import ALLOCATOR
 from ser.utils.torchaudio_import import torchaudio

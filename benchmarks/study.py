@@ -39,7 +39,7 @@ from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store
 from ser.splits import split
-from ser.training.loop import save_state, train
+from ser.training import save_state, train
 from ser.training.task import Task, make_task
 from ser.utils.parallel import ALLOCATOR
 from study.schema import SECONDS
@@ -236,7 +236,7 @@ def alone_worker(trials: str, epochs: str, width: str, folder: str) -> None:
     torch.set_num_threads(1)
     task = make_synthetic_task(Path(folder) / "features")
     fixed = settings(int(epochs), float(width))
-    config = Config.from_dotted({**fixed, **load_space(SPACE, fixed).points[0]})
+    config = Config.from_dotted({**fixed, **load_space(SPACE, fixed).points_to_evaluate[0]})
     told = []
     for _ in range(int(trials)):
         began, clock = time.time(), time.monotonic()

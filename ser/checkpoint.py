@@ -18,7 +18,9 @@ from ser.features.store import FeatureStore
 from ser.models import Classifier
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.training.embeddings import extractor
-from ser.training.loop import fingerprint, load_state, predict, uses_bfloat16
+from ser.training.evaluation import predict
+from ser.training.setup import uses_bfloat16
+from ser.training.state import fingerprint, load_state
 from ser.training.task import Task
 from ser.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""The configuration of one training run: typed sections, addressed by dotted names."""
+"""Configuration of one training run: typed sections, addressed by dotted names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
 
+from ser.features.front_ends import FRONT_ENDS, front_end
 from ser.losses import build_loss
 from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model_class
 from ser.models.classical import CLASSICAL, build_classical
@@ -20,7 +19,7 @@ from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
 from ser.utils.errors import UserError, unknown_name
 
-# Beyond it nothing is meant; infinities and numbers that no float holds are.
+# Larger numbers, among them infinities, are mistakes.
 LARGEST = 1e100
 
 
@@ -31,69 +30,95 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``model.*``: the network, or a classical model; every other key is one of a classical model's own."""
+    """``model.*``: the network, or a classical model, whose hyper-parameters are further keys."""
 
     name: str = "cnn14"
-    """Architecture, one of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; or ``embedding_head``, a class
-    head alone, trained on the embeddings of ``base``."""
+    """Architecture: a key of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; the import path of a network
+    of one's own, ``my_package.my_module.MyNet``; or ``embedding_head``, a linear probe on embeddings of ``base``."""
     base: str = ""
-    """For ``embedding_head``: the frozen network, one of ``ser.models.MODELS``, which ``width``, ``front_end`` and
-    ``pretrained`` are then those of."""
+    """For ``embedding_head``: the frozen network, to which ``width``, ``front_end`` and ``pretrained`` then apply."""
     width: float = 1.0
-    """Scales the channels; 1 is the published network."""
+    """Factor on the channels; 1 is the published network."""
     dropout: float = 1.0
-    """Scales the published dropout rates; a narrow network trained from scratch wants 0."""
-    front_end: Literal["auto", "panns_16k", "panns_32k", "waveform_16k", "handcrafted_16k", "egemaps_16k"] = "auto"
-    """What the model reads; ``auto`` is its own: ``panns_16k``, ``waveform_16k`` for wav2vec 2.0 and WavLM,
-    ``handcrafted_16k`` for classical models. The published weights of the 32 kHz networks want ``panns_32k``;
-    ``egemaps_16k``, for classical models, needs openSMILE."""
+    """Factor on the published dropout rates; 0 suits a narrow network that is trained from scratch."""
+    front_end: str = "auto"
+    """Input of the model: a key of ``ser.features.FRONT_ENDS``, or the import path of a front end of one's own.
+    ``auto`` is ``panns_16k`` for spectrogram networks, ``waveform_16k`` for wav2vec 2.0 and WavLM, ``handcrafted_16k``
+    for classical models. The published weights of the 32 kHz networks need ``panns_32k``; ``egemaps_16k``, for
+    classical models, needs openSMILE."""
     pretrained: str = ""
-    """File of weights to start from (``ser.models.load_pretrained``); the class head is new. Empty: from scratch."""
+    """File of initial weights (``ser.models.load_pretrained``); the class head is new. Empty: train from scratch."""
     freeze: Literal["none", "convolutions", "base"] = "none"
-    """What keeps its weights: ``base``, all but the class head; ``convolutions``, those below a transformer."""
+    """Layers that keep their weights: ``base``, all but the class head; ``convolutions``, those below a transformer."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters of a classical model, by their names; a network has none."""
+    """Hyper-parameters of a classical model by name; empty for a network."""
 
     def __post_init__(self) -> None:
         if self.is_classical:
-            build_classical(self.name, self.parameters, seed=0)
-            for key, value, only in (
-                ("base", self.base, ""),
-                ("pretrained", self.pretrained, ""),
-                ("freeze", self.freeze, "none"),
-            ):
-                _require(value == only, f"model.{key} is {value}; {self.name} is no network and knows no such choice.")
-            self._check_front_end(CLASSICAL_FRONT_ENDS)
-            return
+            self._check_classical()
+        else:
+            self._check_network()
+
+    def _check_classical(self) -> None:
+        build_classical(self.name, self.parameters, seed=0)
+        for key, value, default in (
+            ("base", self.base, ""),
+            ("pretrained", self.pretrained, ""),
+            ("freeze", self.freeze, "none"),
+        ):
+            _require(
+                value == default,
+                f"model.{key} is {value}, but model.name is {self.name}, a classical model without that option. Leave "
+                f"model.{key} out.",
+            )
+        self._check_front_end(CLASSICAL_FRONT_ENDS)
+
+    def _check_network(self) -> None:
         if self.reads_embeddings:
             _require(
                 bool(self.base and self.pretrained),
-                f"model {self.name} is trained on the embeddings of a network: set model.base to its name and "
-                "model.pretrained to a file of its weights.",
+                f"model.name is {self.name}, which is trained on the embeddings of a network: set model.base to the "
+                "network's name and model.pretrained to a file of its weights.",
             )
-            _require(self.freeze == "none", f"model.freeze is {self.freeze}; what {self.name} reads is frozen already.")
+            _require(
+                self.freeze == "none",
+                f"model.freeze is {self.freeze}, but the base of {self.name} is always frozen. Leave model.freeze out.",
+            )
         else:
-            _require(not self.base, f"model.base is {self.base}; {self.name} has no base, only {LINEAR_PROBE} has.")
+            _require(
+                not self.base,
+                f"model.base is {self.base}, but model.name is {self.name}; only {LINEAR_PROBE} has a base. Leave "
+                "model.base out.",
+            )
         model_class(self.network, () if self.reads_embeddings else (*CLASSICAL, LINEAR_PROBE))
         front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
         self._check_front_end(front_ends)
         _require(
             bool(self.pretrained) or not needs_weights,
-            f"model {self.name} is fine-tuned, not trained from scratch: set model.pretrained to a file of its "
-            f"weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
+            f"model.name is {self.name}, which is fine-tuned and not trained from scratch: set model.pretrained to a "
+            f"file of its weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
         )
 
-    def _check_front_end(self, known: tuple[str, ...]) -> None:
+    def _check_front_end(self, readable: tuple[str, ...]) -> None:
+        if self.front_end in ("auto", *readable):
+            return
+        chosen = front_end(self.front_end)
+        # An imported front end fits if its frames are like those of a front end that the model reads.
+        fits = self.front_end not in FRONT_ENDS and any(
+            chosen.kind == like.kind and (chosen.size == like.size or self.is_classical)
+            for like in map(front_end, readable)
+        )
         _require(
-            self.front_end in ("auto", *known),
-            f"model.front_end is {self.front_end}; {self.network} reads {' or '.join(known)}.",
+            fits,
+            f"model.front_end is {self.front_end}, {chosen.kind} of {chosen.size} values per frame, but "
+            f"{self.network} reads {' or '.join(readable)}. Choose one of these.",
         )
 
     def build(self, num_classes: int) -> Classifier:
-        """The model that is trained, as ``ser.models.build_model`` draws it; not for a classical one.
+        """Build the network that is trained, with weights as ``ser.models.build_model`` draws them.
 
         Args:
-            num_classes: C, the number of outputs.
+            num_classes: Number of outputs C.
         """
         if not self.reads_embeddings:
             return self.build_network(num_classes)
@@ -102,46 +127,46 @@ class ModelConfig:
         return LinearProbe(num_classes, network)
 
     def build_network(self, num_classes: int) -> Classifier:
-        """The network: the model itself, or the base of an embedding head; not for a classical model.
+        """Build the network itself, for a linear probe its base.
 
         Args:
-            num_classes: C, the number of outputs.
+            num_classes: Number of outputs C.
         """
         return build_model(self.network, num_classes, self.width, self.dropout)
 
     @property
     def network(self) -> str:
-        """The name of the network: an embedding head's base, or the model itself."""
+        """Return the name of the network, for a linear probe that of its base."""
         return self.base if self.reads_embeddings else self.name
 
     @property
     def features(self) -> str:
-        """The name of the front end that the network or the classical model reads."""
+        """Return the name of the front end that the network or the classical model reads."""
         if self.front_end != "auto":
             return self.front_end
         return CLASSICAL_FRONT_ENDS[0] if self.is_classical else model_class(self.network).front_end
 
     @property
     def title(self) -> str:
-        """What is trained, for people, such as ``cnn14 × 0.125``."""
+        """Return a short name for people, such as ``cnn14 × 0.125``."""
         if self.is_classical:
             return f"{self.name} on {self.features}"
         return f"{f'{self.name} on ' if self.reads_embeddings else ''}{self.network} × {self.width:g}"
 
     @property
     def reads_embeddings(self) -> bool:
-        """Whether it is a class head alone, which reads the stored embeddings of its base."""
+        """Return whether the model is a linear probe, a class head that reads the stored embeddings of its base."""
         return self.name == LINEAR_PROBE
 
     @property
     def is_classical(self) -> bool:
-        """Whether it is a classical model, which is fitted at once and has neither loss nor optimiser to choose."""
+        """Return whether the model is a classical one, which is fitted at once, without loss and optimizer."""
         return self.name in CLASSICAL
 
 
-@lru_cache(maxsize=64, typed=True)  # a study checks the same network for each of its configurations
+@lru_cache(maxsize=64, typed=True)  # a study checks the same network for each configuration
 def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[tuple[str, ...], bool]:
-    """The front ends that a network reads, and whether it needs weights to start from; raises if it cannot be."""
+    """Check the arguments of a network; return the front ends that it reads and whether it needs initial weights."""
     # On the meta device no weight is drawn or stored; only the checks run.
     with torch.device("meta"):
         network = build_model(name, 2, width, dropout)
@@ -151,12 +176,12 @@ def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[t
 
 @dataclass(frozen=True)
 class LossConfig:
-    """``loss.*``: the loss and its parameters; every key but ``name`` is one of the loss's own."""
+    """``loss.*``: the loss; every key but ``name`` is one of its parameters."""
 
     name: str = "cross_entropy"
-    """One of ``ser.losses.LOSSES``."""
+    """Key of ``ser.losses.LOSSES``, or the import path of a loss of one's own, ``my_package.my_module.MyLoss``."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the loss, by its published names."""
+    """Arguments of the loss by name."""
 
     def __post_init__(self) -> None:
         build_loss(self.name, self.parameters, total_steps=1, num_samples=1, num_classes=2)
@@ -169,48 +194,48 @@ class OptimizerConfig:
     lr: float = 1e-3
     """Peak learning rate."""
     base_lr_factor: float = 1.0
-    """Factor on it for all but the class head; below 1 for a network with pre-trained weights."""
+    """Factor on the learning rate of all layers but the class head; below 1 for pre-trained networks."""
     weight_decay: float = 1e-2
-    """Decoupled decay of weight matrices and kernels (Loshchilov and Hutter 2019)."""
+    """Decoupled weight decay of matrices and kernels (Loshchilov and Hutter 2019)."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: cosine to zero over the planned steps, or constant."""
+    """Learning rate after the warm-up: cosine to zero over the planned steps, or constant."""
     warmup_ratio: float = 0.1
-    """Share of the planned steps in which the rate rises linearly."""
+    """Share of the planned steps in which the learning rate rises linearly."""
     gradient_clip: float = 5.0
-    """Largest norm of the gradient; 0 is none."""
+    """Maximum norm of the gradient; 0 turns clipping off."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be above 0, and float32 must hold it.")
+        _require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be positive and below 1e37.")
         _require(
             0 < self.base_lr_factor <= 1,
-            f"optimizer.base_lr_factor is {self.base_lr_factor}; it must be above 0 and at most 1. "
-            "model.freeze=base leaves all but the class head as it is.",
+            f"optimizer.base_lr_factor is {self.base_lr_factor}; it must be above 0 and at most 1. To train the class "
+            "head alone, set model.freeze=base.",
         )
         _require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
         _require(
             0 <= self.warmup_ratio < 1,
             f"optimizer.warmup_ratio is {self.warmup_ratio}; it must be in [0, 1).",
         )
-        _require(self.gradient_clip >= 0, f"optimizer.gradient_clip is {self.gradient_clip}; 0 or more is needed.")
+        _require(self.gradient_clip >= 0, f"optimizer.gradient_clip is {self.gradient_clip}; it must not be negative.")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """``augment.*``: SpecAugment with the sizes of PANNs (Park et al. 2019; Kong et al. 2020); not for waveforms."""
+    """``augment.*``: SpecAugment with the sizes of PANNs (Park et al. 2019; Kong et al. 2020), for spectrograms."""
 
     time_masks: int = 2
-    """Masks along time for each crop."""
+    """Number of time masks per crop."""
     time_mask_frames: int = 64
-    """Widest time mask, in frames of 10 ms; never more than a quarter of the crop."""
+    """Maximum width of a time mask in frames of 10 ms; at most a quarter of the crop is masked at once."""
     frequency_masks: int = 2
-    """Masks along frequency for each crop."""
+    """Number of frequency masks per crop."""
     frequency_mask_bins: int = 8
-    """Widest frequency mask, in mel bins."""
+    """Maximum width of a frequency mask in mel bins."""
 
     def __post_init__(self) -> None:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             value = getattr(self, name)
-            _require(0 <= value <= 1000, f"augment.{name} is {value}; 0 to 1000 are possible.")
+            _require(0 <= value <= 1000, f"augment.{name} is {value}; it must be from 0 to 1000.")
 
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -218,31 +243,33 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """``training.*``: the loop."""
+    """``training.*``: the training loop."""
 
     epochs: int = 50
-    """Passes over the training rows; they are the plan that ProSelfLC's time and the schedule refer to."""
+    """Planned passes over the training rows; ProSelfLC's time and the learning rate schedule refer to this number."""
     batch_size: int = 32
-    """Crops in one optimiser step."""
+    """Crops per optimiser step."""
     crop_seconds: float = 5.0
     """Length of a training crop and of an evaluation segment."""
     class_balance: Literal["weighting", "sampling", "none"] = "weighting"
-    """By the classes' frequency among the training targets, noisy as they are: ``weighting`` weights the loss by its
-    inverse; ``sampling`` draws an epoch's utterances with replacement, all classes alike."""
+    """Balancing of classes by their frequency among the training targets: ``weighting`` weights the loss by the inverse
+    frequency; ``sampling`` draws the utterances of an epoch with replacement, all classes equally often."""
     precision: Precision = "auto"
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; 1 to 100,000 are possible.")
-        _require(2 <= self.batch_size <= 65_536, f"training.batch_size is {self.batch_size}; 2 to 65,536 are possible.")
+        _require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; it must be from 1 to 100,000.")
         _require(
-            0.4 <= self.crop_seconds <= 60, f"training.crop_seconds is {self.crop_seconds}; .4 to 60 are possible."
+            2 <= self.batch_size <= 65_536, f"training.batch_size is {self.batch_size}; it must be from 2 to 65,536."
+        )
+        _require(
+            0.4 <= self.crop_seconds <= 60, f"training.crop_seconds is {self.crop_seconds}; it must be from 0.4 to 60."
         )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a training run depends on besides its data and seed."""
+    """All that a training run depends on, except its data and seed."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -252,17 +279,23 @@ class Config:
 
     @classmethod
     def from_dotted(cls, values: Mapping[str, Any]) -> Config:
-        """Builds a configuration from dotted names.
+        """Build a configuration from dotted names.
 
         Args:
-            values: Such as ``{"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "optimizer.lr": 1e-3}``;
-                what is not named keeps its default. Strings that read as numbers become numbers.
+            values: Dotted names and values. Keys that are left out keep their default, and strings that read as
+                numbers become numbers.
 
         Returns:
             The validated configuration.
 
         Raises:
-            UserError: An unknown name (with the nearest), or a value out of type or range.
+            UserError: A name is unknown, or a value has the wrong type or is out of range.
+
+        Example:
+            >>> values = {"loss.name": "label_smoothing", "loss.epsilon": 0.2, "optimizer.lr": "1e-4"}
+            >>> config = Config.from_dotted(values)
+            >>> config.loss.parameters, config.optimizer.lr, config.training.epochs
+            ({'epsilon': 0.2}, 0.0001, 50)
         """
         sections: dict[str, dict[str, Any]] = {section.name: {} for section in dataclasses.fields(cls)}
         for key, value in values.items():
@@ -280,15 +313,15 @@ class Config:
         return cls(**built)
 
     def to_dotted(self) -> dict[str, Any]:
-        """The configuration under dotted names; ``from_dotted`` gives it back."""
+        """Return all values under dotted names, for ``from_dotted``."""
         dotted: dict[str, Any] = {}
-        for section in dataclasses.fields(self):
-            part = getattr(self, section.name)
-            for entry in dataclasses.fields(part):
+        for field_of_section in dataclasses.fields(self):
+            section = getattr(self, field_of_section.name)
+            for entry in dataclasses.fields(section):
                 if entry.name != "parameters":
-                    dotted[f"{section.name}.{entry.name}"] = getattr(part, entry.name)
+                    dotted[f"{field_of_section.name}.{entry.name}"] = getattr(section, entry.name)
         dotted.update({f"model.{name}": value for name, value in self.model.parameters.items()})
-        dotted.update({f"loss.{name}": value for name, value in _flatten(self.loss.parameters).items()})
+        dotted.update({f"loss.{name}": value for name, value in flatten(self.loss.parameters).items()})
         return dotted
 
 
@@ -298,7 +331,7 @@ def _loss_config(entries: dict[str, Any]) -> LossConfig:
 
 
 def _model_config(entries: dict[str, Any]) -> ModelConfig:
-    """Takes the hyper-parameters of a classical model apart from the keys that all models have."""
+    """Separate the hyper-parameters of a classical model from the keys that all models have."""
     name, own = entries.get("name"), {}
     if isinstance(name, str) and name in CLASSICAL:
         known = {f"model.{key}" for key in CLASSICAL[name]}
@@ -332,12 +365,12 @@ def _typed(key: str, kind: Any, value: Any) -> Any:
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    needed = {float: "a finite number", int: "a whole number", str: "a name"}[kind]
-    raise UserError(f"{key} is {value!r}; {needed} is needed.")
+    expected = {float: "a finite number", int: "a whole number", str: "a name"}[kind]
+    raise UserError(f"{key} is {value!r}; it must be {expected}.")
 
 
 def configuration_keys() -> list[str]:
-    """Every dotted name but the losses' own parameters."""
+    """Return all dotted names, without the parameters of losses and classical models."""
     return [
         f"{section}.{entry.name}"
         for section, kind in get_type_hints(Config).items()
@@ -347,7 +380,7 @@ def configuration_keys() -> list[str]:
 
 
 def classical_keys(values: Mapping[str, Any]) -> set[str]:
-    """Those dotted names that only a classical model takes: its hyper-parameters, and a front end of its own.
+    """Return the dotted names that only a classical model takes: hyper-parameters, and a front end for vectors.
 
     Args:
         values: Dotted names and values.
@@ -357,7 +390,7 @@ def classical_keys(values: Mapping[str, Any]) -> set[str]:
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line: a number, true, false, null, a JSON list or object, else the text itself."""
+    """Parse a value from the command line: a number, true, false, null, a JSON list or object, else the text itself."""
     for reader in (json.loads, float):
         try:
             return reader(text)
@@ -367,10 +400,17 @@ def parse_value(text: str) -> Any:
 
 
 def parse_settings(settings: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` strings → dotted names and values.
+    """Parse ``KEY=VALUE`` strings.
+
+    Returns:
+        Dotted names and values, for ``Config.from_dotted``.
 
     Raises:
-        UserError: A string without ``=`` or a key named twice.
+        UserError: A string is not ``KEY=VALUE``, or a key is set twice.
+
+    Example:
+        >>> parse_settings(["optimizer.lr=1e-3", "loss.name=proselflc", "loss.target_gradient=true"])
+        {'optimizer.lr': 0.001, 'loss.name': 'proselflc', 'loss.target_gradient': True}
     """
     parsed: dict[str, Any] = {}
     for setting in settings:
@@ -378,59 +418,28 @@ def parse_settings(settings: tuple[str, ...] | list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UserError(f"{setting!r} is not KEY=VALUE; for example optimizer.lr=0.001.")
         if key in parsed:
-            raise UserError(f"{key!r} is set twice.")
+            raise UserError(f"{key!r} is set twice. Give it one value.")
         parsed[key] = parse_value(value)
     return parsed
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads a YAML or JSON file of nested or dotted names.
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested names as dotted names.
 
     Args:
-        path: The file.
-
-    Returns:
-        Dotted names and values, for ``Config.from_dotted``.
+        nested: Names and values; mappings among the values are flattened too.
+        prefix: Prefix of all names.
 
     Raises:
-        UserError: The file is missing, is not a mapping, or names a key both nested and dotted.
+        UserError: A name is set twice, nested and dotted.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except OSError as error:
-        raise UserError(f"configuration file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"configuration file {str(path)!r} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"configuration file {str(path)!r} must hold names and values, such as 'optimizer: {{lr: 0.001}}'."
-        )
-    try:
-        return _flatten(content)
-    except RecursionError as error:
-        raise UserError(f"configuration file {str(path)!r} has an alias that holds itself.") from error
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as it is specified: a key stands once in a mapping; PyYAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Builds a mapping; raises ``yaml.YAMLError`` for a key that stands twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is set twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
-        part = _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-        if twice := flat.keys() & part.keys():
-            raise UserError(f"{min(twice)!r} is set twice.")
-        flat.update(part)
+        inner = flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if twice := flat.keys() & inner.keys():
+            raise UserError(f"{min(twice)!r} is set twice, nested and dotted. Give it one value.")
+        flat.update(inner)
     return flat
 
 
@@ -441,14 +450,14 @@ def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
         inner = nested
         for depth, step in enumerate(path, start=1):
             if (whole := ".".join(path[:depth])) in dotted:
-                raise UserError(f"loss.{whole} and loss.{key} cannot both be set.")
+                raise UserError(f"loss.{whole} and loss.{key} cannot both be set. Remove one of them.")
             inner = inner.setdefault(step, {})
         inner[last] = value
     return nested
 
 
 def corpus_defaults(corpus_name: str) -> dict[str, Any]:
-    """The defaults of a corpus under dotted names: ``synthetic`` is scaled down to minutes on two cores."""
+    """Return the defaults of a corpus under dotted names; those of ``synthetic`` take minutes on two cores."""
     if corpus_name == "synthetic":
         return {
             "model.width": 0.125,

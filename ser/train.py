@@ -15,13 +15,16 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.config import Config, corpus_defaults, parse_settings, read_config
+from ser.config import Config, corpus_defaults, parse_settings
+from ser.config_file import read_config
 from ser.corpora import load, parse_options
 from ser.features.store import open_store
 from ser.noise import check_level
 from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
-from ser.training.loop import DivergedError, EpochRecord, check_weights, load_state, save_state, train
+from ser.training.loop import DivergedError, EpochRecord, train
+from ser.training.setup import check_weights
+from ser.training.state import load_state, save_state
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import UserError

@@ -1,4 +1,4 @@
-"""What a study will cost, before it starts, and what it has cost, once it has ended."""
+"""Costs of a study: expected before it starts, and spent once it has ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from rich.console import Console
 from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
-from ser.training.loop import State, train
+from ser.training.loop import train
+from ser.training.state import State
 from ser.training.task import Task
 from ser.utils.parallel import cores
-from study.backend.cluster import Slots, slots_of
+from study.backend.trial_resources import TrialResources, trial_resources
+from study.console import say
 from study.schema import FAILED, FINISHED, STOPPED
-from study.setup.prepare import Job, Preparation
+from study.setup.prepared_study import PreparedStudy, Search
 from study.trial.event_log import Outbox
 
 STEPS_FEW, STEPS_MORE = 2, 6
@@ -27,7 +29,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What one trial needs.
+    """Costs of one trial.
 
     Args:
         seconds: To train all epochs, validation included.
@@ -40,77 +42,70 @@ class TrialCost:
     state: float
 
 
-def show_plan(prepared: Preparation, console: Console) -> int:
-    """Prints trials, epochs, expected hours and disk of a study that has not begun.
+def show_plan(prepared: PreparedStudy, console: Console) -> int:
+    """Print trials, epochs, expected hours and disk of a study that has not begun.
 
     Args:
         prepared: The study.
-        console: Where to.
+        console: Where to print.
 
     Returns:
         The exit code.
     """
-    options, jobs = prepared.options, prepared.jobs
-    gpus = torch.cuda.device_count()
-    slots = slots_of([{"CPU": float(cores()), "GPU": float(gpus)}], options)
-    spaces = {job.space.name: job for job in jobs}
-    measured = {name: measure(prepared, job, slots) for name, job in spaces.items()}
+    options, searches = prepared.options, prepared.searches
+    resources = trial_resources([{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}], options)
+    spaces = {search.space.name: search for search in searches}
+    measured = {name: measure(prepared, search, resources) for name, search in spaces.items()}
     trials = options.planned_trials
-    seconds = sum(measured[job.space.name].seconds for job in jobs) * trials
-    disk = sum(measured[job.space.name].weights for job in jobs) * trials
-    disk += max(cost.state for cost in measured.values()) * 2 * slots.count
-    wall = seconds / slots.count
-
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    total = len(jobs) * trials
-    tell(
-        f"{len(jobs)} searches × {trials} trials × {prepared.epochs} epochs: {total} trials, "
+    seconds = sum(measured[search.space.name].seconds for search in searches) * trials
+    disk = sum(measured[search.space.name].weights for search in searches) * trials
+    disk += max(cost.state for cost in measured.values()) * 2 * resources.count
+    total = len(searches) * trials
+    lines = [
+        f"{len(searches)} searches × {trials} trials × {prepared.epochs} epochs: {total} trials, "
         f"{total * prepared.epochs} epochs"
+    ]
+    where = "a GPU" if resources.gpus else "CPUs"
+    lines += [
+        f"  {name}: {_duration(cost.seconds)} a trial, measured on {where} of this machine"
+        for name, cost in measured.items()
+    ]
+    lines.append(
+        f"  {_duration(seconds / resources.count)} with {resources.count} trial{'s' * (resources.count > 1)} at a time "
+        f"here, {_duration(seconds)} one by one"
     )
-    for name, cost in measured.items():
-        tell(
-            f"  {name}: {_duration(cost.seconds)} a trial, measured on {'a GPU' if slots.gpus else 'CPUs'} of this "
-            "machine"
-        )
-    tell(
-        f"  {_duration(wall)} with {slots.count} trial{'s' * (slots.count > 1)} at a time here, "
-        f"{_duration(seconds)} one by one"
-    )
-    if slots.count > 1:
-        tell("  trials that run side by side slow each other down; the measured one ran alone")
+    if resources.count > 1:
+        lines.append("  trials that run at the same time slow each other down; the measured one ran alone")
     if options.scheduler != "none":
-        tell(f"  --scheduler {options.scheduler} can only make that less")
-    tell(f"  {disk / MEGABYTE:,.0f} MB of checkpoints below {options.storage_path}")
-    if not any(path.name != ".lock" for path in prepared.folder.iterdir()):
-        prepared.lock.release()
-        (prepared.folder / ".lock").unlink(missing_ok=True)
-        prepared.folder.rmdir()
+        lines.append(f"  --scheduler {options.scheduler} can only reduce that")
+    lines.append(f"  {disk / MEGABYTE:,.0f} MB of checkpoints below {options.storage_path}")
+    for line in lines:
+        say(console, line)
+    prepared.release()
     return 0
 
 
-def measure(prepared: Preparation, job: Job, slots: Slots) -> TrialCost:
-    """Times a few steps of a space's first configuration, and some validation, and scales them up.
+def measure(prepared: PreparedStudy, search: Search, resources: TrialResources) -> TrialCost:
+    """Time a few steps of a space's first configuration, and some validation, and scale them up.
 
     Args:
         prepared: The study.
-        job: One of its searches.
-        slots: What a trial gets.
+        search: One of its searches.
+        resources: What a trial gets.
     """
-    values = next(iter(job.space.examples()))
-    config = Config.from_dotted({**prepared.base, **values})
-    task = job.task
+    values = next(iter(search.space.examples()))
+    config = Config.from_dotted({**prepared.options.defaults, **values})
+    task = search.task
     if config.model.is_classical:
         began = time.monotonic()
         train_classical(config.model, FeatureStore.open(task.store).frames, task, prepared.options.seed)
         return TrialCost(time.monotonic() - began, 0.0, 0.0)
-    device = "cuda" if slots.gpus else "cpu"
+    device = "cuda" if resources.gpus else "cpu"
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(slots.cpus)))
+    torch.set_num_threads(max(1, int(resources.cpus)))
     try:
         few, state = _time(config, task, STEPS_FEW, device)
-        few = min(few, _time(config, task, STEPS_FEW, device)[0])  # the first one warms up
+        few = min(few, _time(config, task, STEPS_FEW, device)[0])  # the first call warms up
         more, _ = _time(config, task, STEPS_MORE, device)
     finally:
         torch.set_num_threads(threads)
@@ -122,7 +117,7 @@ def measure(prepared: Preparation, job: Job, slots: Slots) -> TrialCost:
 
 
 def _time(config: Config, task: Task, steps: int, device: str) -> tuple[float, State]:
-    """Seconds of one epoch over so many batches and a few validation rows, and its state."""
+    """Return the seconds of one epoch over a few batches and validation rows, and its state."""
     rows = np.arange(steps * config.training.batch_size) % len(task.train)
     small = replace(
         task,
@@ -145,11 +140,11 @@ def _bytes(state: object) -> float:
     return 0.0
 
 
-def costs(prepared: Preparation) -> list[str]:
-    """What the study's trials have cost so far, in lines for people, from the records in its folder."""
+def costs(prepared: PreparedStudy) -> list[str]:
+    """Return what the study's trials have cost so far, in lines for people, from the records in its folder."""
     spent = {FINISHED: 0.0, STOPPED: 0.0, FAILED: 0.0}
-    for job in prepared.jobs:
-        for folder in sorted((prepared.folder / job.folder).glob("trial_*")):
+    for search in prepared.searches:
+        for folder in sorted((prepared.folder / search.folder).glob("trial_*")):
             outbox = Outbox(folder)
             spent[outbox.status or STOPPED] += outbox.seconds
     total = sum(spent.values())

@@ -1,9 +1,9 @@
-"""The extended Geneva minimalistic acoustic parameter set of a whole utterance, by openSMILE.
+"""The extended Geneva minimalistic acoustic parameter set (eGeMAPS) of a whole utterance, computed by openSMILE.
 
-Eyben et al., "The Geneva Minimalistic Acoustic Parameter Set (GeMAPS) for Voice Research and Affective Computing",
-IEEE Transactions on Affective Computing 7(2), 2016: 88 functionals of pitch, loudness, formants, spectral balance,
-voice quality and tempo. openSMILE (Eyben et al., ACM Multimedia 2010) is an extra, ``ambivalent[egemaps]``; its
-licence is for private, research and educational use.
+Source: Eyben et al., "The Geneva Minimalistic Acoustic Parameter Set (GeMAPS) for Voice Research and Affective
+Computing", IEEE Transactions on Affective Computing 7(2), 2016: 88 functionals of pitch, loudness, formants, spectral
+balance, voice quality and tempo. openSMILE (Eyben et al., ACM Multimedia 2010) is an optional dependency; its licence
+is for private, research and educational use.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ SIZE = 88
 RATE = 16000
 
 SHORTEST = 960
-"""Samples of openSMILE's window for the pitch, .06 s; from fewer it gives nothing."""
+"""Samples of openSMILE's pitch window, 0.06 s; it returns nothing for fewer."""
 
 _LARGEST = 1 - 2.0**-15
 
 
 def egemaps(waveform: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The 88 functionals of an utterance, eGeMAPS v02.
+    """Compute the 88 functionals of an utterance, eGeMAPS v02.
 
     Args:
-        waveform: (samples,) at 16 kHz, full scale ±1, at least one sample. openSMILE takes 16 bits: what is beyond
-            full scale is clipped. Fewer than ``SHORTEST`` samples are padded to that many with zeros at the end.
+        waveform: (samples,) at 16 kHz, full scale ±1, at least one sample. openSMILE takes 16 bits, so values beyond
+            full scale are clipped. Fewer than ``SHORTEST`` samples are padded to that many with zeros at the end.
 
     Returns:
-        (88,) in openSMILE's order.
+        (88,) functionals in openSMILE's order.
 
     Raises:
         UserError: openSMILE is not installed.
@@ -42,24 +42,27 @@ def egemaps(waveform: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     if waveform.ndim != 1 or len(waveform) == 0:
         raise ValueError(f"waveform must be (samples,) and not empty, not {waveform.shape}")
-    samples = np.clip(waveform.astype(np.float32), -1.0, _LARGEST)  # beyond it, 16 bits would wrap around
+    samples = np.clip(waveform.astype(np.float32), -1.0, _LARGEST)  # larger values would wrap around in 16 bits
     samples = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
     return np.asarray(_smile().process_signal(samples, RATE).to_numpy()[0], dtype=np.float64)
 
 
 def check_installed() -> None:
-    """Tells whether openSMILE is there, without importing it.
+    """Check that openSMILE is installed, without importing it.
 
     Raises:
-        UserError: It is not.
+        UserError: It is not installed.
     """
     if find_spec("opensmile") is None:
-        raise UserError("front end egemaps_16k needs openSMILE. Install it: pip install 'ambivalent[egemaps]'.")
+        raise UserError(
+            "model.front_end is egemaps_16k, which needs openSMILE, and openSMILE is not installed. Install it with "
+            "pip install opensmile, or choose handcrafted_16k."
+        )
 
 
 @lru_cache
 def _smile() -> Any:
-    """openSMILE, set up; utterances may be read in several threads."""
+    """Return openSMILE, set up once; it is called from several threads."""
     check_installed()
     import opensmile
 

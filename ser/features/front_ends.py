@@ -1,14 +1,15 @@
-"""What a model reads: log-mel spectrograms equal to those PANNs were trained on, waveforms, or a vector an utterance.
+"""Front ends: log-mel spectrograms equal to those of PANNs, the waveform itself, or one vector per utterance.
 
-Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", 2020
-(arXiv 1912.10211): Hann window, centred frames with reflected edges, power spectrum, Slaney's mel scale and
-normalisation, decibels.
+Source of the spectrograms: Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
+Recognition", 2020 (arXiv 1912.10211): Hann window, centred frames with reflected edges, power spectrum, Slaney's mel
+scale and normalisation, decibels.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Literal
 
@@ -19,32 +20,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser.features import egemaps, handcrafted
-from ser.utils.errors import unknown_name
+from ser.utils.errors import UserError
+from ser.utils.hashing import digest
+from ser.utils.registry import resolve_instance
 from ser.utils.torchaudio_import import torchaudio
 
 SILENCE_DB = -100.0
-"""What ``log_mel`` gives for digital silence, and its lowest value."""
+"""Value of ``log_mel`` for digital silence, and its lowest value."""
 
 _SMALLEST_POWER = 1e-10
 _BANDS_AT_A_TIME = 16
 
 Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(samples,) at a front end's rate → its (T, M) frames."""
+"""Function from (samples,) at a front end's rate to its (T, M) frames."""
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """What a waveform's frames are.
+    """Description of the frames that a model reads.
 
     Args:
-        name: Its name in ``FRONT_ENDS``; that of embeddings follows from their network, its weights and the segments.
-        kind: ``log_mel``, a spectrogram; ``waveform``, the samples; ``vector``, one frame for the whole utterance.
+        name: Key of ``FRONT_ENDS``. The names of embeddings and of imported front ends end with a digest of what
+            their numbers depend on.
+        kind: ``log_mel``: a spectrogram; ``waveform``: the samples; ``vector``: one frame for the whole utterance.
         sample_rate: Samples per second of the waveform.
-        size: Values M of a frame: mel bands, 1 for a sample, the vector's length.
+        size: Values M of a frame: mel bands, 1 for a sample, the length of a vector.
         hop_length: Samples from one frame to the next; 0 where there is one frame.
         n_fft: Samples per window of a spectrogram, else 0.
-        f_min: Lower edge of its lowest mel band, in Hz, else 0.
-        f_max: Upper edge of its highest mel band, in Hz, else 0.
+        f_min: Lower edge of its lowest mel band in Hz, else 0.
+        f_max: Upper edge of its highest mel band in Hz, else 0.
+
+    Example:
+        >>> low = FrontEnd("low_16k", "log_mel", 16000, 32, hop_length=160, n_fft=512, f_min=50.0, f_max=4000.0)
+        >>> log_mel(torch.zeros(2, 16000), low).shape
+        torch.Size([2, 101, 32])
     """
 
     name: str
@@ -58,7 +67,7 @@ class FrontEnd:
 
     @property
     def silence(self) -> float:
-        """What stands behind an utterance's end: the value of digital silence."""
+        """Return the value of digital silence, which pads utterances that are shorter than a crop."""
         return SILENCE_DB if self.kind == "log_mel" else 0.0
 
 
@@ -72,18 +81,19 @@ FRONT_ENDS = {
         FrontEnd("egemaps_16k", "vector", 16000, egemaps.SIZE),
     )
 }
-"""The front ends of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both of 100 frames per second, the waveform, the
-eight features of ``ser.features.handcrafted`` and the 88 of ``ser.features.egemaps``."""
+"""Built-in front ends: those of PANNs' ``Cnn14_16k`` and of its 32 kHz models, both with 100 frames per second, the
+waveform, the eight features of ``ser.features.handcrafted`` and the 88 of ``ser.features.egemaps``."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A front end, and how its frames are computed.
+    """A front end together with the function that computes its frames.
 
     Args:
-        front_end: What the frames are.
-        load: Gives the function that computes them. It is called when a first waveform is to be read, so that opening
-            what was computed before costs nothing; may raise a ``UserError``.
+        front_end: Description of the frames. Its name must change whenever the numbers change, because stored
+            features are found by it.
+        load: Returns the function that computes the frames. It is called before the first waveform is read, so that
+            opening stored features costs nothing; may raise a ``UserError``.
     """
 
     front_end: FrontEnd
@@ -91,29 +101,59 @@ class Extractor:
 
 
 def front_end(name: str) -> FrontEnd:
-    """The front end of that name.
+    """Return a front end by name.
+
+    Args:
+        name: Key of ``FRONT_ENDS``, or the import path of a ``FrontEnd`` or an ``Extractor``, such as
+            ``my_package.my_module.MY_FRONT_END``.
 
     Raises:
-        UserError: No front end is called so.
+        UserError: The name is unknown, or the import path leads to nothing that fits.
+
+    Example:
+        >>> front_end("panns_16k").sample_rate
+        16000
     """
-    if name not in FRONT_ENDS:
-        raise unknown_name("front end", name, FRONT_ENDS)
-    return FRONT_ENDS[name]
-
-
-_named = front_end  # the functions' argument hides it
+    found = _resolve(name)
+    return found.front_end if isinstance(found, Extractor) else found
 
 
 def named_extractor(name: str) -> Extractor:
-    """The extractor of a front end in ``FRONT_ENDS``.
+    """Return a front end, with the function that computes its frames, by name.
+
+    Args:
+        name: As for ``front_end``. The name of an imported ``FrontEnd`` gets a digest of its values appended, so that
+            changed values lead to another feature store.
 
     Raises:
-        UserError: No front end is called so, or the package that it needs is not installed.
+        UserError: The name is unknown, the import path leads to nothing that fits, or a package is not installed.
     """
-    spec = front_end(name)
-    if name == "egemaps_16k":
+    found = _resolve(name)
+    if isinstance(found, Extractor):
+        return found
+    if found.name == "egemaps_16k":
         egemaps.check_installed()
-    return Extractor(spec, lambda: partial(_frames, spec))
+    return Extractor(found, lambda: partial(_frames, found))
+
+
+def _resolve(name: str) -> FrontEnd | Extractor:
+    found: FrontEnd | Extractor = resolve_instance("front end", name, FRONT_ENDS, FrontEnd, Extractor)
+    if name in FRONT_ENDS:
+        return found
+    spec = found if isinstance(found, FrontEnd) else found.front_end
+    if spec.name in FRONT_ENDS or not re.fullmatch(r"[\w.-]+", spec.name):
+        raise UserError(
+            f"front end {name!r} calls itself {spec.name!r}. Give it a name of letters, digits, dots and hyphens that "
+            "is not the name of a built-in front end; its feature store is found by that name."
+        )
+    if isinstance(found, Extractor):
+        return found
+    if found.kind == "vector":
+        raise UserError(
+            f"front end {name!r} is a FrontEnd of kind 'vector', which does not say how the vector is computed. Make "
+            "it a ser.features.Extractor."
+        )
+    return replace(found, name=f"{found.name}-{digest(asdict(found))}")
 
 
 @torch.inference_mode()
@@ -122,24 +162,28 @@ def _frames(spec: FrontEnd, samples: NDArray[np.float32]) -> NDArray[np.float32]
     return found
 
 
+def _checked(waveform: Tensor, spec: FrontEnd | str) -> FrontEnd:
+    if waveform.dim() != 2:
+        raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    return front_end(spec) if isinstance(spec, str) else spec
+
+
 def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
-    """The frames of a front end in ``FRONT_ENDS``.
+    """Compute the frames of a front end that is described by its values alone.
 
     Args:
         waveform: (N, samples) floating point at the front end's rate, full scale ±1.
-        front_end: A front end or its name.
+        front_end: A front end or its name; not one that comes with a function of its own (``Extractor``).
 
     Returns:
-        (N, T, M): `log_mel`, the samples (N, samples, 1) themselves, or the vectors (N, 1, 8) of ``ser.features.handcrafted``
-        or (N, 1, 88) of ``ser.features.egemaps``.
+        (N, T, M) frames: the spectrogram of ``log_mel``; the samples themselves, (N, samples, 1); or the vectors
+        (N, 1, 8) of ``ser.features.handcrafted`` or (N, 1, 88) of ``ser.features.egemaps``.
 
     Raises:
-        UserError: No front end has that name, or the package that it needs is not installed.
-        ValueError: ``waveform`` has not two dimensions.
+        UserError: The name is unknown, or a package is not installed.
+        ValueError: ``waveform`` does not have two dimensions.
     """
-    spec = _named(front_end) if isinstance(front_end, str) else front_end
-    if waveform.dim() != 2:
-        raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    spec = _checked(waveform, front_end)
     if spec.kind == "waveform":
         return waveform.unsqueeze(2)
     if spec.kind == "log_mel":
@@ -150,7 +194,7 @@ def features(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
 
 
 def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
-    """Log-mel spectrograms, 10·log10(max(x, 1e-10)) of the mel-weighted power spectrum.
+    """Compute log-mel spectrograms: 10·log10(max(x, 1e-10)) of the mel-weighted power spectrum x.
 
     Args:
         waveform: (N, samples) floating point at the front end's rate, full scale ±1. Fewer than n_fft / 2 + 1
@@ -158,17 +202,25 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
         front_end: A front end or its name.
 
     Returns:
-        (N, T, M) in dB, T = samples // hop_length + 1 (of the padded length), M = 64 mel bands.
+        (N, T, M) in dB with T = samples // hop_length + 1 (of the padded length) and M = 64 mel bands.
 
     Raises:
-        UserError: No front end has that name.
-        ValueError: ``waveform`` has not two dimensions, or the front end takes no spectrum.
+        UserError: The name is unknown.
+        ValueError: ``waveform`` does not have two dimensions, or the front end is not a spectrogram.
+
+    Example:
+        One second of a 440 Hz tone; bands are numbered from 0.
+
+        >>> time = torch.arange(16000) / 16000
+        >>> spectrogram = log_mel(torch.sin(2 * torch.pi * 440 * time)[None], "panns_16k")
+        >>> spectrogram.shape
+        torch.Size([1, 101, 64])
+        >>> int(spectrogram.mean(dim=1).argmax())
+        8
     """
-    spec = _named(front_end) if isinstance(front_end, str) else front_end
-    if waveform.dim() != 2:
-        raise ValueError(f"waveform must be (N, samples), not {tuple(waveform.shape)}")
+    spec = _checked(waveform, front_end)
     if spec.kind != "log_mel":
-        raise ValueError(f"front end {spec.name!r} takes no spectrum; `features` gives its frames")
+        raise ValueError(f"front end {spec.name!r} is not a spectrogram; use ser.features.features for its frames")
     if (lacking := spec.n_fft // 2 + 1 - waveform.shape[1]) > 0:
         waveform = F.pad(waveform, (0, lacking))
     window, groups = _constants(spec, waveform.dtype, waveform.device)
@@ -183,11 +235,11 @@ def log_mel(waveform: Tensor, front_end: FrontEnd | str) -> Tensor:
 
 
 @lru_cache
-@torch.inference_mode(False)  # else what is kept would fail later where gradients are wanted
+@torch.inference_mode(False)  # a cached inference tensor would raise later where gradients are needed
 def _constants(
     spec: FrontEnd, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, tuple[tuple[slice, Tensor], ...]]:
-    """The window, and `mel_weights` in groups of neighbouring bands, each with the only bins that it weights."""
+    """Return the window, and `mel_weights` in groups of neighbouring bands, each with the bins that it weights."""
     weights = mel_weights(spec)
     groups = []
     for first in range(0, spec.size, _BANDS_AT_A_TIME):
@@ -201,7 +253,14 @@ def _constants(
 @lru_cache
 @torch.inference_mode(False)
 def mel_weights(spec: FrontEnd) -> Tensor:
-    """(n_fft / 2 + 1, M) triangular bands on Slaney's mel scale, each of unit area."""
+    """Compute triangular bands on Slaney's mel scale, each of unit area.
+
+    Args:
+        spec: Front end of kind ``log_mel``.
+
+    Returns:
+        (n_fft / 2 + 1, M) weights of the power spectrum.
+    """
     weights: Tensor = torchaudio.functional.melscale_fbanks(
         spec.n_fft // 2 + 1,
         spec.f_min,

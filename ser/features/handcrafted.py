@@ -1,8 +1,8 @@
 """Eight features of a whole utterance, for classifiers that take one vector.
 
-Those of Sahu, "Multimodal Speech Emotion Recognition and Ambiguity Resolution", 2019 (arXiv 1904.06022): loudness,
-its changes, pauses, the harmonic part and the autocorrelation. Frames have 2048 samples, one every 512, centred, with
-zeros beyond both ends.
+Source: Sahu, "Multimodal Speech Emotion Recognition and Ambiguity Resolution", 2019 (arXiv 1904.06022): loudness, its
+changes, pauses, the harmonic part and the autocorrelation. Frames have 2048 samples, one every 512, centred, padded
+with zeros at both ends.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NAMES = (
     "autocorrelation_deviation",
     "autocorrelation_maximum",
 )
-"""What ``handcrafted`` gives, in its order."""
+"""Names of the features that ``handcrafted`` computes, in its order."""
 SIZE = len(NAMES)
 
 FRAME, HOP = 2048, 512
 PAUSE = 0.4
-"""A frame is a pause up to this share of the mean RMS."""
+"""A frame is a pause if its RMS is at most this share of the mean RMS."""
 CLIPPING = 0.45
 """Level of the centre clipping, as a share of the mean magnitude."""
 MEDIAN_LENGTH = 31
@@ -34,18 +34,26 @@ Signal = NDArray[np.float64]
 
 
 def handcrafted(waveform: NDArray[np.floating]) -> Signal:
-    """The eight features of an utterance (Sahu 2019).
+    """Compute the eight features of an utterance.
 
     Args:
         waveform: (samples,) at 16 kHz, full scale ±1, at least one sample.
 
     Returns:
-        (8,) in the order of ``NAMES``: mean and deviation of the samples (the mean of their magnitudes), mean and
-        deviation of the frames' RMS, share of pauses (0 to 1), 1000 times the mean of the harmonic part, and of the
-        centre-clipped signal's autocorrelation its deviation and 1000 times its maximum over its length.
+        (8,) in the order of ``NAMES``: mean magnitude and standard deviation of the samples; mean and standard
+        deviation of the frames' RMS; share of pauses (0 to 1); 1000 times the mean of the harmonic part; standard
+        deviation of the autocorrelation of the centre-clipped signal, and 1000 times its maximum divided by its length.
 
     Raises:
         ValueError: ``waveform`` is empty or has more than one dimension.
+
+    Source:
+        Sahu 2019 (arXiv 1904.06022).
+
+    Example:
+        >>> tone = np.sin(2 * np.pi * 200 * np.arange(16000) / 16000)
+        >>> dict(zip(NAMES, handcrafted(tone).round(3).tolist()))["mean_magnitude"]
+        0.636
     """
     if waveform.ndim != 1 or len(waveform) == 0:
         raise ValueError(f"waveform must be (samples,) and not empty, not {waveform.shape}")
@@ -67,12 +75,12 @@ def handcrafted(waveform: NDArray[np.floating]) -> Signal:
 
 
 def frame_rms(signal: Signal) -> Signal:
-    """(samples // ``HOP`` + 1,) root mean square of each frame of (samples,)."""
+    """Return the root mean square of each frame of (samples,), (samples // ``HOP`` + 1,)."""
     return np.asarray(np.sqrt((_frames(signal) ** 2).mean(axis=1)))
 
 
 def centre_clip(signal: Signal) -> Signal:
-    """Moves samples towards zero by ``CLIPPING`` times their mean magnitude, the smaller ones to zero (Sondhi 1968).
+    """Move samples towards zero by ``CLIPPING`` times their mean magnitude, and smaller ones to zero (Sondhi 1968).
 
     Args:
         signal: (samples,).
@@ -85,13 +93,13 @@ def centre_clip(signal: Signal) -> Signal:
 
 
 def autocorrelation(signal: Signal) -> Signal:
-    """Σ_t x(t)·x(t + lag), not normalised, by the FFT.
+    """Compute Σ_t x(t)·x(t + lag), not normalised, by the FFT.
 
     Args:
         signal: (samples,).
 
     Returns:
-        (samples,) for the lags 0, 1, …, samples − 1.
+        (samples,) values for the lags 0, 1, …, samples − 1.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 
@@ -101,16 +109,19 @@ def autocorrelation(signal: Signal) -> Signal:
 
 
 def harmonic_part(signal: Signal) -> Signal:
-    """What median filtering along time keeps of a signal, and along frequency does not.
+    """Separate the harmonic part of a signal by median filtering.
 
-    Fitzgerald, "Harmonic/Percussive Separation Using Median Filtering", DAFx 2010: the magnitudes' medians over 31
-    frames (harmonic) and 31 bins (percussive) make a soft mask, H² / (H² + P²), one half where both are zero.
+    The medians of the magnitudes over 31 frames (harmonic, H) and 31 bins (percussive, P) make a soft mask,
+    H² / (H² + P²), one half where both are zero.
 
     Args:
         signal: (samples,).
 
     Returns:
         (samples,).
+
+    Source:
+        Fitzgerald, "Harmonic/Percussive Separation Using Median Filtering", DAFx 2010.
     """
     from scipy.fft import irfft, rfft
     from scipy.signal.windows import hann
@@ -120,7 +131,7 @@ def harmonic_part(signal: Signal) -> Signal:
     magnitude = np.abs(spectrum)
     harmonic, percussive = _running_median(magnitude.T).T, _running_median(magnitude)
     largest = np.maximum(harmonic, percussive)
-    scale = np.where(largest > 0, largest, 1.0)  # else the squares of small magnitudes would underflow
+    scale = np.where(largest > 0, largest, 1.0)  # otherwise the squares of small magnitudes underflow
     harmonic, percussive = (harmonic / scale) ** 2, (percussive / scale) ** 2
     mask = np.where(largest > 0, harmonic / np.where(largest > 0, harmonic + percussive, 1.0), 0.5)
     frames = irfft(spectrum * mask, FRAME, axis=1) * window
@@ -128,13 +139,13 @@ def harmonic_part(signal: Signal) -> Signal:
 
 
 def _frames(signal: Signal) -> Signal:
-    """(samples // ``HOP`` + 1, ``FRAME``) centred frames; a view."""
+    """Return a view of the centred frames, (samples // ``HOP`` + 1, ``FRAME``)."""
     padded = np.pad(signal, FRAME // 2)
     return np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
 
 
 def _overlap_add(frames: Signal, samples: int) -> Signal:
-    """(samples,) the sum of frames in their places, less the padding of ``_frames``."""
+    """Return the sum (samples,) of frames at their positions, without the padding of ``_frames``."""
     total = np.zeros((len(frames) - 1) * HOP + FRAME)
     for number, frame in enumerate(frames):
         total[number * HOP : number * HOP + FRAME] += frame
@@ -142,11 +153,11 @@ def _overlap_add(frames: Signal, samples: int) -> Signal:
 
 
 def _running_median(values: Signal) -> Signal:
-    """Medians over ``MEDIAN_LENGTH`` neighbours along the last axis, mirrored at its ends."""
+    """Return medians over ``MEDIAN_LENGTH`` neighbours along the last axis, mirrored at its ends."""
     from scipy.ndimage import median_filter
 
     reach = MEDIAN_LENGTH // 2
     padded = np.pad(values, ((0, 0), (reach, reach)), mode="symmetric")
-    # All rows in one: SciPy's filter of one dimension is many times as fast as its filter of two.
+    # All rows in one call: SciPy's one-dimensional filter is many times as fast as its two-dimensional one.
     medians = median_filter(padded.ravel(), MEDIAN_LENGTH).reshape(padded.shape)
     return np.asarray(medians[:, reach:-reach])

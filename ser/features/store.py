@@ -1,8 +1,10 @@
 """The features of a whole corpus on disk: computed once, memory-mapped by every trial on a node.
 
-A store is a folder that is complete from the moment it has its name: it is built beside it and renamed. The
-name holds all that the content follows from (which audio, front end, format, and the sizes and times of the
-files), so a changed file leads to another folder, and one that running trials have mapped is never touched.
+A store is a folder. It is built under a temporary name and renamed when it is complete. Its name contains all that its
+content depends on (audio, front end, format, and the sizes and modification times of the files), so a changed file
+leads to another folder, and a folder that running trials have mapped is never modified.
+
+Building reads audio; opening does not, and needs NumPy and torch alone.
 """
 
 from __future__ import annotations
@@ -16,23 +18,22 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soxr
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from ser.audio import AudioFault, full_scale, read_samples
-from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus, Synthesizer
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 from ser.utils.parallel import in_order
 
+if TYPE_CHECKING:
+    from ser.corpora.corpus import Corpus, Synthesizer
+
 FORMAT = 3
-"""Raised whenever the files or the numbers in them change, so that older stores are left alone."""
+"""Increased whenever the files or the numbers in them change, so that older stores are not read."""
 
 _FRAMES, _OFFSETS, _CONTENT, _META = "frames.f32", "offsets.npy", "content.npy", "meta.json"
 
@@ -41,17 +42,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class FeatureStore:
-    """The frames of a corpus; rows are those of ``Corpus.table``.
+    """Frames of a corpus; rows are those of ``Corpus.table``.
 
-    Pickling one hands on its path alone.
+    A pickled store contains its path alone.
 
     Args:
-        path: Its folder.
-        front_end: What the frames were computed with.
-        frames: (total frames, M) of the front end, all utterances one after the other; a read-only memory map.
-        offsets: (N + 1,) where each utterance's frames begin; the last is the number of all frames.
-        content: (N,) hexadecimal digests of the decoded samples: equal for equal recordings.
-        built: Whether this very call built it.
+        path: Folder.
+        front_end: Front end that the frames were computed with.
+        frames: (total frames, M) all utterances one after the other; a read-only memory map.
+        offsets: (N + 1,) first frame of each utterance; the last value is the number of all frames.
+        content: (N,) hexadecimal digests of the decoded samples, equal for equal recordings.
+        built: Whether the call that returned this store built it.
     """
 
     path: Path
@@ -69,19 +70,19 @@ class FeatureStore:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) frames of each utterance."""
+        """Return the number of frames of each utterance, (N,)."""
         return np.diff(self.offsets)
 
     def utterance(self, row: int) -> NDArray[np.float32]:
-        """(T, M) frames of the utterance in that row of the corpus's table; a view, nothing is copied."""
+        """Return a view of the (T, M) frames of the utterance in a row of the corpus's table."""
         return self.frames[self.offsets[row] : self.offsets[row + 1]]
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
-        """Opens a store that is there; cheap, and needs no corpus.
+        """Open a store that exists, without its corpus.
 
         Args:
-            path: The store's folder, as ``open_store(...).path`` has it.
+            path: Folder, the ``path`` of a store.
 
         Raises:
             UserError: The folder is missing, incomplete or of another format.
@@ -90,18 +91,25 @@ class FeatureStore:
         try:
             meta = json.loads((path / _META).read_text("utf-8"))
             if meta["format"] != FORMAT:
-                raise UserError(f"feature store {path} has format {meta['format']}, not {FORMAT}: build it again.")
+                raise UserError(
+                    f"feature store {str(path)!r} has format {meta['format']}, and {FORMAT} is expected: build it "
+                    "again with ser.features.open_store."
+                )
             for name, size in meta["sizes"].items():
                 if (there := (path / name).stat().st_size) != size:
                     raise UserError(
-                        f"feature store {path} is torn, {name} has {there} of {size} bytes: build it again."
+                        f"feature store {str(path)!r} is incomplete, {name} has {there} of {size} bytes: build it "
+                        "again with ser.features.open_store."
                     )
             offsets = np.load(path / _OFFSETS)
             spec = FrontEnd(**meta["front_end"])
             frames = np.memmap(path / _FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.size))
             return cls(path, spec, frames, offsets, np.load(path / _CONTENT))
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise UserError(f"feature store {path} is missing or torn ({error}): build it again.") from error
+            raise UserError(
+                f"feature store {str(path)!r} is missing or damaged ({error}): build it again with "
+                "ser.features.open_store."
+            ) from error
 
 
 def open_store(
@@ -112,27 +120,28 @@ def open_store(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> FeatureStore:
-    """Opens a corpus's feature store, building it first if it is not there or the audio has changed since.
+    """Open the feature store of a corpus; build it first if it is missing or the audio has changed.
 
-    Any number of processes may call this at once: one builds, the others wait for it. A build that fails or
-    is interrupted leaves nothing behind; what a killed one left is removed by the next.
+    Any number of processes may call this at once: one builds, the others wait for it. A build that fails or is
+    interrupted leaves nothing in the folder; the remains of a killed one are removed by the next.
 
     Args:
-        corpus: Whose audio.
-        front_end: A name in ``ser.features.front_ends.FRONT_ENDS``, or an extractor, whose front end's name must tell all that
-            its numbers follow from.
-        folder: Where stores lie; created if need be.
-        progress: Called as (utterances done, utterances in all) while building.
-        workers: Threads that decode; None is one per core, within reason.
+        corpus: The corpus.
+        front_end: Name as for ``ser.features.front_end``, or an extractor.
+        folder: Folder of the stores; created if needed.
+        progress: Called with (utterances done, number of utterances) while building.
+        workers: Threads that decode; None means one per core, at most ``ser.utils.parallel.MOST_THREADS``.
 
     Returns:
-        The store; ``built`` tells whether it had to be built.
+        The store.
 
     Raises:
-        DataErrors: Audio that cannot be used, every utterance of it; nothing is stored.
-        UserError: Unknown front end, an extractor that cannot be loaded, files that change while they are read, or a
-            folder that cannot be written.
+        DataErrors: Audio cannot be used; all such utterances are listed, and nothing is stored.
+        UserError: The front end is unknown or cannot be loaded, files change while they are read, or the folder
+            cannot be written.
     """
+    from filelock import FileLock
+
     extractor = named_extractor(front_end) if isinstance(front_end, str) else front_end
     fingerprint = _fingerprint(corpus)
     target = (
@@ -145,13 +154,13 @@ def open_store(
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             with suppress(UserError):
-                return FeatureStore.open(target)  # another process has built it meanwhile
+                return FeatureStore.open(target)  # built by another process in the meantime
             partial_folder = target.with_name(target.name + ".partial")
             shutil.rmtree(partial_folder, ignore_errors=True)
             partial_folder.mkdir()
             try:
                 _build(corpus, extractor, fingerprint, partial_folder, progress, workers)
-                if target.exists():  # torn, or it would have been opened
+                if target.exists():  # incomplete, otherwise it would have been opened
                     shutil.rmtree(target)
                 partial_folder.rename(target)
             finally:
@@ -159,15 +168,17 @@ def open_store(
             return replace(FeatureStore.open(target), built=True)
     except OSError as error:
         raise UserError(
-            f"feature store {target} cannot be written ({error.strerror or error}): "
-            "make room there or choose another folder."
+            f"feature store {str(target)!r} cannot be written ({error.strerror or error}): make room there or choose "
+            "another folder with --features."
         ) from error
 
 
 def _build(
     corpus: Corpus, extractor: Extractor, fingerprint: str, folder: Path, progress: Progress | None, workers: int | None
 ) -> None:
-    """Fills a folder with a store's files, ``meta.json`` last."""
+    """Fill a folder with the files of a store, ``meta.json`` last."""
+    from ser.corpora.corpus import EXCLUDE_ADVICE
+
     offsets, content, faults = [0], [], []
     with (folder / _FRAMES).open("wb") as file, closing(_computed(corpus, extractor, workers)) as results:
         for done, (utterance_id, result) in enumerate(results, start=1):
@@ -184,7 +195,10 @@ def _build(
             raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
         _to_disk(file)
     if _fingerprint(corpus) != fingerprint:
-        raise UserError(f"corpus {corpus.name!r}: files changed while they were read. Run again once they rest.")
+        raise UserError(
+            f"corpus {corpus.name!r}: audio files changed while they were read. Run again when no other "
+            "process writes to them."
+        )
     for name, array in ((_OFFSETS, np.array(offsets, dtype=np.int64)), (_CONTENT, np.array(content))):
         with (folder / name).open("wb") as file:
             np.save(file, array)
@@ -207,19 +221,19 @@ Result = tuple[NDArray[np.float32], str] | str
 
 
 def _computed(corpus: Corpus, extractor: Extractor, workers: int | None) -> Generator[tuple[str, Result]]:
-    """Yields (utterance id, result of ``_features``) in the table's order, at most a few utterances ahead."""
+    """Yield (utterance id, result of ``_features``) in the order of the table, a few utterances ahead."""
     compute, rate = extractor.load(), extractor.front_end.sample_rate
     rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
     threads = torch.get_num_threads()
     try:
-        # One torch thread each: the utterances are what is parallel.
+        # One torch thread per worker, because utterances are already computed in parallel.
         one_thread = partial(torch.set_num_threads, 1)
         results = in_order(lambda row: _features(corpus.synthesize, compute, rate, *row), rows, workers, one_thread)
         with closing(results):
             for row, result in results:
                 yield row[0], result
     finally:
-        torch.set_num_threads(threads)  # threads started later would otherwise inherit the workers' 1
+        torch.set_num_threads(threads)  # otherwise threads that are started later inherit the workers' 1
 
 
 def _features(
@@ -231,12 +245,17 @@ def _features(
     start: float,
     end: float,
 ) -> Result:
-    """(T, M) frames and the digest of the samples, or what is wrong with the audio."""
+    """Return (T, M) frames and the digest of the samples, or the reason why the audio cannot be used."""
+    from ser.audio import AudioFault, full_scale, read_samples
+    from ser.corpora.corpus import SYNTHESIS_RATE
+
     try:
         if synthesize is None:
             first, last = (None if np.isnan(time) else time for time in (start, end))
             samples = read_samples(path, first, last, rate)
         else:
+            import soxr
+
             samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
@@ -244,19 +263,19 @@ def _features(
 
 
 def _samples_digest(samples: NDArray[Any]) -> str:
-    """Of 16-bit samples, if that is what they all are: half as many bytes, and the same in every lossless format."""
+    """Return the digest of the samples as 16-bit integers where they are exact; so all lossless formats agree."""
     if samples.dtype == np.int16:
         content = samples.astype("<i2", copy=False)
     else:
         scaled = samples * np.float32(2**15)
-        with np.errstate(invalid="ignore"):  # of what lies beyond 16 bits
+        with np.errstate(invalid="ignore"):  # samples outside the range of 16 bits
             narrow = scaled.astype("<i2")
         content = narrow if (narrow == scaled).all() else samples.astype("<f4", copy=False)
     return hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=8).hexdigest()
 
 
 def _fingerprint(corpus: Corpus) -> str:
-    """Changes with the audio: the files' sizes and times or, where there are none, what synthesises it."""
+    """Return a digest that changes with the audio: of the files' sizes and times, or of the synthesis."""
     if corpus.synthesis:
         return digest(corpus.synthesis)
     if corpus.synthesize is not None:
@@ -269,7 +288,7 @@ def _stamp(path: str) -> tuple[int, ...]:
     try:
         status = Path(path).stat()
     except OSError:
-        return ()  # no store has this stamp, so the build runs, and names the file with all the other faults
+        return ()  # no store has this stamp, so the build runs and reports the file with all other faults
     return status.st_size, status.st_mtime_ns
 
 

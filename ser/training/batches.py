@@ -1,4 +1,4 @@
-"""Fixed-length crops and segments out of the feature store, and SpecAugment."""
+"""Fixed-length crops and segments from the feature store, and SpecAugment."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ EVALUATION_BATCH = 64
 
 
 def crop_frames(seconds: float, front_end: FrontEnd) -> int:
-    """Frames in a crop of so many seconds; the one there is of a vector."""
+    """Return the number of frames in a crop; 1 for a front end with one vector per utterance."""
     return 1 if front_end.kind == "vector" else round(seconds * front_end.sample_rate / front_end.hop_length)
 
 
 def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
-    """Copies one window of each utterance out of the store.
+    """Copy one window of each utterance from the store.
 
     Args:
-        store: The feature store.
+        store: Feature store.
         rows: (n,) utterances.
         starts: (n,) first frame of each window.
         frames: Length T of the windows.
 
     Returns:
-        (n, T, M) frames; what lies beyond an utterance's end is silence.
+        (n, T, M) frames, padded with silence after the end of an utterance.
     """
     windows = np.full((len(rows), frames, store.frames.shape[1]), store.front_end.silence, dtype=np.float32)
     for window, row, start in zip(windows, rows, starts, strict=True):
@@ -45,27 +45,30 @@ def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int6
 def valid_frames(
     store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int
 ) -> NDArray[np.int64]:
-    """(n,) how many frames of each window, as `gather` cuts them, lie before its utterance's end."""
+    """Return the number of frames without padding, (n,), of each window that ``gather`` copies."""
     return np.asarray(np.minimum(store.lengths[rows] - starts, frames))
 
 
 def random_starts(lengths: NDArray[np.int64], frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Uniform crop positions; an utterance shorter than the crop starts at 0.
+    """Draw uniform crop positions; an utterance shorter than the crop starts at 0.
 
     Args:
         lengths: (n,) frames of each utterance.
         frames: Length of the crops.
-        rng: The random stream.
+        rng: Random generator.
+
+    Returns:
+        (n,) first frames.
     """
     return rng.integers(0, np.maximum(lengths - frames, 0) + 1)
 
 
 @dataclass(frozen=True)
 class Segments:
-    """All windows that evaluation averages over.
+    """Windows that evaluation averages over.
 
     Args:
-        owner: (S,) index, within the part, of the utterance a segment belongs to.
+        owner: (S,) index, within the subset, of the utterance that a segment belongs to.
         starts: (S,) first frame.
     """
 
@@ -74,12 +77,12 @@ class Segments:
 
 
 def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments:
-    """Cuts utterances into consecutive segments; a last piece below ``shortest`` is left out.
+    """Cut utterances into consecutive segments; a remainder shorter than ``shortest`` is left out.
 
     Args:
         lengths: (n,) frames of each utterance.
         frames: Length of a segment.
-        shortest: Least length of a last piece; a first piece is kept at any length.
+        shortest: Minimum length of a remainder; the first segment is kept at any length.
     """
     full, rest = lengths // frames, lengths % frames
     counts = np.maximum(full + (rest >= shortest), 1)
@@ -96,14 +99,14 @@ def mean_over_segments(
     *,
     with_lengths: bool,
 ) -> NDArray[np.float64]:
-    """What a network gives for each utterance: the mean over its segments.
+    """Compute the mean over the segments of each utterance.
 
     Args:
-        compute: (S, T, M) segments and their (S,) valid frames, or None → (S, K).
-        store: The feature store.
+        compute: Function of (S, T, M) segments and their (S,) valid frames, or None, to (S, K) values.
+        store: Feature store.
         rows: (n,) utterances.
         frames: Length T of a segment.
-        with_lengths: Whether ``compute`` is told the valid frames.
+        with_lengths: Whether ``compute`` gets the valid frames.
 
     Returns:
         (n, K) float64.
@@ -122,15 +125,18 @@ def mean_over_segments(
 
 
 def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Masks random stretches of time and frequency with the crop's mean (Park et al. 2019).
+    """Replace random ranges of time and frequency by the mean of the crop (SpecAugment).
 
     Args:
         log_mel: (n, T, M) crops.
         config: Numbers and widths of the masks.
-        generator: The random stream, on the CPU.
+        generator: Random generator on the CPU.
 
     Returns:
         (n, T, M), a new tensor.
+
+    Source:
+        Park et al., "SpecAugment", Interspeech 2019.
     """
     n, frames, bins = log_mel.shape
     masked = torch.zeros((n, frames, bins), dtype=torch.bool, device=log_mel.device)
@@ -139,7 +145,7 @@ def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Genera
         (2, bins, config.frequency_masks, min(config.frequency_mask_bins, bins)),
     )
     for axis, size, count, widest in plans:
-        # As the paper has it: a width from 0 to the widest, then a start that keeps the mask inside.
+        # As in the paper: a width from 0 to the widest, then a start that keeps the mask inside.
         width = (torch.rand((n, count, 1), generator=generator) * (widest + 1)).floor()
         start = (torch.rand((n, count, 1), generator=generator) * (size - width + 1)).floor()
         position = torch.arange(size)

@@ -1,4 +1,4 @@
-"""Trains a classical model on one vector of each utterance, and scores it as the networks are scored."""
+"""Training of classical models on one vector per utterance, with the metrics of the networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -14,43 +13,44 @@ from ser.config import ModelConfig
 from ser.losses import build_loss
 from ser.metrics.classification import TINY
 from ser.models.classical import build_classical
-from ser.training.label_metrics import Audit, UtteranceAudit
-from ser.training.loop import subset_metrics, test_metrics
+from ser.training.evaluation import subset_metrics, test_metrics
+from ser.training.label_metrics import LabelMetrics, UtteranceLog
 from ser.training.task import Task
 from ser.training.utterance_table import LastSeen, utterance_table
 from ser.utils.hashing import derived_seed
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sklearn.base import ClassifierMixin
 
 
 def train_classical(
     model: ModelConfig, features: NDArray[np.floating], task: Task, seed: int
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Fits a model to the noisy training labels.
+    """Fit a model to the noisy training labels.
 
     Args:
-        model: Its name and hyper-parameters.
-        features: (N, M) of all utterances, in the rows of the feature store.
+        model: Name and hyper-parameters.
+        features: (N, M) vectors of all utterances, in the rows of the feature store.
         task: Train and validation data; its ``store`` is not read.
-        seed: Of the model's own draws.
+        seed: Seed of the model.
 
     Returns:
-        The metrics of a network's last epoch, by the same names: ``train/*``, with cross entropy as the loss,
-        ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the one fit counts as epoch 1. And the table of
-        utterances (``ser.training.utterance_table``), in which no label is changed.
+        The metrics that a network has after its last epoch, with the same names: ``train/*``, with cross entropy as
+        the loss, ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the fit counts as epoch 1. And the
+        per-utterance table (``ser.training.utterance_table``), in which no label is changed.
 
     Raises:
-        UserError: The configuration is of no classical model.
+        UserError: The configuration is not that of a classical model.
     """
-    from sklearn.exceptions import ConvergenceWarning  # imported where it is needed, for it takes half a second
+    from sklearn.exceptions import ConvergenceWarning  # imported here because it takes half a second
 
     classifier = build_classical(model.name, model.parameters, derived_seed(seed, "model") % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics tell how good what was reached is
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics show how good the fit is
         classifier.fit(features[task.train.rows], task.train.noisy)
     count = len(task.classes)
-    metrics, seen = _audit(probabilities(classifier, features[task.train.rows], count), task)
+    metrics, seen = _train_metrics(probabilities(classifier, features[task.train.rows], count), task)
     validation = probabilities(classifier, features[task.validation.rows], count)
     metrics |= subset_metrics("val", validation, task.validation)
     if (judged := metrics.get("val/uar")) is not None:
@@ -63,27 +63,30 @@ def train_classical(
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:
-    """(n, C) class probabilities; zero for a class that the training labels lack.
+    """Predict class probabilities; those of classes that the training labels lack are 0.
 
     Args:
-        classifier: Fitted to class indices.
+        classifier: Classifier, fitted to class indices.
         features: (n, M).
         num_classes: C.
+
+    Returns:
+        (n, C) probabilities.
     """
     result = np.zeros((len(features), num_classes))
     result[:, classifier.classes_] = classifier.predict_proba(features)
     return result
 
 
-def _audit(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float], LastSeen]:
-    """The ``train/*`` metrics of predictions for the training utterances, and what they are of each."""
+def _train_metrics(predicted: NDArray[np.float64], task: Task) -> tuple[dict[str, float], LastSeen]:
+    """Return the ``train/*`` metrics of predictions for the training utterances, and the values of each utterance."""
     logits = torch.from_numpy(np.log(np.maximum(predicted, TINY)))
     noisy, truth = torch.from_numpy(task.train.noisy), torch.from_numpy(task.train.truth)
     loss = build_loss("cross_entropy", {}, total_steps=1, num_samples=len(noisy), num_classes=len(task.classes))
     device, index = torch.device("cpu"), torch.arange(len(noisy))
     output = loss(logits, noisy, 0, index=index)
-    audit = Audit(len(task.classes), device)
-    audit.update(logits, noisy, truth, output)
-    utterances = UtteranceAudit(len(noisy), len(task.classes), device)
+    label_metrics = LabelMetrics(len(task.classes), device)
+    label_metrics.update(logits, noisy, truth, output)
+    utterances = UtteranceLog(len(noisy), len(task.classes), device)
     utterances.update(index, logits, noisy, output, epoch=1)
-    return {f"train/{name}": value for name, value in audit.metrics().items()}, utterances.last_seen()
+    return {f"train/{name}": value for name, value in label_metrics.metrics().items()}, utterances.last_seen()

@@ -1,7 +1,7 @@
-"""What a configuration's model reads: a named front end, or the embeddings of a frozen network.
+"""The front end of a configuration: a named one, or the embeddings of a frozen network.
 
-An embedding is the mean of ``Classifier.embed`` over the segments that evaluation cuts an utterance into: float32,
-evaluation mode, no augmentation.
+An embedding is the mean of ``Classifier.embed`` over the segments that evaluation cuts an utterance into, in float32,
+evaluation mode and without augmentation.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ser.utils.hashing import digest, file_digest
 
 
 def extractor(config: Config) -> Extractor:
-    """The front end that a configuration's model reads, and how its frames are computed.
+    """Return the front end that a configuration's model reads, with the function that computes its frames.
 
-    Embeddings are named after their network, and a digest of its width, front end and segments and of the content of
-    its weights, so that other weights under the same path have a feature store of their own.
+    The name of embeddings is that of the network and a digest of its width, front end, segments and the content of its
+    weights file, so that other weights under the same path lead to another feature store.
 
     Args:
-        config: The configuration.
+        config: Configuration.
 
     Raises:
         UserError: ``model.pretrained`` of an embedding head cannot be read, or a package is not installed.
@@ -47,7 +47,7 @@ def extractor(config: Config) -> Extractor:
 
 
 def _load(config: Config, below: Extractor) -> Compute:
-    """The function that embeds a waveform; it may run in several threads."""
+    """Return the function that embeds a waveform; it is called from several threads."""
     model = config.model.build_network(num_classes=2)
     load_pretrained(model, config.model.pretrained, config.model.features)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,10 +74,13 @@ def _digest(path: str) -> str:
         status = Path(path).stat()
         return _digest_of_state(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise UserError(f"weights {path!r} cannot be read: {error.strerror or error}.") from error
+        raise UserError(
+            f"model.pretrained is {path!r}, which cannot be read: {error.strerror or error}. Set it to a file of the "
+            "base network's weights."
+        ) from error
 
 
 @lru_cache
 def _digest_of_state(path: str, size: int, modified: int) -> str:
-    """The digest of a file's content, computed once as long as the file stays as it is."""
+    """Return the digest of a file's content, computed again only when size or modification time change."""
     return file_digest(Path(path))

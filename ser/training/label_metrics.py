@@ -1,4 +1,4 @@
-"""What a loss did to the labels: shares over an epoch, and the last of each utterance."""
+"""What a loss did to the labels: metrics of an epoch, and the last output for each utterance."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ TRUST_QUANTILES = (0.1, 0.5, 0.9)
 
 
 def changed_labels(noisy: Tensor, output: LossOutput, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What the loss made of a batch's labels.
+    """Return the corrected labels of a batch, and which of them differ from what the loss was given.
 
     Args:
         noisy: (N,) noisy labels.
-        output: What the loss returned.
-        targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
+        output: Output of the loss.
+        targets: (N,) or (N, C), the targets q of the loss if they are not ``noisy``.
 
     Returns:
-        (N,) labels, argmax q̃ where that is not argmax q and the noisy label elsewhere; and (N,) whether it is not.
+        (N,) labels: argmax q̃ where it differs from argmax q, else the noisy label; and (N,) whether it differs.
     """
     given = noisy if targets is None else targets.argmax(dim=1) if targets.ndim == 2 else targets
     changed_to = output.corrected_targets.argmax(dim=1)
@@ -33,48 +33,48 @@ def changed_labels(noisy: Tensor, output: LossOutput, targets: Tensor | None = N
     return torch.where(changed, changed_to, noisy), changed
 
 
-class Steps:
-    """Keeps what a network and its loss said in an epoch's training steps, on the device, to be audited all at once.
+class BatchLog:
+    """Outputs of network and loss in the training steps of an epoch, kept on the device.
 
-    A step then costs the audits nothing but a reference to each of a few small tensors.
+    Metrics are computed from all of them at once, after the epoch; a step only keeps references to small tensors.
     """
 
     def __init__(self) -> None:
         self._steps: list[tuple[Tensor, ...]] = []
 
     def add(self, index: Tensor, logits: Tensor, output: LossOutput) -> None:
-        """Adds one batch.
+        """Add one batch.
 
         Args:
-            index: (N,) positions in the training part.
+            index: (N,) positions in the training subset.
             logits: (N, C).
-            output: What the loss returned.
+            output: Output of the loss.
         """
         kept = (index, logits, output.per_sample, output.corrected_targets, output.trust)
         self._steps.append(tuple(tensor.detach() for tensor in kept))
 
     def joined(self) -> tuple[Tensor, Tensor, LossOutput]:
-        """All of them as one batch: index, logits, and what the loss returned, without gradient."""
+        """Return all batches as one, without gradient: index (N,), logits (N, C) and the output of the loss."""
         index, logits, per_sample, corrected, trust = (torch.cat(tensors) for tensors in zip(*self._steps, strict=True))
         return index, logits, LossOutput(per_sample.mean(), per_sample, corrected, trust)
 
 
-class Audit:
-    """Accumulates shares over an epoch, on the device, without synchronising.
+class LabelMetrics:
+    """Label-correction metrics of an epoch, accumulated on the device without synchronising.
 
     A label is *changed* where argmax q̃ ≠ argmax q, and *corrected* where it is changed and argmax q̃ is the true
-    label. An utterance is *mislabelled* where its noisy label is not the true one, *clean* where it is, and a
-    mislabelled one is *memorised* where the network predicts its wrong label.
+    label. An utterance is *mislabelled* where its noisy label is not the true one, *clean* where it is; a mislabelled
+    utterance is *memorised* where the network predicts its wrong label.
 
     Args:
         num_classes: C.
-        device: Where the batches are.
+        device: Device of the batches.
     """
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self._confusion = torch.zeros((num_classes, num_classes), dtype=torch.float64, device=device)
         self._sums = torch.zeros(10, dtype=torch.float64, device=device)
-        # For each bin of trust: utterances, and the sum of their trust.
+        # By bin of trust: number of utterances, and sum of their trust.
         self._trust = torch.zeros((2, TRUST_BINS), dtype=torch.float64, device=device)
         self._count = 0
 
@@ -82,19 +82,19 @@ class Audit:
     def update(
         self, logits: Tensor, noisy: Tensor, truth: Tensor, output: LossOutput, targets: Tensor | None = None
     ) -> None:
-        """Adds one batch.
+        """Add one batch.
 
         Args:
             logits: (N, C).
             noisy: (N,) noisy labels.
             truth: (N,) true labels, −1 where unknown.
-            output: What the loss returned.
-            targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
+            output: Output of the loss.
+            targets: (N,) or (N, C), the targets q of the loss if they are not ``noisy``.
         """
         predicted = logits.argmax(dim=1)
         changed_to, changed = changed_labels(noisy, output, targets)
         known = truth >= 0
-        right = predicted == truth  # never where the truth is unknown
+        right = predicted == truth  # False where the truth is unknown
         mislabelled = known & (truth != noisy)
         self._count += len(noisy)
         self._sums += torch.stack(
@@ -113,19 +113,21 @@ class Audit:
         )
         trust = output.trust.double()
         ones = torch.ones_like(trust)
-        # Unlike bincount, index_add_ need not ask the device for the largest index.
+        # Unlike bincount, index_add_ does not synchronise to find the largest index.
         self._confusion.view(-1).index_add_(0, noisy * len(self._confusion) + predicted, ones)
         bins = (trust * TRUST_BINS).long().clamp(0, TRUST_BINS - 1)
         self._trust.index_add_(1, bins, torch.stack([ones, trust]))
 
     def metrics(self) -> dict[str, float]:
-        """The epoch's shares; those that need a true label, or a mislabelled utterance, only where there is one.
+        """Compute the metrics of all batches.
 
         Returns:
-            ``loss``, ``trust`` (the mean), ``trust_q10``, ``trust_q50``, ``trust_q90`` (quantiles, to .01), ``uar``,
-            ``f1_weighted`` (against the noisy labels), ``labels_changed``, ``labels_corrected``,
-            ``correction_precision``, ``correction_recall``, ``memorised``, and against the true labels
-            ``accuracy_clean`` and ``accuracy_mislabelled``, of the clean and of the mislabelled utterances.
+            ``loss`` and ``trust`` (means), ``trust_q10``, ``trust_q50``, ``trust_q90`` (quantiles, accurate to 0.01),
+            ``uar`` and ``f1_weighted`` (against the noisy labels) and the share ``labels_changed``. Where true labels
+            are known: the share ``labels_corrected``, ``correction_precision`` (of changed labels),
+            ``correction_recall`` and ``memorised`` (of mislabelled utterances), and the accuracy against true labels
+            of clean and of mislabelled utterances, ``accuracy_clean`` and ``accuracy_mislabelled``. A metric whose
+            denominator is 0 is left out.
         """
         (
             loss, trust, changed, known, judged, corrected, mislabelled, memorised, right_mislabelled, right_clean,
@@ -151,30 +153,31 @@ class Audit:
         return result
 
     def _trust_quantiles(self) -> dict[str, float]:
-        """Each as the mean trust of the bin that it falls into, so that a constant trust is met exactly."""
+        """Return each quantile as the mean trust of its bin, which is exact for a constant trust."""
         counts, sums = self._trust.cpu()
         reached = counts.cumsum(0) / self._count
         found = {}
         for share in TRUST_QUANTILES:
-            # The last bin reaches 1, whatever rounding says.
+            # The last bin always qualifies, whatever the rounding of the shares.
             place = int((reached[:-1] < share - 1e-9).sum())
             found[f"trust_q{share * 100:.0f}"] = float(sums[place] / counts[place])
         return found
 
 
-class UtteranceAudit:
-    """Keeps what the loss last made of each training utterance, on the device, without synchronising.
+class UtteranceLog:
+    """Last output of network and loss for each training utterance, kept on the device without synchronising.
 
-    An utterance that is drawn several times in an epoch keeps its last draw; one that is not drawn keeps what it had.
+    Of an utterance that is drawn several times in an epoch, the last draw counts; one that is not drawn keeps its
+    earlier values.
 
     Args:
-        num_samples: n, training utterances.
+        num_samples: Number n of training utterances.
         num_classes: C.
-        device: Where the batches are.
+        device: Device of the batches.
     """
 
     def __init__(self, num_samples: int, num_classes: int, device: torch.device) -> None:
-        # Probabilities, then label, share kept and trust: one tensor, so one write a step.
+        # Probabilities, corrected label, share kept and trust in one tensor, so that there is one write.
         self._last = torch.full((num_samples, num_classes + 3), torch.nan, device=device)
         self._first_changed = torch.full((num_samples,), NEVER, device=device)
 
@@ -188,37 +191,37 @@ class UtteranceAudit:
         epoch: int,
         targets: Tensor | None = None,
     ) -> None:
-        """Takes over one batch.
+        """Add one batch.
 
         Args:
-            index: (N,) positions in the training part; one may be there more than once.
+            index: (N,) positions in the training subset, possibly repeated.
             logits: (N, C).
             noisy: (N,) noisy labels.
-            output: What the loss returned.
-            epoch: From 1.
-            targets: q, (N,) or (N, C), what the loss was given, where that was not ``noisy``.
+            output: Output of the loss.
+            epoch: Number of the epoch, from 1.
+            targets: (N,) or (N, C), the targets q of the loss if they are not ``noisy``.
         """
         corrected, changed = changed_labels(noisy, output, targets)
         kept = output.corrected_targets.gather(1, noisy.unsqueeze(1))
         columns = (logits.float().softmax(dim=1), corrected.unsqueeze(1), kept, output.trust.unsqueeze(1))
         values = torch.cat([column.float() for column in columns], dim=1)
-        # Two writes to one row have no order on a GPU, so both write the later draw.
+        # On a GPU, two writes to one row happen in any order, so both write the values of the later draw.
         place = torch.arange(len(index), device=index.device)
         latest = torch.full_like(self._first_changed, -1).scatter_reduce_(0, index, place, "amax")[index]
         self._last.index_copy_(0, index, values[latest])
         self._first_changed.scatter_reduce_(0, index, torch.where(changed, epoch, NEVER), "amin")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """``last`` (n, C + 3) and ``first_changed`` (n,): the tensors themselves, not copies."""
+        """Return the tensors themselves, not copies: ``last`` (n, C + 3) and ``first_changed`` (n,)."""
         return {"last": self._last, "first_changed": self._first_changed}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over a copy of what ``state_dict`` gave."""
+        """Copy the tensors of a ``state_dict``."""
         self._last.copy_(state["last"])
         self._first_changed.copy_(state["first_changed"])
 
     def last_seen(self) -> LastSeen:
-        """All that was kept, as arrays of their own."""
+        """Return copies of all values as arrays."""
         last, first = self._last.cpu().numpy().copy(), self._first_changed.cpu().numpy()
         corrected = np.nan_to_num(last[:, -3], nan=-1).astype(np.int64)
         return LastSeen(last[:, :-3], corrected, last[:, -2], last[:, -1], np.where(first == NEVER, 0, first))

@@ -1,9 +1,8 @@
-"""The optimizer of a run: AdamW, with the learning rate as a function of the step."""
+"""The optimizer: AdamW, with the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -11,39 +10,18 @@ from ser.config import OptimizerConfig
 from ser.models import Classifier
 
 
-def _plain(method: Any) -> Any:
-    """A method of torch's optimizers without its guard against torch.compile."""
-    return getattr(method, "__wrapped__", method)
+def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return a fused AdamW over the parameters that are trained (Loshchilov and Hutter 2019).
 
-
-if TYPE_CHECKING:
-    AdamW = torch.optim.AdamW
-else:
-
-    class AdamW(torch.optim.AdamW):
-        """Torch's AdamW, which does not import torch's compiler: half a second of every process.
-
-        Its guards make the compiler leave an optimizer alone, and import it for that; nothing is compiled here.
-        """
-
-        step = torch.no_grad()(_plain(torch.optim.AdamW.step))
-        zero_grad = _plain(torch.optim.AdamW.zero_grad)
-        add_param_group = _plain(torch.optim.AdamW.add_param_group)
-        state_dict = _plain(torch.optim.AdamW.state_dict)
-        load_state_dict = _plain(torch.optim.AdamW.load_state_dict)
-
-
-def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW as one kernel over the parameters that are trained (Loshchilov and Hutter 2019).
-
-    Biases and the gains of batch norm are not decayed. The head comes first, for its rate is the one reported.
+    Weight decay does not apply to biases and the gains of batch norm. The head's groups come first, because the
+    reported learning rate is that of the first group.
 
     Args:
-        model: The network.
+        model: Network.
         config: Rates and decay.
 
     Returns:
-        The optimizer; its groups have a ``factor`` on the learning rate.
+        The optimizer; each of its groups has a ``factor`` on the learning rate.
     """
     groups = [
         {"params": parameters, "factor": factor, "weight_decay": decay}
@@ -57,11 +35,25 @@ def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Op
             ]
         )
     ]
-    return cast(torch.optim.Optimizer, AdamW(groups, lr=config.lr, fused=True))
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
 def learning_rate_factor(config: OptimizerConfig, step: int, total_steps: int) -> float:
-    """Factor on the peak learning rate after ``step`` of ``total_steps`` planned optimiser steps."""
+    """Return the factor on the peak learning rate in a step: a linear warm-up, then the schedule.
+
+    Args:
+        config: Schedule and warm-up.
+        step: Number of the optimiser step, from 0.
+        total_steps: Planned steps.
+
+    Returns:
+        A factor from 0 to 1.
+
+    Example:
+        >>> config = OptimizerConfig(schedule="cosine", warmup_ratio=0.1)
+        >>> [round(learning_rate_factor(config, step, 100), 3) for step in (0, 9, 10, 55, 99)]
+        [0.091, 0.909, 1.0, 0.5, 0.0]
+    """
     warmup = config.warmup_ratio * total_steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -71,13 +63,13 @@ def learning_rate_factor(config: OptimizerConfig, step: int, total_steps: int) -
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, total_steps: int) -> None:
-    """Sets the learning rates of a step, each group's with its own factor.
+    """Set the learning rate of a step in all groups, each with its own factor.
 
     Args:
-        optimizer: From ``make_optimizer``.
+        optimizer: Optimizer from ``make_optimizer``.
         config: Peak rate and schedule.
-        step: Optimiser steps done.
-        total_steps: Planned ones.
+        step: Number of the step, from 0.
+        total_steps: Planned steps.
     """
     for group in optimizer.param_groups:
         group["lr"] = config.lr * learning_rate_factor(config, step, total_steps) * group["factor"]

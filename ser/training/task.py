@@ -1,34 +1,34 @@
-"""What one training run may see: features, noisy labels, and the truth to score against."""
+"""Data of one training run: rows of the feature store, noisy labels, and the true labels to score against."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.corpora.corpus import Corpus
-from ser.metrics.agreement import soft_labels, strata
-from ser.noise import corrupt_level
-from ser.splits import Fold
 from ser.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ser.corpora.corpus import Corpus
+    from ser.splits import Fold
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The utterances of one part of a fold.
+    """Utterances of one subset of a fold: train, validation or test.
 
     Args:
         rows: (n,) positions in the feature store.
         utterance_ids: n names.
-        noisy: (n,) class indices that training and realistic selection see.
+        noisy: (n,) noisy class indices, the labels that training and selection use.
         truth: (n,) true class indices, −1 where unknown.
         soft: (n, C) annotators' distribution, or None without votes.
         speakers: n names.
-        genders: Each ``female``, ``male`` or ``unknown``.
-        agreement: How far the annotators of each agree, out of ``ser.metrics.agreement.STRATA``; None without votes.
+        genders: n values ``female``, ``male`` or ``unknown``.
+        agreement: n strata of annotator agreement out of ``ser.metrics.agreement.STRATA``; None without votes.
     """
 
     rows: NDArray[np.int64]
@@ -44,10 +44,10 @@ class Subset:
         return len(self.rows)
 
     def take(self, positions: NDArray[np.int64]) -> Subset:
-        """Some of the utterances.
+        """Return some of the utterances.
 
         Args:
-            positions: (k,) 0…n−1, in the order wanted; one may be there more than once.
+            positions: (k,) positions 0…n−1 in the order of the result, possibly repeated.
         """
 
         def some(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,15 +67,15 @@ class Subset:
 
 @dataclass(frozen=True)
 class Task:
-    """Train and validation data of one fold at one noise level; a test row only where one is to be scored at the end.
+    """Train and validation data of one fold at one noise level; test data only in a confirmation.
 
     Args:
-        classes: The C class names.
+        classes: C class names.
         store: Folder of the feature store.
         train: Training utterances.
         validation: Validation utterances, corrupted at the same rate.
-        manifest: The noise manifest.
-        test: Test utterances, for the confirmation of what a search has chosen; a search has None.
+        manifest: Noise manifest.
+        test: Test utterances, to be scored after the last epoch of a confirmation; None in a search.
     """
 
     classes: tuple[str, ...]
@@ -87,31 +87,35 @@ class Task:
 
 
 def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: int, *, with_test: bool = False) -> Task:
-    """Corrupts the train and validation rows of a fold.
+    """Corrupt the train and validation labels of a fold, and return them as a task.
 
     Args:
-        corpus: The corpus whose features are in ``store``.
-        parts: One of its splits.
+        corpus: Corpus whose features are in ``store``.
+        fold: One of its folds.
         store: Folder of the feature store.
         level: Noise level, such as ``"noisy-A"`` or ``"symmetric:0.3"``.
-        noise_seed: Seed of the noise draw.
-        with_test: Hand over the test rows too, whose labels are never corrupted.
+        noise_seed: Seed of the noise.
+        with_test: Include the test rows, whose labels are never corrupted.
 
     Raises:
-        UserError: The level cannot be had from this corpus, or the training labels are all of one class.
+        UserError: The corpus does not support the level, or all training labels are of one class.
     """
+    # Imported here because pandas is needed to make a task and not to train on one.
+    from ser.metrics.agreement import soft_labels, strata
+    from ser.noise import corrupt_level
+
     rows = {"train": fold.train, "validation": fold.validation}
     drawn = corrupt_level(corpus, level, noise_seed, rows)
     noisy, truth = corpus.class_indices(drawn.labels), corpus.class_indices(drawn.truth)
     if len(np.unique(noisy[fold.train])) < 2:
         raise UserError(
-            f"fold {fold.number} of corpus {corpus.name!r} at noise level {level!r}: the {len(fold.train)} training "
-            "labels are all of one class, so there is nothing to learn."
+            f"fold {fold.number} of corpus {corpus.name!r} at noise level {level!r}: all {len(fold.train)} training "
+            "labels are of one class, and at least two are needed. Choose another --fold or noise level."
         )
     about = [corpus.table[column].to_numpy() for column in ("utterance_id", "speaker", "gender")]
     votes = corpus.votes
 
-    def part(positions: NDArray[np.int64]) -> Subset:
+    def subset(positions: NDArray[np.int64]) -> Subset:
         soft = agreement = None
         if votes is not None:
             soft = soft_labels(votes[positions])
@@ -119,5 +123,5 @@ def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: i
         ids, speakers, genders = (tuple(column[positions]) for column in about)
         return Subset(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement)
 
-    test = part(fold.test) if with_test else None
-    return Task(corpus.classes, store, part(fold.train), part(fold.validation), drawn.manifest, test)
+    test = subset(fold.test) if with_test else None
+    return Task(corpus.classes, store, subset(fold.train), subset(fold.validation), drawn.manifest, test)

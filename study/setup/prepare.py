@@ -23,7 +23,7 @@ from ser.features.store import FeatureStore, open_store
 from ser.losses.registry import loss_class
 from ser.noise import level_name
 from ser.splits import Fold, check_disjoint, split
-from ser.training.loop import check_weights, training_targets
+from ser.training.setup import check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ser.training.loop import State, load_state
+from ser.training.state import State, load_state
 from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
 

@@ -18,7 +18,8 @@ from ray import tune
 from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
-from ser.training.loop import DivergedError, EpochRecord, State, train
+from ser.training.loop import DivergedError, EpochRecord, train
+from ser.training.state import State
 from ser.utils.durable_files import replace_bytes, replace_text
 from ser.utils.errors import UserError
 from study.schema import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag

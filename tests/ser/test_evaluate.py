@@ -13,7 +13,7 @@ import torch
 
 from ser import evaluate, train
 from ser.corpora import Corpus
-from ser.training.loop import load_state, save_state
+from ser.training import load_state, save_state
 from ser.utils.command_line import run_command
 
 SETTINGS = ("model.width=0.03", "training.epochs=2", "training.batch_size=6", "training.crop_seconds=0.5")

@@ -9,7 +9,7 @@ from ser.features.store import FeatureStore
 from ser.metrics import classification as evaluation
 from ser.models import build_model
 from ser.training import batches
-from ser.training.loop import predict, subset_metrics
+from ser.training.evaluation import predict, subset_metrics
 from ser.training.task import Subset
 
 CPU = torch.device("cpu")

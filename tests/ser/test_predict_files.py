@@ -14,7 +14,7 @@ from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
-from ser.training.loop import save_state, train
+from ser.training import save_state, train
 from ser.training.task import Task
 from ser.utils.command_line import run_command
 

@@ -11,7 +11,7 @@ from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.training.batches import crop_frames
-from ser.training.loop import save_state, train
+from ser.training import save_state, train
 from ser.training.task import Task
 from ser.utils.errors import UserError
 from study.tracking.store import experiment_id, open_client

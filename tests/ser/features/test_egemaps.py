@@ -79,12 +79,12 @@ def test_women_speak_higher_than_men_in_ravdess() -> None:
     assert pitch["female"] > pitch["male"] + 3
 
 
-def test_without_opensmile_one_is_told_before_any_audio_is_read(
+def test_without_opensmile_an_error_is_raised_before_any_audio_is_read(
     tones: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr(feature_store, "_features", lambda *_: pytest.fail("audio was read"))
-    with pytest.raises(UserError, match=r"pip install 'ambivalent\[egemaps\]'"):
+    with pytest.raises(UserError, match=r"egemaps_16k.*pip install opensmile"):
         open_store(tones, "egemaps_16k", tmp_path)
     base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
     with pytest.raises(UserError, match="openSMILE"):
@@ -119,9 +119,9 @@ def test_a_front_end_of_other_models_is_refused(model: str, front_end: str, said
 def test_a_study_of_classical_models_takes_their_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: True)
     options = StudyOptions(space=("classical",), settings=("model.front_end=egemaps_16k",))
-    assert options.plain.model.features == "panns_16k"  # that of no trial
-    space = load_space("classical", options.pinned)
-    space.check(options.base)
-    assert space.extractor(options.base).front_end.name == "egemaps_16k"
+    assert options.shared.model.features == "panns_16k"  # that of no trial
+    space = load_space("classical", options.fixed)
+    space.check(options.defaults)
+    assert space.extractor(options.defaults).front_end.name == "egemaps_16k"
     with pytest.raises(UserError, match="cnn14 reads"):
-        load_space("cross_entropy", options.pinned).check(options.base)
+        load_space("cross_entropy", options.fixed).check(options.defaults)

@@ -64,7 +64,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object) -> None:
         raise AssertionError("audio was read")
 
-    return lambda: monkeypatch.setattr(feature_store, "read_samples", refuse)
+    return lambda: monkeypatch.setattr("ser.audio.read_samples", refuse)
 
 
 def left_in(stores: Path) -> list[str]:
@@ -225,7 +225,7 @@ def test_a_pickled_store_is_its_path(corpus: Corpus, stores: Path) -> None:
     assert np.array_equal(pickle.loads(pickled).frames, store.frames)
 
 
-# Stale, torn and left-over stores
+# Stale, damaged and left-over stores
 
 
 def test_a_changed_file_gives_a_new_store_and_leaves_the_old_one_as_it_was(
@@ -254,7 +254,7 @@ def test_front_ends_and_excluded_utterances_have_their_own_stores(corpus: Corpus
 
 @pytest.mark.parametrize("name", ["frames.f32", "offsets.npy", "content.npy", "meta.json"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "removed"])
-def test_a_torn_store_is_refused_and_built_again(corpus: Corpus, stores: Path, name: str, damage: str) -> None:
+def test_a_damaged_store_is_refused_and_built_again(corpus: Corpus, stores: Path, name: str, damage: str) -> None:
     store = open_store(corpus, "panns_16k", stores)
     frames = np.array(store.frames)
     path = store.path / name
@@ -262,16 +262,16 @@ def test_a_torn_store_is_refused_and_built_again(corpus: Corpus, stores: Path, n
         path.unlink()
     else:
         os.truncate(path, 0 if damage == "emptied" else path.stat().st_size - 4)
-    with pytest.raises(UserError, match="torn"):
+    with pytest.raises(UserError, match=r"incomplete|damaged"):
         FeatureStore.open(store.path)
-    mended = open_store(corpus, "panns_16k", stores)
-    assert mended.built
-    assert np.array_equal(mended.frames, frames)
+    rebuilt = open_store(corpus, "panns_16k", stores)
+    assert rebuilt.built
+    assert np.array_equal(rebuilt.frames, frames)
     assert left_in(stores) == [store.path.name]
 
 
-def test_a_store_that_is_not_there_or_of_another_format_is_told(corpus: Corpus, stores: Path) -> None:
-    with pytest.raises(UserError, match="missing or torn"):
+def test_a_store_that_is_missing_or_of_another_format_is_refused(corpus: Corpus, stores: Path) -> None:
+    with pytest.raises(UserError, match="missing or damaged"):
         FeatureStore.open(stores / "nothing")
     path = open_store(corpus, "panns_16k", stores).path
     meta = json.loads((path / "meta.json").read_text())

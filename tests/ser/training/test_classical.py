@@ -11,8 +11,8 @@ from ser.features.handcrafted import NAMES, handcrafted
 from ser.features.store import open_store
 from ser.models.classical import CLASSICAL, FRONT_ENDS, build_classical
 from ser.splits import split
+from ser.training import train
 from ser.training.classical import probabilities, train_classical
-from ser.training.loop import train
 from ser.training.task import make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
@@ -206,7 +206,7 @@ def test_a_whole_number_may_be_written_in_any_way(text):
         ({"model.name": "mlp", "model.alpha": -1.0}, r"model\.alpha"),
         ({"model.name": "mlp", "model.alpha": "much"}, r"model\.alpha"),
         ({"model.name": "mlp", "model.parameters": {}}, r"model\.parameters"),
-        ({"model.name": "mlp", "model.freeze": "base"}, "no network"),
+        ({"model.name": "mlp", "model.freeze": "base"}, "mlp, a classical model"),
         ({"model.name": "cnn14", "model.trees": 5}, r"model\.trees"),
         ({"model.name": "cnn14", "model.parameters": {}}, r"model\.parameters"),
         ({"model.name": ["mlp"]}, r"model\.name"),
@@ -221,7 +221,7 @@ def test_a_mistake_is_told(values, said):
 
 
 def test_the_published_values_are_the_points_of_the_space():
-    assert [dict(point) for point in load_space("classical", {}).points] == [
+    assert [dict(point) for point in load_space("classical", {}).points_to_evaluate] == [
         {"model.name": "random_forest", "model.trees": 1200, "model.min_samples_split": 25},
         {"model.name": "mlp", "model.units": 650, "model.alpha": 1e-4},
         {"model.name": "gradient_boosting", "model.depth": 7, "model.learning_rate": 0.008, "model.rounds": 1200},

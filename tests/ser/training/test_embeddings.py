@@ -20,13 +20,15 @@ from ser.config import Config
 from ser.corpora import Corpus
 from ser.features.front_ends import SILENCE_DB
 from ser.features.store import FeatureStore, open_store
-from ser.models import LinearProbe, build_model
+from ser.models import Classifier, LinearProbe, build_model, load_pretrained
 from ser.predict import predict_files
 from ser.splits import split
 from ser.training import embeddings
-from ser.training import loop as training
 from ser.training.embeddings import extractor
-from ser.training.loop import EpochRecord, check_weights, predict, save_state, train
+from ser.training.evaluation import predict
+from ser.training.loop import EpochRecord, train
+from ser.training.setup import check_weights
+from ser.training.state import save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
@@ -81,10 +83,10 @@ def task(tones: Corpus, embedded: FeatureStore) -> Task:
     return make_task(tones, split(tones), embedded.path, "symmetric:0.25", 0)
 
 
-def network_of(values: Values, weights: Path) -> training.Classifier:
+def network_of(values: Values, weights: Path) -> Classifier:
     """The base with the file's weights, in evaluation mode."""
     network = build_model(values["model.base"], 2, values["model.width"])
-    training.load_pretrained(network, weights)
+    load_pretrained(network, weights)
     return network.eval()
 
 
@@ -197,12 +199,12 @@ def test_a_run_is_recorded_like_a_networks_learns_and_resumes(values: Values, ta
     assert last.metrics["train/loss"] < first.metrics["train/loss"]
     resumed = run(config, task, state=first.state)
     assert [again.metrics for again in resumed] == [one.metrics for one in records[1:]]
-    with pytest.raises(UserError, match="base of an embedding head"):  # of other weights
+    with pytest.raises(UserError, match="base network of a linear probe"):  # of other weights
         run(config, task, state={**first.state, "front_end": "cnn6-embeddings-0"})
 
 
 def test_a_store_of_something_else_is_refused(values: Values, task_at: Callable[..., Task], task: Task) -> None:
-    with pytest.raises(UserError, match=r"embedding_head reads cnn6-embeddings-\w+, but .* holds panns_16k"):
+    with pytest.raises(UserError, match=r"embedding_head reads front end cnn6-embeddings-\w+, but .* holds panns_16k"):
         next(train(Config.from_dotted(values), task_at(), seed=0))  # type: ignore[call-overload]
     longer = Config.from_dotted(values | {"training.crop_seconds": 0.7})
     with pytest.raises(UserError, match="holds cnn6-embeddings"):
@@ -221,10 +223,10 @@ def test_a_store_of_something_else_is_refused(values: Values, task_at: Callable[
         ({"model.base": "mlp"}, "Known: bilstm"),
         ({"model.base": "embedding_head"}, "Known: bilstm"),
         ({"model.base": 3}, r"model\.base"),
-        ({"model.freeze": "base"}, "frozen already"),
+        ({"model.freeze": "base"}, "always frozen"),
         ({"model.front_end": "waveform_16k"}, "cnn6 reads panns_16k or panns_32k"),
-        ({"model.name": "cnn6"}, "cnn6 has no base"),
-        ({"model.name": "mlp", "model.pretrained": ""}, "no network"),
+        ({"model.name": "cnn6"}, "cnn6; only embedding_head has a base"),
+        ({"model.name": "mlp", "model.pretrained": ""}, "mlp, a classical model"),
         ({"model.name": "embeding_head"}, "'embedding_head'"),
     ],
 )
@@ -236,7 +238,7 @@ def test_a_mistake_in_the_configuration_is_told(values: Values, changes: Values,
 
 
 def test_weights_that_do_not_fit_are_told_before_features_are_computed(values: Values) -> None:
-    with pytest.raises(UserError, match=r"Weights fit the model and the model\.width"):
+    with pytest.raises(UserError, match=r"Set model\.name and model\.width"):
         check_weights(Config.from_dotted(values | {"model.width": 0.1}).model)
     with pytest.raises(UserError, match=r"Set model\.front_end=panns_16k"):
         check_weights(Config.from_dotted(values | {"model.front_end": "panns_32k"}).model)

@@ -17,10 +17,13 @@ from ser.features.store import FeatureStore, open_store
 from ser.models import Classifier, build_model
 from ser.splits import split
 from ser.training import loop as training
-from ser.training.loop import EpochRecord, check_weights, predict, train
+from ser.training.evaluation import predict
+from ser.training.loop import EpochRecord, train
 from ser.training.optimizer import make_optimizer
+from ser.training.setup import check_weights
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
+from ser.utils.hashing import derived_seed
 from tests.helpers.published_weights import panns_checkpoint, panns_state
 
 SMALL = {
@@ -133,7 +136,7 @@ def test_without_weights_there_is_nothing_to_check() -> None:
 
 
 def test_a_store_of_another_front_end_is_refused(task: Task, wave_task: Task) -> None:
-    with pytest.raises(UserError, match=r"cnn6 reads panns_32k, but the feature store .* holds panns_16k"):
+    with pytest.raises(UserError, match=r"cnn6 reads front end panns_32k, but the feature store .* holds panns_16k"):
         next(train(config_of(model__front_end="panns_32k"), task, seed=0))  # type: ignore[call-overload]
     with pytest.raises(UserError, match="holds waveform_16k"):
         next(train(config_of(), wave_task, seed=0))  # type: ignore[call-overload]
@@ -143,7 +146,7 @@ def test_a_store_of_another_front_end_is_refused(task: Task, wave_task: Task) ->
 
 
 def test_a_frozen_base_is_trained_in_its_head_alone(task: Task) -> None:
-    torch.manual_seed(training.derived_seed(0, "model"))
+    torch.manual_seed(derived_seed(0, "model"))
     start = copy.deepcopy(build_model("cnn6", 2, 1 / 32).state_dict())
     assert moved(config_of(model__freeze="base"), task, start) == {"head.weight", "head.bias"}
     assert moved(config_of(), task, start) == set(start)
@@ -151,7 +154,7 @@ def test_a_frozen_base_is_trained_in_its_head_alone(task: Task) -> None:
 
 def test_the_base_learns_as_much_slower_as_asked(task: Task) -> None:
     """Adam's first steps are as large as the learning rate, whatever the gradient."""
-    torch.manual_seed(training.derived_seed(0, "model"))
+    torch.manual_seed(derived_seed(0, "model"))
     start = copy.deepcopy(build_model("cnn6", 2, 1 / 32).state_dict())
     config = {"training__batch_size": 16, "optimizer__weight_decay": 0, "training__epochs": 1}
     steps = []

@@ -13,14 +13,9 @@ from torch import Tensor
 from ser.config import Config
 from ser.losses import Loss, LossOutput
 from ser.training import loop as training
-from ser.training.loop import (
-    DivergedError,
-    EpochRecord,
-    load_state,
-    save_state,
-    train,
-    uses_bfloat16,
-)
+from ser.training.loop import DivergedError, EpochRecord, train
+from ser.training.setup import inverse_frequencies, uses_bfloat16
+from ser.training.state import load_state, save_state
 from ser.training.task import Task
 from ser.utils.errors import UserError
 
@@ -374,11 +369,11 @@ def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> Non
     ],
 )
 def test_weights_of_classes_are_worked_out_by_hand(targets: list[Any], expected: list[float]) -> None:
-    assert training._balance(torch.tensor(targets), 2).tolist() == pytest.approx(expected)
+    assert inverse_frequencies(torch.tensor(targets), 2).tolist() == pytest.approx(expected)
 
 
 def test_sampling_draws_an_epoch_in_which_classes_are_alike() -> None:
-    balance, rng = training._balance(torch.tensor([0] * 3600 + [1] * 400), 2), np.random.default_rng(0)
+    balance, rng = inverse_frequencies(torch.tensor([0] * 3600 + [1] * 400), 2), np.random.default_rng(0)
     drawn = training._epoch_order(balance, config_of(training__class_balance="sampling"), rng)
     assert len(drawn) == 4000
     assert np.mean(drawn >= 3600) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(4000))
@@ -410,6 +405,17 @@ def test_every_setting_reaches_the_weights(noisy: Task, key: str, value: Any) ->
 def test_precision_is_as_asked() -> None:
     assert uses_bfloat16(config_of(training__precision="bfloat16"), CPU)
     assert not uses_bfloat16(config_of(training__precision="float32"), CPU)
+
+
+def test_auto_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, expected in (
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_tile": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_tile": True}, True),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_tile": False}, False),
+        ({"architecture": "aarch64", "bf16": True}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert uses_bfloat16(config_of(training__precision="auto"), CPU) == expected
 
 
 def test_bfloat16_trains_in_other_numbers_than_float32(noisy: Task) -> None:

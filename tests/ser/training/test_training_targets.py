@@ -13,7 +13,8 @@ from torch import Tensor
 from ser.config import Config
 from ser.losses import CrossEntropy, LossOutput, SoftLabels
 from ser.training import loop as training
-from ser.training.loop import EpochRecord, train, training_targets
+from ser.training.loop import EpochRecord, train
+from ser.training.setup import training_targets
 from ser.training.task import Task
 from ser.utils.errors import UserError
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from ser.config import Config
 from ser.losses import LossOutput
 from ser.training import loop as training
-from ser.training.label_metrics import UtteranceAudit
-from ser.training.loop import load_state, save_state, train
+from ser.training.label_metrics import UtteranceLog
+from ser.training.loop import train
+from ser.training.state import load_state, save_state
 from ser.training.task import Subset, Task
 from ser.training.utterance_table import LastSeen, utterance_table
 from ser.utils.errors import UserError
@@ -47,7 +48,7 @@ def output_of(corrected: Sequence[Sequence[float]], trust: Sequence[float]) -> L
 
 
 def update(
-    audit: UtteranceAudit,
+    log: UtteranceLog,
     index: Sequence[int],
     noisy: Sequence[int],
     corrected: Sequence[Sequence[float]],
@@ -57,19 +58,19 @@ def update(
     targets: torch.Tensor | None = None,
 ) -> None:
     given = torch.zeros(len(index), 3) if logits is None else logits
-    audit.update(torch.tensor(index), given, torch.tensor(noisy), output_of(corrected, trust), epoch, targets)
+    log.update(torch.tensor(index), given, torch.tensor(noisy), output_of(corrected, trust), epoch, targets)
 
 
 KEPT, TO_1, TO_2 = [0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6]
 
 
 def test_the_last_value_of_each_utterance_stays_and_the_first_change_is_remembered() -> None:
-    audit = UtteranceAudit(4, 3, CPU)
-    update(audit, [2, 0], [0, 0], [KEPT, TO_1], [0.1, 0.2], 1)
+    log = UtteranceLog(4, 3, CPU)
+    update(log, [2, 0], [0, 0], [KEPT, TO_1], [0.1, 0.2], 1)
     logits = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
-    update(audit, [0, 3], [0, 0], [KEPT, TO_2], [0.3, 0.4], 2, logits)
-    update(audit, [3], [0], [TO_1], [0.5], 3)
-    seen = audit.last_seen()
+    update(log, [0, 3], [0, 0], [KEPT, TO_2], [0.3, 0.4], 2, logits)
+    update(log, [3], [0], [TO_1], [0.5], 3)
+    seen = log.last_seen()
     assert seen.corrected.tolist() == [0, -1, 0, 1]
     assert seen.first_changed.tolist() == [1, 0, 0, 2]  # utterance 0 was changed back, utterance 1 never drawn
     np.testing.assert_allclose(seen.kept, [0.7, np.nan, 0.7, 0.3], rtol=1e-6)
@@ -79,9 +80,9 @@ def test_the_last_value_of_each_utterance_stays_and_the_first_change_is_remember
 
 
 def test_the_last_of_several_draws_in_one_batch_stays() -> None:
-    audit = UtteranceAudit(2, 3, CPU)
-    update(audit, [1, 1, 0, 1], [0, 0, 0, 0], [TO_1, TO_2, TO_1, KEPT], [0.1, 0.2, 0.3, 0.4], 5)
-    seen = audit.last_seen()
+    log = UtteranceLog(2, 3, CPU)
+    update(log, [1, 1, 0, 1], [0, 0, 0, 0], [TO_1, TO_2, TO_1, KEPT], [0.1, 0.2, 0.3, 0.4], 5)
+    seen = log.last_seen()
     assert seen.corrected.tolist() == [1, 0]
     np.testing.assert_allclose(seen.trust, [0.3, 0.4], rtol=1e-6)
     assert seen.first_changed.tolist() == [5, 5]
@@ -91,7 +92,7 @@ def test_the_last_of_several_draws_in_one_batch_stays() -> None:
 @given(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_batches_with_repetitions_leave_what_one_utterance_at_a_time_leaves(batches: list[list[int]]) -> None:
     rng = np.random.default_rng(0)
-    whole, single = (UtteranceAudit(5, 3, CPU) for _ in range(2))
+    whole, single = (UtteranceLog(5, 3, CPU) for _ in range(2))
     for epoch, index in enumerate(batches, start=1):
         corrected = rng.dirichlet([1, 1, 1], len(index)).astype(np.float32).tolist()
         trust = rng.uniform(size=len(index)).astype(np.float32).tolist()
@@ -106,17 +107,17 @@ def test_batches_with_repetitions_leave_what_one_utterance_at_a_time_leaves(batc
 
 
 def test_soft_targets_that_the_loss_leaves_alone_change_no_label() -> None:
-    audit = UtteranceAudit(2, 3, CPU)
+    log = UtteranceLog(2, 3, CPU)
     targets = torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
-    update(audit, [0, 1], [0, 0], [[0.1, 0.8, 0.1], [0.0, 0.4, 0.6]], [0.0, 0.5], 1, targets=targets)
-    seen = audit.last_seen()
+    update(log, [0, 1], [0, 0], [[0.1, 0.8, 0.1], [0.0, 0.4, 0.6]], [0.0, 0.5], 1, targets=targets)
+    seen = log.last_seen()
     assert seen.corrected.tolist() == [0, 2]
     assert seen.first_changed.tolist() == [0, 1]
     np.testing.assert_allclose(seen.kept, [0.1, 0.0], rtol=1e-6)
 
 
 def test_a_state_is_taken_over_as_a_copy() -> None:
-    one, other = (UtteranceAudit(3, 3, CPU) for _ in range(2))
+    one, other = (UtteranceLog(3, 3, CPU) for _ in range(2))
     update(one, [0], [0], [TO_1], [0.5], 2)
     other.load_state_dict(one.state_dict())
     update(other, [1], [0], [TO_2], [0.5], 3)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ser.training.loop import EpochRecord, load_state
+from ser.training import EpochRecord, load_state
 from study.schema import UTTERANCES
 from study.tracking.store import experiment_id, open_client
 from study.tracking.upload import deliver_all
@@ -214,7 +214,7 @@ def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
     monkeypatch.setattr(trainable, "save_checkpoint", save)
     monkeypatch.setattr(trainable, "train", trained)
     monkeypatch.setattr(trainable.time, "monotonic", lambda: now[0])
-    run(replace(context, base={**context.base, "training.epochs": epochs}))
+    run(replace(context, defaults={**context.defaults, "training.epochs": epochs}))
     return saved
 
 
@@ -248,7 +248,7 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
 def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
     """Each process gets one epoch further than the one before, though all of them begin with the first."""
     monkeypatch.setattr(trainable, "save_checkpoint", lambda *_, **__: None)
-    longer = replace(context, base={**context.base, "training.epochs": 7})
+    longer = replace(context, defaults={**context.defaults, "training.epochs": 7})
     for steps in range(1, 6):
         assert not run(longer, steps=steps)[-1]["done"]
     for _ in range(MAX_ATTEMPTS):
@@ -447,7 +447,7 @@ def test_a_planned_trial_trains_as_a_drawn_one_does_and_is_tested(context, tmp_p
     run(context)
     drawn = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
     task = replace(context.task, test=context.task.validation)
-    planned = TrialSpecification({**context.base, **drawn}, context.seed, task, {"fold": "7"})
+    planned = TrialSpecification({**context.defaults, **drawn}, context.seed, task, {"fold": "7"})
     other = replace(context, folder=tmp_path / "planned", key={"study": "planned"}, planned=(planned,), seed=99)
     other.folder.mkdir()
     run(other, {"trial": 1})
@@ -470,7 +470,7 @@ def test_a_search_sees_no_test_row(context):
 
 def test_the_best_epochs_test_score_survives_a_kill(context, tmp_path):
     task = replace(context.task, test=context.task.validation)
-    configuration = {**context.base, **{key: value for key, value in CONFIGURATION.items() if key != "trial"}}
+    configuration = {**context.defaults, **{key: value for key, value in CONFIGURATION.items() if key != "trial"}}
     planned = (TrialSpecification(configuration, context.seed, task, {}),)
     found = []
     for name, steps in (("whole", None), ("killed", 2)):

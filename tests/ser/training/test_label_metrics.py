@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from ser.losses import LossOutput
-from ser.training.label_metrics import Audit, Steps
+from ser.training.label_metrics import BatchLog, LabelMetrics
 
 CPU = torch.device("cpu")
 
 
 def update(
-    audit: Audit,
+    label_metrics: LabelMetrics,
     predicted: Sequence[int],
     noisy: Sequence[int],
     truth: Sequence[int],
@@ -28,14 +28,24 @@ def update(
     losses = torch.tensor(per_sample or [0.0] * len(noisy))
     targets = F.one_hot(torch.tensor(changed_to), 3).float()
     output = LossOutput(losses.mean(), losses, targets, torch.tensor(trust or [0.0] * len(noisy)))
-    audit.update(F.one_hot(torch.tensor(predicted), 3).float(), torch.tensor(noisy), torch.tensor(truth), output)
+    label_metrics.update(
+        F.one_hot(torch.tensor(predicted), 3).float(), torch.tensor(noisy), torch.tensor(truth), output
+    )
 
 
 def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
-    audit = Audit(3, CPU)
+    label_metrics = LabelMetrics(3, CPU)
     # Kept; rightly changed, though the wrong label is predicted; wrongly changed; changed with unknown truth.
-    update(audit, [0, 1, 2, 2], [0, 1, 2, 0], [0, 0, 2, -1], [0, 0, 1, 1], [0.0, 1.0, 2.0, 5.0], [0.1, 0.2, 0.3, 0.8])
-    metrics = audit.metrics()
+    update(
+        label_metrics,
+        [0, 1, 2, 2],
+        [0, 1, 2, 0],
+        [0, 0, 2, -1],
+        [0, 0, 1, 1],
+        [0.0, 1.0, 2.0, 5.0],
+        [0.1, 0.2, 0.3, 0.8],
+    )
+    metrics = label_metrics.metrics()
     assert metrics.pop("uar") == pytest.approx((1 / 2 + 1 + 1) / 3)
     assert metrics.pop("f1_weighted") == pytest.approx((2 * 2 / 3 + 1 + 2 / 3) / 4)
     assert metrics == pytest.approx(
@@ -57,35 +67,35 @@ def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
 
 
 def test_accuracy_is_against_the_truth_of_clean_and_of_mislabelled_utterances_apart() -> None:
-    audit = Audit(3, CPU)
+    label_metrics = LabelMetrics(3, CPU)
     # Clean: two of three right. Mislabelled: one as its wrong label, one as the truth, one as neither, one right.
     # The last has no known truth.
-    update(audit, [0, 1, 0], [0, 1, 2], [0, 1, 2], [0, 1, 2])
-    update(audit, [1, 0, 2, 2, 1], [1, 1, 1, 0, 1], [0, 0, 0, 2, -1], [1, 1, 1, 0, 1])
-    metrics = audit.metrics()
+    update(label_metrics, [0, 1, 0], [0, 1, 2], [0, 1, 2], [0, 1, 2])
+    update(label_metrics, [1, 0, 2, 2, 1], [1, 1, 1, 0, 1], [0, 0, 0, 2, -1], [1, 1, 1, 0, 1])
+    metrics = label_metrics.metrics()
     assert metrics["accuracy_clean"] == pytest.approx(2 / 3)
     assert metrics["accuracy_mislabelled"] == pytest.approx(2 / 4)
     assert metrics["memorised"] == pytest.approx(1 / 4)
 
 
 def test_a_soft_target_is_changed_where_the_correction_moves_its_own_largest_share() -> None:
-    audit = Audit(3, CPU)
+    label_metrics = LabelMetrics(3, CPU)
     targets = torch.tensor([[0.6, 0.4, 0.0], [0.2, 0.2, 0.6], [0.5, 0.0, 0.5]])
     corrected = torch.tensor([[0.6, 0.4, 0.0], [0.6, 0.2, 0.2], [0.5, 0.0, 0.5]])
     output = LossOutput(torch.tensor(0.0), torch.zeros(3), corrected, torch.zeros(3))
     noisy, truth = torch.tensor([1, 1, 1]), torch.tensor([0, 0, 0])
-    audit.update(torch.zeros(3, 3), noisy, truth, output, targets)
-    assert audit.metrics()["labels_changed"] == pytest.approx(1 / 3)
-    assert audit.metrics()["labels_corrected"] == pytest.approx(1 / 3)
+    label_metrics.update(torch.zeros(3, 3), noisy, truth, output, targets)
+    assert label_metrics.metrics()["labels_changed"] == pytest.approx(1 / 3)
+    assert label_metrics.metrics()["labels_corrected"] == pytest.approx(1 / 3)
 
 
 @given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), min_size=1, max_size=9))
 def test_trust_quantiles_over_batches_are_numpys_to_a_bin(batches: list[list[float]]) -> None:
-    audit = Audit(3, CPU)
+    label_metrics = LabelMetrics(3, CPU)
     for batch in batches:
         labels = [0] * len(batch)
-        update(audit, labels, labels, labels, labels, trust=batch)
-    metrics = audit.metrics()
+        update(label_metrics, labels, labels, labels, labels, trust=batch)
+    metrics = label_metrics.metrics()
     for name, share in (("trust_q10", 0.1), ("trust_q50", 0.5), ("trust_q90", 0.9)):
         expected = np.quantile(list(chain.from_iterable(batches)), share, method="inverted_cdf")
         assert metrics[name] == pytest.approx(expected, abs=0.01 + 1e-6)
@@ -93,22 +103,22 @@ def test_trust_quantiles_over_batches_are_numpys_to_a_bin(batches: list[list[flo
 
 @pytest.mark.parametrize("value", [0.0, 0.299, 0.3, 1.0])
 def test_quantiles_of_a_constant_trust_are_that_trust(value: float) -> None:
-    audit = Audit(3, CPU)
-    update(audit, [0] * 7, [0] * 7, [0] * 7, [0] * 7, trust=[value] * 7)
-    metrics = audit.metrics()
+    label_metrics = LabelMetrics(3, CPU)
+    update(label_metrics, [0] * 7, [0] * 7, [0] * 7, [0] * 7, trust=[value] * 7)
+    metrics = label_metrics.metrics()
     assert [metrics[f"trust_q{share}"] for share in (10, 50, 90)] == pytest.approx([value] * 3)
 
 
 def test_a_trust_that_is_not_a_number_breaks_nothing() -> None:
-    audit = Audit(3, CPU)
-    update(audit, [0, 0], [0, 0], [0, 0], [0, 0], per_sample=[math.nan, 1.0], trust=[math.nan, 0.5])
-    assert math.isnan(audit.metrics()["loss"])
+    label_metrics = LabelMetrics(3, CPU)
+    update(label_metrics, [0, 0], [0, 0], [0, 0], [0, 0], per_sample=[math.nan, 1.0], trust=[math.nan, 0.5])
+    assert math.isnan(label_metrics.metrics()["loss"])
 
 
 def test_a_mislabelled_utterance_predicted_otherwise_is_not_memorised() -> None:
-    audit = Audit(3, CPU)
-    update(audit, [0, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0])
-    metrics = audit.metrics()
+    label_metrics = LabelMetrics(3, CPU)
+    update(label_metrics, [0, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0])
+    metrics = label_metrics.metrics()
     assert metrics["memorised"] == pytest.approx(1 / 3)
     assert metrics["correction_recall"] == 0.0
 
@@ -131,19 +141,19 @@ UNDEFINED_WITHOUT_TRUTH = {"labels_corrected", "correction_precision", "accuracy
 def test_what_is_undefined_is_left_out(
     noisy: list[int], truth: list[int], changed_to: list[int], absent: set[str]
 ) -> None:
-    audit = Audit(3, CPU)
-    update(audit, [0, 0], noisy, truth, changed_to)
-    assert UNDEFINED_WITHOUT_TRUTH - audit.metrics().keys() == absent
+    label_metrics = LabelMetrics(3, CPU)
+    update(label_metrics, [0, 0], noisy, truth, changed_to)
+    assert UNDEFINED_WITHOUT_TRUTH - label_metrics.metrics().keys() == absent
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=6), min_size=1))
 def test_scores_over_batches_are_scikit_learns_over_all(batches: list[list[tuple[int, int]]]) -> None:
-    audit = Audit(3, CPU)
+    label_metrics = LabelMetrics(3, CPU)
     for batch in batches:
         noisy, predicted = zip(*batch, strict=True)
-        update(audit, predicted, noisy, noisy, noisy, per_sample=[float(label) for label in noisy])
+        update(label_metrics, predicted, noisy, noisy, noisy, per_sample=[float(label) for label in noisy])
     noisy, predicted = zip(*chain.from_iterable(batches), strict=True)
-    metrics = audit.metrics()
+    metrics = label_metrics.metrics()
     recalls = [
         sum(p == label for q, p in zip(noisy, predicted, strict=True) if q == label) / noisy.count(label)
         for label in set(noisy)
@@ -153,14 +163,14 @@ def test_scores_over_batches_are_scikit_learns_over_all(batches: list[list[tuple
     assert metrics["loss"] == pytest.approx(sum(noisy) / len(noisy))
 
 
-def test_steps_come_back_as_one_batch_without_gradient() -> None:
-    steps, corrected = Steps(), torch.tensor([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]])
+def test_batches_come_back_as_one_batch_without_gradient() -> None:
+    log, corrected = BatchLog(), torch.tensor([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]])
     logits = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
     for rows in (slice(0, 2), slice(2, 3)):
         losses = logits[rows].sum(dim=1)
         output = LossOutput(losses.mean(), losses, corrected[rows], corrected[rows, 0])
-        steps.add(torch.tensor([4, 0, 2])[rows], logits[rows], output)
-    index, joined, output = steps.joined()
+        log.add(torch.tensor([4, 0, 2])[rows], logits[rows], output)
+    index, joined, output = log.joined()
     assert index.tolist() == [4, 0, 2]
     assert torch.equal(joined, logits)
     assert output.per_sample.tolist() == [3.0, 7.0, 11.0]

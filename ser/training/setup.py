@@ -1,0 +1,100 @@
+"""What a training run is set up with: features, initial weights, targets, class weights, precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ser.config import Config, ModelConfig
+from ser.features.store import FeatureStore
+from ser.losses import Loss, as_distribution
+from ser.models import Classifier, load_pretrained
+from ser.training.embeddings import extractor
+from ser.training.task import Subset, Task
+from ser.utils.errors import UserError
+
+
+def open_features(config: Config, task: Task) -> FeatureStore:
+    """Open the feature store of a task.
+
+    Raises:
+        UserError: The store cannot be opened, or holds another front end than the model reads.
+    """
+    store = FeatureStore.open(task.store)
+    expected = extractor(config).front_end.name
+    if store.front_end.name != expected:
+        raise UserError(
+            f"model {config.model.name} reads front end {expected}, but the feature store {str(task.store)!r} holds "
+            f"{store.front_end.name}. Build a store with the front end {expected} (ser.features.open_store)."
+        )
+    return store
+
+
+def load_weights(model: Classifier, config: ModelConfig) -> None:
+    """Load ``model.pretrained`` into a model, if it is set.
+
+    Raises:
+        UserError: The file does not fit the model or its front end.
+    """
+    if config.pretrained:
+        load_pretrained(model, config.pretrained, config.features)
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Check that ``model.pretrained`` fits the network, before features are computed.
+
+    Raises:
+        UserError: The file does not fit the network or its front end.
+    """
+    with torch.device("meta"):
+        model = config.build_network(num_classes=2)
+    load_weights(model, config)
+
+
+def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:
+    """Return what a loss is trained on: noisy labels, or the annotators' distribution if it asks for soft targets.
+
+    Args:
+        loss: The loss, or its class.
+        train: Training utterances.
+
+    Returns:
+        (n,) int64 labels, or (n, C) float32 distributions.
+
+    Raises:
+        UserError: The loss asks for soft targets, and the corpus has no votes.
+    """
+    if loss.targets == "noisy":
+        return torch.tensor(train.noisy)
+    if train.soft is None:
+        raise UserError(
+            "loss 'soft_labels' trains on the annotators' distribution, and the corpus has no votes. Choose another "
+            "loss, or a corpus with votes."
+        )
+    return torch.tensor(train.soft, dtype=torch.float32)
+
+
+def inverse_frequencies(targets: Tensor, num_classes: int) -> Tensor:
+    """Return the inverse frequency, among the targets, of each utterance's class.
+
+    Args:
+        targets: (n,) labels or (n, C) distributions; for these the inverse frequencies are averaged by share.
+        num_classes: C.
+
+    Returns:
+        (n,) float64, 1 for all utterances if all classes are equally frequent.
+    """
+    shares = as_distribution(targets, num_classes).double()
+    counts = shares.sum(dim=0)
+    inverse = torch.where(counts > 0, len(targets) / (num_classes * counts), 0.0)
+    return (shares * inverse).sum(dim=1)
+
+
+def uses_bfloat16(config: Config, device: torch.device) -> bool:
+    """Return whether a configuration trains under bfloat16 autocast on a device."""
+    if config.training.precision != "auto":
+        return config.training.precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_tile"))

@@ -1,0 +1,66 @@
+"""States of a training run: what is saved after an epoch, and which run it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser.config import Config
+from ser.training.task import Task
+from ser.utils.errors import UserError
+from ser.utils.hashing import digest
+
+State = dict[str, Any]
+"""Everything that ``ser.training.train`` resumes from: tensors, numbers and strings."""
+
+
+def fingerprint(config: Config, seed: int, task: Task) -> str:
+    """Return a digest that identifies a training run.
+
+    It covers the configuration, the seed, the labels (by their manifest) and the training utterances.
+    """
+    return digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
+
+
+def check_state(state: State, identity: str, front_end: str) -> None:
+    """Check that a state belongs to a run.
+
+    Args:
+        state: The state.
+        identity: ``fingerprint`` of the run.
+        front_end: Name of the front end that its model reads.
+
+    Raises:
+        UserError: The state belongs to another run or comes from an older version.
+    """
+    if (state["fingerprint"], state["front_end"]) != (identity, front_end):
+        raise UserError(
+            "the checkpoint belongs to another configuration, seed, corpus or base network of a linear probe. "
+            "Resume with the options of its run, or start a new run."
+        )
+    if "utterances" not in state:
+        raise UserError(
+            "the checkpoint was written by an older version and has no per-utterance table. Start a new run."
+        )
+
+
+def save_state(state: State, path: Path) -> None:
+    """Write a state; a reader sees the whole file or none."""
+    temporary = path.with_name(path.name + ".writing")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> State:
+    """Read a state without executing code from it (``weights_only``).
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"checkpoint {str(path)!r} cannot be read: {error}") from error
+    return state
