@@ -1,15 +1,14 @@
-"""The journal of a search: which configurations were drawn, and what became of them, on disk before it counts.
+"""The journal of a search: its suggested configurations and their outcomes, on disk before they count.
 
 The journal is an Optuna study in a file that is only ever appended to. Whatever kills the study, the next process reads
-from it which trials there are; nothing of Tune's own state is needed, and no pickled object is read.
+its trials from there; it needs none of Tune's own state and loads no pickled object.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,23 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ser.utils.durable_files import drop_torn_lines
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
-from study.search.journal_file import JournalFile
 from study.setup.spaces import Space
 
 JOURNAL = "journal.jsonl"
 STUDY = "search"
 
-# What an Optuna trial carries besides its parameters.
+# User attributes of an Optuna trial.
 NUMBER, CONFIGURATION, FAILURE, FINAL = "trial", "configuration", "failure", "failure.final"
 
-_FIDELITY = {
+_STATUS = {
     TrialState.RUNNING: RUNNING,
     TrialState.COMPLETE: FINISHED,
     TrialState.PRUNED: STOPPED,
@@ -44,16 +44,16 @@ _FIDELITY = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal knows of a trial.
+    """A trial as recorded in the journal.
 
     Args:
-        number: From 1.
-        configuration: Dotted names, searched and constant.
-        status: ``running`` (it may have been left unfinished), ``finished``, ``stopped`` or ``failed``.
-        epochs: The last epoch that was reported.
-        value: The selected score: the last epoch's of a finished trial, the last reported one of a stopped trial.
-        failure: Why it failed; empty if it did not.
-        final: Another attempt would fail for the same reason.
+        number: Number of the trial, from 1.
+        configuration: Searched and constant parameters by dotted name.
+        status: ``running`` (also if its process was killed), ``finished``, ``stopped`` or ``failed``.
+        epochs: Last reported epoch, 0 if none was.
+        value: Selection score: of the last epoch if finished, last reported one if stopped, else None.
+        failure: Reason of a failure, else empty.
+        final: Whether another attempt would fail for the same reason.
     """
 
     number: int
@@ -66,18 +66,22 @@ class Entry:
 
 
 class Journal:
-    """The trials of one search, and the sampler and pruner that decide on them.
+    """The trials of one search, with the sampler and the pruner that decide on them.
 
-    Samplers keep no state here: each configuration's draw is seeded by (seed, its number), and what a sampler learns
-    from is in the journal. So a search that was killed goes on as it would have, and a finished one can be extended.
+    Samplers keep no state in memory: the suggestion of a trial is seeded by (seed, number of the trial), and what a
+    sampler learns from is in the journal. A killed search therefore continues with the same suggestions, and a finished
+    one can be extended.
 
     Args:
-        folder: The search's folder; the journal is created there, or read.
-        space: What is sampled from.
-        selection: Direction of the score.
-        seed: Of the sampler's draws.
-        sampler: One of ``SAMPLERS``.
-        pruner: Which trials are stopped early.
+        folder: Folder of the search, locked by the caller; the journal in it is created or read.
+        space: Search space.
+        selection: Score that the search maximises or minimises.
+        seed: Seed of the suggestions.
+        sampler: One of ``study.setup.pruners.Sampler``.
+        pruner: Pruner that stops trials early; None stops none.
+
+    Raises:
+        UserError: The journal is damaged.
     """
 
     def __init__(
@@ -90,135 +94,153 @@ class Journal:
         pruner: optuna.pruners.BasePruner | None = None,
     ) -> None:
         self._space, self._seed, self._sampler = space, seed, sampler
-        direction = StudyDirection.MAXIMIZE if selection.mode == "max" else StudyDirection.MINIMIZE
-        pruner = pruner or optuna.pruners.NopPruner()
-        self._file = JournalFile(folder / JOURNAL)
-        with self._noting():
-            try:
-                self._storage = JournalStorage(self._file)
-                self._study = optuna.create_study(
-                    storage=self._storage, study_name=STUDY, direction=direction, load_if_exists=True, pruner=pruner
-                )
-                found = self._study.get_trials(deepcopy=False)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{str(folder / JOURNAL)!r} is damaged ({error}). Restore it, or start a new study under another "
-                    "--name."
-                ) from error
-            for trial in found:
-                if trial.state is TrialState.RUNNING and CONFIGURATION not in trial.user_attrs:
-                    # A kill cut its draw off. Samplers would take it for one that runs, for ever.
-                    self._study.tell(trial.number, state=TrialState.FAIL)
-        # Number → id of its newest Optuna trial; a second attempt at a failed one has a trial of its own.
-        self._known = {
-            trial.user_attrs[NUMBER]: trial._trial_id for trial in found if CONFIGURATION in trial.user_attrs
-        }
         self._shared = IntersectionSearchSpace(include_pruned=True)
+        path = folder / JOURNAL
+        try:
+            self._storage = _open_storage(path)
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=STUDY,
+                direction=StudyDirection.MAXIMIZE if selection.mode == "max" else StudyDirection.MINIMIZE,
+                load_if_exists=True,
+                pruner=pruner or optuna.pruners.NopPruner(),
+            )
+            self._study_id = self._storage.get_study_id_from_name(STUDY)
+            trials = self._study.get_trials(deepcopy=False)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{str(path)!r} is damaged ({error}). Restore it, or start a new study under another --name."
+            ) from error
+        for trial in trials:
+            if trial.state is TrialState.RUNNING and CONFIGURATION not in trial.user_attrs:
+                # A kill interrupted its suggestion; samplers would count it as running for ever.
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        # Trial → its newest Optuna trial; a second attempt at a failed trial is an Optuna trial of its own.
+        self._optuna_numbers = {
+            trial.user_attrs[NUMBER]: trial.number for trial in trials if CONFIGURATION in trial.user_attrs
+        }
 
     def entries(self) -> list[Entry]:
-        """Every trial, by number."""
-        return [self._of(number) for number in sorted(self._known)]
+        """Return all trials, sorted by number."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [_entry(trials[self._optuna_numbers[number]]) for number in sorted(self._optuna_numbers)]
 
-    def draw(self) -> Entry:
-        """A new configuration: the next published point, or what the sampler suggests."""
-        number = len(self._known) + 1
-        with self._noting():
-            self._study.sampler = make_sampler(self._sampler, self._seed, number, self._shared)
-            if number <= len(self._space.points) and not self._study.get_trials(
-                deepcopy=False, states=(TrialState.WAITING,)
-            ):
-                self._study.enqueue_trial(dict(self._space.points[number - 1]))
-            if callable(self._space.domains):
-                trial = self._study.ask()
-                configuration = {**(self._space.domains(trial) or {}), **trial.params}
-            else:
-                trial = self._study.ask(dict(self._space.domains))
-                configuration = dict(trial.params)
-            trial.set_user_attr(NUMBER, number)
-            # Only with this does the trial count: a draw that a kill cuts off is drawn again.
-            trial.set_user_attr(CONFIGURATION, {**configuration, **self._space.constants})
-        self._known[number] = trial._trial_id
-        return self._of(number)
+    def suggest(self) -> Entry:
+        """Add a trial with the next published configuration, or with one that the sampler suggests."""
+        number = len(self._optuna_numbers) + 1
+        points = self._space.points_to_evaluate
+        self._study.sampler = make_sampler(self._sampler, self._seed, number, self._shared)
+        if number <= len(points) and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.enqueue_trial(dict(points[number - 1]))
+        trial, configuration = self._space.ask(self._study)
+        trial.set_user_attr(NUMBER, number)
+        # The trial counts from this attribute on; a suggestion that a kill interrupts before it is repeated.
+        trial.set_user_attr(CONFIGURATION, configuration)
+        self._optuna_numbers[number] = trial.number
+        return _entry(self._frozen(number))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Notes an epoch's score; returns whether the pruner would stop the trial there."""
+        """Record the score of an epoch, and return whether the pruner stops the trial there.
+
+        Args:
+            number: Number of the trial.
+            epoch: The epoch, from 1.
+            value: Selection score; one that is not finite is not recorded.
+        """
         frozen = self._frozen(number)
         if frozen.state is not TrialState.RUNNING or not math.isfinite(value):
             return False
-        with self._noting():
-            trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            if epoch not in frozen.intermediate_values:
-                trial.report(value, epoch)
-            return trial.should_prune()
+        trial = self._trial(number)
+        if epoch not in frozen.intermediate_values:
+            trial.report(value, epoch)
+        return trial.should_prune()
 
     def finish(self, number: int, epoch: int, value: float) -> None:
-        """Notes that a trial trained to its last epoch.
+        """Record that a trial trained to its last epoch.
 
         Args:
-            number: The trial.
-            epoch: The last one.
-            value: The selected score, finite.
+            number: Number of the trial.
+            epoch: The last epoch.
+            value: Selection score, finite.
         """
         self.report(number, epoch, value)
         frozen = self._frozen(number)
-        with self._noting():
-            if frozen.state is TrialState.RUNNING:
-                self._study.tell(frozen.number, value)
-                return
-            # It failed in an earlier session, and Optuna reopens no trial.
-            self._study.add_trial(
-                optuna.create_trial(
-                    params=frozen.params,
-                    distributions=frozen.distributions,
-                    value=value,
-                    intermediate_values={epoch: value},
-                    user_attrs={key: frozen.user_attrs[key] for key in (NUMBER, CONFIGURATION)},
-                )
+        if frozen.state is TrialState.RUNNING:
+            self._study.tell(frozen.number, value)
+            return
+        # The trial failed in an earlier session, and Optuna cannot reopen it.
+        self._study.add_trial(
+            optuna.create_trial(
+                params=frozen.params,
+                distributions=frozen.distributions,
+                value=value,
+                intermediate_values={epoch: value},
+                user_attrs={key: frozen.user_attrs[key] for key in (NUMBER, CONFIGURATION)},
             )
-        self._known[number] = self._study.get_trials(deepcopy=False)[-1]._trial_id
+        )
+        self._optuna_numbers[number] = self._study.get_trials(deepcopy=False)[-1].number
 
     def stop(self, number: int) -> None:
-        """Notes that the scheduler stopped a trial early."""
+        """Record that the pruner stopped a trial."""
         frozen = self._frozen(number)
         if frozen.state is TrialState.RUNNING:
-            with self._noting():
-                self._study.tell(frozen.number, state=TrialState.PRUNED)
+            self._study.tell(frozen.number, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, *, final: bool) -> None:
-        """Notes that a trial failed.
+        """Record that a trial failed.
 
         Args:
-            number: The trial.
-            reason: Why.
-            final: Another attempt would fail for the same reason.
+            number: Number of the trial.
+            reason: Reason of the failure.
+            final: Whether another attempt would fail for the same reason.
         """
         frozen = self._frozen(number)
         if frozen.state is not TrialState.RUNNING:
             return
-        with self._noting():
-            trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            trial.set_user_attr(FAILURE, reason)
-            trial.set_user_attr(FINAL, final)
-            self._study.tell(frozen.number, state=TrialState.FAIL)
+        trial = self._trial(number)
+        trial.set_user_attr(FAILURE, reason)
+        trial.set_user_attr(FINAL, final)
+        self._study.tell(frozen.number, state=TrialState.FAIL)
 
-    @property
-    def optuna_study(self) -> optuna.Study:
-        """The Optuna study, for its visualisations; failed and stopped trials are FAIL and PRUNED there."""
-        return self._study
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._optuna_numbers[number])
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._known[number])
+        return self._storage.get_trial(self._id(number))
 
-    def _of(self, number: int) -> Entry:
-        return _entry(self._frozen(number))
+    def _trial(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self._study, self._id(number))
 
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """What is noted within is on disk at the end, after one wait for the disk."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-        self._file.sync()
+
+class _NoLock(JournalFileOpenLock):
+    """Lock that is always free: the study's folder is locked as a whole, and a lock file would outlive a kill."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class _JournalFile(JournalFileBackend):
+    """Optuna's journal file without half a line at its end where the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _NoLock(str(path)))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError:
+            drop_torn_lines(self._path)
+            raise
+
+
+def _open_storage(path: Path) -> JournalStorage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drop_torn_lines(path)
+    return JournalStorage(_JournalFile(path))
 
 
 def _entry(trial: FrozenTrial) -> Entry:
@@ -226,7 +248,7 @@ def _entry(trial: FrozenTrial) -> Entry:
     return Entry(
         number=attributes[NUMBER],
         configuration=attributes[CONFIGURATION],
-        status=_FIDELITY[trial.state],
+        status=_STATUS[trial.state],
         epochs=trial.last_step or 0,
         value=trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         failure=attributes.get(FAILURE, ""),
@@ -235,43 +257,46 @@ def _entry(trial: FrozenTrial) -> Entry:
 
 
 class _Tpe(optuna.samplers.TPESampler):
-    """Optuna's TPE for one draw; what parameters all trials share is counted on from the draw before.
+    """Optuna's TPE for one suggestion, which resumes from the parameters that all earlier trials share.
 
     Args:
-        seed: Of the draw.
-        shared: The search's; a new one goes through all trials first.
+        seed: Seed of the suggestion.
+        shared: Object that finds the shared parameters; a new one would go through all trials again.
     """
 
     def __init__(self, seed: int, shared: IntersectionSearchSpace) -> None:
-        # Trials that run are taken for bad ones, so that parallel draws spread.
+        # Running trials count as bad ones, so that parallel suggestions spread.
         super().__init__(seed=seed, constant_liar=True)
         self._shared = shared
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are drawn together."""
+        """Return the parameters that are sampled jointly, with their distributions."""
         found = self._shared.calculate(study)
         return {name: distribution for name, distribution in found.items() if not distribution.single()}
 
 
 def make_sampler(name: str, seed: int, number: int, shared: IntersectionSearchSpace) -> optuna.samplers.BaseSampler:
-    """An Optuna sampler for one draw.
+    """Return an Optuna sampler for one suggestion.
 
     Args:
         name: ``tpe``, ``gp``, ``cmaes``, ``qmc`` or ``random``.
-        seed: Of the search.
-        number: Of the trial that is drawn.
-        shared: The parameters that all trials have, pruned ones included; one object for all draws of a search.
+        seed: Seed of the search.
+        number: Number of the trial that is suggested.
+        shared: Object that finds the parameters that all trials have, pruned ones included; one for all suggestions of
+            a search.
     """
-    draw = derived_seed(seed, "draw", number) % 2**32
+    own_seed = derived_seed(seed, "draw", number) % 2**32
     if name == "tpe":
-        return _Tpe(draw, shared)
+        return _Tpe(own_seed, shared)
     if name == "gp":
-        return optuna.samplers.GPSampler(seed=draw)
+        return optuna.samplers.GPSampler(seed=own_seed)
     if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=draw, warn_independent_sampling=False)
+        return optuna.samplers.CmaEsSampler(seed=own_seed, warn_independent_sampling=False)
     if name == "qmc":
-        # One sequence for all draws; the journal knows how far it has come.
-        return optuna.samplers.QMCSampler(
-            seed=derived_seed(seed, "sequence") % 2**32, scramble=True, warn_independent_sampling=False
-        )
-    return optuna.samplers.RandomSampler(seed=draw)
+        # One sequence for all suggestions; the journal holds the position in it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return optuna.samplers.QMCSampler(
+                seed=derived_seed(seed, "sequence") % 2**32, scramble=True, warn_independent_sampling=False
+            )
+    return optuna.samplers.RandomSampler(seed=own_seed)

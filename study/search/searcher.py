@@ -56,7 +56,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         if self._unfinished:
             entry = self._unfinished.pop(0)
         else:
-            entry = self._journal.draw()
+            entry = self._journal.suggest()
             self._issued += 1
         self._live[trial_id] = entry.number
         return configuration_of(entry)

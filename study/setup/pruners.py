@@ -1,4 +1,4 @@
-"""Which trials may be stopped early, and when: Optuna's pruners, whose state is in the journal."""
+"""Pruners that stop trials early; Optuna's, whose state is in the journal."""
 
 from __future__ import annotations
 
@@ -19,29 +19,40 @@ EARLIEST_SHARE = 0.1
 MEDIAN_TRIALS = 5
 
 
-def grace_period(space: Space, base: Mapping[str, Any], epochs: int) -> int:
-    """Epochs that every trial of a space trains at least.
+def grace_period(space: Space, defaults: Mapping[str, Any], epochs: int) -> int:
+    """Return the number of epochs that every trial of a space trains at least.
 
-    Before the transit time, progressive label correction looks like cross entropy, so a loss cannot be judged by what
-    it has reached before. A space without one has a tenth of the epochs.
+    Before its transit time, progressive label correction resembles cross entropy, so its score up to then does not
+    tell how good it is. A space without a transit time gets a tenth of the epochs.
 
     Args:
-        space: The space.
-        base: Dotted names that every trial of the study has.
-        epochs: Planned epochs.
+        space: The search space.
+        defaults: Default parameters by dotted name.
+        epochs: Planned epochs of a trial.
+
+    Example:
+        >>> from study.setup.spaces import load_space
+        >>> grace_period(load_space("proselflc", {}), {}, epochs=50)
+        40
+        >>> grace_period(load_space("cross_entropy", {}), {}, epochs=50)
+        5
     """
-    latest = space.greatest(TRANSIT, base)
+    latest = space.largest(TRANSIT, defaults)
     return max(1, math.ceil((EARLIEST_SHARE if latest is None else latest) * epochs))
 
 
 def make_pruner(scheduler: Scheduler, grace: int, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner of a search.
+    """Return the pruner of a search.
 
     Args:
-        scheduler: ``none``; ``asha`` (asynchronous successive halving; Li et al., MLSys 2020), ``hyperband`` (several
-            brackets of it; Li et al., JMLR 2018), or ``median`` (stopped if below the median of the trials before).
-        grace: No trial is stopped before this epoch.
-        epochs: Planned epochs.
+        scheduler: ``none``; ``asha`` (asynchronous successive halving; Li et al., MLSys 2020); ``hyperband`` (several
+            brackets of it; Li et al., JMLR 2018); or ``median`` (stops a trial below the median of earlier trials).
+        grace: First epoch at which a trial may be stopped.
+        epochs: Planned epochs of a trial.
+
+    Example:
+        >>> type(make_pruner("asha", grace=5, epochs=50)).__name__
+        'SuccessiveHalvingPruner'
     """
     if scheduler == "asha":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=grace, reduction_factor=REDUCTION)
@@ -52,26 +63,27 @@ def make_pruner(scheduler: Scheduler, grace: int, epochs: int) -> optuna.pruners
     return optuna.pruners.NopPruner()
 
 
-def warning(scheduler: Scheduler, space: Space, grace: int, epochs: int) -> str:
-    """What a user must know of a scheduler on a space; empty for nothing.
+def scheduler_warning(scheduler: Scheduler, space: Space, grace: int, epochs: int) -> str:
+    """Return why a scheduler can save little or no time on a space, empty if it can.
 
     Args:
-        scheduler: The scheduler.
-        space: The space.
-        grace: From ``grace_period``.
-        epochs: Planned epochs.
+        scheduler: Scheduler of the study.
+        space: The search space.
+        grace: Epochs from ``grace_period``.
+        epochs: Planned epochs of a trial.
     """
     if scheduler == "none":
         return ""
-    # The first epoch after the grace period at which halving stops a trial is the grace period itself.
+    # Halving first stops trials at the last epoch of the grace period.
     if grace >= epochs:
         return (
-            f"--scheduler {scheduler} can stop no trial of space {space.name}: its latest transit time is epoch "
-            f"{grace} of {epochs}. Fix a smaller {TRANSIT} by --set, or take --scheduler none."
+            f"--scheduler {scheduler} cannot stop any trial of space {space.name}: its latest transit time is epoch "
+            f"{grace} of {epochs}. Fix a smaller {TRANSIT} with --set, or use --scheduler none."
         )
     if scheduler != "median" and grace * REDUCTION > epochs:
         return (
-            f"--scheduler {scheduler} stops trials of space {space.name} at one epoch only, {grace} of {epochs}: "
-            "before it the transit time of label correction may not have come."
+            f"--scheduler {scheduler} can stop trials of space {space.name} at one epoch only, {grace} of {epochs}, "
+            "because the transit time of label correction may come as late as that. Fix a smaller "
+            f"{TRANSIT} with --set for more."
         )
     return ""

@@ -55,7 +55,7 @@ class TrialContext:
 
     Args:
         task: Train and validation data.
-        base: Default parameters by dotted name; the configuration of a trial overrides them.
+        defaults: Default parameters by dotted name; the configuration of a trial overrides them.
         seed: Training seed.
         threads: Torch threads of a trial.
         device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
@@ -72,7 +72,7 @@ class TrialContext:
     """
 
     task: Task
-    base: Mapping[str, Any]
+    defaults: Mapping[str, Any]
     seed: int
     threads: int
     device: str
@@ -96,4 +96,4 @@ class TrialContext:
         """
         if self.planned:
             return self.planned[number - 1]
-        return TrialSpecification({**self.base, **suggested}, self.seed, self.task, {})
+        return TrialSpecification({**self.defaults, **suggested}, self.seed, self.task, {})

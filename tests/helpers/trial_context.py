@@ -3,7 +3,7 @@
 from study.trial.specification import TrialContext
 
 EPOCHS = 3
-BASE = {
+DEFAULTS = {
     "model.width": 0.03,
     "training.epochs": EPOCHS,
     "training.crop_seconds": 0.5,
@@ -14,11 +14,11 @@ CONFIGURATION = {"trial": 1, "loss.name": "cross_entropy", "optimizer.lr": 1e-3}
 DATASET = {"name": "d", "digest": "digest", "source_type": "local", "source": "{}", "schema": None, "profile": None}
 
 
-def make_context(task, experiment, folder, study, base=BASE, session="one"):
+def make_context(task, experiment, folder, study, defaults=DEFAULTS, session="one"):
     folder.mkdir(parents=True, exist_ok=True)
     return TrialContext(
         task=task,
-        base=base,
+        defaults=defaults,
         seed=0,
         threads=1,
         device="cpu",
@@ -28,14 +28,7 @@ def make_context(task, experiment, folder, study, base=BASE, session="one"):
         name="cross_entropy noisy-A",
         key={"study": study},
         tags={},
-        dataset={
-            "name": "d",
-            "digest": "digest",
-            "source_type": "local",
-            "source": "{}",
-            "schema": None,
-            "profile": None,
-        },
+        dataset=DATASET,
         folder=folder,
         session=session,
     )

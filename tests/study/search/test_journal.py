@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import resource
+import shutil
+from pathlib import Path
 from typing import get_args
 
 import optuna
@@ -20,13 +24,16 @@ NOISY = SELECTIONS["noisy"]
 METRIC = NOISY.metric
 EPOCHS = 9
 
+# Written by version 0.1: trial 1 is finished, trial 2 has failed, and trial 3 has trained two epochs.
+JOURNAL_OF_VERSION_0_1 = Path(__file__).parents[2] / "fixtures" / "journal_0_1.jsonl"
+
 
 def journal(folder, space="proselflc", seed=1, sampler="tpe", scheduler="none"):
     return Journal(folder, load_space(space, {}), NOISY, seed, sampler, make_pruner(scheduler, 1, EPOCHS))
 
 
 def score(configuration, epoch):
-    """A made-up score: the learning rate decides, and the scores of good ones grow."""
+    """Return a made-up score that the learning rate decides and that grows over the epochs."""
     return 0.1 + 0.01 * epoch / EPOCHS - abs(math.log10(configuration["optimizer.lr"]) + 3) / 10
 
 
@@ -38,17 +45,26 @@ def train(opened, number, configuration, first=1):
     opened.finish(number, EPOCHS, score(configuration, EPOCHS))
 
 
-def searched(folder, trials, **options):
-    opened = journal(folder, **options)
-    for _ in range(trials):
-        entry = opened.draw()
+def extend(opened, trials):
+    while len(opened.entries()) < trials:
+        entry = opened.suggest()
         train(opened, entry.number, entry.configuration)
     return opened.entries()
 
 
-def test_a_search_begins_with_the_points_and_numbers_its_trials(tmp_path):
+def searched(folder, trials, **options):
+    return extend(journal(folder, **options), trials)
+
+
+def optuna_trials(folder):
+    """Read the journal as any user of Optuna would."""
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+    return optuna.load_study(study_name="search", storage=storage).trials
+
+
+def test_a_search_begins_with_the_points_to_evaluate_and_numbers_its_trials(tmp_path):
     entries = searched(tmp_path, 5)
-    points = load_space("proselflc", {}).points
+    points = load_space("proselflc", {}).points_to_evaluate
     for point, entry in zip(points, entries, strict=False):
         assert {key: entry.configuration[key] for key in point} == dict(point)
     assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
@@ -58,18 +74,18 @@ def test_a_search_begins_with_the_points_and_numbers_its_trials(tmp_path):
 
 
 def test_the_seed_decides_the_search(tmp_path):
-    drawn = [searched(tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
-    assert drawn[0] == drawn[1]
-    assert [entry.configuration for entry in drawn[0]][3:] != [entry.configuration for entry in drawn[2]][3:]
+    suggested = [searched(tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert suggested[0] == suggested[1]
+    assert [entry.configuration for entry in suggested[0]][3:] != [entry.configuration for entry in suggested[2]][3:]
 
 
 @pytest.mark.parametrize("scheduler", ["none", "asha", "median", "hyperband"])
 @pytest.mark.parametrize("sampler", get_args(Sampler))
-def test_a_search_killed_again_and_again_goes_on_as_it_would_have(tmp_path, sampler, scheduler):
+def test_a_search_killed_again_and_again_continues_as_an_undisturbed_one(tmp_path, sampler, scheduler):
     whole = searched(tmp_path / "whole", 14, sampler=sampler, scheduler=scheduler)
     options = {"folder": tmp_path / "killed", "sampler": sampler, "scheduler": scheduler}
     for _ in range(14):
-        entry = journal(**options).draw()
+        entry = journal(**options).suggest()
         if journal(**options).report(entry.number, 1, score(entry.configuration, 1)):
             journal(**options).stop(entry.number)
         else:
@@ -84,7 +100,7 @@ def test_stopped_trials_are_pruned_for_optuna_and_finished_ones_alone_complete(t
     finished = [entry for entry in entries if entry.status == FINISHED]
     assert stopped
     assert finished
-    states = {trial.state.name for trial in journal(tmp_path).optuna_study.trials}
+    states = {trial.state.name for trial in optuna_trials(tmp_path)}
     assert states == {"PRUNED", "COMPLETE"}
     assert all(entry.epochs < EPOCHS for entry in stopped)
     # What is stopped looks worse than what is not.
@@ -95,10 +111,7 @@ def test_no_trial_is_stopped_in_the_grace_period(tmp_path):
     for scheduler in ("asha", "median", "hyperband"):
         space = load_space("proselflc", {})
         opened = Journal(tmp_path / scheduler, space, NOISY, 1, "tpe", make_pruner(scheduler, 6, EPOCHS))
-        for _ in range(30):
-            entry = opened.draw()
-            train(opened, entry.number, entry.configuration)
-        assert min(entry.epochs for entry in opened.entries()) >= 6
+        assert min(entry.epochs for entry in extend(opened, 30)) >= 6
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 3))
@@ -112,13 +125,28 @@ def test_a_journal_cut_anywhere_is_read_up_to_there(tmp_path, cut):
     for entry in opened.entries():
         if entry.status == RUNNING:
             train(opened, entry.number, entry.configuration, first=entry.epochs + 1)
-    while len(opened.entries()) < 4:
-        entry = opened.draw()
-        train(opened, entry.number, entry.configuration)
-    assert opened.entries() == entries
+    assert extend(opened, 4) == entries
 
 
-def test_a_journal_damaged_in_its_middle_is_told(tmp_path):
+def test_a_journal_of_version_0_1_is_read_and_resumed(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copy(JOURNAL_OF_VERSION_0_1, old / JOURNAL)
+    opened = journal(new)
+    first, second, third = (opened.suggest() for _ in range(3))
+    train(opened, first.number, first.configuration)
+    opened.report(second.number, 1, score(second.configuration, 1))
+    opened.fail(second.number, "training diverged in epoch 2", final=True)
+    for epoch in (1, 2):
+        opened.report(third.number, epoch, score(third.configuration, epoch))
+    assert journal(old).entries() == journal(new).entries()
+    assert [entry.status for entry in journal(old).entries()] == [FINISHED, FAILED, RUNNING]
+    for folder in (old, new):
+        train(journal(folder), third.number, third.configuration, first=3)
+    assert searched(old, 14) == searched(new, 14)
+
+
+def test_a_journal_damaged_in_its_middle_is_an_error(tmp_path):
     searched(tmp_path, 3)
     path = tmp_path / JOURNAL
     lines = path.read_bytes().splitlines(keepends=True)
@@ -127,17 +155,17 @@ def test_a_journal_damaged_in_its_middle_is_told(tmp_path):
         journal(tmp_path)
 
 
-def test_lines_that_a_power_loss_left_between_zeros_are_drawn_again(tmp_path):
-    """The disk is waited for once a draw, so that its last lines can be there without the first."""
+def test_zeros_that_a_power_loss_left_are_cut_off_and_the_configuration_suggested_again(tmp_path):
+    """Journals of version 0.1 can end so: several lines were written before the disk was waited for."""
     entries = searched(tmp_path, 3)
     path = tmp_path / JOURNAL
     whole = path.read_bytes()
-    journal(tmp_path).draw()
-    drawn = path.read_bytes()[len(whole) :].splitlines(keepends=True)
-    path.write_bytes(whole + b"".join([drawn[0], b"\0" * len(drawn[1]), *drawn[2:]]))
+    journal(tmp_path).suggest()
+    suggested = path.read_bytes()[len(whole) :].splitlines(keepends=True)
+    path.write_bytes(whole + b"".join([suggested[0], b"\0" * len(suggested[1]), *suggested[2:]]))
     opened = journal(tmp_path)
     assert opened.entries() == entries
-    assert opened.draw().configuration == searched(tmp_path / "whole", 4)[3].configuration
+    assert opened.suggest().configuration == searched(tmp_path / "whole", 4)[3].configuration
 
 
 def test_zeros_above_what_was_waited_for_are_damage(tmp_path):
@@ -150,77 +178,84 @@ def test_zeros_above_what_was_waited_for_are_damage(tmp_path):
 
 
 def test_what_counts_is_on_disk_before_it_is_told(tmp_path, monkeypatch):
-    """One wait for the disk for each thing that happens, after its last line."""
     path = tmp_path / JOURNAL
     synced = []
-    monkeypatch.setattr("study.search.journal_file.os.fsync", lambda _: synced.append(path.stat().st_size))
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     opened = journal(tmp_path)
     for note in (
-        opened.draw,
+        opened.suggest,
         lambda: opened.report(1, 1, 0.5),
         lambda: opened.stop(1),
-        opened.draw,
+        opened.suggest,
         lambda: opened.fail(2, "worker died", final=False),
         lambda: opened.finish(2, 2, 0.6),
-        opened.draw,
+        opened.suggest,
         lambda: opened.finish(3, 1, 0.6),
     ):
-        before = len(synced)
+        before = path.stat().st_size
         note()
-        assert synced[-1] == path.stat().st_size
-        assert 1 <= len(synced) - before <= 2  # a last epoch is reported, and then finishes the trial
+        assert before < path.stat().st_size == synced[-1]
     before = len(synced)
-    assert not opened.report(1, 3, 0.7)  # it has ended: there is nothing to note
+    assert not opened.report(1, 3, 0.7)  # the trial has ended: there is nothing to note
     assert len(synced) == before
 
 
-def test_a_full_disk_leaves_no_half_line_and_the_draw_is_drawn_again(tmp_path, monkeypatch):
+@pytest.fixture
+def file_size_limit():
+    """Limit the size of every file that this process writes, as a full disk would; lifted after the test."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [7, 500, 1200])
+def test_a_full_disk_leaves_no_half_line_and_the_configuration_is_suggested_again(tmp_path, file_size_limit, room):
     whole = searched(tmp_path / "whole", 4)
     opened = journal(tmp_path / "full")
-    for _ in range(3):
-        entry = opened.draw()
-        train(opened, entry.number, entry.configuration)
+    extend(opened, 3)
     path = tmp_path / "full" / JOURNAL
-
-    class Full:
-        """The disk takes a few bytes of the fifth line, and no more."""
-
-        def __init__(self, file):
-            self._file, self._left = file, 4
-
-        def __getattr__(self, name):
-            return getattr(self._file, name)
-
-        def write(self, content):
-            self._left -= 1
-            if self._left < 0:
-                raise OSError(28, "No space left on device")
-            return self._file.write(content if self._left else content[:7])
-
-    with monkeypatch.context() as patch:
-        patch.setattr(opened._file, "_file", Full(opened._file._file))
-        with pytest.raises(OSError, match="No space left"):
-            opened.draw()
+    file_size_limit(path.stat().st_size + room)
+    with pytest.raises(OSError, match="File too large"):
+        opened.suggest()
     assert path.read_bytes().endswith(b"}\n")
+    file_size_limit(resource.RLIM_INFINITY)
     assert len(journal(tmp_path / "full").entries()) == 3
-    assert journal(tmp_path / "full").draw().configuration == whole[3].configuration
+    assert journal(tmp_path / "full").suggest().configuration == whole[3].configuration
+
+
+def test_a_journal_goes_on_after_a_full_disk_in_the_same_process(tmp_path, file_size_limit):
+    opened = journal(tmp_path)
+    entry = opened.suggest()
+    opened.report(entry.number, 1, 0.5)
+    file_size_limit((tmp_path / JOURNAL).stat().st_size + 50)
+    with pytest.raises(OSError, match="File too large"):
+        opened.report(entry.number, 2, 0.6)
+    file_size_limit(resource.RLIM_INFINITY)
+    opened.finish(entry.number, 3, 0.7)
+    assert journal(tmp_path).entries() == opened.entries()
+    (trial,) = optuna_trials(tmp_path)
+    assert trial.intermediate_values == {1: 0.5, 3: 0.7}
 
 
 def test_optuna_reads_the_journal_with_its_own_means(tmp_path):
     entries = searched(tmp_path, 3)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL)))
-    found = optuna.load_study(study_name="search", storage=storage).trials
-    assert [trial.value for trial in found] == [entry.value for entry in entries]
+    assert [trial.value for trial in optuna_trials(tmp_path)] == [entry.value for entry in entries]
 
 
-def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path):
+@pytest.mark.parametrize(
+    "lock", [optuna.storages.journal.JournalFileSymlinkLock, optuna.storages.journal.JournalFileOpenLock]
+)
+def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path, lock):
+    """Neither lock of Optuna's, as its own tools may have left it; nor is one made that a kill could leave."""
+    path = tmp_path / JOURNAL
     searched(tmp_path, 1)
-    (tmp_path / f"{JOURNAL}.lock").symlink_to(tmp_path / JOURNAL)
-    assert len(searched(tmp_path, 1)) == 2
+    assert list(tmp_path.iterdir()) == [path]
+    lock(str(path)).acquire()
+    assert len(searched(tmp_path, 2)) == 2
 
 
 @pytest.mark.parametrize("trials", [4, 20])
-def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch, trials):
+def test_a_kill_during_a_suggestion_suggests_the_same_again(tmp_path, monkeypatch, trials):
     """Also where TPE has begun to learn: what was cut off is not taken for a trial that runs."""
     whole = searched(tmp_path / "whole", trials + 1)
     searched(tmp_path / "killed", trials)
@@ -235,10 +270,10 @@ def test_a_kill_between_draw_and_note_draws_the_same_again(tmp_path, monkeypatch
 
         patch.setattr(optuna.trial.Trial, "set_user_attr", killing)
         with pytest.raises(KeyboardInterrupt):
-            opened.draw()
+            opened.suggest()
     again = journal(tmp_path / "killed")
     assert len(again.entries()) == trials
-    assert again.draw().configuration == whole[trials].configuration
+    assert again.suggest().configuration == whole[trials].configuration
 
 
 def test_no_pickled_object_is_read(tmp_path):
@@ -262,18 +297,18 @@ def finish(searcher, trial_id, value=0.5):
 
 def test_the_number_of_trials_is_constant(tmp_path):
     searcher = search(tmp_path, trials=3)
-    drawn = [searcher.suggest(f"t{n}") for n in range(3)]
-    assert [values[TRIAL_KEY] for values in drawn] == [1, 2, 3]
+    suggested = [searcher.suggest(f"t{n}") for n in range(3)]
+    assert [values[TRIAL_KEY] for values in suggested] == [1, 2, 3]
     assert searcher.suggest("t3") == Searcher.FINISHED
 
 
 def test_unfinished_trials_come_first_with_their_configurations(tmp_path):
     first = search(tmp_path)
-    drawn = [first.suggest(f"t{n}") for n in range(3)]
+    suggested = [first.suggest(f"t{n}") for n in range(3)]
     finish(first, "t1")
     again = search(tmp_path)
     assert again.left == 3
-    assert [again.suggest(f"u{n}") for n in range(2)] == [drawn[0], drawn[2]]
+    assert [again.suggest(f"u{n}") for n in range(2)] == [suggested[0], suggested[2]]
     assert again.suggest("u2")[TRIAL_KEY] == 4
     assert again.suggest("u3") == Searcher.FINISHED
 
@@ -284,10 +319,10 @@ def test_a_finished_search_is_extended_knowing_what_it_has(tmp_path):
         whole.suggest(f"t{n}")
         finish(whole, f"t{n}", 0.3 + 0.01 * n)
     for trials in (4, 6):
-        part = search(tmp_path / "parts", trials=trials)
-        while (values := part.suggest("t")) != Searcher.FINISHED:
-            finish(part, "t", 0.3 + 0.01 * (values[TRIAL_KEY] - 1))
-    assert journal(tmp_path / "parts").entries() == journal(tmp_path / "whole").entries()
+        searcher = search(tmp_path / "extended", trials=trials)
+        while (values := searcher.suggest("t")) != Searcher.FINISHED:
+            finish(searcher, "t", 0.3 + 0.01 * (values[TRIAL_KEY] - 1))
+    assert journal(tmp_path / "extended").entries() == journal(tmp_path / "whole").entries()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -319,10 +354,12 @@ def test_failures_are_tried_again_unless_they_would_only_come_again(tmp_path):
     assert search(tmp_path, trials=2).left == 0
 
 
-def test_the_deadline_leaves_trials_for_the_next_session(tmp_path):
-    searcher = search(tmp_path)
+def test_the_deadline_leaves_trials_for_the_next_session(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
+    searcher = search(tmp_path, deadline=60.0)
     running = searcher.suggest("a")
-    searcher._deadline = 0.0
+    now[0] = 60.0
     assert searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
     searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
     assert searcher.suggest("b") == Searcher.FINISHED

@@ -42,7 +42,7 @@ def test_a_space_builds_configurations_and_cites_its_sources(name, corpus):
     space = load_space(name, {})
     searched = space.check({**corpus_defaults(corpus), "model.name": "cnn14"})
     assert searched
-    assert space.points
+    assert space.points_to_evaluate
     module = importlib.import_module(f"search_spaces.{name}")
     assert re.search(r"\b(19|20)\d\d\b", module.__doc__), "no year of a source"
 
@@ -63,7 +63,7 @@ def test_the_optimiser_is_searched_alike_everywhere(name):
 @pytest.mark.parametrize("name", space_names())
 def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(name):
     space = load_space(name, {})
-    for point in space.points:
+    for point in space.points_to_evaluate:
         trial = optuna.trial.FixedTrial(dict(point))
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # as FixedTrial tells of a value outside its range
@@ -89,14 +89,14 @@ def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(n
     ],
 )
 def test_the_first_point_is_the_published_default(name, first):
-    (point, *_) = load_space(name, {}).points
+    (point, *_) = load_space(name, {}).points_to_evaluate
     assert {key: value for key, value in point.items() if key.startswith("loss.")} == first
 
 
 def test_the_control_is_searched_as_proselflc_is():
     control, proselflc = load_space("reweighting_control", {}), load_space("proselflc", {})
     assert control.domains == proselflc.domains
-    assert control.points == proselflc.points
+    assert control.points_to_evaluate == proselflc.points_to_evaluate
 
 
 # All losses in one.
@@ -105,7 +105,7 @@ def test_the_control_is_searched_as_proselflc_is():
 def test_all_losses_are_searched_together_but_the_oracle():
     space = load_space("all_losses", {})
     assert set(space.loss_names()) == LOSSES.keys() - {"soft_labels"}
-    assert {point["loss.name"] for point in space.points} == LOSSES.keys() - {"soft_labels"}
+    assert {point["loss.name"] for point in space.points_to_evaluate} == LOSSES.keys() - {"soft_labels"}
 
 
 def test_all_losses_have_the_ranges_of_their_own_spaces():
@@ -119,7 +119,7 @@ def test_all_losses_have_the_ranges_of_their_own_spaces():
 def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(tmp_path):
     journal = Journal(tmp_path, load_space("all_losses", {}), SELECTIONS["noisy"], seed=0)
     for _ in range(40):
-        journal.finish(journal.draw().number, 1, 0.3)
+        journal.finish(journal.suggest().number, 1, 0.3)
     for entry in journal.entries():
         values, number = dict(entry.configuration), entry.number
         own = load_space(values["loss.name"], {})
@@ -171,11 +171,11 @@ def test_a_corpus_without_votes_is_told_before_any_trial(tmp_path, monkeypatch, 
 def test_a_pinned_key_is_searched_no_more():
     space = load_space("proselflc", {"loss.trust": "confidence", "optimizer.lr": 1e-3})
     assert "optimizer.lr" not in space.domains
-    assert all("optimizer.lr" not in point for point in space.points)
+    assert all("optimizer.lr" not in point for point in space.points_to_evaluate)
     searched = space.check(corpus_defaults("synthetic"))
     assert "optimizer.lr" not in searched
     study = optuna.create_study()
-    values, _ = space.ask(study)
+    _, values = space.ask(study)
     assert (values["loss.trust"], values["optimizer.lr"]) == ("confidence", 1e-3)
 
 
@@ -193,7 +193,7 @@ def test_a_space_of_ones_own_can_be_conditional(tmp_path):
     assert space.name == "mine"
     assert space.check(corpus_defaults("synthetic")) == ("loss.name", "loss.transit_time_ratio")
     journal = Journal(tmp_path / "search", space, SELECTIONS["noisy"], seed=0)
-    drawn = [journal.draw().configuration for _ in range(8)]
+    drawn = [journal.suggest().configuration for _ in range(8)]
     assert drawn[0] == {"loss.name": "cross_entropy"}
     assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
     assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
