@@ -17,9 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from study.console import make_console
 from study.schema import FINISHED, STOPPED, Selection
 from study.search.journal import Entry
-from study.tracking.searches import make_console
 from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 

@@ -1,4 +1,4 @@
-"""Reads the records back and ranks what is comparable."""
+"""Reads the trials of searches from MLflow and ranks those that are comparable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from rich import box
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
 
 from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag, status_of
 from study.tracking.store import classes_of, quoted, search_all
 
-# Column of the best table → metric of the records, all at the last epoch but the two of the best one.
+# Column of a table of trials → metric of the records, at the last epoch except for the two of the best epoch.
 SCORES = {
     "uar": "val/uar",
     "uar_best_epoch": "best/val_uar",
@@ -28,34 +24,18 @@ SCORES = {
     "uar_noisy": "val_noisy/uar",
     "soft_ce": "val/soft_ce",
 }
-TABLE_WIDTH = 120
-HEADINGS = {
-    "noise": "noise",
-    "rate": "rate",
-    "space": "space",
-    "selected": "selected by",
-    "uar": "val UAR",
-    "uar_best_epoch": "best epoch",
-    "wa": "WA",
-    "f1_weighted": "F1 wtd",
-    "f1_macro": "F1 mac",
-    "ece": "ECE",
-    "trial": "trial",
-    "trials": "finished",
-    "parameters": "parameters",
-}
-PARAMETERS = HEADINGS["parameters"]
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Comparable trials of an experiment, and what was left out.
+    """Comparable search trials of an experiment.
 
     Args:
-        table: One row for each trial: tags, scores, ``parameters`` (searched names → values), ``run_id``.
-        selection: How configurations are chosen.
+        table: One row per trial: tags, scores, ``parameters`` (values of the searched parameters by dotted name),
+            ``run_id``.
+        selection: Rule by which configurations are chosen.
         chance: UAR of guessing.
-        others: Trials of the experiment with another protocol (corpus, fold, epochs, width, …).
+        others: Number of trials left out, because their protocol differs (corpus, fold, epochs, width, …).
     """
 
     table: pd.DataFrame
@@ -63,17 +43,26 @@ class Trials:
     chance: float
     others: int
 
+    @property
+    def left_out(self) -> list[str]:
+        """Return a sentence on the trials with another protocol, if there are any."""
+        if not self.others:
+            return []
+        return [
+            f"{self.others} other trials of this experiment were left out: another corpus state, fold, size or plan."
+        ]
+
 
 def read_trials(client: MlflowClient, experiment: str, study: str | None = None) -> Trials | None:
-    """The search trials that can be compared with the newest one, all of the same protocol.
+    """Read the search trials that have the protocol of the newest one.
 
     Args:
-        client: The MLflow store.
+        client: Client of the MLflow store.
         experiment: MLflow experiment id.
-        study: Only this study's trials; None is every study of the experiment.
+        study: Name of the study to read, None for all studies of the experiment.
 
     Returns:
-        The trials, or None if there are none.
+        The trials, None if there are none.
     """
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
     if study is not None:
@@ -82,14 +71,14 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
 
 
 def trials_of(runs: Sequence[Run], study: str | None = None) -> Trials | None:
-    """The search trials among some runs that can be compared with the newest one, all of the same protocol.
+    """Return the search trials among runs that have the protocol of the newest one.
 
     Args:
         runs: Runs of an experiment, of any kind.
-        study: Only this study's trials; None is every study's.
+        study: Name of the study to read, None for all studies.
 
     Returns:
-        The trials, or None if there are none.
+        The trials, None if there are none.
     """
     wanted = {KIND: TRIAL, Tag.STAGE: SEARCH} | ({} if study is None else {Tag.STUDY: study})
     runs = [run for run in runs if Tag.PROTOCOL in run.data.tags and wanted.items() <= run.data.tags.items()]
@@ -123,16 +112,16 @@ def _row(run: Run, selection: Selection) -> dict[str, object]:
 
 
 def best_runs(trials: Trials, top: int = 1) -> pd.DataFrame:
-    """The best finished trials of each noise level and space.
+    """Return the best finished trials of each noise level and space.
 
     Args:
-        trials: From ``read_trials``.
-        top: How many of each.
+        trials: Trials from ``read_trials``.
+        top: Number of trials per level and space.
 
     Returns:
-        Sorted by noise rate, then space, then rank: the columns of ``Trials.table``, ``rank``, ``finished``,
-        ``failed``, ``stopped`` and ``running`` (counts for that level and space). A level and space without a
-        finished trial has one row without a score, so that it is not silently missing.
+        Rows sorted by noise rate, space and rank, with the columns of ``Trials.table``, ``rank``, and the numbers of
+        ``finished``, ``failed``, ``stopped`` and ``running`` trials of that level and space. A level and space without
+        a finished trial has one row without a score.
     """
     rows = []
     for (noise, space), group in trials.table.groupby(["noise", "space"], sort=False):
@@ -150,98 +139,20 @@ def best_runs(trials: Trials, top: int = 1) -> pd.DataFrame:
     return table.sort_values(["rate", "noise", "space", "rank"], kind="stable").reset_index(drop=True)
 
 
-def display(best: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """The best table as text, for the terminal, Markdown and LaTeX.
-
-    Args:
-        best: From ``best_runs``.
-        selection: How they were chosen.
-
-    Returns:
-        All columns strings; ``–`` where there is no value.
-    """
-
-    def number(value: float | None, digits: int = 3) -> str:
-        return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
-
-    text = pd.DataFrame(index=best.index)
-    text["noise"] = best["noise"]
-    text["rate"] = ["–" if pd.isna(rate) else f"{rate:.2%}" for rate in best["rate"]]
-    text["space"] = best["space"]
-    text["selected"] = [number(value) for value in best["selected"]]
-    for column in ("uar", "wa", "f1_weighted", "f1_macro", "ece"):
-        text[column] = [number(value) for value in best[column]]
-    text["uar_best_epoch"] = [
-        "–" if pd.isna(uar) else f"{uar:.3f} @ {epoch:.0f}"
-        for uar, epoch in zip(best["uar_best_epoch"], best["best_epoch"], strict=True)
-    ]
-    text["trial"] = best["trial"]
-    text["trials"] = [
-        f"{row[FINISHED]}" + "".join(f", {row[name]} {name}" for name in (FAILED, STOPPED, RUNNING) if row[name])
-        for row in best.to_dict("records")
-    ]
-    text["parameters"] = [short_parameters(parameters) for parameters in best["parameters"]]
-    headings = {**HEADINGS, "selected": selection.metric}
-    return text[list(HEADINGS)].rename(columns=headings)
-
-
-def short_parameters(parameters: dict[str, str]) -> str:
-    """Searched parameters in one line, numbers to three digits, less their section."""
-
-    def short(value: str) -> str:
-        try:
-            return f"{float(value):.3g}"
-        except ValueError:
-            return value
-
-    return ", ".join(f"{name.partition('.')[2]}={short(value)}" for name, value in sorted(parameters.items()))
-
-
-def rich_table(text: pd.DataFrame, title: str) -> Group:
-    """The best table for the terminal; the parameters stand below it, one line for each run.
-
-    Args:
-        text: From ``display``.
-        title: Above the table.
-    """
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = text.drop(columns=PARAMETERS)
-    for column in shown.columns:
-        table.add_column(str(column), justify="left" if column in {"noise", "space"} else "right")
-    levels = list(text["noise"])
-    for row, following in zip(shown.itertuples(index=False), [*levels[1:], None], strict=True):
-        table.add_row(*map(str, row), end_section=following not in (None, row[0]))
-    lines = [
-        Text(f"  {row['noise']} {row['space']} {row['trial']}: {row[PARAMETERS] or '–'}")
-        for row in text.to_dict("records")
-    ]
-    return Group(table, Text("parameters:"), *lines)
-
-
-def make_console() -> Console:
-    """A console for tables: a file or a pipe, which has no width of its own, gets one that holds them."""
-    console = Console()
-    return console if console.is_terminal else Console(width=TABLE_WIDTH)
-
-
 def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
-    """What a reader of the best table must know.
+    """Return the sentences that a reader of the table of best runs needs.
 
     Args:
-        trials: The trials behind it.
-        best: From ``best_runs``.
+        trials: Trials of the table.
+        best: Table from ``best_runs``.
     """
     lines = [
-        f"Chosen by {trials.selection.meaning}; scores are of the validation part, one seed, last epoch. "
-        "The search has picked the luckiest of several: no claim about the losses follows before a confirmation."
+        f"Chosen by {trials.selection.meaning}; scores are of the validation subset, one seed, last epoch. "
+        "The best of several trials is partly the luckiest: compare losses only after a confirmation."
     ]
     counts = best[best["rank"] == 1][["noise", "space", FINISHED]]
     for noise, group in counts.groupby("noise", sort=False):
         if group[FINISHED].nunique() > 1:
-            budget = ", ".join(f"{row['space']} {row[FINISHED]}" for row in group.to_dict("records"))
-            lines.append(f"Unequal budgets at {noise}: {budget} finished trials.")
-    if trials.others:
-        lines.append(
-            f"{trials.others} other trials of this experiment were left out: another corpus state, fold, size or plan."
-        )
-    return lines
+            counted = ", ".join(f"{row['space']} {row[FINISHED]}" for row in group.to_dict("records"))
+            lines.append(f"Unequal budgets at {noise}: {counted} finished trials.")
+    return [*lines, *trials.left_out]
