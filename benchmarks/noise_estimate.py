@@ -14,7 +14,7 @@ import tyro
 from ser.corpora import load
 from ser.features.store import open_store
 from ser.noise import NAMED_RATES, corrupt, corrupt_level
-from ser.noise.estimate import Estimate, estimate, held_out, nearest_level, out_of_sample, statistics
+from ser.noise.estimate import Estimate, estimate, nearest_level, out_of_sample, speaker_groups, statistics
 from ser.utils.hashing import hashed_uniform
 
 
@@ -41,7 +41,7 @@ def main(corpus: str = "synthetic", corpus_root: Path | None = None, seeds: int 
     ids, classes = list(read.table["utterance_id"]), len(read.classes)
     with tempfile.TemporaryDirectory() as folder:
         features = statistics(open_store(read, "panns_16k", Path(folder)), list(read.table["speaker"]))
-    groups = held_out(read)
+    groups = speaker_groups(read)
     clean = out_of_sample(features, read.labels, groups, classes)
 
     draws: dict[tuple[str, str], list[np.ndarray]] = {("clean", "clean"): [read.labels]}

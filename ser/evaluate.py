@@ -1,4 +1,4 @@
-"""Evaluates a trained checkpoint: python -m ser.evaluate --checkpoint results/train/state.pt --corpus-root PATH."""
+"""Evaluation of a trained checkpoint: python -m ser.evaluate --checkpoint results/train/state.pt --corpus-root PATH."""
 
 from __future__ import annotations
 
@@ -21,57 +21,57 @@ from ser.features.store import open_store
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.noise import corrupt_level
-from ser.noise.label_files import encoded, output_folder, to_csv, to_json, write_new
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
+from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
 
 SPEAKERS_SHOWN = 12
-"""Up to this many are listed in the text; report.json has all of them."""
+"""Maximum number of speakers in the printed report; report.json lists all of them."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Scores a trained checkpoint on the validation or the test part of the fold that it was trained on."""
+    """Score a trained checkpoint on the validation or the test subset of the fold that it was trained on."""
 
     checkpoint: Path
-    """The state.pt of a run of python -m ser.train."""
-    subset: Literal["validation", "test"] = "validation"
-    """What is predicted. The test part is for the one last comparison."""
+    """File state.pt of a run of python -m ser.train."""
+    subset: Annotated[Literal["validation", "test"], tyro.conf.arg(aliases=["--part"])] = "validation"
+    """Subset to predict. Use the test subset for the final comparison only."""
     corpus: str = "synthetic"
-    """Corpus, by its name in docs/corpora.md; like all below it must be that of the training."""
+    """Name of the corpus (docs/corpora.md). This and the options below must be those of the training."""
     corpus_root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     split_by: SplitBy = "auto"
-    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
+    """Folds: leave one session out or leave one speaker out; auto uses sessions, else groups of speakers."""
     fold: int | None = None
-    """Which fold is held out; default the last."""
+    """Number of the fold that is held out; default the last."""
     validation: Validation = "held-out"
-    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
+    """Validation rows: held-out (other speakers than in training) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File with utterances to leave out, one per line."""
     output: Path | None = None
-    """Folder for what is written; default evaluation-PART beside the checkpoint."""
+    """Output folder; default evaluation-SUBSET next to the checkpoint."""
     features: Path = Path("results/features")
     """Folder of the feature stores."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     return evaluate(parse(EvaluateOptions))
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Evaluates a checkpoint, prints the report and writes it; returns the exit code.
+    """Evaluate a checkpoint, print the report, write it, and return the exit code.
 
     Args:
-        options: As on the command line.
+        options: Options of the command line.
 
     Raises:
-        UserError: The checkpoint is not of this corpus, fold or labels, or a file cannot be read or written.
+        UserError: The checkpoint belongs to another corpus, fold or labels, or a file cannot be read or written.
     """
     checkpoint = open_checkpoint(options.checkpoint)
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
@@ -114,10 +114,10 @@ def score_subset(
     truth: NDArray[np.int64],
     noisy: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Scores predictions against the true labels, the noisy ones and the annotators' distribution.
+    """Score predictions against the true labels, the noisy ones and the annotators' distribution.
 
     Args:
-        corpus: Whose utterances.
+        corpus: Corpus of the utterances.
         rows: (n,) row positions in its table.
         probabilities: (n, C), rows sum to 1.
         truth: (n,) true class indices, −1 where unknown.
@@ -126,8 +126,8 @@ def score_subset(
     Returns:
         JSON-able, each key None where there is nothing to score against: ``true`` (over the utterances whose true
         label is known: ``utterances``, ``scores``, ``recall``, ``confusion`` and ``uar_by`` ``agreement``, ``gender``
-        and ``speaker``), ``noisy`` (where some noisy label is not the known true one: ``utterances``, ``scores``) and
-        ``annotators`` (``utterances``, ``soft_ce``, ``least_soft_ce``, ``jsd``, nats).
+        and ``speaker``), ``noisy`` (if any noisy label differs from the true one: ``utterances``, ``scores``) and
+        ``annotators`` (``utterances``; ``soft_ce``, ``least_soft_ce`` and ``jsd`` in nats).
     """
     report: dict[str, Any] = {"true": None, "noisy": None, "annotators": None}
     votes, known = corpus.votes, truth >= 0
@@ -173,7 +173,7 @@ def _against_true(
     }
 
 
-def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, part: str, utterances: int) -> dict[str, Any]:
+def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, subset: str, utterances: int) -> dict[str, Any]:
     return {
         "model": checkpoint.config.model.name,
         "loss": checkpoint.config.loss.name,
@@ -187,14 +187,14 @@ def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, part: str, utte
         "fold": fold.number,
         "folds": fold.count,
         "held_out": fold.unit,
-        "subset": part,
+        "subset": subset,
         "utterances": utterances,
-        "warning": fold.warning if part == "validation" else "",
+        "warning": fold.warning if subset == "validation" else "",
     }
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The report as text, for a terminal of 80 columns; what is scored against stands above each table."""
+    """Format the report as text for a terminal of 80 columns."""
     lines = [
         f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on {report['corpus']} at noise "
         f"{report['noise']}",
@@ -203,24 +203,26 @@ def render(report: Mapping[str, Any]) -> str:
     lines += [f"warning: {report['warning']}"] if report["warning"] else []
     true, noisy, annotators = report["true"], report["noisy"], report["annotators"]
     if true is None:
-        lines += ["", "No true label is known, so nothing is scored against true labels."]
+        lines += ["", "No true label is known, so there are no scores against true labels."]
     else:
         lines += ["", f"Against true labels ({true['utterances']} of {report['utterances']} utterances)"]
         lines += _lines(_scores(true["scores"]))
         lines += ["", "Recall of true labels by class"]
         lines += _lines({name: "–" if value is None else f"{value:.3f}" for name, value in true["recall"].items()})
         for kind, groups in true["uar_by"].items():
-            lines += ["", f"UAR against true labels by {kind}, over the classes that each has"]
+            lines += ["", f"UAR against true labels by {kind}, over the classes that occur in each"]
             if len(groups) > SPEAKERS_SHOWN:
                 found = sorted(score["uar"] for score in groups.values())
-                lines += [f"  {len(found)}, from {found[0]:.3f} to {found[-1]:.3f}; all of them in report.json"]
+                lines += [
+                    f"  {len(found)} values from {found[0]:.3f} to {found[-1]:.3f}; report.json lists all of them"
+                ]
             else:
                 lines += _lines({name: _group(score) for name, score in groups.items()})
     if noisy is not None:
         lines += ["", f"Against noisy labels ({noisy['utterances']} utterances)", *_lines(_scores(noisy["scores"]))]
     if annotators is not None:
         shown = {
-            "soft cross entropy": f"{annotators['soft_ce']:.3f} nats ({annotators['least_soft_ce']:.3f} is possible)",
+            "soft cross entropy": f"{annotators['soft_ce']:.3f} nats (minimum {annotators['least_soft_ce']:.3f})",
             "Jensen–Shannon": f"{annotators['jsd']:.3f} nats (0 to {np.log(2):.3f})",
         }
         lines += ["", f"Against the annotators' distribution ({annotators['utterances']} utterances)", *_lines(shown)]
@@ -228,7 +230,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _scores(scores: Mapping[str, float]) -> dict[str, str]:
-    return {name: f"{value:.3f}" for name, value in scores.items() if name != "loss"}  # it is nll's other name
+    return {name: f"{value:.3f}" for name, value in scores.items() if name != "loss"}  # another name of nll
 
 
 def _group(score: Mapping[str, Any]) -> str:
@@ -249,7 +251,7 @@ def _files(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
 ) -> dict[str, bytes]:
-    """Name → content of all that is written; ``label`` of the predictions is the true one, empty if unknown."""
+    """Return the content of the output files by name; the column ``label`` is the true label, empty if unknown."""
     names = np.array([*corpus.classes, ""], dtype=object)
     table = corpus.table.iloc[rows]
     about = zip(table["utterance_id"], table["speaker"], table["gender"], names[truth], strict=True)
@@ -277,10 +279,10 @@ def _files(
 
 
 def _figure(report: Mapping[str, Any], counts: NDArray[np.int64]) -> bytes:
-    from ser.noise.transition_figure import draw_transition, to_png  # matplotlib costs half a second
+    from ser.noise.transition_figure import draw_transition, to_png  # importing matplotlib takes half a second
 
     title = (
-        f"{report['loss']} on {report['corpus']} {report['noise']}, {report['part']}\n"
+        f"{report['loss']} on {report['corpus']} {report['noise']}, {report['subset']}\n"
         f"UAR {report['true']['scores']['uar']:.3f}, n = {counts.sum():,}"
     )
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""Labels audio files with a trained checkpoint: python -m ser.predict --checkpoint results/train/state.pt FILES."""
+"""Predictions for audio files: python -m ser.predict --checkpoint results/train/state.pt FILES."""
 
 from __future__ import annotations
 
@@ -20,53 +20,52 @@ from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.corpora.source_files import check_names
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
-from ser.noise.label_files import encoded, output_folder, to_csv, write_new
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import DataErrors, UserError
+from ser.utils.output_files import encoded, output_folder, to_csv, write_new
 
 FILES_AT_ONCE = 64
-"""So many are in memory together."""
-
+"""Number of files that are in memory at the same time."""
 
 SHOWN = 3
-"""Probabilities on the terminal; ``--output`` writes all."""
+"""Number of probabilities on the terminal; ``--output`` writes all."""
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Predicts the class of whole audio files, each taken for one utterance."""
+    """Predict the class of audio files; each file is one utterance."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Audio files."""
     checkpoint: Path
-    """The state.pt of a run of python -m ser.train."""
+    """File state.pt of a run of python -m ser.train."""
     output: Path | None = None
-    """CSV file of the probabilities; default none."""
+    """CSV file for the probabilities; default none."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     return label(parse(PredictOptions))
 
 
 def label(options: PredictOptions) -> int:
-    """Labels audio files, prints the labels and writes the probabilities; returns the exit code.
+    """Predict audio files, print the predictions, write the probabilities, and return the exit code.
 
     Args:
-        options: As on the command line.
+        options: Options of the command line.
 
     Raises:
-        UserError: The checkpoint or a file cannot be read, or the output not be written.
+        UserError: The checkpoint or an audio file cannot be read, or the output cannot be written.
     """
     if not options.files:
-        raise UserError("no audio files are given. Name them behind the options, or before --checkpoint.")
+        raise UserError("no audio files are given; at least one is expected. Name them after the options.")
     check_names(options.files)
     checkpoint = open_checkpoint(options.checkpoint)
     if options.output is not None:
         output_folder(options.output.parent)
         if options.output.is_dir():
-            raise UserError(f"--output {str(options.output)!r} is a folder; name a CSV file.")
+            raise UserError(f"--output {str(options.output)!r} is a folder, and a file is expected. Name a CSV file.")
 
     labelled: list[tuple[Path, NDArray[np.float64]]] = []
     faults: list[tuple[str, str]] = []
@@ -85,28 +84,32 @@ def label(options: PredictOptions) -> int:
             content = encoded({options.output.name: _csv(checkpoint.classes, labelled)})
             write_new(output_folder(options.output.parent), content)
     if faults:
-        advice = f"The other {len(labelled)} files are labelled." if labelled else ""
-        raise DataErrors(f"{len(faults)} of {len(options.files)} files cannot be used", faults, advice)
+        done = f"The other {len(labelled)} files are predicted. " if labelled else ""
+        raise DataErrors(
+            f"{len(faults)} of {len(options.files)} audio files cannot be used",
+            faults,
+            f"{done}Correct these files, or leave them out.",
+        )
     return 0
 
 
 def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tuple[Path, NDArray[np.float64] | str]]:
-    """Class probabilities of audio files, computed as for utterances of a corpus.
+    """Predict class probabilities of audio files, in the same way as for utterances of a corpus.
 
     Args:
-        checkpoint: What predicts.
-        paths: Audio files of any rate; channels are averaged.
+        checkpoint: Trained model.
+        paths: Audio files of any sample rate; channels are averaged.
 
     Yields:
-        In the given order, the path with (C,) probabilities of the classes ``checkpoint.classes``, which sum to 1, or
-        with what is wrong with the file.
+        In the given order, the path with (C,) probabilities of ``checkpoint.classes``, which sum to 1, or with the
+        reason why the file cannot be used.
     """
     reader = extractor(checkpoint.config)
     spec, compute = reader.front_end, reader.load()
     for begin in range(0, len(paths), FILES_AT_ONCE):
         some = paths[begin : begin + FILES_AT_ONCE]
         frames: list[NDArray[np.float32]] = []
-        results: list[int | str] = []  # the row, or what is wrong
+        results: list[int | str] = []  # the row, or the reason why there is none
         for path in some:
             try:
                 samples = read_audio(path, rate=spec.sample_rate)
@@ -122,14 +125,14 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
 
 
 def predict_waveforms(checkpoint: Checkpoint, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Class probabilities of waveforms, computed as for utterances of a corpus.
+    """Predict class probabilities of waveforms, in the same way as for utterances of a corpus.
 
     Args:
-        checkpoint: What predicts.
-        waveforms: At least one; each (n,) mono, full scale ±1, at the sample rate of the checkpoint's front end.
+        checkpoint: Trained model, from ``ser.checkpoint.open_checkpoint``.
+        waveforms: At least one waveform, each (n,) mono, full scale ±1, at the sample rate of the model's front end.
 
     Returns:
-        (N, C) probabilities of the classes ``checkpoint.classes``; rows sum to 1.
+        (N, C) probabilities of ``checkpoint.classes``; rows sum to 1.
     """
     reader = extractor(checkpoint.config)
     compute = reader.load()
@@ -148,11 +151,11 @@ def _print(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.flo
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("file", overflow="fold")
     table.add_column("predicted", overflow="fold", no_wrap=True)
-    table.add_column(f"the {min(SHOWN, len(classes))} likeliest", overflow="fold", no_wrap=True)
+    table.add_column(f"{min(SHOWN, len(classes))} most probable", overflow="fold", no_wrap=True)
     for path, line in labelled:
         likeliest = [int(index) for index in np.argsort(-line, kind="stable")[:SHOWN]]
-        told = ", ".join(f"{classes[index]} {line[index]:.2f}" for index in likeliest)
-        table.add_row(str(path), classes[likeliest[0]], told)
+        shown = ", ".join(f"{classes[index]} {line[index]:.2f}" for index in likeliest)
+        table.add_row(str(path), classes[likeliest[0]], shown)
     # Neither markup nor emoji, for names may look like either.
     Console(markup=False, emoji=False, highlight=False).print(table)
 

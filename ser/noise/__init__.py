@@ -1,4 +1,4 @@
-"""Label noise: recipes, levels, and the manifest of what was done."""
+"""Label noise: recipes, levels and manifests."""
 
 from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, check_level, corrupt, corrupt_level, level_name
 from ser.noise.manifest import NoisyLabels

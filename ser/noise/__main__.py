@@ -1,4 +1,4 @@
-"""Writes noisy labels as files, or tells how noisy labels look: python -m ser.noise ravdess --root PATH …."""
+"""Command that writes noisy labels as files, or estimates label noise: python -m ser.noise ravdess --root PATH …."""
 
 from __future__ import annotations
 
@@ -15,69 +15,70 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.corpora import NAMES, Corpus, load, parse_options
-from ser.noise import label_files as files
+from ser.corpora import Corpus, load, needs_root, parse_options
+from ser.noise import label_files
 from ser.noise.corruption import NAMED_LEVELS, NAMED_RATES, corrupt
 from ser.noise.manifest import NoisyLabels
 from ser.noise.printing import print_estimate, print_export
 from ser.splits import Fold, split
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import UserError
+from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
 
-if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds; each is imported by the command that needs it
+if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds to import; each command imports what it needs
     from ser.metrics.agreement import HumanCeiling
     from ser.noise.estimate import Added, Estimate
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Corrupts labels at a rate and writes the training and the test rows (python -m ser.noise NAME …)."""
+    """Corrupt labels at a rate and write the training and the test rows (python -m ser.noise NAME …)."""
 
     name: tyro.conf.Positional[str]
     """Corpus: synthetic, ravdess, table, … (docs/corpora.md)."""
     recipe: str
     """Noise recipe: disagreement, human, symmetric, pair, instance or matrix:FILE (docs/noise.md)."""
     rate: float
-    """Share of the training rows whose label becomes wrong, 0 to 1."""
+    """Share of the training rows that get a wrong label, 0 to 1."""
     output: Path
-    """Folder for the files; nothing there is overwritten."""
+    """Folder for the files; existing files are not overwritten."""
     root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the CSV or Parquet file."""
     fold: int | None = None
-    """Which fold is the test part; default the last. All other rows are the training part."""
+    """Fold of the test rows, default the last. All other rows are training rows."""
     seed: int = 0
     """Seed of the noise draw."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File with the utterances to exclude, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
 
 
 @dataclass(frozen=True)
 class EstimateOptions:
-    """Tells how noisy a corpus's labels look, which level is nearest, and which labels look wrong."""
+    """Estimate the label noise of a corpus, the nearest noise level, and the labels that look wrong."""
 
     name: tyro.conf.Positional[str]
     """Corpus: synthetic, ravdess, table, … (docs/corpora.md)."""
     root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the CSV or Parquet file."""
     predictions: Path | None = None
-    """CSV of a recogniser's out-of-sample probabilities: utterance_id and a column for each class. Default: a logistic
-    regression on statistics of the log-mel, across speakers."""
+    """CSV file of out-of-sample probabilities: utterance_id and one column per class. Default: those of a logistic
+    regression on log-mel statistics, trained on other speakers."""
     features: Path = Path("results/features")
     """Folder of the feature stores."""
     output: Path | None = None
-    """Folder for suspicious.csv, estimated-transition.csv and estimate.json; default none."""
+    """Folder for suspicious.csv, estimated-transition.csv and estimate.json. Default: no files."""
     seed: int = 0
-    """Seed of the noise that is put on top to see whether the readings follow."""
+    """Seed of the noise that is added to check whether the estimates increase with it."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File with the utterances to exclude, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parse_commands({"export": ExportOptions, "estimate": EstimateOptions}, default="export")
     console = Console(markup=False, emoji=False, highlight=False)
     if isinstance(options, EstimateOptions):
@@ -88,77 +89,94 @@ def main() -> int:
 
 
 def run_export(options: ExportOptions, console: Console) -> None:
-    """Writes the files, and prints what is in them.
+    """Write the files and print a summary of them.
+
+    Args:
+        options: Options of the command line.
+        console: Console for the summary.
 
     Raises:
-        UserError: A mistake in the options, faults in the corpus, or files that are there already.
+        UserError: If the options are wrong, the corpus has errors, or other files are in the folder already.
     """
     if options.recipe in NAMED_LEVELS:
         example = options.recipe if options.recipe in NAMED_RATES else "noisy-A"
         raise UserError(
-            f"--recipe {options.recipe!r} is a level, not a recipe. Where the corpus has votes, {example} is "
+            f"--recipe {options.recipe!r} is a level, expected a recipe. For a corpus with votes, write {example} as "
             f"--recipe disagreement --rate {NAMED_RATES[example][0]}."
         )
     corpus = _load(options)
     fold = split(corpus, options.fold)
     train = np.setdiff1d(np.arange(len(corpus)), fold.test)
-    files.check_copies(corpus, {"train": train, "test": fold.test})
+    subsets = {"train": train, "test": fold.test}
+    label_files.check_copies(corpus, subsets)
     noisy = corrupt(corpus, options.recipe, options.rate, options.seed, {"train": train})
-    folder = files.output_folder(options.output)
-    stem = files.stem(options.rate)
+    folder = output_folder(options.output)
+    stem = label_files.stem(options.rate)
     content = _exported(corpus, noisy, fold, train, stem, folder)
-    audio = files.synthesized(corpus)
-    files.write_new(folder, audio | content)
-    print_export(console, corpus, noisy, {"train": train, "test": fold.test})
+    audio = label_files.synthesized(corpus)
+    write_new(folder, audio | content)
+    print_export(console, corpus, noisy, subsets)
     console.print(f"\nIn {options.output}:", soft_wrap=True)
     for name in content:
         console.print(f"  {name}", soft_wrap=True)
     if audio:
-        console.print(f"  {files.AUDIO}/: {len(audio)} WAV files of 16 bit, since the corpus is generated")
+        console.print(f"  {label_files.AUDIO}/: {len(audio)} 16-bit WAV files, because the corpus is synthesised")
     table = shlex.quote(str(options.output / f"{stem}-train.csv"))
     console.print(f"\nNext: python study/run.py --corpus table --corpus-root {table} --noise given", soft_wrap=True)
 
 
 def run_estimate(options: EstimateOptions, console: Console) -> None:
-    """Prints the readings, and writes them if asked to.
+    """Print the estimates, and write them if ``--output`` is given.
+
+    Args:
+        options: Options of the command line.
+        console: Console for the estimates.
 
     Raises:
-        UserError: A mistake in the options, faults in the corpus or the predictions, or files that are there already.
+        UserError: If the options are wrong, the corpus or the predictions have errors, or other files are in the folder
+            already.
     """
-    from ser.features.store import open_store
     from ser.noise import estimate as estimates
 
     corpus = _load(options)
-    folder = None if options.output is None else files.output_folder(options.output)
+    folder = None if options.output is None else output_folder(options.output)
     added: list[Added] = []
     if options.predictions is not None:
         given = estimates.estimate(corpus.labels, estimates.read_predictions(options.predictions, corpus))
     else:
-        groups = estimates.held_out(corpus)
-        terminal = Console(stderr=True)
-        with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-            bar = progress.add_task("features", total=len(corpus))
-            store = open_store(
-                corpus, "panns_16k", options.features, progress=lambda done, _: progress.update(bar, completed=done)
-            )
-            statistics = progress.add_task("statistics", total=len(corpus))
-            features = estimates.statistics(
-                store, list(corpus.table["speaker"]), lambda done, _: progress.update(statistics, completed=done)
-            )
-            progress.add_task("training across speakers, three times", total=None)
-            predicted = estimates.out_of_sample(features, corpus.labels, groups, len(corpus.classes))
-            given = estimates.estimate(corpus.labels, predicted)
-            added = list(estimates.with_added_noise(corpus, features, groups, options.seed))
+        given, added = _estimate_by_training(corpus, options)
     ceiling = estimates.ceiling(corpus)
     print_estimate(console, corpus, given, added, ceiling)
     if folder is not None:
         content = _estimated(corpus, given, added, ceiling)
-        files.write_new(folder, content)
+        write_new(folder, content)
         console.print(f"\nIn {options.output}: {', '.join(content)}", soft_wrap=True)
 
 
+def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Estimate, list[Added]]:
+    """Train recognisers on the labels as given, and again with added noise."""
+    from ser.features.store import open_store
+    from ser.noise import estimate as estimates
+
+    groups = estimates.speaker_groups(corpus)
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        bar = progress.add_task("features", total=len(corpus))
+        store = open_store(
+            corpus, "panns_16k", options.features, progress=lambda done, _: progress.update(bar, completed=done)
+        )
+        statistics = progress.add_task("statistics", total=len(corpus))
+        features = estimates.statistics(
+            store, list(corpus.table["speaker"]), lambda done, _: progress.update(statistics, completed=done)
+        )
+        progress.add_task("training across speakers, three times", total=None)
+        predicted = estimates.out_of_sample(features, corpus.labels, groups, len(corpus.classes))
+        given = estimates.estimate(corpus.labels, predicted)
+        return given, list(estimates.with_added_noise(corpus, features, groups, options.seed))
+
+
 def _load(options: ExportOptions | EstimateOptions) -> Corpus:
-    if options.root is None and options.name in NAMES and options.name != "synthetic":
+    if options.root is None and needs_root(options.name):
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
     return load(options.name, options.root, options.exclude, parse_options(options.corpus_options))
 
@@ -171,24 +189,24 @@ def _exported(
     manifest = {**noisy.manifest, "fold": fold.number, "folds": fold.count, "held_out": fold.unit}
     recipe = noisy.manifest["recipe"].partition(":")[0]  # without a matrix's file
     title = (
-        f"{recipe} noise on {corpus.name}\n{noisy.manifest['rate_asked']:.2%} asked, "
+        f"{recipe} noise on {corpus.name}\n{noisy.manifest['rate_asked']:.2%} requested, "
         f"{noisy.manifest['rate_realised']:.2%} realised, n = {len(train):,}"
     )
     rates = noisy.manifest["transition_rates"]
     texts = {
-        f"{stem}-train.csv": files.rows_csv(corpus, noisy, train, folder),
-        f"{stem}-test.csv": files.rows_csv(corpus, noisy, fold.test, folder),
-        f"{stem}-manifest.json": files.to_json(manifest),
-        f"{stem}-transition.csv": files.transition_csv(corpus.classes, rates),
+        f"{stem}-train.csv": label_files.rows_csv(corpus, noisy, train, folder),
+        f"{stem}-test.csv": label_files.rows_csv(corpus, noisy, fold.test, folder),
+        f"{stem}-manifest.json": to_json(manifest),
+        f"{stem}-transition.csv": label_files.transition_csv(corpus.classes, rates),
     }
     figure = to_png(draw_transition(corpus.classes, rates, title))
-    return {**files.encoded(texts), f"{stem}-transition.png": figure}
+    return {**encoded(texts), f"{stem}-transition.png": figure}
 
 
 def _estimated(
     corpus: Corpus, given: Estimate, added: Sequence[Added], ceiling: HumanCeiling | None
 ) -> dict[str, bytes]:
-    from ser.noise.estimate import MEASURED, conclusion, known_truth, nearest_level
+    from ser.noise.estimate import ACCURACY, conclusion, known_truth, nearest_level
 
     ids, labels = corpus.table["utterance_id"], corpus.table["label"]
     lines = [
@@ -196,7 +214,7 @@ def _estimated(
         for row, likely, score in zip(given.suspicious.tolist(), given.likely.tolist(), given.score, strict=True)
     ]
 
-    def readings(found: Estimate) -> dict[str, Any]:
+    def values(found: Estimate) -> dict[str, Any]:
         return {
             "recogniser": {"uar": found.uar, "standard_error": found.uar_error},
             "confident_learning": {"rate": found.rate, "nearest_level": nearest_level(found.rate)},
@@ -212,20 +230,20 @@ def _estimated(
         "corpus": corpus.name,
         "corpus_digest": corpus.digest,
         "utterances": len(corpus),
-        "as_given": readings(given),
-        "with_added_noise": [{"recipe": one.recipe, "rate": one.rate, **readings(one.estimate)} for one in added],
+        "as_given": values(given),
+        "with_added_noise": [{"recipe": one.recipe, "rate": one.rate, **values(one.estimate)} for one in added],
         "suspicious": len(lines),
         "truth": known_truth(corpus, given),
         "human_ceiling": None if ceiling is None else {"uar": ceiling.uar, "standard_error": ceiling.standard_error},
         "conclusion": conclusion(given, len(corpus.classes)),
-        "how_far_off": MEASURED,
+        "how_far_off": ACCURACY,
     }
     texts = {
-        "suspicious.csv": files.to_csv(("utterance_id", "label", "likely_label", "score"), lines),
-        "estimated-transition.csv": files.transition_csv(corpus.classes, given.transition),
-        "estimate.json": files.to_json(summary),
+        "suspicious.csv": to_csv(("utterance_id", "label", "likely_label", "score"), lines),
+        "estimated-transition.csv": label_files.transition_csv(corpus.classes, given.transition),
+        "estimate.json": to_json(summary),
     }
-    return files.encoded(texts)
+    return encoded(texts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How noisy labels of unknown quality look: confident learning, and what a recogniser is surest of.
+"""Estimates of label noise: by confident learning, and by the predictions that a recogniser is surest of.
 
-Neither reading is the noise rate. Both compare the labels with a recogniser that was trained on other speakers'
-labels of the same corpus, and it errs too. docs/noise.md has what they read where the noise was known.
+Neither estimate is the noise rate. Both compare the labels with a recogniser that was trained on other speakers' labels
+of the same corpus, and the recogniser makes errors too. docs/noise.md has the estimates where the noise is known.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ser.corpora.corpus import Corpus
-from ser.corpora.source_files import csv_rows
+from ser.corpora.source_files import read_csv_rows
 from ser.features.store import FeatureStore
 from ser.metrics.agreement import HumanCeiling, anonymous_annotations, human_ceiling
 from ser.metrics.classification import scores
 from ser.noise.corruption import NAMED_RATES, corrupt
-from ser.noise.listeners import human_transition
+from ser.noise.crema_d_confusions import crema_d_transition
 from ser.splits import fold_groups
 from ser.utils.errors import DataErrors, UserError
 
@@ -34,25 +34,25 @@ LEVELS = {"clean": 0.0, **{name: rate for name, (rate, _) in NAMED_RATES.items()
 """Level → noise rate."""
 
 SUREST = 0.1
-"""Share of the utterances that counts as surest."""
+"""Share of the utterances with the most confident predictions."""
 
 QUANTILES = (0.1, 0.5, 0.9)
-FEWEST = 10
+MIN_UTTERANCES = 10
 """Speakers with fewer utterances than this are standardised together."""
 PENALTY = 0.01
-"""C of the logistic regression: weights have a prior variance of .01, so that the logits of some 400 standardised
-statistics have a prior standard deviation of 2, whatever the size of the corpus."""
+"""C of the logistic regression: weights have a prior variance of .01, so that the logits of about 400 standardised
+statistics have a prior standard deviation of 2, independent of the size of the corpus."""
 
 SUM_TOLERANCE = 1e-3
 
-MEASURED = (
-    "How far off that was where the noise was known, on synthetic and RAVDESS: at clean, noisy-A and noisy-B the "
-    "surest tenth read 10 points too low to 14 too high, and its nearest level was right in 18 of 22 draws, else too "
-    "high; confident learning read 4 to 33 points too high, and its level was right in 11. Where labels become wrong "
-    "that the recogniser finds ambiguous, as annotators may err, the surest tenth read 15 to 27 points too low at "
-    "noisy-A, confident learning 8 too low to 5 too high. The weaker the recogniser, the higher both read."
+ACCURACY = (
+    "Accuracy where the noise is known, on synthetic and RAVDESS: at clean, noisy-A and noisy-B the estimate of the "
+    "surest tenth was 10 points too low to 14 too high, and its nearest level correct in 18 of 22 draws, otherwise too "
+    "high; confident learning was 4 to 33 points too high, and its level correct in 11. Where utterances that the "
+    "recogniser finds ambiguous are mislabelled first, as by annotators, the surest tenth was 15 to 27 points too low "
+    "at noisy-A, confident learning 8 too low to 5 too high. The weaker the recogniser, the higher both estimates."
 )
-"""How far off the readings are; the table is in docs/noise.md."""
+"""Accuracy of the estimates; the table is in docs/noise.md."""
 
 Probabilities = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -60,19 +60,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What out-of-sample predictions say of the labels.
+    """Estimate of label noise from out-of-sample predictions.
 
     Args:
-        uar: The recogniser's unweighted average recall against the labels as they are, 0 to 1.
-        uar_error: Its standard error, over utterances.
-        rate: Share of wrong labels by confident learning: what is off the diagonal of the estimated joint
-            distribution of given and true label.
-        surest_rate: Of the ``surest`` utterances whose prediction is surest, the share with another label.
-        surest_error: Its standard error.
-        surest: How many these are.
-        joint: (C, C) estimated share of all utterances with that true and that given label, true × given.
+        uar: Unweighted average recall of the recogniser against the given labels, 0 to 1.
+        uar_error: Standard error of ``uar`` over utterances.
+        rate: Share of wrong labels by confident learning: the off-diagonal mass of the estimated joint distribution of
+            given and true label.
+        surest_rate: Share of the ``surest`` utterances whose label differs from the prediction.
+        surest_error: Standard error of ``surest_rate``.
+        surest: Number of utterances with the most confident predictions.
+        joint: (C, C) estimated share of all utterances, true × given label.
         suspicious: (K,) rows whose labels look wrong, the most suspicious first; never the only one of its class.
-        likely: (K,) class indices that they look like.
+        likely: (K,) predicted class indices of these rows.
         score: (K,) probability of the given label, 0 to 1, ascending.
     """
 
@@ -89,19 +89,19 @@ class Estimate:
 
     @property
     def transition(self) -> NDArray[np.float64]:
-        """(C, C) true × noisy: the joint by rows that sum to 1; zeros for a class without utterances."""
+        """Return the transition matrix (C, C), true × noisy: row-normalised, zeros for a class without utterances."""
         totals = self.joint.sum(axis=1, keepdims=True)
         return np.asarray(np.divide(self.joint, totals, out=np.zeros_like(self.joint), where=totals > 0))
 
 
 @dataclass(frozen=True)
 class Added:
-    """The readings after noise was put on top of the labels.
+    """Estimate after known noise is added to the labels.
 
     Args:
-        recipe: Of the noise.
-        rate: That was added.
-        estimate: Of the labels with it.
+        recipe: Recipe of the added noise.
+        rate: Rate of the added noise.
+        estimate: Estimate of the labels with the added noise.
     """
 
     recipe: str
@@ -110,26 +110,29 @@ class Added:
 
 
 def estimate(labels: NDArray[np.int64], probabilities: Probabilities) -> Estimate:
-    """Reads how many labels look wrong, and which.
+    """Estimate how many labels are wrong, and find those that look wrong.
 
     Source: Northcutt, Jiang and Chuang, Confident learning: estimating uncertainty in dataset labels, Journal of
-    Artificial Intelligence Research 70, 2021, by the package ``cleanlab``: the calibrated confident joint, and
-    pruning by noise rate. The surest utterances are anchor points (Liu and Tao, IEEE Trans. PAMI 38, 2016): where
-    the recogniser is sure and right, a label that differs is noise. That takes noise to depend on the class alone.
+    Artificial Intelligence Research 70, 2021, using the package ``cleanlab``: the calibrated confident joint, and
+    pruning by noise rate. The surest utterances are anchor points (Liu and Tao, IEEE Trans. PAMI 38, 2016): where the
+    recogniser is confident and correct, a label that differs is noise. This assumes that noise depends only on the
+    class.
 
     Args:
         labels: (N,) class indices 0…C−1, as given.
-        probabilities: (N, C) predictions by recognisers that have not seen the utterance; rows sum to 1.
+        probabilities: (N, C) predictions by recognisers that were not trained on the utterance; rows sum to 1.
 
     Raises:
-        UserError: All labels are the same.
+        UserError: If all labels are the same.
     """
     if len(np.unique(labels)) < 2:
-        raise UserError("all utterances have the same label, so nothing tells a wrong one.")
+        raise UserError(
+            "all utterances have the same label, so no label can be found wrong. At least two classes are needed."
+        )
     joint = np.asarray(estimate_joint(labels, probabilities), dtype=float).T  # cleanlab's is given × true
     guess, own = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
     with warnings.catch_warnings():
-        # That a class with one utterance has none flagged: said in Estimate.
+        # cleanlab warns that it flags no utterance of a class with one; documented in Estimate.
         warnings.simplefilter("ignore", UserWarning)
         wrong = np.flatnonzero(find_label_issues(labels, probabilities, n_jobs=1))
     order = wrong[np.argsort(own[wrong], kind="stable")]
@@ -141,7 +144,7 @@ def estimate(labels: NDArray[np.int64], probabilities: Probabilities) -> Estimat
         uar_error=_uar_error(guess, labels),
         rate=max(0.0, float(1 - joint.trace())),
         surest_rate=share,
-        # Of the mean of a binomial with one more of each outcome, which is not 0 where none or all differ.
+        # Of a binomial with one more of each outcome, so that it is not 0 where none or all differ.
         surest_error=math.sqrt((share * count + 1) * ((1 - share) * count + 1) / (count + 2) ** 3),
         surest=count,
         joint=joint,
@@ -152,37 +155,41 @@ def estimate(labels: NDArray[np.int64], probabilities: Probabilities) -> Estimat
 
 
 def nearest_level(rate: float) -> str:
-    """The named level whose noise rate is nearest; the lower of two as near."""
+    """Return the named level with the nearest noise rate, the lower of two at the same distance."""
     return min(LEVELS, key=lambda level: abs(LEVELS[level] - rate))
 
 
 def conclusion(given: Estimate, classes: int) -> str:
-    """The levels that are nearest to the readings, in a sentence; none for a recogniser that may be guessing.
+    """Describe the levels nearest to the estimates in a sentence; name none if the recogniser may be guessing.
 
     Args:
-        given: Of the labels as they are.
-        classes: C.
+        given: Estimate of the given labels.
+        classes: Number of classes.
     """
     if given.uar - 1 / classes <= 2 * given.uar_error:
         return (
             f"No level is named: with a UAR of {given.uar:.2f} on these labels the recogniser may be guessing. It is "
-            "too weak, the utterances are too few, or the labels are very noisy."
+            "too weak, there are too few utterances, or the labels are very noisy."
         )
     surest, joint = nearest_level(given.surest_rate), nearest_level(given.rate)
     if surest == joint:
-        return f"Both readings are nearest to level {joint} ({LEVELS[joint]:.2%})."
+        return f"Both estimates are nearest to level {joint} ({LEVELS[joint]:.2%})."
     return (
         f"The surest tenth is nearest to level {surest} ({LEVELS[surest]:.2%}), "
-        f"confident learning to {joint} ({LEVELS[joint]:.2%}); take these for a range."
+        f"confident learning to {joint} ({LEVELS[joint]:.2%}); treat these as a range."
     )
 
 
 def known_truth(corpus: Corpus, given: Estimate) -> dict[str, float | int | None] | None:
-    """What the true labels say, where the corpus has some.
+    """Compare the labels with the corpus's true labels.
+
+    Args:
+        corpus: N utterances.
+        given: Estimate of the given labels.
 
     Returns:
-        ``known`` (utterances), ``rate`` (of wrong labels among them), ``suspicious_wrong`` (share of the suspicious
-        labels that are wrong; None without any); or None without a true label.
+        ``known`` (utterances with a true label), ``rate`` (of wrong labels among them), ``suspicious_wrong`` (share of
+        the suspicious labels that are wrong; None if there are none); or None without true labels.
     """
     if "true_label" not in corpus.table:
         return None
@@ -199,15 +206,16 @@ def known_truth(corpus: Corpus, given: Estimate) -> dict[str, float | int | None
 
 
 def statistics(store: FeatureStore, speakers: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-    """Each utterance's log-mel over time: mean, deviation, quantiles and mean absolute step, standardised by speaker.
+    """Compute each utterance's log-mel statistics over time, standardised by speaker.
 
-    A speaker's utterances, labels unseen, give the mean and deviation that they are standardised by, so that the voice
-    and the channel do not pass for emotion.
+    The statistics are mean, standard deviation, quantiles and mean absolute difference of successive frames.
+    Standardising by the mean and deviation of each speaker's utterances, which uses no labels, removes voice and
+    channel.
 
     Args:
         store: N utterances of M mel bins.
         speakers: N names.
-        progress: Called as (utterances done, utterances in all).
+        progress: Called as (utterances done, total).
 
     Returns:
         (N, M · 6).
@@ -222,7 +230,7 @@ def statistics(store: FeatureStore, speakers: Sequence[str], progress: Progress 
             progress(row + 1, len(store))
     table = np.array(rows)
     names, speaker, counts = np.unique(np.array(speakers, dtype=object), return_inverse=True, return_counts=True)
-    group = np.where(counts[speaker] < FEWEST, len(names), speaker)
+    group = np.where(counts[speaker] < MIN_UTTERANCES, len(names), speaker)
     for index in np.unique(group):
         members = group == index
         deviation = table[members].std(axis=0)
@@ -230,11 +238,11 @@ def statistics(store: FeatureStore, speakers: Sequence[str], progress: Progress 
     return table
 
 
-def held_out(corpus: Corpus) -> NDArray[np.int64]:
-    """(N,) which of ``fold_groups``' groups each utterance's speaker is in.
+def speaker_groups(corpus: Corpus) -> NDArray[np.int64]:
+    """Return (N,) the index of each utterance's speaker group, as in ``ser.splits.fold_groups``.
 
     Raises:
-        UserError: Fewer than three speakers.
+        UserError: If there are fewer than three speakers.
     """
     _, groups = fold_groups(corpus)
     group_of = {speaker: index for index, group in enumerate(groups) for speaker in group}
@@ -244,7 +252,7 @@ def held_out(corpus: Corpus) -> NDArray[np.int64]:
 def out_of_sample(
     features: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int
 ) -> Probabilities:
-    """Predictions for each group by a multinomial logistic regression that was trained on the other groups.
+    """Predict each group with a multinomial logistic regression that was trained on the other groups.
 
     Args:
         features: (N, D).
@@ -271,20 +279,23 @@ def out_of_sample(
 def with_added_noise(
     corpus: Corpus, features: NDArray[np.float64], groups: NDArray[np.int64], seed: int
 ) -> Iterator[Added]:
-    """The readings after ``noisy-A``'s and ``noisy-B``'s rates of known noise on top of the corpus's labels.
+    """Estimate the label noise again after adding known noise at the rates of ``noisy-A`` and ``noisy-B``.
 
-    It is listeners' confusion where the class names are known emotions, else symmetric. Votes are not used: where
-    the labels are noisy already, a dissenting vote may be for the true one.
+    The noise is confusion-matrix noise (CREMA-D listeners) where the class names are known emotions, else symmetric.
+    Votes are not used, because where the labels are noisy already, a dissenting vote may be for the true one.
 
     Args:
         corpus: N utterances.
         features: (N, D).
         groups: As for ``out_of_sample``.
-        seed: Of the noise draw.
+        seed: Seed of the noise draw.
+
+    Yields:
+        The estimate for each rate.
     """
     recipe = "human"
     try:
-        human_transition(corpus.classes)
+        crema_d_transition(corpus.classes)
     except UserError:
         recipe = "symmetric"
     for rate, _ in NAMED_RATES.values():
@@ -293,10 +304,10 @@ def with_added_noise(
 
 
 def read_predictions(path: Path, corpus: Corpus) -> Probabilities:
-    """Out-of-sample predictions from a file.
+    """Read out-of-sample predictions from a file.
 
     Args:
-        path: CSV with the column ``utterance_id`` and one for each class; a line for each utterance, whose
+        path: CSV file with the column ``utterance_id`` and one for each class; one line per utterance, whose
             probabilities sum to 1 (to .001). Other columns are ignored.
         corpus: N utterances.
 
@@ -304,39 +315,41 @@ def read_predictions(path: Path, corpus: Corpus) -> Probabilities:
         (N, C) in the order of the corpus's table and classes.
 
     Raises:
-        UserError: The file cannot be read.
-        DataErrors: Columns, utterances or probabilities that are missing or wrong; all are listed.
+        UserError: If the file cannot be read.
+        DataErrors: If columns, utterances or probabilities are missing or wrong; lists all of them.
     """
     position = {id_: row for row, id_ in enumerate(corpus.table["utterance_id"])}
     probabilities = np.full((len(corpus), len(corpus.classes)), np.nan)
     seen: dict[str, int] = {}
     faults: list[tuple[str, str]] = []
-    for number, cells in csv_rows(path, ("utterance_id", *corpus.classes)):
+    for number, cells in read_csv_rows(path, ("utterance_id", *corpus.classes)):
         id_ = cells.get("utterance_id", "")
         if id_ not in position:
             faults.append((f"line {number}", f"utterance {id_!r} is not in corpus {corpus.name!r}"))
         elif id_ in seen:
-            faults.append((id_, f"is in line {number} as well as in line {seen[id_]}"))
+            faults.append((id_, f"is in lines {seen[id_]} and {number}"))
         else:
             seen[id_] = number
             try:
                 if "" in cells:
-                    raise ValueError("has more cells than there are columns")
+                    raise ValueError("the line has more cells than there are columns")
                 probabilities[position[id_]] = _distribution([cells.get(name, "") for name in corpus.classes])
             except ValueError as error:
                 faults.append((id_, str(error)))
     faults += [(id_, "has no line") for id_ in position if id_ not in seen]
     if faults:
-        advice = f"Expected: utterance_id,{','.join(corpus.classes)}, and a line for each of {len(corpus)} utterances."
+        advice = (
+            f"Expected: utterance_id,{','.join(corpus.classes)}, and one line for each of {len(corpus)} utterances."
+        )
         raise DataErrors(f"predictions {path}", faults, advice)
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
 def ceiling(corpus: Corpus) -> HumanCeiling | None:
-    """What one annotator scores against the others, or None where there are no votes to tell.
+    """Compute the human ceiling of a corpus; None without votes.
 
     Args:
-        corpus: Its annotations are used where it has them, else the counts of its votes.
+        corpus: Corpus with annotations, or else with counts of votes.
     """
     if corpus.annotations is not None:
         said = corpus.annotations[~corpus.annotations["is_self"].astype(bool)]
@@ -346,7 +359,7 @@ def ceiling(corpus: Corpus) -> HumanCeiling | None:
         if not voted.any():
             return None
         votes = np.array(corpus.table["votes"][voted].tolist(), dtype=np.int64)
-        # Numbers for the classes, none of which can then be taken for what is outside of them.
+        # Numbers as class names, so that none is equal to the name of votes outside the class set.
         numbers = [str(index) for index in range(len(corpus.classes))]
         ids = corpus.table["utterance_id"][voted].tolist()
         found = human_ceiling(anonymous_annotations(ids, votes, numbers, corpus.other_votes[voted]), numbers)
@@ -355,7 +368,7 @@ def ceiling(corpus: Corpus) -> HumanCeiling | None:
 
 
 def _uar_error(guess: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Each class's recall is a binomial share."""
+    """Compute the standard error of the UAR, each class's recall being a binomial share."""
     hits = [guess[labels == index] == index for index in np.unique(labels)]
     return math.sqrt(sum(float(hit.var()) / len(hit) for hit in hits)) / len(hits)
 

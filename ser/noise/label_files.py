@@ -1,14 +1,11 @@
-"""Noisy labels as files: the ancestor study's ``hard-RATE-train.csv`` and ``-test.csv``, and what goes with them."""
+"""Files of noisy labels, in the format of the ancestor study: ``hard-RATE-train.csv`` and ``hard-RATE-test.csv``."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -22,34 +19,35 @@ from numpy.typing import ArrayLike, NDArray
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus
 from ser.corpora.loaders.table import ANCESTOR_COLUMNS, id_of_file
 from ser.noise.manifest import NoisyLabels
-from ser.utils.errors import DataErrors, UserError
+from ser.utils.errors import DataErrors
+from ser.utils.output_files import to_csv
 
 AUDIO = "audio"
-"""Folder for the audio of a corpus that is generated."""
+"""Folder for the audio of a synthesised corpus."""
 
 
 def stem(rate: float) -> str:
-    """How the files of a noise rate are called: ``hard-26.48`` for .2648.
+    """Return the stem of a noise rate's file names: ``hard-26.48`` for .2648.
 
     Args:
-        rate: As asked for, in [0, 1].
+        rate: Requested rate, in [0, 1].
     """
     return f"hard-{(Decimal(repr(float(rate))) * 100).quantize(Decimal('0.01'), ROUND_HALF_UP)}"
 
 
 def rows_csv(corpus: Corpus, noisy: NoisyLabels, rows: NDArray[np.int64], folder: Path) -> str:
-    """Some rows of a corpus in the ancestor's columns, and after them those that corpus ``table`` needs besides.
+    """Format rows of a corpus as CSV: the ancestor study's columns, then those that corpus ``table`` needs in addition.
 
-    The first seven are ``wavfile``, ``noisy-label``, ``ground-truth``, ``soft-gt`` (the votes for classes as
+    The ancestor's columns are ``wavfile``, ``noisy-label``, ``ground-truth``, ``soft-gt`` (the votes for classes as
     shares, JSON; empty without votes), ``comments``, ``timestamps`` (of the dialogue, else of the cut) and
-    ``audio-path``. Then ``speaker``, ``gender``, ``session``; where they tell more, ``utterance_id``, ``start`` and
-    ``end``; and the votes.
+    ``audio-path``. The others are ``utterance_id``, ``start`` and ``end`` where the first do not imply them,
+    ``speaker``, ``gender``, ``session``, and the votes.
 
     Args:
         corpus: N utterances.
         noisy: Their labels.
-        rows: Row positions, in the order of the file.
-        folder: Absolute; in its ``AUDIO`` lies the audio of a corpus that is generated.
+        rows: Row positions; the file is in the order of the corpus.
+        folder: Absolute path; its folder ``AUDIO`` has the audio of a synthesised corpus.
 
     Returns:
         CSV with LF line ends.
@@ -85,11 +83,11 @@ def rows_csv(corpus: Corpus, noisy: NoisyLabels, rows: NDArray[np.int64], folder
 
 
 def audio_file(corpus: Corpus, row: int, folder: Path) -> Path:
-    """Where an utterance's audio is; for a corpus that is generated, where ``synthesized`` puts it.
+    """Return the path of an utterance's audio; for a synthesised corpus, where ``synthesized`` puts it.
 
     Args:
         corpus: Any corpus.
-        row: In its table.
+        row: Row of its table.
         folder: As for ``rows_csv``.
     """
     if corpus.synthesize is None:
@@ -98,31 +96,31 @@ def audio_file(corpus: Corpus, row: int, folder: Path) -> Path:
 
 
 def synthesized(corpus: Corpus) -> dict[str, bytes]:
-    """The audio of a corpus that is generated, as 16-bit WAV.
+    """Return the audio of a synthesised corpus as 16-bit WAV files.
 
     Args:
         corpus: Any corpus.
 
     Returns:
-        Path below the folder → content; empty for a corpus that has files.
+        Path below the folder → content; empty for a corpus with audio files.
     """
     if corpus.synthesize is None:
         return {}
     found = {}
     for row, name in enumerate(corpus.table["utterance_id"]):
         content = io.BytesIO()
-        # Integer samples: libsndfile stamps the time into WAV files of floats.
+        # Integer samples, because libsndfile writes the time into WAV files of floats.
         soundfile.write(content, corpus.synthesize(name), SYNTHESIS_RATE, subtype="PCM_16", format="WAV")
         found[audio_file(corpus, row, Path()).as_posix()] = content.getvalue()
     return found
 
 
 def transition_csv(classes: Sequence[str], rates: ArrayLike) -> str:
-    """A transition matrix in the format that recipe ``matrix:FILE`` reads.
+    """Format a transition matrix as recipe ``matrix:FILE`` reads it.
 
     Args:
         classes: The C class names.
-        rates: (C, C), true × noisy. A class without utterances, whose row is zeros, is written as kept.
+        rates: (C, C), true × noisy. A class without utterances, whose row is zeros, keeps its label.
 
     Returns:
         CSV with LF line ends.
@@ -134,127 +132,39 @@ def transition_csv(classes: Sequence[str], rates: ArrayLike) -> str:
     return to_csv(["", *classes], lines)
 
 
-def to_json(value: Any) -> str:
-    """JSON for people and for comparison: sorted keys, indented."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def to_csv(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
-    """CSV with LF line ends."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return text.getvalue()
-
-
-def encoded(files: Mapping[str, str]) -> dict[str, bytes]:
-    """Texts as UTF-8.
-
-    Args:
-        files: Name → text.
-
-    Raises:
-        UserError: A name of a file or folder within a text has no characters.
-    """
-    try:
-        return {name: text.encode() for name, text in files.items()}
-    except UnicodeEncodeError as error:
-        near = error.object[max(0, error.start - 40) : error.end + 20]
-        raise UserError(
-            f"a file's name is not UTF-8, near {near!r}. Rename it, or the folder that it is in."
-        ) from error
-
-
-def check_copies(corpus: Corpus, parts: Mapping[str, NDArray[np.int64]]) -> None:
-    """Raises where a file of one part is, byte for byte, a file of another; files that are missing are passed over.
+def check_copies(corpus: Corpus, subsets: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raise if audio files of different subsets are byte-identical; skip missing files.
 
     Args:
         corpus: Any corpus.
-        parts: Part → row positions.
+        subsets: Subset → row positions.
 
     Raises:
-        DataErrors: All such files.
+        DataErrors: If there are such files; lists all of them.
     """
-    part_of = {str(corpus.table["path"][row]): part for part, rows in parts.items() for row in rows}
+    subset_of = {str(corpus.table["path"][row]): name for name, rows in subsets.items() for row in rows}
     sizes: dict[int, list[str]] = defaultdict(list)
-    for path in part_of:
+    for path in subset_of:
         if Path(path).is_file():
             sizes[Path(path).stat().st_size].append(path)
     first: dict[bytes, str] = {}
     faults: list[tuple[str, str]] = []
     for path in (path for paths in sizes.values() if len(paths) > 1 for path in paths):
         other = first.setdefault(hashlib.blake2b(Path(path).read_bytes()).digest(), path)
-        if part_of[other] != part_of[path]:
-            faults.append((path, f"in {part_of[path]}, is a copy of {other} in {part_of[other]}"))
+        if subset_of[other] != subset_of[path]:
+            faults.append((path, f"in {subset_of[path]}, is a copy of {other} in {subset_of[other]}"))
     if faults:
-        raise DataErrors(f"leak between parts of corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
-
-
-def output_folder(path: Path) -> Path:
-    """Makes the folder for what is written; before the work, which may take minutes.
-
-    Args:
-        path: As given to ``--output``.
-
-    Returns:
-        The absolute path.
-
-    Raises:
-        UserError: It cannot be made or written.
-    """
-    try:
-        folder = path.expanduser().absolute()
-        str(folder).encode()  # it is written into the files
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, ValueError, RuntimeError) as error:  # NUL or no UTF-8 in the path; a home that is nobody's
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--output {str(path)!r} is not writable: {reason}.") from error
-
-
-def write_new(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files, all under other names first; what is there with other content stays, and nothing is written.
-
-    Args:
-        folder: Is there.
-        files: Path below the folder → content. A file that has this content already is left alone.
-
-    Raises:
-        UserError: Files are there with other content (names them), or the folder cannot be written.
-    """
-    try:
-        there = [name for name in files if os.path.lexists(folder / name)]
-        if other := [name for name in there if not _holds(folder / name, files[name])]:
-            more = f" and {len(other) - 5} more" if len(other) > 5 else ""
-            raise UserError(
-                f"{str(folder)!r} has {', '.join(other[:5])}{more} already, with other content. "
-                "Choose another --output, or delete them."
-            )
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            missing = [name for name in files if name not in there]
-            for index, name in enumerate(missing):
-                (Path(partial) / str(index)).write_bytes(files[name])
-            for index, name in enumerate(missing):
-                (folder / name).parent.mkdir(exist_ok=True)
-                (Path(partial) / str(index)).replace(folder / name)
-    except OSError as error:
-        raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror or error}.") from error
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+        raise DataErrors(f"leak between subsets of corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
 
 
 def _spans(table: Any, names: tuple[str, str]) -> list[tuple[float, float]]:
-    """Two columns of seconds, NaN where they are missing."""
+    """Return two columns of seconds, NaN where they are missing."""
     sides = [table[name].astype(float).tolist() if name in table else [math.nan] * len(table) for name in names]
     return list(zip(*sides, strict=True))
 
 
 def _timestamps(begin: float, end: float) -> str:
-    """As in IEMOCAP's own files; a cut that begins with its file begins at 0."""
+    """Format a span as IEMOCAP's files do; a cut without a start begins at 0."""
     if math.isnan(begin) and math.isnan(end):
         return ""
     return f"[{0.0 if math.isnan(begin) else begin:.4f} - {'' if math.isnan(end) else f'{end:.4f}'}]"

@@ -1,4 +1,4 @@
-"""What was done to the labels, as data that can be written down."""
+"""Noisy labels and their manifest, a JSON-able description of the noise."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
-from ser.noise.rows import Parts
+from ser.noise.subsets import Subsets
 from ser.utils.hashing import digest
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a level means for a corpus.
+    """Noise to put on a corpus for a level.
 
     Args:
-        level: As asked for.
+        level: As requested.
         recipe: Name of the recipe, or of the level where none is used.
-        definition: What the rate is a rate of.
-        rate: Share of a part's utterances, or None.
-        eligible_share: Where set, a share of the eligible utterances that takes the rate's place.
-        note: What else the reader must know.
+        definition: Definition of the rate.
+        rate: Share of a subset's utterances, or None.
+        eligible_share: Where set, a share of the eligible utterances that replaces the rate.
+        note: Further facts for the reader.
     """
 
     level: str
@@ -37,24 +37,24 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class NoisyLabels:
-    """A corpus's labels at one noise level.
+    """Labels of a corpus at one noise level.
 
-    The manifest is JSON-able; counts and rates cover the utterances of the parts; what has no value is None:
+    The manifest is JSON-able; counts and rates cover the utterances of the subsets; None stands for no value:
 
-    * ``level``, ``recipe``, ``definition`` of the rate, ``note`` (what else the reader must know, or empty)
-    * ``rate_asked``, ``eligible_share_asked`` (where that stood in for the rate), ``rate_realised``,
-      ``eligible_share``, ``truth_known`` (utterances)
-    * ``parts``: name → ``utterances``, ``truth_known``, ``flipped``, ``rate``, ``most_possible`` (rate)
+    * ``level``, ``recipe``, ``definition`` of the rate, ``note`` (further facts for the reader, or empty)
+    * ``rate_asked``, ``eligible_share_asked`` (where it replaced the rate), ``rate_realised``, ``eligible_share``,
+      ``truth_known`` (utterances)
+    * ``parts``: subset → ``utterances``, ``truth_known``, ``flipped``, ``rate``, ``most_possible`` (rate)
     * ``transition_counts``, ``transition_rates``: (C, C), true × noisy in the order of ``classes``; rates are
       row-normalised, zeros for a class without utterances
-    * ``rate_by_class`` (the true one), ``rate_by_speaker``: None for one without utterances there
+    * ``rate_by_class`` (by true class), ``rate_by_speaker``: None where there are no utterances
     * ``seed``, ``classes``, ``corpus``, ``corpus_digest``, ``digest`` (of all ids and noisy labels)
 
     Args:
         labels: (N,) class names to train on, aligned with ``corpus.table``.
-        truth: (N,) class names that count as true: the consensus labels; at level ``given`` the corpus's true
-            labels, None where there is none.
-        manifest: What was done.
+        truth: (N,) class names that count as true: the consensus labels; at level ``given`` the corpus's true labels,
+            or None.
+        manifest: Description of the noise.
     """
 
     labels: NDArray[np.object_]
@@ -66,25 +66,25 @@ def noisy_labels(
     corpus: Corpus,
     plan: Plan,
     seed: int,
-    parts: Parts,
+    subsets: Subsets,
     noisy: NDArray[np.int64],
     *,
     truth: NDArray[np.int64],
     eligible: NDArray[np.bool_] | None = None,
 ) -> NoisyLabels:
-    """Names for the indices, and the manifest.
+    """Convert class indices to names, and describe them in a manifest.
 
     Args:
         corpus: N utterances.
-        plan: What was planned.
-        seed: Of the draw.
-        parts: Row positions by part.
+        plan: The planned noise.
+        seed: Seed of the noise draw.
+        subsets: Row positions by subset.
         noisy: (N,) class indices to train on.
         truth: (N,) true class indices, −1 where unknown.
-        eligible: (N,) which utterances could flip; None where that means nothing.
+        eligible: (N,) True for utterances that can get a wrong label; None where this does not apply.
     """
     names = np.array([*corpus.classes, None], dtype=object)  # −1 is None
-    rows = np.concatenate(list(parts.values()))
+    rows = np.concatenate(list(subsets.values()))
     known = rows[truth[rows] >= 0]
     wrong = noisy != truth
     speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=object), return_inverse=True)
@@ -99,7 +99,7 @@ def noisy_labels(
         flips = np.bincount(group[known[wrong[known]]], minlength=len(groups)).tolist()
         return {name: flips[i] / totals[i] if totals[i] else None for i, name in enumerate(groups)}
 
-    def part(positions: NDArray[np.int64]) -> dict[str, Any]:
+    def summary(positions: NDArray[np.int64]) -> dict[str, Any]:
         scored = positions[truth[positions] >= 0]
         return {
             "utterances": len(positions),
@@ -125,7 +125,7 @@ def noisy_labels(
         "rate_realised": share(wrong, known),
         "eligible_share": None if eligible is None else share(eligible, rows),
         "truth_known": len(known),
-        "parts": {name: part(positions) for name, positions in parts.items()},
+        "parts": {name: summary(positions) for name, positions in subsets.items()},
         **(against_truth if len(known) else dict.fromkeys(against_truth)),
         "seed": int(seed),
         "classes": list(corpus.classes),

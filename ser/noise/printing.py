@@ -1,4 +1,4 @@
-"""What ``python -m ser.noise`` tells, for a terminal or a pipe of 80 columns."""
+"""Terminal output of ``python -m ser.noise``."""
 
 from __future__ import annotations
 
@@ -13,72 +13,72 @@ from rich.table import Table
 
 from ser.corpora.corpus import Corpus
 from ser.noise.manifest import NoisyLabels
-from ser.noise.rows import Parts
+from ser.noise.subsets import Subsets
 
-if TYPE_CHECKING:  # their imports cost seconds that one of the commands need not spend
+if TYPE_CHECKING:  # these imports take seconds, and only one of the commands needs them
     from ser.metrics.agreement import HumanCeiling
     from ser.noise.estimate import Added, Estimate
 
-FLIPS = 5
-"""Pairs of classes that are listed."""
-SUSPICIOUS = 10
-"""Utterances that are listed."""
-ANNOTATORS = 12
-"""Up to this many are listed; of more, the range."""
+MAX_PAIRS = 5
+"""Number of class pairs in a list of noise flips."""
+MAX_SUSPICIOUS = 10
+"""Number of suspicious utterances in a list."""
+MAX_ANNOTATORS = 12
+"""Up to this many annotators are listed; of more, the range is printed."""
 
 
-def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, parts: Parts) -> None:
-    """Tells what was done to the labels.
+def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, subsets: Subsets) -> None:
+    """Print a summary of noisy labels.
 
     Args:
-        console: Should neither interpret markup nor emoji, for names may look like either.
-        corpus: Whose labels.
-        noisy: What they became.
-        parts: Row positions of ``train`` and ``test``.
+        console: Console that interprets neither markup nor emoji, because names may contain either.
+        corpus: N utterances.
+        noisy: Their noisy labels.
+        subsets: Row positions of ``train`` and ``test``.
     """
     manifest = noisy.manifest
     done = manifest["parts"]["train"]
     console.print(
         f"{manifest['recipe']} on {corpus.name}: {done['flipped']} of {done['utterances']} training labels are wrong, "
-        f"{done['rate']:.2%}; {manifest['rate_asked']:.2%} was asked, {done['most_possible']:.2%} is possible. "
-        f"{len(parts['test'])} test rows keep their label."
+        f"{done['rate']:.2%}; {manifest['rate_asked']:.2%} requested, at most {done['most_possible']:.2%} possible. "
+        f"{len(subsets['test'])} test rows keep their label."
     )
     console.print(manifest["definition"])
     if manifest["note"]:
         console.print(manifest["note"])
     counts, rates = np.array(manifest["transition_counts"]), np.array(manifest["transition_rates"])
-    _print_flips(console, "Most frequent flips", corpus.classes, counts, rates)
+    _print_flips(console, "Most frequent noise flips", corpus.classes, counts, rates)
     if idle := [name for name, line in zip(corpus.classes, counts, strict=True) if not line.any()]:
-        console.print(f"No training utterance is {' or '.join(idle)}; the transition file keeps such labels.")
-    for part, rows in parts.items():
+        console.print(f"No training utterance is {' or '.join(idle)}; the transition matrix keeps such labels.")
+    for subset, rows in subsets.items():
         named = {*noisy.labels[rows], *noisy.truth[rows]}
         if corpus.table["votes"].notna().any() and (idle := [name for name in corpus.classes if name not in named]):
             columns = ", ".join(f"votes_{name}" for name in idle)
             console.print(
-                f"Note: no utterance of the {part} part is {' or '.join(idle)}; corpus table will ask to rename "
-                f"{columns} there."
+                f"Note: no {subset} utterance is {' or '.join(idle)}; corpus table will ask to rename {columns} "
+                "in that file."
             )
     if "true_label" in corpus.table:
-        console.print("Note: ground-truth is the corpus's label, which the noise was drawn on, not its true_label.")
+        console.print("Note: ground-truth is the corpus's label, to which the noise was added, not its true_label.")
 
 
 def print_estimate(
     console: Console, corpus: Corpus, given: Estimate, added: Sequence[Added], ceiling: HumanCeiling | None
 ) -> None:
-    """Tells the readings, what looks wrong, what annotators score, and what to conclude.
+    """Print the estimates, the suspicious labels, the human ceiling and the conclusion.
 
     Args:
         console: As for ``print_export``.
         corpus: N utterances.
-        given: Of the labels as they are.
-        added: With noise on top; may be empty.
-        ceiling: What one annotator scores, or None.
+        given: Estimate of the given labels.
+        added: Estimates with added noise; may be empty.
+        ceiling: Human ceiling, or None.
     """
-    from ser.noise.estimate import MEASURED, conclusion
+    from ser.noise.estimate import ACCURACY, conclusion
 
     console.print(
-        f"{corpus.name}: {len(corpus)} utterances, {len(corpus.classes)} classes. How many labels look wrong to a "
-        f"recogniser that has heard other speakers alone (UAR by chance {1 / len(corpus.classes):.2f}):"
+        f"{corpus.name}: {len(corpus)} utterances, {len(corpus.classes)} classes. Share of labels that look wrong to a "
+        f"recogniser trained on other speakers (UAR by chance {1 / len(corpus.classes):.2f}):"
     )
     table = Table("labels", box=box.SIMPLE)
     for name in ("UAR", "confident learning", f"surest tenth ({given.surest})"):
@@ -89,14 +89,18 @@ def print_estimate(
         table.add_row(name, f"{found.uar:.2f}", f"{found.rate:.1%}", surest)
     console.print(table)
     if added:
-        console.print("Where known noise on top adds little to a reading, the reading says little.")
+        console.print("An estimate that known added noise increases only a little is unreliable.")
     _print_flips(
-        console, "Likely flips, by confident learning", corpus.classes, given.joint * len(corpus), given.transition
+        console,
+        "Likely noise flips, by confident learning",
+        corpus.classes,
+        given.joint * len(corpus),
+        given.transition,
     )
     _print_suspicious(console, corpus, given)
     if ceiling is not None:
         _print_ceiling(console, ceiling, corpus)
-    console.print(f"{conclusion(given, len(corpus.classes))} {MEASURED}")
+    console.print(f"{conclusion(given, len(corpus.classes))} {ACCURACY}")
 
 
 def _print_flips(
@@ -106,14 +110,14 @@ def _print_flips(
     counts: NDArray[np.float64],
     rates: NDArray[np.float64],
 ) -> None:
-    """The pairs of classes with the largest counts, (C, C) true × noisy, off the diagonal."""
+    """Print the pairs of classes with the largest off-diagonal counts, (C, C) true × noisy."""
     flips = np.round(counts * (1 - np.eye(len(classes))))
     if not flips.any():
         return
     table = Table("true", "noisy", title=title, title_justify="left", box=box.SIMPLE)
     table.add_column("utterances", justify="right")
     table.add_column("of the true label", justify="right")
-    for flat in np.argsort(-flips, axis=None, kind="stable")[:FLIPS]:
+    for flat in np.argsort(-flips, axis=None, kind="stable")[:MAX_PAIRS]:
         row, column = divmod(int(flat), len(classes))
         if flips[row, column] > 0:
             table.add_row(classes[row], classes[column], f"{flips[row, column]:.0f}", f"{rates[row, column]:.1%}")
@@ -124,12 +128,12 @@ def _print_suspicious(console: Console, corpus: Corpus, given: Estimate) -> None
     from ser.noise.estimate import known_truth
 
     count = len(given.suspicious)
-    first = f", the first {SUSPICIOUS}:" if count > SUSPICIOUS else ":" if count else "."
+    first = f", the first {MAX_SUSPICIOUS}:" if count > MAX_SUSPICIOUS else ":" if count else "."
     console.print(f"{count} label{' looks' if count == 1 else 's look'} wrong{first}")
     if count:
         table = Table("utterance", "label", "looks like", box=box.SIMPLE)
         table.add_column("probability of the label", justify="right")
-        for row, likely, score in list(zip(given.suspicious, given.likely, given.score, strict=True))[:SUSPICIOUS]:
+        for row, likely, score in list(zip(given.suspicious, given.likely, given.score, strict=True))[:MAX_SUSPICIOUS]:
             label = corpus.table["label"][row]
             table.add_row(corpus.table["utterance_id"][row], label, corpus.classes[likely], f"{score:.3f}")
         console.print(table)
@@ -142,13 +146,17 @@ def _print_suspicious(console: Console, corpus: Corpus, given: Estimate) -> None
 
 
 def _print_ceiling(console: Console, ceiling: HumanCeiling, corpus: Corpus) -> None:
-    over = "all annotated utterances" if corpus.annotations is not None else "utterances with a label, which flatters"
+    over = (
+        "all annotated utterances"
+        if corpus.annotations is not None
+        else "utterances with a label, which overestimates it"
+    )
     console.print(
-        f"One annotator scores UAR {ceiling.uar:.2f} ± {ceiling.standard_error:.2f} against the others, over {over}: "
-        "what any recogniser can be compared with."
+        f"Human ceiling: one annotator scores UAR {ceiling.uar:.2f} ± {ceiling.standard_error:.2f} against the others, "
+        f"over {over}."
     )
     scores = sorted((score.uar, name, score.pairs) for name, score in ceiling.by_annotator.items() if score.pairs)
-    if len(scores) > ANNOTATORS:
+    if len(scores) > MAX_ANNOTATORS:
         console.print(
             f"{len(scores)} annotators: from {scores[0][0]:.2f} ({scores[0][1]}, {scores[0][2]} pairs) to "
             f"{scores[-1][0]:.2f} ({scores[-1][1]}, {scores[-1][2]} pairs)."

@@ -1,4 +1,4 @@
-"""Recipes of label noise: which utterances can get a wrong label, how readily, and which label that is."""
+"""Recipes of label noise: the utterances that can get a wrong label, how likely they do, and their wrong labels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
 from ser.corpora.source_files import read_text
-from ser.noise.listeners import human_transition
+from ser.noise.crema_d_confusions import crema_d_transition
 from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import digest
 
-PAIR_SOURCES = ("the corpus's own votes", "CREMA-D's listeners")
+PAIR_SOURCES = ("the corpus's votes", "CREMA-D's listeners")
 MATRIX = "matrix:"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to make labels wrong.
+    """A recipe of label noise.
 
     Args:
-        eligible: Which utterances can flip, to follow "utterances".
-        replacement: What their label becomes, to follow "replaced by".
-        chances: corpus → (N, C) relative chance of each class as the new label, 0 for the utterance's own. A
-            row's sum says how readily the utterance flips: at 0 it is not eligible.
+        eligible: The utterances that can get a wrong label, in words that follow "utterances".
+        replacement: Their new label, in words that follow "replaced by".
+        chances: corpus → (N, C) relative chance of each class as the new label, 0 for the utterance's own class. The
+            sum of a row is the relative chance of a noise flip: an utterance with 0 is not eligible.
             Raises ``UserError`` where the corpus lacks what the recipe needs.
-        note: corpus → what else the reader of a result must know, or nothing.
+        note: corpus → further facts for the reader of a result, or nothing.
     """
 
     eligible: str
@@ -42,30 +42,33 @@ class Recipe:
 
     @property
     def definition(self) -> str:
-        """What the noise rate is a rate of."""
+        """Define the noise rate in a sentence."""
         return (
-            "Noise rate is the share of the part's utterances whose consensus label was replaced by "
+            "Noise rate is the share of the subset's utterances whose consensus label was replaced by "
             f"{self.replacement}; eligible are utterances {self.eligible}."
         )
 
 
 def disagreement(corpus: Corpus) -> NDArray[np.float64]:
-    """A vote that dissents from the consensus label, drawn with multiplicity; all that have one flip alike.
+    """Return the chances of disagreement noise: a vote that dissents from the consensus label, drawn by its count.
+
+    All utterances with a dissenting vote are equally likely to get a wrong label.
 
     Raises:
-        UserError: Not every utterance has votes.
+        UserError: If not every utterance has votes.
     """
     dissent = _dissent(corpus, "disagreement")
     return np.asarray(dissent / np.maximum(dissent.sum(axis=1, keepdims=True), 1))
 
 
 def instance(corpus: Corpus) -> NDArray[np.float64]:
-    """A vote that dissents, likewise; the larger the share of dissent, the more readily the utterance flips.
+    """Return the chances of instance-dependent noise: a dissenting vote, utterances with more dissent first.
 
-    Noise then depends on the instance: what people find ambiguous is mislabelled first.
+    The chance of a noise flip is proportional to the share of dissenting votes, so that utterances which people find
+    ambiguous are mislabelled first.
 
     Raises:
-        UserError: Not every utterance has votes.
+        UserError: If not every utterance has votes.
     """
     dissent = _dissent(corpus, "instance")
     assert corpus.votes is not None
@@ -73,47 +76,48 @@ def instance(corpus: Corpus) -> NDArray[np.float64]:
 
 
 def human(corpus: Corpus) -> NDArray[np.float64]:
-    """What listeners hear in place of the class; often misheard classes flip more readily.
+    """Return the chances of confusion-matrix noise (CREMA-D listeners); often confused classes flip more often.
 
     Source: Cao et al., CREMA-D, IEEE Trans. Affective Computing 2014, voice-only votes.
 
     Raises:
-        UserError: A class name stands for no known emotion.
+        UserError: If a class name is not a known emotion.
     """
-    return np.asarray(human_transition(corpus.classes)[corpus.labels] * _others(corpus))
+    return np.asarray(crema_d_transition(corpus.classes)[corpus.labels] * _others(corpus))
 
 
 def symmetric(corpus: Corpus) -> NDArray[np.float64]:
-    """Any other class, all equally likely."""
+    """Return the chances of symmetric noise: all other classes are equally likely."""
     return _others(corpus) / (len(corpus.classes) - 1)
 
 
 def pair(corpus: Corpus) -> NDArray[np.float64]:
-    """The one class that the utterance's class is most often taken for; all flip alike.
+    """Return the chances of pair noise: the one class with which the utterance's class is most often confused.
+
+    All utterances are equally likely to get a wrong label.
 
     Source: "pair flipping", Han et al., Co-teaching, NeurIPS 2018, whose pairs are neighbours in the list of classes.
 
     Raises:
-        UserError: The corpus has no votes, and a class name stands for no known emotion.
+        UserError: If the corpus has no votes and a class name is not a known emotion.
     """
     partner, _ = _partners(corpus)
     return np.asarray(np.eye(len(corpus.classes))[partner[corpus.labels]] * _others(corpus))
 
 
 def matrix(path: Path) -> Recipe:
-    """The recipe of a transition matrix in a file; classes that it keeps less often flip more readily.
+    """Return the recipe of a transition matrix in a file; classes with a smaller diagonal flip more often.
 
     Args:
-        path: CSV: the first line names the classes that labels become, the first column those that they are;
-            cells are rates or counts, as they come, the diagonal included. ``python -m ser.noise`` writes such
-            a file.
+        path: CSV file: the first line names the new classes, the first column the true classes; cells are rates or
+            counts, including the diagonal. ``python -m ser.noise`` writes such a file.
 
     Returns:
-        The recipe; its ``chances`` raises ``DataErrors`` where the classes are not the corpus's.
+        The recipe; its ``chances`` raises ``DataErrors`` if the classes are not those of the corpus.
 
     Raises:
-        UserError: The file cannot be read.
-        DataErrors: Cells that are no rates; all are listed.
+        UserError: If the file cannot be read.
+        DataErrors: If cells are not rates; lists all of them.
     """
     names, rows = _read_matrix(path)
 
@@ -121,7 +125,7 @@ def matrix(path: Path) -> Recipe:
         faults = [(name, "no row for this class") for name in corpus.classes if name not in rows]
         faults += [(name, "no column for this class") for name in corpus.classes if name not in names]
         faults += [
-            (name, "is no class of the corpus")
+            (name, "is not a class of the corpus")
             for name in {**rows, **dict.fromkeys(names)}
             if name not in corpus.classes
         ]
@@ -132,15 +136,15 @@ def matrix(path: Path) -> Recipe:
         return np.asarray(table[corpus.labels] * _others(corpus))
 
     return Recipe(
-        "of every class that the matrix does not keep",
-        "a class by the matrix's row, less its diagonal, classes that it keeps less often first",
+        "of every class with a diagonal below 1",
+        "a class drawn from the matrix's row without its diagonal, classes with a smaller diagonal first",
         chances,
         lambda corpus: f"The matrix is {path.name}, digest {digest([names, rows])}.",
     )
 
 
 def matrix_digest(path: Path) -> str:
-    """Identifies the content of a transition matrix.
+    """Compute the digest of a transition matrix's content.
 
     Args:
         path: As for ``matrix``.
@@ -152,13 +156,13 @@ def matrix_digest(path: Path) -> str:
 
 
 def recipe_named(name: str) -> Recipe:
-    """A recipe by its name.
+    """Return a recipe by its name.
 
     Args:
         name: One of ``RECIPES``, or ``matrix:FILE``.
 
     Raises:
-        UserError: No such recipe, with the nearest; or a file that is no matrix.
+        UserError: If the recipe is unknown (names the nearest), or the file is not a transition matrix.
     """
     if name.startswith(MATRIX):
         return matrix(Path(name.removeprefix(MATRIX)).expanduser())
@@ -170,31 +174,31 @@ def recipe_named(name: str) -> Recipe:
 RECIPES: dict[str, Recipe] = {
     "disagreement": Recipe(
         "with at least one vote that dissents from the consensus label",
-        "a dissenting annotator's vote, drawn with multiplicity",
+        "a dissenting annotator's vote, drawn by its count",
         disagreement,
     ),
     "human": Recipe(
-        "of every class that listeners take for another one of the set",
-        "a class that listeners to CREMA-D's voices hear in its place, often misheard classes first",
+        "of every class that CREMA-D's listeners confuse with another one of the set",
+        "a class drawn from the confusion matrix of CREMA-D's listeners (voice only), often confused classes first",
         human,
     ),
     "symmetric": Recipe("of every class", "one of the other classes, all equally likely", symmetric),
     "pair": Recipe(
-        "of every class that is taken for another",
-        "the one class that theirs is most often taken for",
+        "of every class that is confused with another",
+        "the one class with which theirs is most often confused",
         pair,
-        lambda corpus: _pairs_told(corpus),
+        lambda corpus: _pairs_note(corpus),
     ),
     "instance": Recipe(
         "with at least one vote that dissents from the consensus label",
-        "a dissenting annotator's vote, drawn with multiplicity, utterances with a larger share of dissent first",
+        "a dissenting annotator's vote, drawn by its count, utterances with a larger share of dissent first",
         instance,
     ),
 }
 
 
 def lack_of_votes(corpus: Corpus) -> str:
-    """Says how many utterances have no votes, of a corpus whose ``votes`` is None."""
+    """Describe how many utterances have no votes, for a corpus whose ``votes`` is None."""
     lacking = sum(votes is None for votes in corpus.table["votes"])
     if lacking == len(corpus):
         return f"corpus {corpus.name!r} has no votes"
@@ -202,47 +206,45 @@ def lack_of_votes(corpus: Corpus) -> str:
 
 
 def _others(corpus: Corpus) -> NDArray[np.float64]:
-    """(N, C) 0 at the consensus label, else 1."""
+    """Return (N, C) 0 at the consensus label, else 1."""
     return np.asarray(1.0 - np.eye(len(corpus.classes))[corpus.labels])
 
 
 def _dissent(corpus: Corpus, recipe: str) -> NDArray[np.float64]:
-    """(N, C) votes for classes other than the consensus label."""
+    """Return (N, C) votes for classes other than the consensus label."""
     if corpus.votes is None:
         raise UserError(
-            f"noise recipe {recipe!r}: {lack_of_votes(corpus)}. Take human:RATE or symmetric:RATE, which need none."
+            f"noise recipe {recipe!r}: {lack_of_votes(corpus)}. Use human:RATE or symmetric:RATE, which need none."
         )
     return np.asarray(corpus.votes * _others(corpus))
 
 
 def _partners(corpus: Corpus) -> tuple[NDArray[np.int64], str]:
-    """(C,) the class that each is most often taken for, its own where for none; and by whom."""
+    """Return (C,) the class with which each is most often confused (itself where there is none), and the source."""
     own = np.eye(len(corpus.classes))
     if corpus.votes is None:
-        heard, source = human_transition(corpus.classes), PAIR_SOURCES[1]
+        transition, source = crema_d_transition(corpus.classes), PAIR_SOURCES[1]
     else:
-        heard, source = (
-            np.array([corpus.votes[corpus.labels == c].sum(axis=0) for c in range(len(own))]),
-            PAIR_SOURCES[0],
-        )
-    misheard = heard * (1 - own)
-    return np.where(misheard.sum(axis=1) > 0, misheard.argmax(axis=1), np.arange(len(own))), source
+        votes = [corpus.votes[corpus.labels == index].sum(axis=0) for index in range(len(own))]
+        transition, source = np.array(votes), PAIR_SOURCES[0]
+    confused = transition * (1 - own)
+    return np.where(confused.sum(axis=1) > 0, confused.argmax(axis=1), np.arange(len(own))), source
 
 
-def _pairs_told(corpus: Corpus) -> str:
+def _pairs_note(corpus: Corpus) -> str:
     partner, source = _partners(corpus)
     pairs = [f"{name} → {corpus.classes[other]}" for name, other in zip(corpus.classes, partner, strict=True)]
     return f"Pairs by {source}: {', '.join(pairs)}."
 
 
 def _read_matrix(path: Path) -> tuple[list[str], dict[str, list[float]]]:
-    """Names of the columns, and the rows by name."""
+    """Read the names of the columns, and the rows by name."""
     try:
         lines = [
             [cell.strip() for cell in line] for line in csv.reader(io.StringIO(read_text(path), newline="")) if line
         ]
     except csv.Error as error:
-        raise UserError(f"matrix {path} is no CSV: {error}.") from error
+        raise UserError(f"matrix {path} is not a CSV file: {error}. {_MATRIX_ADVICE}") from error
     names = lines[0][1:] if lines else []
     faults = [(name, "column appears more than once") for name in sorted(set(names)) if names.count(name) > 1]
     rows: dict[str, list[float]] = {}
@@ -254,12 +256,10 @@ def _read_matrix(path: Path) -> tuple[list[str], dict[str, list[float]]]:
         except ValueError:
             rates = [math.nan]
         if len(rates) != len(names) or not all(rate >= 0 for rate in rates) or not 0 < sum(rates) < math.inf:
-            faults.append(
-                (name, f"row is not {len(names)} rates or counts, none negative, with a sum above 0: {cells}")
-            )
+            faults.append((name, f"expected {len(names)} non-negative rates or counts with a sum above 0, got {cells}"))
         rows[name] = rates
     if faults or not rows:
-        raise DataErrors(f"matrix {path}", faults or [("rows", "there are none")], _MATRIX_ADVICE)
+        raise DataErrors(f"matrix {path}", faults or [("rows", "the file has none")], _MATRIX_ADVICE)
     return names, rows
 
 

@@ -1,4 +1,4 @@
-"""The transition matrix as a figure; what is drawn is computed elsewhere."""
+"""Figure of a transition matrix."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 MAP = "cividis"
-"""Sequential, and the same to the colour-blind (Nuñez, Anderton and Renslow 2018)."""
+"""Sequential colour map that colour vision deficiency does not change (Nuñez, Anderton and Renslow 2018)."""
 
 
 def draw_transition(classes: Sequence[str], rates: ArrayLike, title: str) -> Figure:
-    """A transition matrix as a heat map, the rates written in.
+    """Draw a transition matrix as a heat map with its rates as text.
 
     Args:
         classes: The C class names.
         rates: (C, C) in [0, 1], true × noisy.
-        title: What it is; may have several lines.
+        title: Title, one or more lines.
 
     Returns:
-        The figure; rates that round to 0 are left blank.
+        The figure; rates that round to 0 have no text.
     """
     table = np.asarray(rates, dtype=float)
     size = 1.8 + 0.55 * len(classes)
@@ -31,7 +31,7 @@ def draw_transition(classes: Sequence[str], rates: ArrayLike, title: str) -> Fig
     image = axes.imshow(table, cmap=MAP, vmin=0.0, vmax=1.0)
     for (row, column), rate in np.ndenumerate(table):
         if text := f"{rate:.2f}".removeprefix("0") if rate >= 0.005 else "":
-            # Where black and white have the same contrast, by the definition of WCAG 2.
+            # At this luminance black and white text have the same contrast (WCAG 2).
             dark = luminance(image.cmap(rate)) < 0.179
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
@@ -44,14 +44,14 @@ def draw_transition(classes: Sequence[str], rates: ArrayLike, title: str) -> Fig
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure at 150 dpi, the same bytes each time."""
+    """Render a figure as PNG at 150 dpi, with the same bytes each time."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
     return content.getvalue()
 
 
 def luminance(colour: Sequence[float]) -> float:
-    """Relative luminance of an RGB or RGBA colour in sRGB, 0 to 1 (WCAG 2)."""
+    """Compute the relative luminance of an RGB or RGBA colour in sRGB, 0 to 1 (WCAG 2)."""
     values = np.asarray(colour[:3], dtype=float)
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))

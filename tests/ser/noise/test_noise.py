@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ser.corpora.corpus import Corpus
 from ser.noise import NAMED_LEVELS, RECIPES, check_level, corrupt, corrupt_level
-from ser.noise.listeners import human_transition
+from ser.noise.crema_d_confusions import crema_d_transition
 from ser.utils.errors import UserError
 
 EMOTIONS = ("angry", "fearful", "happy", "neutral", "sad")
@@ -274,7 +274,7 @@ def test_a_pair_is_the_class_that_most_votes_dissent_for():
     corpus = corpus_of(["happy", "happy", "angry", "sad"], ("angry", "happy", "sad"), votes)
     noisy = corrupt(corpus, "pair", 0.75, 0)
     assert list(noisy.labels) == ["sad", "sad", "happy", "sad"]  # nobody takes sad for another: it cannot flip
-    assert noisy.manifest["note"] == ("Pairs by the corpus's own votes: angry → happy, happy → sad, sad → sad.")
+    assert noisy.manifest["note"] == ("Pairs by the corpus's votes: angry → happy, happy → sad, sad → sad.")
     with pytest.raises(UserError, match=r"The most possible is pair:0\.75"):
         corrupt(corpus, "pair", 0.9, 0)
 
@@ -310,15 +310,15 @@ def test_a_matrix_gives_its_classes_and_its_rates(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there are none"),
-        (",angry,sad\n", "there are none"),
-        (",angry,sad\nangry,1\nsad,0,1\n", "angry: row is not 2 rates"),
-        (",angry,sad\nangry,1,-1\nsad,0,1\n", "angry: row is not 2 rates"),
-        (",angry,sad\nangry,1,nan\nsad,0,0\n", "(?s)angry: row is not.*sad: row is not"),
+        ("", "the file has none"),
+        (",angry,sad\n", "the file has none"),
+        (",angry,sad\nangry,1\nsad,0,1\n", "angry: expected 2 non-negative rates"),
+        (",angry,sad\nangry,1,-1\nsad,0,1\n", "angry: expected 2 non-negative rates"),
+        (",angry,sad\nangry,1,nan\nsad,0,0\n", "(?s)angry: expected 2.*sad: expected 2"),
         (",angry,sad\nangry,1,0\nangry,1,0\n", "angry: row appears more than once"),
         (",angry,angry\nangry,1,0\nsad,1,0\n", "angry: column appears more than once"),
-        (",angry,sad\nangry,1,much\nsad,1,0\n", "angry: row is not"),
-        (",angry,joy\nangry,1,0\njoy,1,0\n", "(?s)sad: no row.*sad: no column.*joy: is no class of the corpus"),
+        (",angry,sad\nangry,1,much\nsad,1,0\n", "angry: expected 2"),
+        (",angry,joy\nangry,1,0\njoy,1,0\n", "(?s)sad: no row.*sad: no column.*joy: is not a class of the corpus"),
     ],
 )
 def test_a_file_that_is_no_matrix_of_the_classes_is_told(tmp_path, text, message):
@@ -345,7 +345,7 @@ def test_symmetric_is_uniform_over_the_other_classes():
 
 def test_human_noise_flips_misheard_classes_more_and_to_what_is_heard():
     corpus = corpus_of(["neutral", "sad"] * 2000, ("neutral", "sad"))
-    stay = human_transition(corpus.classes).diagonal()
+    stay = crema_d_transition(corpus.classes).diagonal()
     assert stay == pytest.approx([0.762 / 0.832, 0.250 / 0.781])
     rates = corrupt(corpus, "human", 0.3, 13).manifest["rate_by_class"]
     # A share of 1 − exp(−(1 − diagonal) t) of each class has flipped at time t of the race.
@@ -363,7 +363,7 @@ def test_a_class_heard_as_nothing_else_is_not_eligible():
     noisy = corrupt(corpus, "human", 0.3333, 0)
     assert flips(noisy) == {1: "neutral"}
     assert noisy.manifest["eligible_share"] == pytest.approx(1 / 3)
-    with pytest.raises(UserError, match=r"most possible is human:0\.3333; or take symmetric:0\.9"):
+    with pytest.raises(UserError, match=r"most possible is human:0\.3333; or use symmetric:0\.9"):
         corrupt(corpus, "human", 0.9, 0)
 
 
@@ -394,7 +394,7 @@ def test_noisy_levels_are_shares_of_the_eligible_where_one_part_lacks_the_votes_
     assert a.manifest["rate_realised"] == 0.25
     assert a.manifest["eligible_share_asked"] == 0.4
     assert "train: 10 of 10, validation: 3 of 10" in a.manifest["note"]
-    assert "flips 0.6 of each part's eligible utterances" in b.manifest["note"]
+    assert "noise flips in 0.6 of each subset's eligible utterances" in b.manifest["note"]
 
 
 @battery
@@ -417,7 +417,7 @@ def test_noisy_levels_of_a_corpus_without_votes_are_human_confusions():
     assert list(noisy.labels) == list(corrupt(corpus, "human", 0.4019, 3).labels)
     assert noisy.manifest["recipe"] == "human"
     assert noisy.manifest["rate_realised"] == 0.402
-    assert "Corpus 'tiny' has no votes, so noisy-B is human confusion" in noisy.manifest["note"]
+    assert "Corpus 'tiny' has no votes, so noisy-B is confusion-matrix noise" in noisy.manifest["note"]
 
 
 def test_utterances_that_lack_votes_are_counted():
@@ -532,9 +532,9 @@ def test_more_disagreement_than_the_votes_allow_names_the_most_and_that_succeeds
     with pytest.raises(UserError) as caught:
         corrupt(corpus, "disagreement", 0.5, 0, parts)
     message = str(caught.value)
-    assert "part 'validation' needs 4 of its 7 utterances and has 2" in message
+    assert "subset 'validation' needs 4 of its 7 utterances and has 2" in message
     assert "'train'" not in message
-    assert "The most possible is disagreement:0.2857; or take human:0.5 or symmetric:0.5." in message
+    assert "The most possible is disagreement:0.2857; or use human:0.5 or symmetric:0.5." in message
     assert corrupt(corpus, "disagreement", 0.2857, 0, parts).manifest["parts"]["validation"]["flipped"] == 2
 
 
@@ -548,12 +548,12 @@ def test_disagreement_without_votes_suggests_recipes_that_need_none():
     [
         ({"train": [0, 1], "validation": [1, 2]}, "row 1 is given more than once"),
         ([2, 2], "row 2 is given more than once"),
-        ([4], "must lie in"),
-        ([-1], "must lie in"),
-        ([True, False], "nor a mask of 4"),
-        ([0.5], "not positions"),
-        ([[0, 1]], "not positions"),
-        ({}, "no parts"),
+        ([4], "must be in"),
+        ([-1], "must be in"),
+        ([True, False], "or a mask of 4"),
+        ([0.5], "expected positions"),
+        ([[0, 1]], "expected positions"),
+        ({}, "no subsets"),
     ],
 )
 def test_rows_that_make_no_sense_are_refused(rows, message):

@@ -23,13 +23,14 @@ from ser.corpora import Corpus, load
 from ser.corpora.loaders.table import ANCESTOR_COLUMNS
 from ser.noise import corrupt
 from ser.noise.__main__ import main
-from ser.noise.label_files import encoded, stem, transition_csv, write_new
+from ser.noise.label_files import stem, transition_csv
 from ser.noise.recipes import recipe_named
 from ser.noise.transition_figure import draw_transition, luminance
 from ser.splits import fold_groups, split
 from ser.utils.command_line import run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
+from ser.utils.output_files import encoded, write_new
 from tests.helpers.iemocap_tree import COUNTS_1_TO_4, build, build_full
 
 WRITTEN = ["manifest.json", "test.csv", "train.csv", "transition.csv", "transition.png"]
@@ -261,7 +262,7 @@ def test_names_that_are_not_iemocaps_leave_the_speaker_missing(tmp_path: Path) -
     path = tmp_path / "t.csv"
     path.write_text("wavfile,noisy-label,audio-path\nSes01F_impro01_M003.wav,neu,/a.wav\nmine.wav,sad,/b.wav\n")
     with pytest.raises(
-        DataErrors, match=r"speaker: column missing[^$]*Columns there: wavfile, noisy-label, audio-path"
+        DataErrors, match=r"speaker: column missing[^$]*Columns found: wavfile, noisy-label, audio-path"
     ):
         load("table", path)
 
@@ -316,7 +317,7 @@ def test_a_class_without_training_utterances_is_kept_by_the_matrix_and_told(call
     done = call("table", "--root", path, "--recipe", "disagreement", "--rate", "0", "--output", tmp_path / "o")
     assert done.code == 0
     assert "No training utterance is c" in done.out
-    assert "no utterance of the train part is c; corpus table will ask to rename votes_c there" in done.out
+    assert "no train utterance is c; corpus table will ask to rename votes_c in that file" in done.out
     assert rows_of(tmp_path / "o" / "hard-0.00-transition.csv")[2] == {"": "c", "a": "0.0", "b": "0.0", "c": "1.0"}
     recipe_named(f"matrix:{tmp_path}/o/hard-0.00-transition.csv").chances(load("table", path))
     with pytest.raises(DataErrors, match="votes_c: no utterance has this label"):

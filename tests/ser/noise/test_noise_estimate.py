@@ -19,16 +19,16 @@ from ser.corpora import Corpus
 from ser.metrics.agreement import human_ceiling
 from ser.noise.__main__ import main
 from ser.noise.estimate import (
-    FEWEST,
+    MIN_UTTERANCES,
     Estimate,
     ceiling,
     conclusion,
     estimate,
-    held_out,
     known_truth,
     nearest_level,
     out_of_sample,
     read_predictions,
+    speaker_groups,
     statistics,
     with_added_noise,
 )
@@ -129,7 +129,7 @@ def reading(uar: float = 0.6, rate: float = 0.3, surest: float = 0.3) -> Estimat
 
 def test_a_conclusion_names_both_levels_one_where_they_agree_and_none_for_a_guesser() -> None:
     assert "clean (0.00%), confident learning to noisy-A (26.48%)" in conclusion(reading(surest=0.05), 3)
-    assert conclusion(reading(), 3) == "Both readings are nearest to level noisy-A (26.48%)."
+    assert conclusion(reading(), 3) == "Both estimates are nearest to level noisy-A (26.48%)."
     assert "No level is named" in conclusion(reading(uar=0.37), 3)
     assert "No level is named" not in conclusion(reading(uar=0.38), 3)
 
@@ -167,7 +167,7 @@ def test_a_class_that_the_other_groups_lack_gets_nothing() -> None:
 
 
 def test_groups_are_those_of_the_folds(tones: Corpus) -> None:
-    groups = held_out(tones)
+    groups = speaker_groups(tones)
     for index, speakers in enumerate(fold_groups(tones)[1]):
         assert set(tones.table["speaker"][groups == index]) == set(speakers)
 
@@ -186,8 +186,8 @@ class Stored:
 
 
 def test_statistics_are_standardised_by_speaker_and_rare_speakers_together() -> None:
-    speakers = ["a"] * FEWEST + ["b"] * FEWEST + ["c"] * 3 + ["d"] * 2
-    levels = [-50.0] * FEWEST + [-20.0] * FEWEST + [-90.0] * 3 + [-10.0] * 2
+    speakers = ["a"] * MIN_UTTERANCES + ["b"] * MIN_UTTERANCES + ["c"] * 3 + ["d"] * 2
+    levels = [-50.0] * MIN_UTTERANCES + [-20.0] * MIN_UTTERANCES + [-90.0] * 3 + [-10.0] * 2
     rng = np.random.default_rng(0)
     utterances = [rng.normal(level, 1, (row + 1, 3)) for row, level in enumerate(levels)]
     table = statistics(Stored(utterances), speakers)
@@ -389,9 +389,9 @@ def test_the_command_finds_the_wrong_label_among_the_tones(call: Call, tmp_path:
         "Known truth: 4.17% of the 24 labels with a true label are wrong, and 100.0% of those that look wrong."
         in done.out
     )
-    assert "One annotator scores UAR" in done.out
+    assert "one annotator scores UAR" in done.out
     assert "+ 26.48% symmetric noise" in done.out
-    assert "How far off that was where the noise was known" in done.out
+    assert "Accuracy where the noise is known" in done.out
     lines = (tmp_path / "one" / "suspicious.csv").read_text().splitlines()
     assert lines[0] == "utterance_id,label,likely_label,score"
     assert [line.split(",")[:3] for line in lines[1:]] == [["s1-04-high", "low", "high"]]

@@ -1,4 +1,4 @@
-"""What listeners hear in place of the emotion intended: CREMA-D's voice-only votes.
+"""How CREMA-D's listeners confuse emotions: the shares of their voice-only votes.
 
 Source: Cao, Cooper, Keutmann, Gur, Nenkova and Verma, "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset",
 IEEE Transactions on Affective Computing 5(4), 2014.
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ser.utils.errors import UserError
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
-# Rows: the emotion intended; columns: the one heard; 68,568 votes.
-HEARD = np.array(
+# Rows: intended emotion; columns: perceived emotion; 68,568 votes.
+VOTE_SHARES = np.array(
     [
         [0.532, 0.211, 0.051, 0.019, 0.176, 0.011],
         [0.121, 0.286, 0.092, 0.028, 0.377, 0.096],
@@ -33,7 +33,7 @@ _SPELLINGS = {
     "neutral": ("neutral", "neu"),
     "sadness": ("sadness", "sad"),
 }
-# Emotions that CREMA-D lacks, under the one whose row they take.
+# Emotions that CREMA-D lacks, by the emotion whose row they take.
 _NEIGHBOURS = {
     "anger": ("frustration", "frustrated", "fru"),
     "happiness": ("surprise", "surprised", "sur", "excitement", "excited", "exc"),
@@ -41,21 +41,21 @@ _NEIGHBOURS = {
 }
 
 
-def human_transition(classes: Sequence[str]) -> NDArray[np.float64]:
-    """How listeners to CREMA-D's voices confuse these classes.
+def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
+    """Return the transition matrix of CREMA-D's listeners for these classes.
 
-    A class that CREMA-D lacks takes the row of its neighbour (calm and boredom: neutral; surprise and
-    excitement: happiness; frustration: anger). A heard emotion's column belongs to the first class of that
-    name, else to its first neighbour; columns that belong to no class are dropped, and rows normalised.
+    A class that CREMA-D lacks takes the row of its neighbour (calm and boredom: neutral; surprise and excitement:
+    happiness; frustration: anger). The column of a perceived emotion belongs to the first class of that name, else to
+    the first neighbouring class; columns that belong to no class are dropped, and rows normalised.
 
     Args:
         classes: C class names: nouns, adjectives or three-letter abbreviations, in any case.
 
     Returns:
-        (C, C) intended × heard, rows sum to 1.
+        (C, C) intended × perceived, rows sum to 1.
 
     Raises:
-        UserError: Unknown class names, all of them listed.
+        UserError: If class names are unknown; lists all of them.
     """
     exact = {name: emotion for emotion, names in _SPELLINGS.items() for name in names}
     neighbour = {name: emotion for emotion, names in _NEIGHBOURS.items() for name in names}
@@ -64,8 +64,8 @@ def human_transition(classes: Sequence[str]) -> NDArray[np.float64]:
     if unknown := [name for name, fold in zip(classes, folded, strict=True) if fold not in known]:
         raise UserError(
             f"noise recipe 'human' has no confusions for {'class' if len(unknown) == 1 else 'classes'} "
-            f"{', '.join(map(repr, unknown))}. It knows {', '.join(sorted(known))}. "
-            "Take symmetric:RATE, which suits any classes."
+            f"{', '.join(map(repr, unknown))}. Known: {', '.join(sorted(known))}. "
+            "Use symmetric:RATE, which works for any classes."
         )
     transition = np.zeros((len(folded), len(folded)))
     rows = [EMOTIONS.index(known[name]) for name in folded]
@@ -73,5 +73,5 @@ def human_transition(classes: Sequence[str]) -> NDArray[np.float64]:
         owners = [i for i, name in enumerate(folded) if exact.get(name) == emotion]
         owners += [i for i, name in enumerate(folded) if neighbour.get(name) == emotion]
         if owners:
-            transition[:, owners[0]] = HEARD[rows, column]
+            transition[:, owners[0]] = VOTE_SHARES[rows, column]
     return np.asarray(transition / transition.sum(axis=1, keepdims=True))
