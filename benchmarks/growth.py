@@ -44,7 +44,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
-from study.backend.cluster import Slots
+from study.backend.trial_resources import TrialResources
 from study.environment import CODE_ROOT as ROOT
 from study.schema import FINISHED, SELECTIONS
 from study.search.journal import JOURNAL, Journal
@@ -219,7 +219,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
         search = StudySearch(journal, SELECTIONS["noisy"], size)
         made = tune.with_parameters(Made, folder=folder, experiment=experiment)
         with closing(Courier(client)) as courier:
-            run_trials(search, made, Slots(1, 0, RAY_SLOTS), folder, [Messenger(courier, folder)])
+            run_trials(search, made, TrialResources(1, 0, RAY_SLOTS), folder, [Messenger(courier, folder)])
         state = (folder / JOURNAL).stat().st_size
     else:
         tune.Tuner(

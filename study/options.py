@@ -1,4 +1,4 @@
-"""The study's options, typed, each with its default and its sentence."""
+"""Options of a study and of a confirmation, each with its default and its help text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError
 from study.messages import without_password
 from study.setup.pruners import Sampler, Scheduler
-from study.tracking.store import DEFAULT_URI
+from study.tracking.store import DEFAULT_URI, absolute_uri
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"
 
-# What belongs to a call and not to the study, and what a call that resumes may change. A password is not written down,
-# so whoever resumes names the server again.
+# Options of a single call, which are not part of the study, and options that a resuming call may change. A password is
+# not written to disk, so a resuming call names the server again.
 _OF_THE_CALL = {"resume", "address", "time_budget", "list_spaces", "plan"}
 _CHANGEABLE = {
     *_OF_THE_CALL,
@@ -39,16 +39,16 @@ _CHANGEABLE = {
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Searches each space at each noise level with Ray Tune and Optuna, and records every trial in MLflow."""
+    """Search each space at each noise level with Ray Tune and Optuna, and record every trial in MLflow."""
 
     space: tuple[str, ...] = ("proselflc",)
     """Search spaces: names from search_spaces/, or paths of Python files."""
     corpus: str = "synthetic"
-    """Corpus, by its name in docs/corpora.md."""
+    """Corpus: a name in docs/corpora.md, or the import path of a loader of your own."""
     corpus_root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     noise: tuple[str, ...] = ("clean", "noisy-A", "noisy-B")
     """Noise levels: clean, noisy-A, noisy-B, given, or RECIPE:RATE such as symmetric:0.3."""
     trials: int | None = None
@@ -56,7 +56,7 @@ class StudyOptions:
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
     model: str = "cnn14"
-    """Network; or embedding_head, with model.base and model.pretrained behind --set (docs/models.md)."""
+    """Network: a name in docs/models.md, the import path of one of your own, or embedding_head (a linear probe)."""
     width: float | None = None
     """Scale of the network's channels; default 0.125 for synthetic, else 1."""
     batch_size: int | None = None
@@ -64,47 +64,47 @@ class StudyOptions:
     precision: Precision | None = None
     """Arithmetic of the networks: auto (bfloat16 where the hardware has it), bfloat16, or the plain float32."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
-    """Fix configuration keys for every trial; a key that a space searches is searched no more."""
+    """Configuration keys to fix for every trial; a fixed key is not searched."""
     split_by: SplitBy = "auto"
-    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
+    """Folds: leave one session out, or one speaker; auto takes sessions where there are any, else speaker groups."""
     fold: int | None = None
-    """Which fold is held out; default the last."""
+    """Number of the fold to hold out; default the last."""
     validation: Validation = "held-out"
-    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
+    """Validation rows: held-out (speakers of their own) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File of utterances to leave out, one per line."""
     select_on: Literal["noisy", "clean", "soft"] = "noisy"
-    """Validation labels that choose: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
+    """Validation labels to select on: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
     sampler: Sampler = "tpe"
-    """Who draws the configurations: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
+    """Optuna sampler: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
     scheduler: Scheduler = "none"
-    """Who stops trials early: none, asha, hyperband or median; never before a space's latest transit time."""
+    """Pruner that stops trials early, never before the latest transit time of their space."""
     time_budget: str | None = None
-    """Trials end at their next epoch after this time, such as 90m or 8h; --resume goes on with them."""
+    """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
     plan: bool = False
-    """Print trials, epochs, expected hours and disk, and end."""
+    """Print trials, epochs, expected hours and disk, and exit."""
     cpus_per_trial: float | None = None
-    """CPUs of a trial; default 1 on a GPU or for width up to .25, else all of the machine's."""
+    """CPUs of a trial; default 1 on a GPU or for a width up to .25, else all of the machine."""
     gpus_per_trial: float | None = None
     """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
     address: str | None = None
-    """Address of a Ray cluster to join; default is a Ray of the study's own on this machine."""
+    """Address of a Ray cluster to join; default is a local Ray of the study's own."""
     storage_path: Path = Path("results")
     """Folder for feature stores and the states of studies."""
     tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
+    """MLflow tracking URI; default mlflow.db in the current folder."""
     experiment: str | None = None
-    """MLflow experiment; default the corpus's name."""
+    """MLflow experiment; default the name of the corpus."""
     name: str | None = None
-    """The study's name; default the corpus and the time."""
+    """Name of the study; default the corpus and the time."""
     seed: int = 0
     """Seed of the search, the noise draw and the training."""
     resume: bool = False
-    """Go on with the interrupted study --name, with its own options."""
+    """Resume the interrupted study --name, with its own options."""
     list_spaces: bool = False
-    """Print every search space with its keys, ranges, points and source, and end."""
+    """Print every search space with its keys, ranges, points and source, and exit."""
 
     def __post_init__(self) -> None:
         for option, least in (("trials", 1), ("epochs", 1), ("max_concurrent", 1), ("fold", 1)):
@@ -125,30 +125,37 @@ class StudyOptions:
             if value is not None and (
                 not value.strip() or value in {".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
             ):
-                raise UserError(f"--{option} {value!r} is not a plain name: no slashes or quotes, please.")
+                raise UserError(
+                    f"--{option} {value!r} contains a slash, a quote or a control character. Choose a plain name."
+                )
         if self.time_budget is not None and self.seconds <= 0:
-            raise UserError(f"--time-budget {self.time_budget!r} is no time.")
+            raise UserError(f"--time-budget {self.time_budget!r} must be positive.")
         if self.resume and self.name is None:
-            raise UserError("--resume needs the --name of the study to go on with.")
+            raise UserError("--resume needs the --name of the study to resume.")
 
     @property
     def seconds(self) -> float:
-        """The time budget in seconds, infinite if there is none."""
+        """Return the time budget in seconds, infinite if there is none."""
         if self.time_budget is None:
             return math.inf
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.time_budget.strip())
         if match is None:
-            raise UserError(f"--time-budget {self.time_budget!r} is not a time such as 45s, 90m, 8h or 2d.")
+            raise UserError(f"--time-budget {self.time_budget!r} is not a time. Write 45s, 90m, 8h or 2d, for example.")
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
     @property
+    def folder(self) -> Path:
+        """Return the folder of the study's state."""
+        return self.storage_path / "studies" / str(self.name)
+
+    @property
     def planned_trials(self) -> int:
-        """Trials per space and noise level."""
+        """Return the number of trials per space and noise level."""
         return self.trials if self.trials is not None else (4 if self.corpus == "synthetic" else 40)
 
     @property
-    def pinned(self) -> dict[str, Any]:
-        """Dotted names that the command line fixes, and that no space may search."""
+    def fixed(self) -> dict[str, Any]:
+        """Return the parameters that the command line fixes by their dotted names; no space may search them."""
         named = {
             "training.epochs": self.epochs,
             "model.width": self.width,
@@ -158,26 +165,26 @@ class StudyOptions:
         settings = parse_settings(self.settings)
         for key, value in named.items():
             if value is not None and key in settings:
-                raise UserError(f"{key} is set both by its own option and by --set.")
+                raise UserError(f"{key} is set by its own option and by --set. Leave one of them out.")
         return {**{key: value for key, value in named.items() if value is not None}, **settings}
 
     @property
-    def base(self) -> dict[str, Any]:
-        """Dotted names of the corpus's defaults and the network."""
+    def defaults(self) -> dict[str, Any]:
+        """Return the default parameters, which every trial has unless its space or the command line says otherwise."""
         return {**corpus_defaults(self.corpus), "model.name": self.model}
 
     @property
-    def plain(self) -> Config:
-        """What all trials share, less what only a loss or a classical model takes, which means nothing without it.
+    def shared(self) -> Config:
+        """Return what all trials share, without the keys that belong to a loss or to a classical model.
 
         Raises:
             UserError: A key or value that no model takes, or a classical model, which is a space's choice.
         """
-        values = {**self.base, **self.pinned}
+        values = {**self.defaults, **self.fixed}
         if str(values["model.name"]) in CLASSICAL:
             raise UserError(
-                f"{values['model.name']} is a classical model, and --model is for networks. Search classical models by "
-                "--space classical."
+                f"{values['model.name']} is a classical model, but --model takes networks. Search classical models "
+                "with --space classical."
             )
         apart = classical_keys(values)
         return Config.from_dotted(
@@ -185,67 +192,124 @@ class StudyOptions:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The options as JSON-able values, less the password of the tracking URI and what a resume may change."""
-        values = {key: value for key, value in self._plain().items() if key not in _OF_THE_CALL}
+        """Return the options as JSON-able values, without passwords and what belongs to a single call."""
+        values = {key: value for key, value in self._values().items() if key not in _OF_THE_CALL}
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 
-    def write(self, folder: Path, data_digest: str) -> None:
-        """Records the options, and the data they were meant for, in the study's folder."""
+    def write(self, data_digest: str) -> None:
+        """Write the options, and the digest of the data they are meant for, to the study's folder."""
         record = {**self.to_json(), DATA_DIGEST: data_digest}
-        replace_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+        replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
 
-    def check_unchanged(self, folder: Path, data_digest: str) -> None:
-        """Raises if the data are no longer those that the study in ``folder`` began with."""
-        if json.loads((folder / RECORD).read_text(encoding="utf-8"))[DATA_DIGEST] != data_digest:
+    def check_unchanged(self, data_digest: str) -> None:
+        """Raise if the data are no longer those that the study began with."""
+        if json.loads((self.folder / RECORD).read_text(encoding="utf-8"))[DATA_DIGEST] != data_digest:
             raise UserError(
-                f"corpus {self.corpus!r}, the list of what to exclude, or a noise matrix has changed since study "
-                f"{self.name!r} began. "
-                "Restore it, or start a new study under another --name."
+                f"corpus {self.corpus!r}, the --exclude list or a noise matrix has changed since study {self.name!r} "
+                "began. Restore it, or start a new study under another --name."
             )
 
-    def resumed(self, folder: Path) -> StudyOptions:
-        """The options that the study in ``folder`` was started with, and what this call changes of them.
+    def resumed(self) -> StudyOptions:
+        """Return the options that the study was started with, and what this call changes of them.
 
-        A call may raise the number of trials, and say where they run and for how long.
+        A call may raise the number of trials, and say where trials run and for how long.
 
         Raises:
             UserError: No study is there, this call names another option with another value, or fewer trials.
         """
-        try:
-            saved = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            known = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}"))
-            raise UserError(
-                f"there is no study {self.name!r} below {str(folder.parent)!r} to resume. "
-                f"There: {', '.join(known) or 'none'}."
-            ) from error
-        changed = {key for key, value in self._plain().items() if value != StudyOptions()._plain()[key]}
-        differing = [key for key in changed - _CHANGEABLE - {"name"} if self._plain()[key] != saved.get(key)]
+        saved = self._saved()
+        given = self._given()
+        differing = [key for key in given - _CHANGEABLE - {"name"} if self._values()[key] != saved.get(key)]
         if differing:
             options = ", ".join(
                 f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in sorted(differing)
             )
             raise UserError(
-                f"study {self.name!r} goes on with its own options; {options} differ from them. "
-                "Leave them out, or start a new study under another --name."
+                f"study {self.name!r} resumes with its own options; {options} differ from them. Leave them out, or "
+                "start a new study under another --name."
             )
-        values: dict[str, Any] = {"resume": True}
+        values: dict[str, Any] = {}
         for option in fields(StudyOptions):
             if option.name in saved:
                 value = saved[option.name]
-                is_path = option.name in {"corpus_root", "exclude", "storage_path"} and value is not None
+                is_path = option.name in {"corpus_root", "exclude"} and value is not None
                 values[option.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
-        values |= {key: getattr(self, key) for key in changed & _CHANGEABLE}
+        values |= {key: getattr(self, key) for key in given & _CHANGEABLE}
+        values |= {"name": self.name, "storage_path": self.storage_path, "resume": True}
         before, now = StudyOptions(**{**values, "trials": saved["trials"]}).planned_trials, StudyOptions(**values)
         if now.planned_trials < before:
             raise UserError(
-                f"study {self.name!r} has {before} trials for each space and level; --trials {now.trials} would take "
-                "some away. Leave it out, or give more."
+                f"study {self.name!r} has {before} trials for each space and level; --trials {now.trials} is fewer. "
+                "Leave it out, or give more."
             )
         return now
 
-    def _plain(self) -> dict[str, Any]:
-        """All options as JSON has them."""
+    def _saved(self) -> dict[str, Any]:
+        """Return the options in the study's folder."""
+        try:
+            saved: dict[str, Any] = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            known = sorted(path.parent.name for path in self.folder.parent.glob(f"*/{RECORD}"))
+            raise UserError(
+                f"there is no study {self.name!r} below {str(self.folder.parent)!r} to resume. "
+                f"There: {', '.join(known) or 'none'}. Name the --storage-path of the study if it is elsewhere."
+            ) from error
+        return saved
+
+    def _given(self) -> set[str]:
+        """Return the options whose values are not the defaults."""
+        defaults = {**StudyOptions()._values(), "tracking_uri": absolute_uri(DEFAULT_URI)}
+        return {key for key, value in self._values().items() if value != defaults[key]}
+
+    def _values(self) -> dict[str, Any]:
+        """Return all options as JSON has them."""
         values = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """Retrain the best configurations of a search, and each method's published default, and test them."""
+
+    experiment: str | None = None
+    """MLflow experiment of the search; default the one with the newest run."""
+    study: str | None = None
+    """Only this study's search; default every study of the experiment that is comparable with the newest one."""
+    top: int = 3
+    """Configurations of each space and noise level, besides the default."""
+    seeds: int = 5
+    """Number of fresh seeds, each with a noise draw of its own."""
+    folds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="all|held-out|INT ...")] = ("all",)
+    """Folds to train and test on: all, held-out (the one that the search held out), or numbers."""
+    corpus_root: Path | None = None
+    """Folder of the corpus, if it is no longer that of the search."""
+    cpus_per_trial: float | None = None
+    """CPUs of a trial; default as in study/run.py."""
+    gpus_per_trial: float | None = None
+    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
+    max_concurrent: int | None = None
+    """Trials at a time; default as many as fit."""
+    time_budget: str | None = None
+    """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
+    address: str | None = None
+    """Address of a Ray cluster to join; default is a local Ray of the study's own."""
+    storage_path: Path = Path("results")
+    """Folder for feature stores and the states of studies."""
+    tracking_uri: str = DEFAULT_URI
+    """MLflow tracking URI; default mlflow.db in the current folder."""
+    output: Path = Path("results/confirm")
+    """Folder for the recommended configurations."""
+    name: str | None = None
+    """Name of the confirmation; default the experiment and the time."""
+    resume: bool = False
+    """Resume the interrupted confirmation --name, with its own candidates, seeds and folds."""
+    plan: bool = False
+    """Print the candidates and the number of trials, and exit."""
+
+    def __post_init__(self) -> None:
+        for option, least in (("top", 0), ("seeds", 1)):
+            if getattr(self, option) < least:
+                raise UserError(f"--{option} is {getattr(self, option)}; at least {least} is needed.")
+        if self.resume and self.name is None:
+            raise UserError("--resume needs the --name of the confirmation to resume.")

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 import ray
@@ -15,12 +15,14 @@ from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
 
-from study.backend.cluster import Slots, start_ray
+from study.backend.cluster import start_ray
+from study.backend.trial_resources import TrialResources
+from study.console import say
 from study.environment import environment
 from study.messages import first_line
 from study.options import RECORD
 from study.search.run_search import Outcome, open_search, run_search
-from study.setup.prepare import Preparation
+from study.setup.prepared_study import PreparedStudy
 from study.tracking.store import sweep
 from study.tracking.upload import PATIENCE, Courier, deliver_all
 from study.trial.event_log import Outbox
@@ -34,7 +36,7 @@ class Ended:
 
     Args:
         outcomes: Of the searches that were begun, in order.
-        reason: Why it goes no further.
+        reason: Why it stopped.
         complete: Whether all trials have ended.
         delivered: Whether all records are in MLflow.
     """
@@ -45,87 +47,113 @@ class Ended:
     delivered: bool
 
 
+@dataclass
+class _Progress:
+    """How far a session got.
+
+    Args:
+        outcomes: Of the searches that were begun, in order.
+        parents: Parent runs of all searches, once they are open.
+        stopped: What stopped the session; empty if nothing did.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+
 def quieten() -> None:
-    """Leaves the terminal to the study's own progress; what matters still comes through."""
+    """Leave the terminal to the study's own progress; warnings that matter still come through."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Tune tells of interruptions and failures with tracebacks and ways to resume that are not this study's.
+    # Tune reports interruptions and failures with tracebacks, and with ways to resume that are not this study's.
     for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
     # Slurm and Kubernetes end a job that has used up its time by SIGTERM; it means what Ctrl-C means.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
-def run_session(prepared: Preparation, console: Console, begin: Callable[[Slots], None]) -> Ended:
-    """Runs all searches, as far as it gets, and brings the records home.
+def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[TrialResources], None]) -> Ended:
+    """Run all searches, as far as possible, and upload their records.
 
     Args:
         prepared: The study.
-        console: Where what is missing is told.
-        begin: Called once Ray is there; puts the study on record and announces it.
+        console: Where missing records are reported.
+        begin: Called once Ray is ready; records and announces the study.
 
     Returns:
         How it ended.
 
     Raises:
-        UserError: Ray or a node is not as it should be.
+        UserError: Ray or a node cannot run trials.
+        KeyboardInterrupt: Interrupted before the study had begun; there is nothing to resume.
     """
-    outcomes: list[Outcome] = []
-    parents: list[str] = []
-    options = prepared.options
-    reason = "Interrupted."
-    deadline = time.monotonic() + options.seconds
+    deadline = time.monotonic() + prepared.options.seconds
+    progress = _Progress()
     try:
-        slots = start_ray(prepared)
-        # Only now: a study that could not begin must not take a name.
-        options.write(prepared.folder, prepared.data)
-        # All of them now: while trials run, the tracking server may go and come.
-        parents = [open_search(prepared, job) for job in prepared.jobs]
-        begin(slots)
-        with environment(PATIENCE), closing(Courier(prepared.client)) as courier:
-            for job, parent in zip(prepared.jobs, parents, strict=True):
-                outcomes.append(run_search(prepared, job, parent, slots, courier, deadline))
-                if outcomes[-1].interrupted:
-                    break
+        _run_searches(prepared, begin, deadline, progress)
     except KeyboardInterrupt:
         if not (prepared.folder / RECORD).exists():
-            raise  # It had not begun; there is nothing to go on from.
+            raise
+        progress.stopped = "Interrupted."
     except (MlflowException, TuneError, OSError) as error:
-        reason = f"Stopped: {first_line(error)}."
+        progress.stopped = f"Stopped: {first_line(error)}."
     finally:
         ray.shutdown()
-    complete = len(outcomes) == len(prepared.jobs) and not outcomes[-1].interrupted
-    if complete:
-        reason = "All trials have ended, but not all of their records have arrived."
-    elif outcomes and outcomes[-1].suspended:
-        reason = f"Stopped: {outcomes[-1].suspended}."
-    elif time.monotonic() >= deadline:
-        reason = f"The time budget of {options.time_budget} is used up."
+    outcomes = progress.outcomes
+    complete = len(outcomes) == len(prepared.searches) and not outcomes[-1].interrupted
+    reason = _reason(progress, complete, deadline, prepared.options.time_budget)
     try:
         with environment(PATIENCE):
-            delivered = _deliver(prepared, outcomes, parents, console)
+            delivered = _deliver(prepared, progress, console)
     except MlflowException as error:
-        delivered = False
-        reason = f"Stopped: the records are out of reach: {first_line(error)}."
+        return Ended(tuple(outcomes), f"Stopped: MLflow does not answer: {first_line(error)}.", complete, False)
     return Ended(tuple(outcomes), reason, complete, delivered)
 
 
-def _deliver(prepared: Preparation, outcomes: list[Outcome], parents: list[str], console: Console) -> bool:
-    """Brings MLflow up to date; returns whether it is."""
-    folders = [folder for job in prepared.jobs for folder in sorted((prepared.folder / job.folder).glob("trial_*"))]
-    left = deliver_all(folders, prepared.client, DELIVERY_SECONDS)
+def _run_searches(
+    prepared: PreparedStudy, begin: Callable[[TrialResources], None], deadline: float, progress: _Progress
+) -> None:
+    """Start Ray, open the searches, and run them one after the other."""
+    resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
+    # Only now: a study that could not begin must not take a name.
+    prepared.options.write(prepared.data.digest)
+    # All of them now: while trials run, the tracking server may come and go.
+    progress.parents = [open_search(prepared, search) for search in prepared.searches]
+    begin(resources)
+    with environment(PATIENCE), closing(Courier(prepared.records.client)) as courier:
+        for search, parent in zip(prepared.searches, progress.parents, strict=True):
+            progress.outcomes.append(run_search(prepared, search, parent, resources, courier, deadline))
+            if progress.outcomes[-1].interrupted:
+                return
 
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
+def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | None) -> str:
+    """Return why a session stopped."""
+    if complete:
+        return "All trials have ended, but some of their records are not in MLflow yet."
+    if progress.outcomes and progress.outcomes[-1].suspended:
+        return f"Stopped: {progress.outcomes[-1].suspended}."
+    if time.monotonic() >= deadline:
+        return f"The time budget of {budget} is used up."
+    return progress.stopped or "Interrupted."
+
+
+def _deliver(prepared: PreparedStudy, progress: _Progress, console: Console) -> bool:
+    """Upload what MLflow lacks, and close the runs; return whether MLflow has everything."""
+    client = prepared.records.client
+    folders = [
+        folder for search in prepared.searches for folder in sorted((prepared.folder / search.folder).glob("trial_*"))
+    ]
+    left = deliver_all(folders, client, DELIVERY_SECONDS)
     for folder in folders:
         for missed in Outbox(folder).missed:
-            tell(f"not uploaded: {missed}")
+            say(console, f"not uploaded: {missed}")
     if left:
         why = next(reason for reason in left.values() if reason)
-        tell(f"The records of {len(left)} trials wait in {prepared.folder}: MLflow said: {why}")
+        say(console, f"The records of {len(left)} trials wait in {prepared.folder}, because MLflow refused them: {why}")
         return False
-    for outcome, parent in zip(outcomes, parents, strict=False):
+    for outcome, parent in zip(progress.outcomes, progress.parents, strict=False):
         if not outcome.interrupted:
-            prepared.client.set_terminated(parent, "FINISHED")
-    sweep(prepared.client, prepared.experiment, str(prepared.options.name))
+            client.set_terminated(parent, "FINISHED")
+    sweep(client, prepared.records.experiment, str(prepared.options.name))
     return True

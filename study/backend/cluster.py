@@ -1,4 +1,4 @@
-"""The Ray that trials run on: this machine's own or a cluster, and how many trials fit."""
+"""Ray for trials: a local Ray or a cluster, and whether its nodes have what a trial needs."""
 
 from __future__ import annotations
 
@@ -6,94 +6,100 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.utils.errors import UserError
-from study.backend import local as local_ray
+from study.backend import local
 from study.backend.local import QUIET, worker_variables
+from study.backend.trial_resources import TrialResources, trial_resources
 from study.environment import CODE_ROOT
 from study.messages import first_line
 from study.options import StudyOptions
-from study.tracking.store import ANSWER_SECONDS
 
-if TYPE_CHECKING:
-    from study.setup.prepare import Preparation
-
-ROUNDING = 1e-9
+ANSWER_SECONDS = 5
 NODE_SECONDS = 60
-NARROW_WIDTH = 0.25
 
 
-@dataclass(frozen=True)
-class Slots:
-    """What the cluster gives to trials.
+def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
+    """Start a local Ray, or join the cluster at ``--address``, and check its nodes.
 
     Args:
-        cpus: CPUs of a trial.
-        gpus: GPUs of a trial.
-        count: Trials at a time.
+        options: The study's options.
+        folders: What every node must see under the same path, besides the code.
+
+    Returns:
+        What a trial gets, and how many run at a time.
+
+    Raises:
+        UserError: No cluster answers, a node lacks a folder, or no node has room for a trial.
     """
+    if options.address is None:
+        local.start()
+    else:
+        join(options.address)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    _check_nodes([*folders, str(CODE_ROOT)])
+    resources = trial_resources(nodes, options)
+    if resources.count < 1:
+        have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+        raise UserError(
+            f"a trial asks for {resources.cpus:g} CPU(s) and {resources.gpus:g} GPU(s), but the nodes have {have}. "
+            "Lower --cpus-per-trial or --gpus-per-trial."
+        )
+    return resources
 
-    cpus: float
-    gpus: float
-    count: int
 
+def join(address: str) -> None:
+    """Join a Ray cluster, unless Ray has been started.
 
-def connect(options: StudyOptions) -> None:
-    """Starts a local Ray, or joins the cluster at ``--address``; does nothing if that has been done.
+    Args:
+        address: ``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``.
 
     Raises:
         UserError: No cluster answers.
     """
-    if options.address is None:
-        local_ray.start()
-        return
     if ray.is_initialized():
         return
-    _check_address(options.address)
-    # What Ray will do of itself, and warns of until then: a trial's device is chosen here, not by hiding GPUs.
+    check_address(address)
+    # Ray's future default, of which it warns until then. A trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's workers look for the project in the driver's folder first, and another version may be there.
+    # Ray's workers import from the driver's current folder first, and another `study` or `ser` may be there.
     with contextlib.chdir(CODE_ROOT):
         try:
-            ray.init(address=options.address, runtime_env={"env_vars": worker_variables()}, **QUIET)
+            ray.init(address=address, runtime_env={"env_vars": worker_variables()}, **QUIET)
         except Exception as error:
-            raise _no_cluster(options.address, error) from error
+            raise _no_cluster(address, error) from error
 
 
-def start_ray(prepared: Preparation) -> Slots:
-    """Starts a local Ray, or joins the cluster at ``--address``, if that has not been done, and looks at its nodes.
+def check_address(address: str) -> None:
+    """Raise unless something listens at an address; Ray itself would try for minutes.
+
+    Args:
+        address: As for ``join``; ``auto`` and names without a port are left to Ray.
 
     Raises:
-        UserError: No cluster answers, or it has no room for a trial.
+        UserError: Nothing listens there.
     """
-    options = prepared.options
-    connect(options)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    _check_nodes([str(prepared.folder), str(prepared.store.path), str(CODE_ROOT)])
-    slots = slots_of(nodes, options)
-    if slots.count < 1:
-        have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
-        raise UserError(
-            f"a trial asks for {slots.cpus:g} CPU(s) and {slots.gpus:g} GPU(s), and no node has them; there are "
-            f"{have}. Lower --cpus-per-trial or --gpus-per-trial."
-        )
-    return slots
+    host_and_port = re.fullmatch(r"(?:ray://)?([^/:]+):(\d{1,5})", address)
+    if host_and_port is None:
+        return
+    try:
+        socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
 
 
 def _check_nodes(paths: Sequence[str]) -> None:
-    """Raises if some node does not see what every trial needs."""
+    """Raise if a node does not see one of the paths."""
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
 
     @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
     def missing() -> list[str]:
-        return [path for path in paths if not os.path.exists(path)]  # noqa: PTH110 (a node has no project yet)
+        return [path for path in paths if not os.path.exists(path)]  # noqa: PTH110 (a node may lack the project)
 
     asked = {
         node["NodeManagerHostname"]: missing.options(
@@ -113,56 +119,8 @@ def _check_nodes(paths: Sequence[str]) -> None:
             )
 
 
-def _check_address(address: str) -> None:
-    """Ray would try for minutes to reach a port where nothing listens."""
-    host_and_port = re.fullmatch(r"(?:ray://)?([^/:]+):(\d{1,5})", address)
-    if host_and_port is None:
-        return
-    try:
-        socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
-
-
 def _no_cluster(address: str, error: Exception) -> UserError:
     return UserError(
         f"no Ray cluster answers at --address {address!r} ({first_line(error)}). Start one with 'ray start --head', or "
         "leave the option out. If it is there and asks for a token, export RAY_AUTH_MODE=token here and on every node."
     )
-
-
-def trial_resources(options: StudyOptions, cpus: float, gpus_there: float) -> tuple[float, float]:
-    """CPUs and GPUs of a trial, asked for or by default.
-
-    Args:
-        options: The study's options.
-        cpus: CPUs of the smallest node.
-        gpus_there: GPUs of all nodes.
-    """
-    gpus = options.gpus_per_trial
-    if gpus is None:
-        gpus = 1.0 if gpus_there else 0.0
-    if options.cpus_per_trial is not None:
-        return options.cpus_per_trial, gpus
-    # Narrow networks, and heads alone, leave a second thread idle; wide ones do not (docs/performance.md).
-    model = options.plain.model
-    return (1.0 if gpus or model.width <= NARROW_WIDTH or model.reads_embeddings else cpus), gpus
-
-
-def slots_of(nodes: Sequence[Mapping[str, float]], options: StudyOptions) -> Slots:
-    """What a trial gets, and how many fit; a trial lives on one node, and a share of a GPU on one GPU.
-
-    Args:
-        nodes: Ray's resources of each node.
-        options: The study's options.
-    """
-    # The head of a cluster often has no CPU to give.
-    smallest = min((node["CPU"] for node in nodes if node.get("CPU")), default=1.0)
-    cpus, gpus = trial_resources(options, smallest, sum(node.get("GPU", 0.0) for node in nodes))
-    count = 0
-    for node in nodes:
-        room = [node.get("CPU", 0.0) / cpus]
-        if gpus:
-            room.append(node.get("GPU", 0.0) * int(1 / gpus + ROUNDING))
-        count += int(min(room) + ROUNDING)
-    return Slots(cpus, gpus, min(count, options.max_concurrent or count))

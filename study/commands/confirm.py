@@ -1,13 +1,11 @@
-"""Confirms what a search has chosen: python study/confirm.py --experiment ravdess --top 3 --seeds 5 --folds all.
+"""The command ``python study/confirm.py``: retrain and test what a search has chosen.
 
-Retrains the best configurations of each space and noise level, and each method's published default, on fresh seeds,
-noise draws and folds, all epochs, and tests them. Read it from ``main`` down, then ``study/setup/confirmation.py``.
+The best configurations of each space and noise level, and each method's published default, are trained for all epochs
+on fresh seeds, noise draws and folds, and tested. Read it from ``main`` down, then ``study/setup/confirmation.py``.
 """
 
 from __future__ import annotations
 
-import shlex
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,23 +14,28 @@ from rich.console import Console
 
 from ser.config import Config
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
-from study.backend.cluster import Slots
-from study.messages import without_password
+from study.backend.trial_resources import TrialResources
+from study.commands.printed import analysis_command, resume_command
+from study.console import make_console, say
+from study.options import ConfirmOptions
 from study.plan import costs
 from study.schema import FINISHED, KIND, TRIAL, Selection, Tag
 from study.session import quieten, run_session
-from study.setup.confirmation import Confirmation, ConfirmOptions, prepare_confirmation, write_plan
+from study.setup.confirmation import Confirmation, prepare_confirmation
+from study.setup.resolve import absolute
 from study.tracking.confirmations import confirmed_table, representatives
-from study.tracking.searches import make_console
-from study.tracking.store import is_default_uri, quoted, search_all
+from study.tracking.store import quoted, search_all
+
+SCRIPT = "study/confirm.py"
 
 
 def main() -> int:
-    """Reads the options, prepares, trains and tests, and tells what came out.
+    """Read the options, prepare, train and test, and report what came out.
 
     Returns:
-        0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
+        0 done; 1 finished, with trials that failed for good; 2 a user error; 130 interrupted.
     """
     quieten()
     console = make_console()
@@ -41,99 +44,101 @@ def main() -> int:
     prepared = confirmation.prepared
     if options.plan:
         _announce(confirmation, None, console)
-        if not (prepared.folder / "study.json").exists():
-            prepared.lock.release()
-            (prepared.folder / ".lock").unlink(missing_ok=True)
-            prepared.folder.rmdir()
+        prepared.release()
         return 0
 
-    def begin(slots: Slots) -> None:
-        write_plan(confirmation, options.study)
-        _announce(confirmation, slots, console)
+    def begin(resources: TrialResources) -> None:
+        confirmation.plan.write(prepared.folder)
+        _announce(confirmation, resources, console)
 
     ended = run_session(prepared, console, begin)
-    tell = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     if ended.delivered:
         table = read(confirmation)
-        tell(f"\n{summary(table, prepared.selection)}")
+        say(console, f"\n{summary(table, prepared.selection)}")
         for line in costs(prepared):
-            tell(line)
+            say(console, line)
     if not ended.complete or not ended.delivered:
-        tell(f"\n{ended.reason} Go on with:\n  {_resume_command(options, prepared.options.name)}")
+        say(console, f"\n{ended.reason} Resume with:\n  {resume_command(SCRIPT, prepared.options)}")
         return EXIT_INTERRUPTED
-    for path in recommend(table, prepared.selection, options.output / str(prepared.options.name)):
-        tell(f"wrote {path}")
-    uri = without_password(options.tracking_uri)
-    where = f"--experiment {shlex.quote(str(prepared.options.experiment))}"
-    where += "" if is_default_uri(options.tracking_uri) else f" --tracking-uri {shlex.quote(uri)}"
-    tell(f"\nNext:\n  the whole answer     python analysis/report.py {where}")
-    tell(f"  what is significant  python analysis/significance.py {where}")
+    for path in recommend(table, prepared.selection, absolute(options.output) / str(prepared.options.name)):
+        say(console, f"wrote {path}")
+    say(console, f"\nNext:\n  the whole answer     {analysis_command('analysis/report.py', prepared.options)}")
+    say(console, f"  what is significant  {analysis_command('analysis/significance.py', prepared.options)}")
     return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
 
 
-def _announce(confirmation: Confirmation, slots: Slots | None, console: Console) -> None:
-    tell = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    prepared, seeds = confirmation.prepared, confirmation.seeds
-    total = sum(len(job.planned) for job in prepared.jobs)
-    tell(
-        f"confirmation {prepared.options.name}: {len(confirmation.candidates)} configurations × {len(seeds)} seeds × "
-        f"{len(confirmation.folds)} folds = {total} trials × {prepared.epochs} epochs"
+def _announce(confirmation: Confirmation, resources: TrialResources | None, console: Console) -> None:
+    """Print what is about to run."""
+    prepared, plan, held_out = confirmation.prepared, confirmation.plan, confirmation.held_out
+    total = sum(len(search.planned) for search in prepared.searches)
+    say(
+        console,
+        f"confirmation {prepared.options.name}: {len(plan.candidates)} configurations × {len(plan.seeds)} seeds × "
+        f"{len(plan.folds)} folds = {total} trials × {prepared.epochs} epochs",
     )
-    for one in confirmation.candidates:
-        tell(f"  {one.noise} {one.space} {one.name}" + (f", run {one.source} of the search" if one.source else ""))
-    tell(f"  chosen by {prepared.selection.meaning}, among finished trials of the search")
-    tell(f"  seeds     {', '.join(map(str, seeds))}, each with its own noise draw, the same for all methods")
-    seen = [fold for fold in confirmation.folds if fold != confirmation.held_out]
-    tell(
-        f"  folds     {confirmation.held_out} was held out by the search"
-        + (f"; the search has seen the rows of {', '.join(map(str, seen))}" if seen else "")
-    )
-    if confirmation.held_out not in confirmation.folds:
-        tell(f"            warning: the held-out fold {confirmation.held_out} is not among those that are tested")
-    if slots is not None:
-        tell(f"  trial     {slots.cpus:g} CPU, {slots.gpus:g} GPU; {slots.count} at a time")
+    for one in plan.candidates:
+        source = f", run {one.source} of the search" if one.source else ""
+        say(console, f"  {one.noise} {one.space} {one.name}{source}")
+    say(console, f"  chosen by {prepared.selection.meaning}, among finished trials of the search")
+    seeds = ", ".join(map(str, plan.seeds))
+    say(console, f"  seeds     {seeds}, each with its own noise draw, the same for all methods")
+    seen = [str(fold) for fold in plan.folds if fold != held_out]
+    known = f"; the search has seen the rows of {', '.join(seen)}" if seen else ""
+    say(console, f"  folds     {held_out} was held out by the search{known}")
+    if held_out not in plan.folds:
+        say(console, f"            warning: the held-out fold {held_out} is not among the tested folds")
+    if resources is not None:
+        say(console, f"  trial     {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time")
 
 
 def read(confirmation: Confirmation) -> pd.DataFrame:
-    """The table of this confirmation's trials."""
+    """Read the table of this confirmation's trials."""
     prepared = confirmation.prepared
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STUDY}` = {quoted(str(prepared.options.name))}"
-    return confirmed_table(search_all(prepared.client, [prepared.experiment], query))[0]
+    return confirmed_table(search_all(prepared.records.client, [prepared.records.experiment], query))[0]
 
 
 def summary(table: pd.DataFrame, selection: Selection) -> str:
-    """The methods of each noise level by their test UAR, in lines for people; best means by validation, not by test.
+    """Describe the methods of each noise level by their test UAR; their configuration is chosen by validation.
 
     Args:
-        table: From ``study.tracking.confirmations``.
+        table: From ``study.tracking.confirmations.confirmed_table``.
         selection: How a method's configuration is chosen.
     """
-    lines = ["Test UAR against true labels, last epoch, mean ± deviation over seeds (best epoch, an oracle, beside it)"]
+    lines = [
+        "Test UAR against true labels, last epoch, mean ± deviation over seeds (best epoch, an oracle, in brackets)"
+    ]
     chosen = representatives(table, selection)
     for noise, group in chosen.groupby("noise", sort=False):
         lines.append(f"{noise}:")
         for row in group.to_dict("records"):
-            mine = table[(table["noise"] == noise) & (table["space"] == row["space"])]
-            mine = mine[(mine["candidate"] == row["candidate"]) & (mine["status"] == FINISHED)]
-            for seen, part in mine.groupby("seen"):
-                by_seed = part.groupby("seed")[["uar", "uar_best_epoch"]].mean().astype(float)
+            for seen, trials in _finished(table, noise, row["space"], row["candidate"]).groupby("seen"):
+                by_seed = trials.groupby("seed")[["uar", "uar_best_epoch"]].mean().astype(float)
                 spread = f" ± {by_seed['uar'].std():.3f}" if len(by_seed) > 1 else ""
                 lines.append(
                     f"  {row['space']} {row['candidate']}: {by_seed['uar'].mean():.3f}{spread} "
-                    f"({by_seed['uar_best_epoch'].mean():.3f}), {len(part)} trials, "
+                    f"({by_seed['uar_best_epoch'].mean():.3f}), {len(trials)} trials, "
                     + ("folds seen by the search" if seen else "the held-out fold")
                 )
-    lines.append("A difference between two of them is a finding only if analysis/significance.py says so.")
+    lines.append(
+        f"Whether two of them differ is another question: {command_line('analysis/significance.py')} answers it."
+    )
     return "\n".join(lines)
 
 
+def _finished(table: pd.DataFrame, noise: object, space: object, candidate: object) -> pd.DataFrame:
+    """Return the finished trials of a candidate."""
+    mine = (table["noise"] == noise) & (table["space"] == space) & (table["candidate"] == candidate)
+    return table[mine & (table["status"] == FINISHED)]
+
+
 def recommend(table: pd.DataFrame, selection: Selection, folder: Path) -> list[Path]:
-    """Writes the configuration with the best mean validation score of each noise level, for python -m ser.train.
+    """Write the configuration with the best mean validation score of each noise level, for ``python -m ser.train``.
 
     Args:
-        table: From ``study.tracking.confirmations``.
+        table: From ``study.tracking.confirmations.confirmed_table``.
         selection: How it is chosen.
-        folder: Made if it is not there.
+        folder: Created if it does not exist.
 
     Returns:
         The files.
@@ -146,37 +151,28 @@ def recommend(table: pd.DataFrame, selection: Selection, folder: Path) -> list[P
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for noise, group in chosen.groupby("noise", sort=False):
-            scores = group.set_index("space")["selected"].astype(float)
-            space = str(scores.idxmax() if selection.mode == "max" else scores.idxmin())
-            candidate = str(group["candidate"][group["space"] == space].iloc[0])
-            mine = table[(table["noise"] == noise) & (table["space"] == space) & (table["candidate"] == candidate)]
-            mine = mine[mine["status"] == FINISHED]
-            clean = mine[~mine["seen"].astype(bool)]
-            tested = (clean if len(clean) else mine)["uar"].astype(float)
-            configuration = Config.from_dotted(mine["parameters"].iloc[0]).to_dotted()
-            header = [
-                f"{space}, {candidate}, for noise level {noise}: the best mean {selection.metric} of "
-                f"{len(chosen[chosen['noise'] == noise])} methods on validation rows.",
-                f"Test UAR {tested.mean():.3f} over {len(tested)} trials"
-                + (", on the fold that the search held out." if len(clean) else ", on folds that the search has seen."),
-                "Whether it is better than the others is another question: python analysis/significance.py",
-            ]
             path = folder / f"recommended-{str(noise).replace(':', '-').replace('/', '-')}.yaml"
-            text = "".join(f"# {line}\n" for line in header) + yaml.safe_dump(configuration, sort_keys=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(_recommendation(table, selection, str(noise), group), encoding="utf-8")
             paths.append(path)
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
-def _resume_command(options: ConfirmOptions, name: str | None) -> str:
-    default = ConfirmOptions()
-    parts = ["python", "study/confirm.py", "--resume", "--name", str(name)]
-    if options.storage_path != default.storage_path:
-        parts += ["--storage-path", str(options.storage_path)]
-    if not is_default_uri(options.tracking_uri):
-        parts += ["--tracking-uri", without_password(options.tracking_uri)]
-    if options.address is not None:
-        parts += ["--address", options.address]
-    return shlex.join(parts)
+def _recommendation(table: pd.DataFrame, selection: Selection, noise: str, methods: pd.DataFrame) -> str:
+    """Return a configuration file whose comments say what it is."""
+    scores = methods.set_index("space")["selected"].astype(float)
+    space = str(scores.idxmax() if selection.mode == "max" else scores.idxmin())
+    candidate = str(methods["candidate"][methods["space"] == space].iloc[0])
+    mine = _finished(table, noise, space, candidate)
+    clean = mine[~mine["seen"].astype(bool)]
+    tested = (clean if len(clean) else mine)["uar"].astype(float)
+    header = [
+        f"{space}, {candidate}, for noise level {noise}: the best mean {selection.metric} of {len(methods)} methods on "
+        "validation rows.",
+        f"Test UAR {tested.mean():.3f} over {len(tested)} trials"
+        + (", on the fold that the search held out." if len(clean) else ", on folds that the search has seen."),
+        f"Whether it is better than the others is another question: {command_line('analysis/significance.py')}",
+    ]
+    configuration = Config.from_dotted(mine["parameters"].iloc[0]).to_dotted()
+    return "".join(f"# {line}\n" for line in header) + yaml.safe_dump(configuration, sort_keys=True)

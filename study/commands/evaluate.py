@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from ser.evaluate import EvaluateOptions, evaluate
 from ser.utils.command_line import parse
@@ -18,8 +20,8 @@ class EvaluateRunOptions:
 
     run: str
     """MLflow run of a trial."""
-    subset: Literal["validation", "test"] = "validation"
-    """What is predicted. The test part is for the one last comparison."""
+    subset: Annotated[Literal["validation", "test"], tyro.conf.arg(aliases=["--part"])] = "validation"
+    """Subset to predict. Use the test subset for the final comparison only."""
     corpus_root: Path | None = None
     """The corpus's folder, where it is not that of the study any more."""
     output: Path | None = None

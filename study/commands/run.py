@@ -1,6 +1,7 @@
-"""The main job: python study/run.py --space proselflc.
+"""The command ``python study/run.py``: search every space at every noise level.
 
-Read it from ``main`` down, then ``study/trial/trainable.py`` and ``ser/training/loop.py``, for the whole life of a trial.
+Read it from ``main`` down, then ``study/setup/prepare.py``, ``study/session.py``, ``study/search/run_search.py``,
+``study/trial/trainable.py`` and ``ser/training/loop.py``, for the whole life of a trial.
 """
 
 from __future__ import annotations
@@ -10,160 +11,163 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 
-import ray
 from rich.console import Console
 
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
-from study.backend.cluster import Slots
+from ser.utils.command_names import command_line
+from study.backend.trial_resources import TrialResources
+from study.commands.printed import analysis_command, resume_command
+from study.console import make_console, say
 from study.environment import BEGAN
 from study.messages import without_password
 from study.options import StudyOptions
 from study.plan import costs, show_plan
 from study.search.run_search import Outcome
 from study.session import quieten, run_session
-from study.setup.prepare import Preparation, prepare
-from study.setup.pruners import grace_period, warning
+from study.setup.prepare import prepare
+from study.setup.prepared_study import PreparedStudy
+from study.setup.pruners import grace_period, scheduler_warning
 from study.setup.spaces import load_space, space_names
-from study.tracking.searches import best_runs, caveats, display, make_console, read_trials, rich_table
-from study.tracking.store import is_default_uri
+from study.tracking.best_table import rich_table, text_table
+from study.tracking.searches import best_runs, caveats, read_trials
 
-MANY = 12
+SCRIPT = "study/run.py"
+SPEAKERS_SHOWN = 12
 
 
 def main() -> int:
-    """Reads the options, prepares, searches every space at every level, and tells what came out.
+    """Read the options, prepare, search every space at every level, and report what came out.
 
     Returns:
-        0 done; 1 finished, with trials that failed for good; 2 a mistake; 130 interrupted.
+        0 done; 1 finished, with trials that failed for good; 2 a user error; 130 interrupted.
     """
     quieten()
     console = make_console()
     options = parse(StudyOptions)
     if options.list_spaces:
-        _print(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
+        say(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
         return 0
-    try:
-        prepared = prepare(options, console)
-    except BaseException:
-        ray.shutdown()  # It is there before the study is known to be right.
-        raise
+    prepared = prepare(options, console)
     if options.plan:
         return show_plan(prepared, console)
-    ended = run_session(prepared, console, lambda slots: _announce(prepared, slots, console))
+    ended = run_session(prepared, console, lambda resources: _announce(prepared, resources, console))
     if ended.delivered:
         _report(prepared, ended.outcomes, console)
     if not ended.complete or not ended.delivered:
-        _print(console, f"\n{ended.reason} Go on with:\n  {resume_command(prepared.options)}")
+        say(console, f"\n{ended.reason} Resume with:\n  {resume_command(SCRIPT, prepared.options)}")
         return EXIT_INTERRUPTED
     _next_commands(prepared, console)
     return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+def _announce(prepared: PreparedStudy, resources: TrialResources, console: Console) -> None:
+    """Print what is about to run."""
+    options, data = prepared.options, prepared.data
+    say(
+        console,
+        f"study {options.name}: {len(prepared.searches)} searches × {options.planned_trials} trials × "
+        f"{prepared.epochs} epochs",
+    )
+    for line in (*_about_data(prepared), *_about_pruning(prepared), *_about_noise(prepared)):
+        say(console, line)
+    built = "built" if data.store.built else "reused"
+    say(console, f"  features  {built} in {data.seconds:.1f} s")
+    say(console, f"  selection {prepared.selection.meaning}")
+    say(
+        console,
+        f"  trial     {prepared.models}; {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time",
+    )
+    say(console, f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
+    if data.corpus.name == "synthetic" and not options.fixed:
+        say(
+            console,
+            "  scaled down for a first look; the full size is --width 1 --epochs 50 --batch-size 32 --trials 40 "
+            "--set training.crop_seconds=5 model.dropout=1",
+        )
 
 
-def _announce(prepared: Preparation, slots: Slots, console: Console) -> None:
-    options, corpus, fold = prepared.options, prepared.corpus, prepared.split
-    store = "built" if prepared.store.built else "reused"
-    searches = len(prepared.jobs)
-
-    tell = partial(_print, console)
-    tell(f"study {options.name}: {searches} searches × {options.planned_trials} trials × {prepared.epochs} epochs")
-    tell(
+def _about_data(prepared: PreparedStudy) -> list[str]:
+    corpus, fold = prepared.data.corpus, prepared.data.fold
+    speakers = sorted(set(corpus.table["speaker"].iloc[fold.validation]))
+    more = len(speakers) - SPEAKERS_SHOWN
+    shown = ", ".join(speakers[:SPEAKERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    lines = [
         f"  corpus    {corpus.name}: {len(corpus)} utterances, {corpus.table['speaker'].nunique()} speakers, "
         f"{len(corpus.classes)} classes (chance UAR {1 / len(corpus.classes):.1%})"
-        + (f"; {len(corpus.excluded)} excluded" if corpus.excluded else "")
-    )
-    speakers = sorted(set(corpus.table["speaker"].iloc[fold.validation]))
-    held = ", ".join(speakers[:MANY]) + (f" and {len(speakers) - MANY} more" if len(speakers) > MANY else "")
-    tell(
+        + (f"; {len(corpus.excluded)} excluded" if corpus.excluded else ""),
         f"  fold      {fold.number} of {fold.count} ({fold.unit}): {len(fold.train)} train, {len(fold.validation)} "
-        f"validation ({held}), {len(fold.test)} test, out of the search's reach"
-    )
-    if fold.warning:
-        tell(f"            {fold.warning}")
-    for job in prepared.jobs:
-        grace = grace_period(job.space, prepared.base, prepared.epochs)
-        if (told := warning(options.scheduler, job.space, grace, prepared.epochs)) and job.level == prepared.jobs[
-            0
-        ].level:
-            tell(f"            warning: {told}")
-    for level, manifest in {job.level: job.task.manifest for job in prepared.jobs}.items():
+        f"validation ({shown}), {len(fold.test)} test, which the search cannot see",
+    ]
+    return [*lines, f"            {fold.warning}"] if fold.warning else lines
+
+
+def _about_pruning(prepared: PreparedStudy) -> list[str]:
+    """Return a warning for each space whose trials the pruner can hardly stop."""
+    options = prepared.options
+    spaces = {search.space.name: search.space for search in prepared.searches}.values()
+    found = [
+        scheduler_warning(
+            options.scheduler, space, grace_period(space, options.defaults, prepared.epochs), prepared.epochs
+        )
+        for space in spaces
+    ]
+    return [f"            warning: {text}" for text in found if text]
+
+
+def _about_noise(prepared: PreparedStudy) -> list[str]:
+    lines = []
+    for level, manifest in {search.level: search.task.manifest for search in prepared.searches}.items():
         rates = ", ".join(
-            f"{name} {part['rate']:.2%}" for name, part in manifest["parts"].items() if part["rate"] is not None
+            f"{name} {subset['rate']:.2%}" for name, subset in manifest["parts"].items() if subset["rate"] is not None
         )
-        tell(f"  noise     {level}: {manifest['recipe']}{f', realised: {rates}' if rates else ''}")
+        lines.append(f"  noise     {level}: {manifest['recipe']}{f', realised: {rates}' if rates else ''}")
         if manifest.get("note"):
-            tell(f"            {manifest['note']}")
-    tell(f"  features  {store} in {prepared.store_seconds:.1f} s")
-    tell(f"  selection {prepared.selection.meaning}")
-    tell(f"  trial     {prepared.models}; {slots.cpus:g} CPU, {slots.gpus:g} GPU; {slots.count} at a time")
-    tell(f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
-    if corpus.name == "synthetic" and not options.pinned:
-        tell(
-            "  scaled down for a first look; the full size is --width 1 --epochs 50 --batch-size 32 --trials 40 "
-            "--set training.crop_seconds=5 model.dropout=1"
-        )
+            lines.append(f"            {manifest['note']}")
+    return lines
 
 
-def _report(prepared: Preparation, outcomes: Sequence[Outcome], console: Console) -> None:
-    for job, outcome in zip(prepared.jobs, outcomes, strict=False):
+def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print failures, the best runs, and the costs."""
+    for search, outcome in zip(prepared.searches, outcomes, strict=False):
         for number, reason in outcome.failures.items():
-            _print(console, f"failed: {job.title} trial {number}: {reason}")
-    trials = read_trials(prepared.client, prepared.experiment, prepared.options.name)
+            say(console, f"failed: {search.title} trial {number}: {reason}")
+    trials = read_trials(prepared.records.client, prepared.records.experiment, prepared.options.name)
     if trials is None:
         return
     best = best_runs(trials)
-    title = f"Best run per noise level, study {prepared.options.name}"
     console.print()
-    console.print(rich_table(display(best, trials.selection), title))
+    console.print(
+        rich_table(text_table(best, trials.selection), f"Best run per noise level, study {prepared.options.name}")
+    )
     for line in caveats(trials, best):
         console.print(line, highlight=False)
-    if prepared.corpus.name == "synthetic":
-        console.print("The corpus is synthetic: this shows how the study works; nothing is concluded from it.")
+    if prepared.data.corpus.name == "synthetic":
+        console.print("The corpus is synthetic: this shows how the study works; nothing can be concluded from it.")
     first = trials.table["start"].min() / 1000 - BEGAN
-    spent = f"{time.time() - BEGAN:.0f} s in all"
-    if first > 0:
-        spent += f"; {first:.1f} s from the command to the first trial"
-    console.print(spent, highlight=False)
+    started = f"; {first:.1f} s from the command to the first trial" if first > 0 else ""
+    console.print(f"{time.time() - BEGAN:.0f} s in all{started}", highlight=False)
     for line in costs(prepared):
-        _print(console, line)
+        say(console, line)
 
 
-def _next_commands(prepared: Preparation, console: Console) -> None:
+def _next_commands(prepared: PreparedStudy, console: Console) -> None:
+    """Print what a user may want to run next."""
     options = prepared.options
-    uri, experiment = without_password(options.tracking_uri), shlex.quote(str(options.experiment))
-    more = "" if is_default_uri(options.tracking_uri) else f" --tracking-uri {shlex.quote(uri)}"
-    mlflow_ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    uri = without_password(options.tracking_uri)
     lines = [
-        ("compare the trials", mlflow_ui),
-        ("best runs as table, CSV, Markdown, LaTeX", f"python analysis/best_runs.py --experiment {experiment}{more}"),
+        ("compare the trials", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"),
+        ("best runs as table, CSV, Markdown, LaTeX", analysis_command("analysis/best_runs.py", options)),
     ]
-    if prepared.corpus.name == "synthetic":
-        real = "python study/run.py --space proselflc cross_entropy --corpus ravdess --corpus-root PATH"
+    if prepared.data.corpus.name == "synthetic":
+        real = f"{command_line(SCRIPT)} --space proselflc cross_entropy --corpus ravdess --corpus-root PATH"
         lines.append(("the same study on real speech", real))
-    lines.append(("go on after an interruption", resume_command(options)))
+    lines.append(("resume or extend this study", resume_command(SCRIPT, options)))
     if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:
-        lines.insert(0, ("make these commands work", f"source {shlex.quote(sys.prefix)}/bin/activate"))
+        lines.insert(0, ("activate the environment first", f"source {shlex.quote(sys.prefix)}/bin/activate"))
     width = max(len(text) for text, _ in lines)
-    _print(console, "\nNext:")
+    say(console, "\nNext:")
     for text, command in lines:
-        _print(console, f"  {text:<{width}}  {command}")
-    if "***" in more + resume_command(options):
-        _print(console, "  (put the password in place of ***)")
-
-
-def resume_command(options: StudyOptions) -> str:
-    """The command that goes on with a study."""
-    default = StudyOptions()
-    fold = ["python", "study/run.py", "--resume", "--name", str(options.name)]
-    if options.storage_path != default.storage_path:
-        fold += ["--storage-path", str(options.storage_path)]
-    if not is_default_uri(options.tracking_uri) and without_password(options.tracking_uri) != options.tracking_uri:
-        fold += ["--tracking-uri", without_password(options.tracking_uri)]
-    if options.address is not None:
-        fold += ["--address", options.address]
-    return shlex.join(fold)
+        say(console, f"  {text:<{width}}  {command}")
+    if any("***" in command for _, command in lines):
+        say(console, "  (put the password in place of ***)")

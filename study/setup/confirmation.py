@@ -1,115 +1,38 @@
-"""What a confirmation trains: a search's best configurations and the published defaults, on fresh seeds and folds."""
+"""From a search to its confirmation: the best configurations and the published defaults, on fresh seeds and folds."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import tyro
 from mlflow import MlflowClient
 from rich.console import Console
 
 from ser.config import Config
-from ser.corpora import Corpus, load, parse_options
-from ser.features.store import FeatureStore
+from ser.corpora import load, parse_options
 from ser.noise import level_name
 from ser.splits import Fold, check_disjoint, fold_groups, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
-from ser.utils.durable_files import replace_text
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.messages import without_password
-from study.options import StudyOptions
-from study.schema import DEFAULT, SEARCH_RANK, SELECTIONS, Tag
-from study.setup.prepare import (
-    Job,
-    Preparation,
-    build_store,
-    check_gpus,
-    claim_folder,
-    study_folder,
-)
+from study.options import ConfirmOptions, StudyOptions
+from study.schema import DEFAULT, Tag
+from study.setup.candidates import Candidate, ConfirmationPlan, choose
+from study.setup.prepare import check_gpus, claim_folder, open_stores
+from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
+from study.setup.resolve import absolute
 from study.setup.spaces import Space, load_space
-from study.tracking.searches import Trials, best_runs, read_trials
-from study.tracking.store import DEFAULT_URI, absolute_uri, experiment_id, open_client
+from study.tracking.searches import Trials, read_trials
+from study.tracking.store import absolute_uri, experiment_id, open_client
 from study.trial.specification import TrialSpecification
-
-CANDIDATES = "candidates.json"
-ALL, HELD_OUT = "all", "held-out"
-
-
-@dataclass(frozen=True)
-class ConfirmOptions:
-    """Retrains the best configurations of a search, and each method's published default, and tests them."""
-
-    experiment: str | None = None
-    """MLflow experiment of the search; default the one with the newest run."""
-    study: str | None = None
-    """Only this study's search; default every study of the experiment that is comparable with the newest."""
-    top: int = 3
-    """Configurations of each space and noise level, besides the default."""
-    seeds: int = 5
-    """Fresh seeds, each with a noise draw of its own."""
-    folds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="all|held-out|INT ...")] = (ALL,)
-    """Folds to train and test on: all, held-out (the one that the search held out), or numbers."""
-    corpus_root: Path | None = None
-    """The corpus's folder, where it is not that of the search any more."""
-    cpus_per_trial: float | None = None
-    """CPUs of a trial; default as in study/run.py."""
-    gpus_per_trial: float | None = None
-    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
-    max_concurrent: int | None = None
-    """Trials at a time; default as many as fit."""
-    time_budget: str | None = None
-    """Trials end at their next epoch after this time, such as 90m or 8h; --resume goes on with them."""
-    address: str | None = None
-    """Address of a Ray cluster to join; default is a Ray of the study's own on this machine."""
-    storage_path: Path = Path("results")
-    """Folder for feature stores and the states of studies."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
-    output: Path = Path("results") / "confirm"
-    """Folder for the recommended configurations."""
-    name: str | None = None
-    """The confirmation's name; default the experiment and the time."""
-    resume: bool = False
-    """Go on with the interrupted confirmation --name, with its own candidates, seeds and folds."""
-    plan: bool = False
-    """Print the candidates and the number of trials, and end."""
-
-    def __post_init__(self) -> None:
-        for option in ("top", "seeds"):
-            least = 1 if option == "seeds" else 0
-            if getattr(self, option) < least:
-                raise UserError(f"--{option} is {getattr(self, option)}; at least {least} is needed.")
-        if self.resume and self.name is None:
-            raise UserError("--resume needs the --name of the confirmation to go on with.")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A configuration to confirm.
-
-    Args:
-        space: Its method.
-        noise: Noise level, by its name for records.
-        name: ``search-1``, ``search-2``, … or ``default``.
-        source: The search's run; empty for a default that the search has not tried.
-        configuration: All dotted names.
-    """
-
-    space: str
-    noise: str
-    name: str
-    source: str
-    configuration: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,223 +40,100 @@ class Confirmation:
     """A confirmation that can start.
 
     Args:
-        prepared: As a study, with one job for each space and noise level.
-        candidates: What is confirmed.
-        seeds: Of training and noise draw.
-        folds: That are tested.
+        prepared: As a study, with one search for each space and noise level.
+        plan: What is trained.
         held_out: The fold that the search held out.
-        search: The search's options.
     """
 
-    prepared: Preparation
-    candidates: tuple[Candidate, ...]
-    seeds: tuple[int, ...]
-    folds: tuple[int, ...]
+    prepared: PreparedStudy
+    plan: ConfirmationPlan
     held_out: int
-    search: StudyOptions
 
 
-def choose(trials: Trials, spaces: Mapping[str, Space], base: Mapping[str, Any], top: int) -> list[Candidate]:
-    """The best finished configurations of each space and level, and the published default.
-
-    A configuration that is the default is not confirmed twice: it is the default, whatever its rank.
+@dataclass(frozen=True)
+class _Confirmed:
+    """The search that is confirmed.
 
     Args:
-        trials: Of the search.
-        spaces: By name.
-        base: Dotted names that every trial of the search had.
-        top: How many of each.
+        records: Where its records are.
+        trials: Its comparable trials.
+        options: Those of its newest study.
     """
-    found: list[Candidate] = []
-    best = best_runs(trials, top)
-    for (noise, space), group in best.groupby(["noise", "space"], sort=False):
-        published = Config.from_dotted({**base, **next(iter(spaces[str(space)].examples()))}).to_dotted()
-        default = Candidate(str(space), str(noise), DEFAULT, "", published)
-        ranked = []
-        for row in group.to_dict("records"):
-            if pd.isna(row["run_id"]):
-                continue
-            configuration = Config.from_dotted(row["all_parameters"]).to_dotted()
-            if configuration == published:
-                default = replace(default, source=row["run_id"])
-            else:
-                name = f"{SEARCH_RANK}{row['rank']}"
-                ranked.append(Candidate(str(space), str(noise), name, row["run_id"], configuration))
-        found += [*ranked, default]
-    return found
+
+    records: RecordStore
+    trials: Trials
+    options: StudyOptions
 
 
 def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmation:
-    """Checks the whole confirmation, and opens the feature stores.
+    """Check a whole confirmation, and open its feature stores.
 
     Args:
-        asked: The options.
+        asked: The options as given.
         console: Where progress is shown.
 
     Raises:
-        UserError: There is no search, it has no finished trial, or its data are not as they were.
+        UserError: There is no search, it has no finished trial, or its data have changed.
     """
-    uri = absolute_uri(asked.tracking_uri)
-    client = open_client(uri)
-    storage = asked.storage_path.expanduser().absolute()
-    if asked.resume:
-        saved = _read_plan(study_folder(StudyOptions(name=asked.name, storage_path=storage)), str(asked.name))
-        experiment = saved["experiment"]
-    else:
-        saved, experiment = None, _experiment(client, asked)
-    identifier = experiment_id(client, uri, experiment)
-    trials = read_trials(client, identifier, asked.study if saved is None else saved["study"])
-    if trials is None:
-        raise UserError(
-            f"experiment {experiment!r} in {without_password(uri)} has no search to confirm. Run one first: python "
-            "study/run.py"
-        )
-    search = _search_options(client, trials, asked)
-    options = replace(
-        search,
-        name=asked.name or f"{experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        experiment=experiment,
-        storage_path=storage,
-        tracking_uri=uri,
-        resume=asked.resume,
-        scheduler="none",
-        cpus_per_trial=asked.cpus_per_trial,
-        gpus_per_trial=asked.gpus_per_trial,
-        max_concurrent=asked.max_concurrent,
-        time_budget=asked.time_budget,
-        address=asked.address,
-    )
+    saved = _saved_plan(asked)
+    search = _find_search(asked, saved)
+    options = _study_options(asked, search)
     check_gpus(options)
-    spaces = {space.name: space for space in (load_space(name, search.pinned) for name in search.space)}
-    corpus = load(search.corpus, search.corpus_root, search.exclude, parse_options(search.corpus_options))
-    folds = len(fold_groups(corpus, search.split_by)[1])
-    held_out = search.fold or folds
-    if saved is None:
-        missing = [space for space in trials.table["space"].unique() if space not in spaces]
-        for space in missing:  # of another study of the same protocol
-            spaces[space] = load_space(space, search.pinned)
-        candidates = tuple(choose(_with_parameters(client, trials), spaces, search.base, asked.top))
-        if not any(candidate.name != DEFAULT or candidate.source for candidate in candidates):
-            raise UserError(f"no trial of experiment {experiment!r} has finished; there is nothing to confirm yet.")
-        seeds = tuple(range(search.seed + 1, search.seed + 1 + asked.seeds))
-        asked_folds = _folds(asked.folds, folds, held_out)
-    else:
-        candidates = tuple(Candidate(**one) for one in saved["candidates"])
-        seeds, asked_folds = tuple(saved["seeds"]), tuple(saved["folds"])
-
-    extractors = {
-        read.front_end.name: read
-        for read in (extractor(Config.from_dotted(dict(one.configuration))) for one in candidates)
-    }
-    folder = study_folder(options)
-    lock = claim_folder(folder, options)
-    stores = {name: build_store(corpus, read, storage / "features", console) for name, read in extractors.items()}
-    parts = {fold: split(corpus, fold, search.split_by, search.validation) for fold in {*asked_folds, held_out}}
-    levels = {level_name(level): level for level in search.noise}
-    jobs = _jobs(candidates, spaces, corpus, parts, stores, levels, seeds, asked_folds, held_out, search.base)
-    store = next(iter(stores.values()))
-    selection = SELECTIONS[search.select_on]
-    prepared = Preparation(
+    spaces = _load_spaces(search)
+    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    folds = len(fold_groups(corpus, options.split_by)[1])
+    held_out = options.fold or folds
+    plan = saved or _make_plan(asked, search, options, spaces, _folds(asked.folds, folds, held_out))
+    lock = claim_folder(options)
+    extractors = [extractor(_config(one)) for one in plan.candidates]
+    stores = open_stores(corpus, extractors, options, console)
+    data_digest = digest([corpus.digest, [asdict(one) for one in plan.candidates], list(plan.seeds), list(plan.folds)])
+    held_out_fold = split(corpus, held_out, options.split_by, options.validation)
+    data = StudyData(corpus, held_out_fold, data_digest, stores, 0.0)
+    prepared = PreparedStudy(
         options=options,
-        folder=folder,
-        base=search.base,
-        corpus=corpus,
-        data=digest([corpus.digest, [asdict(one) for one in candidates], list(seeds), list(asked_folds)]),
-        split=parts[held_out],
-        models="",
-        store=store,
-        store_seconds=0.0,
-        jobs=jobs,
-        selection=selection,
-        client=client,
-        experiment=identifier,
-        protocol=digest(["confirm", _protocol(client, trials)]),
-        epochs=search.plain.training.epochs,
+        data=data,
+        records=search.records,
+        searches=_plan_searches(plan, options, data, spaces),
+        protocol=digest(["confirm", _newest_tags(search.records.client, search.trials)[Tag.PROTOCOL]]),
         session=uuid.uuid4().hex,
         lock=lock,
     )
-    if saved is not None:
-        options.check_unchanged(folder, prepared.data)
-    return Confirmation(prepared, candidates, seeds, asked_folds, held_out, search)
+    if options.resume:
+        options.check_unchanged(data_digest)
+    return Confirmation(prepared, plan, held_out)
 
 
-def write_plan(confirmation: Confirmation, study: str | None) -> None:
-    """Records what is confirmed, so that a resumed confirmation does not choose anew."""
-    plan = {
-        "experiment": confirmation.prepared.options.experiment,
-        "study": study,
-        "candidates": [asdict(one) for one in confirmation.candidates],
-        "seeds": confirmation.seeds,
-        "folds": confirmation.folds,
-    }
-    replace_text(confirmation.prepared.folder / CANDIDATES, json.dumps(plan, indent=2) + "\n")
+def _saved_plan(asked: ConfirmOptions) -> ConfirmationPlan | None:
+    """Return the plan of the confirmation that is resumed, None for a new one."""
+    if not asked.resume:
+        return None
+    return ConfirmationPlan.read(StudyOptions(name=asked.name, storage_path=absolute(asked.storage_path)).folder)
 
 
-def _jobs(
-    candidates: Sequence[Candidate],
-    spaces: Mapping[str, Space],
-    corpus: Corpus,
-    parts: Mapping[int, Fold],
-    stores: Mapping[str, FeatureStore],
-    levels: Mapping[str, str],
-    seeds: Sequence[int],
-    folds: Sequence[int],
-    held_out: int,
-    base: Mapping[str, Any],
-) -> tuple[Job, ...]:
-    """One job for each space and level; the held-out fold comes first, and all candidates on a seed before the next."""
-    tasks: dict[tuple[int, int, str, str], Task] = {}
-
-    def task(fold: int, seed: int, noise: str, front_end: str) -> Task:
-        key = (fold, seed, noise, front_end)
-        if key not in tasks:
-            store = stores[front_end]
-            check_disjoint(corpus, parts[fold], store.content)
-            tasks[key] = make_task(corpus, parts[fold], store.path, levels[noise], seed, with_test=True)
-        return tasks[key]
-
-    jobs = []
-    for noise, space in dict.fromkeys((one.noise, one.space) for one in candidates):
-        mine = [one for one in candidates if (one.noise, one.space) == (noise, space)]
-        planned = tuple(
-            TrialSpecification(
-                one.configuration,
-                seed,
-                task(fold, seed, noise, extractor(Config.from_dotted(dict(one.configuration))).front_end.name),
-                {
-                    Tag.SEED: str(seed),
-                    Tag.FOLD: str(fold),
-                    Tag.CANDIDATE: one.name,
-                    Tag.SOURCE: one.source,
-                    Tag.SEEN: str(fold != held_out).lower(),
-                },
-            )
-            for fold in sorted(folds, key=lambda fold: (fold != held_out, fold))
-            for seed in seeds
-            for one in mine
+def _find_search(asked: ConfirmOptions, saved: ConfirmationPlan | None) -> _Confirmed:
+    """Find the search to confirm, and the options of its newest study."""
+    uri = absolute_uri(asked.tracking_uri)
+    client = open_client(uri)
+    experiment, study = (saved.experiment, saved.study) if saved else (_experiment(client, asked), asked.study)
+    identifier = experiment_id(client, uri, experiment)
+    trials = read_trials(client, identifier, study)
+    if trials is None:
+        raise UserError(
+            f"experiment {experiment!r} in {without_password(uri)} has no search to confirm. Run one first: "
+            f"{command_line('study/run.py')}"
         )
-        searched = spaces[space].check(base)
-        listed = Space(space, spaces[space].source, {}, {}, ())
-        jobs.append(Job(listed, searched, noise, planned[0].task, planned))
-    return tuple(jobs)
-
-
-def _folds(asked: Sequence[str], folds: int, held_out: int) -> tuple[int, ...]:
-    if list(asked) == [ALL]:
-        return tuple(range(1, folds + 1))
-    if list(asked) == [HELD_OUT]:
-        return (held_out,)
-    found = []
-    for text in asked:
-        if not text.isdigit() or not 1 <= int(text) <= folds:
-            raise UserError(f"--folds {text!r}: give all, held-out, or numbers from 1 to {folds}.")
-        found.append(int(text))
-    if not found:
-        raise UserError("--folds needs all, held-out, or numbers.")
-    return tuple(dict.fromkeys(found))
+    folder = Path(_newest_tags(client, trials)[Tag.FOLDER]).parents[1]
+    options = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
+    noise = {level_name(level): level for level in options.noise}
+    # Other studies of the same protocol may have had other levels.
+    more = [level for level in dict.fromkeys(trials.table["noise"]) if level not in noise]
+    options = replace(options, experiment=experiment, noise=(*options.noise, *more))
+    return _Confirmed(RecordStore(client, identifier), trials, options)
 
 
 def _experiment(client: MlflowClient, asked: ConfirmOptions) -> str:
+    """Return the experiment that was asked for, or the one with the newest run."""
     experiments = {one.experiment_id: one.name for one in client.search_experiments()}
     if asked.experiment is not None:
         if asked.experiment not in experiments.values():
@@ -342,42 +142,154 @@ def _experiment(client: MlflowClient, asked: ConfirmOptions) -> str:
     newest = client.search_runs(list(experiments), order_by=["attributes.start_time DESC"], max_results=1)
     if not newest:
         raise UserError(
-            f"there is no run in {without_password(asked.tracking_uri)}. Run a study first: python study/run.py"
+            f"there is no run in {without_password(asked.tracking_uri)}. Run a study first: "
+            f"{command_line('study/run.py')}"
         )
     return str(experiments[newest[0].info.experiment_id])
 
 
-def _newest(trials: Trials) -> str:
-    return str(trials.table.sort_values(["start", "run_id"])["run_id"].iloc[-1])
+def _newest_tags(client: MlflowClient, trials: Trials) -> dict[str, str]:
+    """Return the tags of the newest trial."""
+    run_id = str(trials.table.sort_values(["start", "run_id"])["run_id"].iloc[-1])
+    return dict(client.get_run(run_id).data.tags)
 
 
-def _protocol(client: MlflowClient, trials: Trials) -> str:
-    return str(client.get_run(_newest(trials)).data.tags[Tag.PROTOCOL])
+def _load_spaces(search: _Confirmed) -> dict[str, Space]:
+    """Load the spaces of the search by name, also those of other studies of the same protocol."""
+    fixed = search.options.fixed
+    spaces = {space.name: space for space in (load_space(name, fixed) for name in search.options.space)}
+    for name in search.trials.table["space"].unique():
+        if name not in spaces:
+            spaces[name] = load_space(name, fixed)
+    return spaces
 
 
-def _search_options(client: MlflowClient, trials: Trials, asked: ConfirmOptions) -> StudyOptions:
-    """The options of the newest study of the search, from its folder."""
-    folder = Path(client.get_run(_newest(trials)).data.tags[Tag.FOLDER]).parents[1]
-    options = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed(folder)
-    noise = {level_name(level): level for level in options.noise}
-    # Other studies of the same protocol may have had other levels.
-    more = [level for level in dict.fromkeys(trials.table["noise"]) if level not in noise]
+def _study_options(asked: ConfirmOptions, search: _Confirmed) -> StudyOptions:
+    """Return the search's options with what the confirmation changes of them."""
     return replace(
-        options, corpus_root=asked.corpus_root or options.corpus_root, noise=(*options.noise, *more), resume=False
+        search.options,
+        name=asked.name or f"{search.options.experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
+        storage_path=absolute(asked.storage_path),
+        tracking_uri=absolute_uri(asked.tracking_uri),
+        corpus_root=asked.corpus_root or search.options.corpus_root,
+        resume=asked.resume,
+        scheduler="none",
+        cpus_per_trial=asked.cpus_per_trial,
+        gpus_per_trial=asked.gpus_per_trial,
+        max_concurrent=asked.max_concurrent,
+        time_budget=asked.time_budget,
+        address=asked.address,
     )
 
 
+def _make_plan(
+    asked: ConfirmOptions,
+    search: _Confirmed,
+    options: StudyOptions,
+    spaces: Mapping[str, Space],
+    folds: tuple[int, ...],
+) -> ConfirmationPlan:
+    """Choose the candidates of a new confirmation, and its seeds."""
+    trials = _with_parameters(search.records.client, search.trials)
+    candidates = tuple(choose(trials, spaces, options.defaults, asked.top))
+    if not any(candidate.name != DEFAULT or candidate.source for candidate in candidates):
+        raise UserError(
+            f"no trial of experiment {options.experiment!r} has finished; there is nothing to confirm yet. Resume the "
+            f"search: {command_line('study/run.py')} --resume --name {search.options.name}"
+        )
+    seeds = tuple(range(options.seed + 1, options.seed + 1 + asked.seeds))
+    return ConfirmationPlan(str(options.experiment), asked.study, candidates, seeds, folds)
+
+
 def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
-    """The trials with all parameters of each, not the searched ones alone."""
+    """Return the trials with all parameters of each, not the searched ones alone."""
     table = trials.table.copy()
     parameters = [dict(client.get_run(run_id).data.params) for run_id in table["run_id"]]
     table["all_parameters"] = pd.Series(parameters, index=table.index, dtype=object)
     return replace(trials, table=table)
 
 
-def _read_plan(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        plan: dict[str, Any] = json.loads((folder / CANDIDATES).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"there is no confirmation {name!r} in {str(folder.parent)!r} to resume.") from error
-    return plan
+def _folds(asked: Sequence[str], folds: int, held_out: int) -> tuple[int, ...]:
+    """Return the numbers of the folds that are tested."""
+    if list(asked) == ["all"]:
+        return tuple(range(1, folds + 1))
+    if list(asked) == ["held-out"]:
+        return (held_out,)
+    for text in asked:
+        if not text.isdigit() or not 1 <= int(text) <= folds:
+            raise UserError(f"--folds {text!r} is not a fold. Give all, held-out, or numbers from 1 to {folds}.")
+    if not asked:
+        raise UserError("--folds is empty. Give all, held-out, or numbers.")
+    return tuple(dict.fromkeys(map(int, asked)))
+
+
+def _plan_searches(
+    plan: ConfirmationPlan, options: StudyOptions, data: StudyData, spaces: Mapping[str, Space]
+) -> tuple[Search, ...]:
+    """Return one search for each space and level, all of whose trials are known."""
+    levels = {level_name(level): level for level in options.noise}
+    tasks = _Tasks(options, data, levels)
+    searches = []
+    for noise, name in dict.fromkeys((one.noise, one.space) for one in plan.candidates):
+        candidates = [one for one in plan.candidates if (one.noise, one.space) == (noise, name)]
+        planned = _plan_trials(candidates, plan, data.fold.number, tasks)
+        searched = spaces[name].check(options.defaults)
+        listed = Space(name, spaces[name].source, {}, {}, ())
+        searches.append(Search(listed, searched, noise, planned[0].task, planned))
+    return tuple(searches)
+
+
+def _plan_trials(
+    candidates: Sequence[Candidate], plan: ConfirmationPlan, held_out: int, tasks: _Tasks
+) -> tuple[TrialSpecification, ...]:
+    """Return the trials of one space and level: the held-out fold first, then by seed, then by candidate."""
+    return tuple(
+        TrialSpecification(
+            one.configuration,
+            seed,
+            tasks.task(fold, seed, one),
+            {
+                Tag.SEED: str(seed),
+                Tag.FOLD: str(fold),
+                Tag.CANDIDATE: one.name,
+                Tag.SOURCE: one.source,
+                Tag.SEEN: str(fold != held_out).lower(),
+            },
+        )
+        for fold in sorted(plan.folds, key=lambda fold: (fold != held_out, fold))
+        for seed in plan.seeds
+        for one in candidates
+    )
+
+
+class _Tasks:
+    """The tasks of a confirmation, each made once.
+
+    Args:
+        options: The confirmation's.
+        data: The confirmation's.
+        levels: Noise levels, as given, by their names for records.
+    """
+
+    def __init__(self, options: StudyOptions, data: StudyData, levels: Mapping[str, str]) -> None:
+        self._options, self._data, self._levels = options, data, levels
+        self._folds: dict[int, Fold] = {}
+        self._tasks: dict[tuple[int, int, str, str], Task] = {}
+
+    def task(self, fold: int, seed: int, candidate: Candidate) -> Task:
+        """Return the data of a candidate on a fold, with a seed's own noise draw."""
+        front_end = extractor(_config(candidate)).front_end.name
+        key = (fold, seed, candidate.noise, front_end)
+        if key not in self._tasks:
+            corpus, store = self._data.corpus, self._data.stores[front_end]
+            if fold not in self._folds:
+                self._folds[fold] = split(corpus, fold, self._options.split_by, self._options.validation)
+                check_disjoint(corpus, self._folds[fold], store.content)
+            level = self._levels[candidate.noise]
+            self._tasks[key] = make_task(corpus, self._folds[fold], store.path, level, seed, with_test=True)
+        return self._tasks[key]
+
+
+def _config(candidate: Candidate) -> Config:
+    configuration: dict[str, Any] = dict(candidate.configuration)
+    return Config.from_dotted(configuration)

@@ -1,4 +1,4 @@
-"""What a run of MLflow has trained: its newest whole checkpoint, and the study that it belongs to."""
+"""Trained runs: finds the folder, study and newest checkpoint of a trial by its MLflow run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from study.trial.checkpoints import newest_checkpoint
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial's network.
+    """The trained network of a trial.
 
     Args:
-        checkpoint: The newest whole one.
-        study: The options of the study.
+        checkpoint: File of the newest whole checkpoint.
+        study: Options of the study.
         features: Folder of the study's feature stores.
     """
 
@@ -34,11 +34,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Where a trial has run, on this machine.
+    """The folder of a trial on this machine, and its study.
 
     Args:
-        path: Its own folder.
-        study: The options of the study.
+        path: Folder of the trial.
+        study: Options of the study.
         features: Folder of the study's feature stores.
     """
 
@@ -47,70 +47,76 @@ class TrialFolder:
     features: Path
 
     def load_corpus(self) -> Corpus:
-        """The corpus of the study.
+        """Load the corpus of the study.
 
         Raises:
-            UserError: It is not on this machine, or not readable.
+            UserError: The corpus is not on this machine, or not readable.
         """
         study = self.study
         return load(study.corpus, study.corpus_root, study.exclude, parse_options(study.corpus_options))
 
 
 def find_trained(run_id: str, tracking_uri: str) -> Trained:
-    """Finds what a run has trained; only reads.
+    """Find the trained network of a run; writes nothing.
 
     Args:
-        run_id: Of a trial's run.
-        tracking_uri: The MLflow store.
+        run_id: MLflow id of a trial's run.
+        tracking_uri: MLflow tracking URI.
 
     Raises:
-        UserError: No such run, one that is no trial's, or a trial without a checkpoint on this machine.
+        UserError: There is no such run, it is no trial's, or the trial has no checkpoint on this machine.
     """
-    return newest_of(
-        run_id, find_trial(run_id, open_client(absolute_uri(tracking_uri)), without_password(tracking_uri))
-    )
+    client = open_client(absolute_uri(tracking_uri))
+    return newest_of(run_id, find_trial(run_id, client, without_password(tracking_uri)))
 
 
 def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
-    """Finds where a trial has run; only reads.
+    """Find the folder of a trial; writes nothing.
 
     Args:
-        run_id: Of a trial's run.
-        client: The MLflow store.
-        where: Its URI, as it may be shown.
+        run_id: MLflow id of a trial's run.
+        client: Client of the MLflow store.
+        where: URI of the store for messages, without a password.
 
     Raises:
-        UserError: No such run, one that is no trial's, or one whose folder is not on this machine.
+        UserError: There is no such run, it is no trial's, or its folder is not on this machine.
     """
     try:
         tags = client.get_run(run_id).data.tags
     except MlflowException as error:
-        raise UserError(f"there is no run {run_id!r} in {where} ({first_line(error)}).") from None
+        raise UserError(
+            f"there is no run {run_id!r} in {where} ({first_line(error)}). Check the id and --tracking-uri."
+        ) from None
     if tags.get(KIND) != TRIAL or Tag.FOLDER not in tags:
-        raise UserError(f"run {run_id!r} in {where} is not of a trial. Name a child run, such as best_runs.csv lists.")
+        raise UserError(
+            f"run {run_id!r} in {where} is not a trial. Give the id of a child run, such as those in best_runs.csv."
+        )
     folder = Path(tags[Tag.FOLDER])
     study = folder.parents[1]
     if not (study / RECORD).is_file():
         raise UserError(
-            f"run {run_id!r} was trained in {str(folder)!r}, which is not there. Run this where the study ran, or "
-            "where its --storage-path is mounted under the same path."
+            f"run {run_id!r} was trained in {str(folder)!r}, which does not exist here. Run the command where the "
+            "study ran, or where its --storage-path is mounted under the same path."
         )
     storage = study.parents[1]
-    options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed(study)
+    options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed()
     return TrialFolder(folder, options, storage / "features")
 
 
 def newest_of(run_id: str, trial: TrialFolder) -> Trained:
-    """The network of a trial.
+    """Return the newest trained network of a trial.
 
     Args:
-        run_id: Its run, to be named in messages.
-        trial: From ``find_trial``.
+        run_id: MLflow id of its run, for messages.
+        trial: Folder from ``find_trial``.
 
     Raises:
-        UserError: It has no whole checkpoint.
+        UserError: The trial has no whole checkpoint.
     """
     checkpoint, torn = newest_checkpoint(trial.path)
     if checkpoint is None:
-        raise UserError(f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r} yet.")
+        raise UserError(
+            f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
+            "or resume the study."
+        )
     return Trained(checkpoint, trial.study, trial.features)

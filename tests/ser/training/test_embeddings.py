@@ -32,7 +32,7 @@ from ser.training.state import save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study.backend.cluster import trial_resources
+from study.backend.trial_resources import trial_resources
 from study.options import StudyOptions
 from study.setup.prepare import _models
 from study.setup.spaces import load_space
@@ -242,7 +242,7 @@ def test_weights_that_do_not_fit_are_told_before_features_are_computed(values: V
         check_weights(Config.from_dotted(values | {"model.width": 0.1}).model)
     with pytest.raises(UserError, match=r"Set model\.front_end=panns_16k"):
         check_weights(Config.from_dotted(values | {"model.front_end": "panns_32k"}).model)
-    with pytest.raises(UserError, match=r"'nothing\.pth' cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"'nothing\.pth', which cannot be read: No such file"):
         extractor(Config.from_dotted(values | {"model.pretrained": "nothing.pth"}))
 
 
@@ -313,7 +313,7 @@ def test_a_study_searches_heads_on_one_store(values: Values) -> None:
     assert len(names) == 1
     assert names.pop().startswith("cnn6-embeddings-")
     assert _models(spaces, options.defaults) == "embedding_head on cnn6 × 0.03125, batch 16"
-    assert trial_resources(replace(options, width=1.0), 8.0, 0.0) == (1.0, 0.0)
+    assert trial_resources([{"CPU": 8.0, "GPU": 0.0}], replace(options, width=1.0)).cpus == 1.0
 
 
 def test_the_header_names_every_kind_of_model() -> None:

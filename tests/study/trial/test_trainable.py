@@ -298,7 +298,7 @@ def test_a_process_that_was_taken_for_dead_writes_nothing_more(context, folder):
     zombie.step()
     run(context, steps=1)
     before = (folder / "records.jsonl").read_bytes()
-    with pytest.raises(RuntimeError, match="goes on in another process"):
+    with pytest.raises(RuntimeError, match="continues in another process"):
         zombie.step()
     assert (folder / "records.jsonl").read_bytes() == before
     zombie.note_error("whatever it says")

@@ -1,0 +1,136 @@
+"""A study that can start: what is searched, on which data, and where its records go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from ser.corpora import Corpus
+from ser.features.store import FeatureStore
+from ser.splits import Fold
+from ser.training.task import Task
+from study.options import StudyOptions
+from study.schema import SELECTIONS, Selection
+from study.setup.spaces import Space
+from study.trial.specification import TrialSpecification
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search of one space at one noise level.
+
+    Args:
+        space: What is searched.
+        searched: Its searched keys.
+        level: Noise level, by its name for records.
+        task: Train and validation data at that level.
+        planned: Its trials in a confirmation, which are known beforehand; empty in a search, which suggests them.
+    """
+
+    space: Space
+    searched: tuple[str, ...]
+    level: str
+    task: Task
+    planned: tuple[TrialSpecification, ...] = ()
+
+    def trials(self, options: StudyOptions) -> int:
+        """Return the number of planned trials."""
+        return len(self.planned) or options.planned_trials
+
+    @property
+    def title(self) -> str:
+        """Return space and noise level, for people."""
+        return f"{self.space.name} {self.level}"
+
+    @property
+    def folder(self) -> str:
+        """Return space and noise level, as a folder's name."""
+        return f"{self.space.name}--{self.level.replace(':', '-')}"
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The data of a study.
+
+    Args:
+        corpus: Without what was excluded.
+        fold: The fold that the study holds out.
+        digest: Of the corpus and of the noise levels' own files.
+        stores: The open feature stores, by the name of their front end.
+        seconds: Time that opening or building the stores took.
+    """
+
+    corpus: Corpus
+    fold: Fold
+    digest: str
+    stores: Mapping[str, FeatureStore]
+    seconds: float
+
+    @property
+    def store(self) -> FeatureStore:
+        """Return the feature store of the first space."""
+        return next(iter(self.stores.values()))
+
+
+@dataclass(frozen=True)
+class RecordStore:
+    """Where the records go.
+
+    Args:
+        client: The MLflow store.
+        experiment: MLflow experiment id.
+    """
+
+    client: MlflowClient
+    experiment: str
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study, or a confirmation, that can start.
+
+    Args:
+        options: As asked, with absolute paths, name and experiment.
+        data: What is trained on.
+        records: Where the records go.
+        searches: What is searched, in order.
+        protocol: Digest of all that must agree for two trials to be comparable, besides the noise level.
+        session: Differs each time that the study is started.
+        lock: Held as long as the study runs.
+        models: What is trained, for people.
+    """
+
+    options: StudyOptions
+    data: StudyData
+    records: RecordStore
+    searches: tuple[Search, ...]
+    protocol: str
+    session: str
+    lock: FileLock
+    models: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Return the study's own folder."""
+        return self.options.folder
+
+    @property
+    def epochs(self) -> int:
+        """Return the planned epochs of a trial."""
+        return self.options.shared.training.epochs
+
+    @property
+    def selection(self) -> Selection:
+        """Return how configurations are chosen."""
+        return SELECTIONS[self.options.select_on]
+
+    def release(self) -> None:
+        """Give the name back: remove the folder of a study that has not begun."""
+        if not any(path.name != ".lock" for path in self.folder.iterdir()):
+            self.lock.release()
+            (self.folder / ".lock").unlink(missing_ok=True)
+            self.folder.rmdir()

@@ -1,0 +1,85 @@
+"""Options as a study keeps them: absolute paths, a name, an experiment, and those of the study that is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from ser.corpora import check_name
+from ser.noise import MATRIX, check_level
+from ser.utils.errors import UserError
+from study.options import StudyOptions
+from study.tracking.store import absolute_uri
+
+PRETRAINED = "model.pretrained"
+
+
+def resolve(asked: StudyOptions) -> StudyOptions:
+    """Complete the options of a call.
+
+    Args:
+        asked: The options as given.
+
+    Returns:
+        The options with absolute paths; with name and experiment, or those of the study that is resumed.
+
+    Raises:
+        UserError: Unknown corpus or noise level, or no such study to resume.
+    """
+    check_name(asked.corpus)
+    options = with_absolute_paths(asked)
+    options = options.resumed() if options.resume else _with_names(options)
+    for level in options.noise:
+        check_level(level)
+    return options
+
+
+def with_absolute_paths(options: StudyOptions) -> StudyOptions:
+    """Make all paths of the options absolute: trials run in another folder than the study.
+
+    Raises:
+        UserError: The home folder of a path that begins with ``~`` is not known.
+    """
+    return replace(
+        options,
+        noise=tuple(map(_absolute_level, options.noise)),
+        space=tuple(str(absolute(Path(name))) if name.endswith(".py") else name for name in options.space),
+        tracking_uri=absolute_uri(options.tracking_uri),
+        corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
+        exclude=None if options.exclude is None else absolute(options.exclude),
+        storage_path=absolute(options.storage_path),
+        settings=tuple(map(_absolute_setting, options.settings)),
+    )
+
+
+def absolute(path: Path) -> Path:
+    """Return an absolute path; ``~`` is the home folder.
+
+    Raises:
+        UserError: The home folder is not known.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(f"{str(path)!r}: {error}") from error
+
+
+def _absolute_level(level: str) -> str:
+    recipe, _, rate = level.rpartition(":")
+    if not recipe.startswith(MATRIX):
+        return level
+    return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
+
+
+def _absolute_setting(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    return f"{key}={absolute(Path(value))}" if key == PRETRAINED and value else setting
+
+
+def _with_names(options: StudyOptions) -> StudyOptions:
+    return replace(
+        options,
+        experiment=options.experiment or options.corpus,
+        name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
+    )

@@ -1,0 +1,19 @@
+"""What a search asks of the machine."""
+
+from pathlib import Path
+
+from ser.training.task import Task
+from study.options import StudyOptions
+from study.search.run_search import needs_gpu
+from study.setup.prepared_study import Search
+from study.setup.spaces import Space, load_space
+from study.trial.specification import TrialSpecification
+
+
+def test_classical_trials_take_no_gpu():
+    base = StudyOptions().defaults
+    for name, needed in (("classical", False), ("proselflc", True)):
+        search = Search(load_space(name, {}), (), "clean", Task((), Path(), None, None, {}))
+        assert needs_gpu(search, base) is needed
+    planned = TrialSpecification({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
+    assert needs_gpu(Search(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)

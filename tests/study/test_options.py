@@ -1,0 +1,60 @@
+"""The study's options: written, read back, and changed by a resuming call."""
+
+import math
+
+import pytest
+
+from ser.utils.errors import UserError
+from study.options import StudyOptions
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path):
+    (tmp_path / "studies" / "n").mkdir(parents=True)
+
+
+def test_options_come_back_as_they_were_written(tmp_path):
+    options = StudyOptions(name="n", storage_path=tmp_path, trials=7, settings=("a.b=1",), corpus_root=tmp_path)
+    options.write("c0ffee")
+    options.check_unchanged("c0ffee")
+    with pytest.raises(UserError, match="has changed since study 'n' began"):
+        options.check_unchanged("decaf")
+    back = StudyOptions(name="n", storage_path=tmp_path, resume=True, address="auto").resumed()
+    assert (back.trials, back.settings, back.corpus_root) == (7, ("a.b=1",), tmp_path)
+    assert (back.resume, back.address) == (True, "auto")
+
+
+def test_resuming_with_another_value_is_refused(tmp_path):
+    StudyOptions(name="n", storage_path=tmp_path, trials=7).write("")
+    StudyOptions(name="n", storage_path=tmp_path, trials=7, resume=True).resumed()
+    with pytest.raises(UserError, match="--epochs, --set differ"):
+        StudyOptions(name="n", storage_path=tmp_path, epochs=8, settings=("a.b=1",), resume=True).resumed()
+
+
+def test_resuming_may_add_trials_and_say_where_and_how_long_they_run(tmp_path):
+    StudyOptions(name="n", storage_path=tmp_path, trials=7, max_concurrent=3).write("")
+    now = StudyOptions(
+        name="n", storage_path=tmp_path, trials=9, cpus_per_trial=2, time_budget="90m", resume=True
+    ).resumed()
+    assert (now.trials, now.cpus_per_trial, now.max_concurrent, now.seconds) == (9, 2, 3, 5400)
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().seconds == math.inf
+    with pytest.raises(UserError, match=r"has 7 trials .* --trials 5 is fewer"):
+        StudyOptions(name="n", storage_path=tmp_path, trials=5, resume=True).resumed()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45", 45), ("45s", 45), ("1.5h", 5400), ("2d", 172800), (" 90 m ", 5400)]
+)
+def test_time_budgets_have_units(text, seconds):
+    assert StudyOptions(time_budget=text).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5 weeks", "1h30m"])
+def test_what_is_no_time_is_told(text):
+    with pytest.raises(UserError, match="--time-budget"):
+        StudyOptions(time_budget=text)
+
+
+def test_a_password_is_not_written_down(tmp_path):
+    StudyOptions(name="n", storage_path=tmp_path, tracking_uri="http://me:s3cret@host").write("")
+    assert "s3cret" not in (tmp_path / "studies" / "n" / "study.json").read_text()
