@@ -6,8 +6,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the repository's root, not from this folder
 
-from analysis.sections.embeddings.section import main
+from analysis.common.command import section_command
 from ser.utils.command_line import run_command
+
+main = section_command("embeddings")
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -1,4 +1,4 @@
-"""The schema of the records: tag and metric names, defined once for those who write and those who read."""
+"""The schema of the records: names of tags, metrics and artifacts, defined once for writers and readers."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from dataclasses import dataclass
 # Stages of a trial.
 SEARCH, CONFIRM = "search", "confirm"
 
+# Statuses of a trial.
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-RUNNING = "running"  # what a reader sees before a trial has ended; never written
+RUNNING = "running"  # for trials that have not ended; never written
 
-UTTERANCES = "utterances.parquet"  # a trial's artifact: what became of each label
+# Artifact of a trial: the per-utterance table.
+UTTERANCES = "utterances.parquet"
 
-# Artifacts of a parent run: what was done to the labels; the study's options and the space that it searched.
+# Artifacts of a parent run: the noise manifest; the options of the study and the ranges of its space.
 MANIFEST, STUDY = "noise_manifest.json", "study.json"
 
-# Seconds of an epoch, training and validation; and of all epochs up to it.
+# Metrics: seconds of training and validation in an epoch, and in all epochs up to it.
 SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"
 
-# What a confirmed configuration is: the best, second, … of its search, or its method's published default.
+# Candidates of a confirmation: search-1, search-2, … (the best configurations of a search) and the published default.
 SEARCH_RANK, DEFAULT = "search-", "default"
 
-# What a run is: one parent for each (space, noise level) of a study, one trial for each configuration; in the confirm
-# stage one for each (configuration, seed, fold).
+# Kinds of runs: one parent for each (space, noise level) of a study; one trial for each configuration, in the confirm
+# stage for each (configuration, seed, fold).
 KIND, PARENT, TRIAL = "kind", "parent", "trial"
 
-# Beside them: a page of analysis/report.py, and a network that study/register.py has made a model of.
+# Further kinds: a page of analysis/report.py, and a model that study/register.py has registered.
 REPORT, MODEL = "report", "model"
 
 
 class Tag:
-    """Tag names of MLflow runs."""
+    """Names of the tags of MLflow runs."""
 
     KIND = KIND
     STUDY = "study"
@@ -49,7 +51,7 @@ class Tag:
     FOLD = "fold"
     SPLIT = "split"
     STATUS = "status"
-    OLD_STATUS = "fidelity"  # what STATUS is called in studies of version 0.1
+    OLD_STATUS = "fidelity"  # name of STATUS in studies of version 0.1
     FAILURE = "failure"
     FOLDER = "folder"
     PROTOCOL = "protocol"
@@ -57,44 +59,65 @@ class Tag:
     SEARCHED = "searched"
     PLANNED_TRIALS = "planned_trials"
 
-    # Of the confirm stage alone.
+    # Of the confirm stage only.
     CANDIDATE = "candidate"  # search-1, search-2, … or default
-    SOURCE = "source"  # the search's run that the configuration comes from; empty for a default
-    SEEN = "seen_by_search"  # true where the search has trained on or chosen by this fold's test rows, else false
+    SOURCE = "source"  # run of the search that found the configuration, empty for a default
+    SEEN = "seen_by_search"  # whether the search trained on, or selected by, test rows of this fold: true or false
 
 
 def status_of(tags: Mapping[str, str], default: str) -> str:
-    """Return how a trial ended.
+    """Return the status of a trial: ``finished``, ``stopped``, ``failed``, or a default.
 
     Args:
-        tags: Of its run, of this version or of version 0.1.
-        default: The answer for a run without such a tag.
+        tags: Tags of its run, of this version or of version 0.1.
+        default: Status of a run without such a tag.
 
-    Returns:
-        ``finished``, ``stopped``, ``failed``, or ``default``.
+    Example:
+        >>> status_of({"status": "finished"}, "running"), status_of({"fidelity": "failed"}, "running")
+        ('finished', 'failed')
+        >>> status_of({}, "running")
+        'running'
     """
     return tags.get(Tag.STATUS) or tags.get(Tag.OLD_STATUS) or default
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How configurations are chosen.
+    """Rule by which configurations are chosen.
 
     Args:
-        name: ``noisy``, ``clean`` or ``soft``.
+        name: Name of the rule and of the labels that it scores against.
         metric: The validation metric, at the last epoch.
+        column: Column of the metric in tables of trials.
         mode: ``max`` or ``min``.
-        meaning: In words.
+        meaning: Description for people.
+        needs: What the validation utterances must have, ``true labels`` or ``votes``; empty if nothing.
+        oracle: Whether the rule uses labels that nobody has outside of an experiment.
     """
 
     name: str
     metric: str
+    column: str
     mode: str
     meaning: str
+    needs: str = ""
+    oracle: bool = False
 
 
 SELECTIONS = {
-    "noisy": Selection("noisy", "val_noisy/uar", "max", "UAR against the noisy validation labels, last epoch"),
-    "clean": Selection("clean", "val/uar", "max", "UAR against the true validation labels (an oracle), last epoch"),
-    "soft": Selection("soft", "val/soft_ce", "min", "cross entropy against the annotators' distribution, last epoch"),
-}
+    selection.name: selection
+    for selection in (
+        Selection(
+            "noisy", "val_noisy/uar", "uar_noisy", "max", "UAR against the noisy validation labels, last epoch"
+        ),
+        Selection(
+            "clean", "val/uar", "uar", "max", "UAR against the true validation labels (an oracle), last epoch",
+            needs="true labels", oracle=True,
+        ),
+        Selection(
+            "soft", "val/soft_ce", "soft_ce", "min",
+            "cross entropy against the annotators' distribution, last epoch", needs="votes",
+        ),
+    )
+}  # fmt: skip
+"""Selection rules by name: adding one takes one entry here."""

@@ -196,7 +196,7 @@ def _texts(section: Section) -> dict[str, str]:
             continue
         notes = [table.caption, *section.notes]
         texts[f"{table.name}.md"] = "\n".join([markdown_table(table.text), "", *(f"* {note}" for note in notes), ""])
-        columns = "".join(LATEX[column_kind(table.text[name])] for name in table.text.columns)
+        columns = "".join(LATEX[kind] for kind in column_kinds(table.text))
         latex = table.text.to_latex(index=False, escape=True, column_format=columns)
         texts[f"{table.name}.tex"] = "\n".join([*(f"% {note}" for note in notes), latex])
     return texts | {f"{section.name}.md": page(section)}
@@ -210,34 +210,36 @@ def page(section: Section) -> str:
     return "\n".join([*lines, *(f"* {note}" for note in (*section.notes, *section.missing)), ""])
 
 
-def column_kind(cells: pd.Series[str]) -> str:
-    """Return the kind of a table column.
+def column_kinds(text: pd.DataFrame) -> list[str]:
+    """Return the kind of each column of a table.
 
     Args:
-        cells: The column as displayed.
+        text: The table as displayed.
 
     Returns:
         ``number``; ``word``, if no cell needs a line break; or ``text``.
 
     Example:
-        >>> [column_kind(pd.Series(cells)) for cells in (["0.5", "–"], ["clean"], ["a sentence with many words"])]
-        ['number', 'word', 'text']
+        >>> column_kinds(pd.DataFrame({"space": ["elr"], "UAR": ["0.5"], "reason": ["a trial ran out of memory"]}))
+        ['word', 'number', 'text']
     """
-    filled = cells[cells != MISSING]
-    if (cells.str.len() > LONGEST_WORD).any():
-        return "text"
-    return "number" if len(filled) and filled.str.match(NUMBER).all() else "word"
+    kinds = []
+    for place in range(text.shape[1]):
+        cells = text.iloc[:, place].astype(str)
+        filled = cells[cells != MISSING]
+        is_number = len(filled) > 0 and bool(filled.str.match(NUMBER).all())
+        kinds.append("text" if (cells.str.len() > LONGEST_WORD).any() else "number" if is_number else "word")
+    return kinds
 
 
 def rich_table(table: NamedTable) -> Table | Group:
     """Return a table for the terminal, numbers aligned on the right."""
     text = table.text.drop(columns=table.below or [])
     drawn = Table(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in text.columns:
-        right = column_kind(text[name]) == "number"
-        drawn.add_column(str(name), justify="right" if right else "left", overflow="fold")
+    for name, kind in zip(text.columns, column_kinds(text), strict=True):
+        drawn.add_column(str(name), justify="right" if kind == "number" else "left", overflow="fold")
     for row in text.itertuples(index=False):
-        drawn.add_row(*row)
+        drawn.add_row(*map(str, row))
     if table.below is None:
         return drawn
     return Group(drawn, Text(f"{table.below}:"), *map(Text, _lines_below(table.text, table.below)))

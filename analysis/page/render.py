@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: sections in, text out."""
+"""Rendering of sections as one HTML page that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -10,38 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
+from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section, column_kinds
 
 TEMPLATE = "report.html.j2"
 PIXELS_PER_INCH = 96
 LARGEST_SVG = 400_000
-"""Bytes; a figure with more marks than that is embedded as PNG."""
+"""Largest SVG in bytes; a larger figure is embedded as PNG."""
 PNG_DPI = 150
 SMALLEST = 0.65
-"""Scale down to which a figure shrinks on a phone; below, its text could not be read, and its box scrolls instead."""
-WORD = 18
-"""Letters up to which a cell is not broken into lines."""
+"""Smallest scale of a figure on a narrow screen; its box scrolls instead of shrinking it further."""
 FULL_ROWS = 60
-"""Rows of a table on the page; the CSV has all."""
+"""Largest number of rows of a table on the page; the CSV file has all."""
 
-# A call of this project's commands, as the analyses' sentences have them; values with blanks are quoted.
+# A command in a sentence; option values with blanks are quoted.
 COMMAND = re.compile(
-    r"(?:python|make|mlflow) ?(?:-m [\w.]+|study/\w+\.py|analysis/\w+\.py)"
+    r"(?:(?:python|make|mlflow) ?(?:-m [\w.]+|study/\w+\.py|analysis/\w+\.py)|ambivalent [a-z-]+)"
     r"(?: --[\w-]+(?: (?:&#39;.*?&#39;|(?!--)[^\s,;()]*[^\s,;().]))?)*"
 )
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """Column of a table.
 
     Args:
-        name: Its heading.
-        kind: What its cells are: ``number``, ``word`` (not broken into lines) or ``text``.
+        name: Heading.
+        kind: ``number``, ``word`` (cells without line breaks) or ``text``.
     """
 
     name: str
@@ -50,13 +47,13 @@ class Column:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table as the template takes it.
+    """Table for the template.
 
     Args:
-        name: Of its files.
-        caption: Above it.
-        columns: In order.
-        rows: (column, cell) of each.
+        name: Name of its files.
+        caption: Text above the table.
+        columns: Columns in the order of display.
+        rows: Pairs of column and cell, for each row.
     """
 
     name: str
@@ -67,16 +64,16 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure as the template takes it.
+    """Figure for the template.
 
     Args:
-        name: Of its anchor.
-        caption: Below it.
-        alternative: What it says, in words.
+        name: Name of its anchor.
+        caption: Text below the figure.
+        alternative: Text for readers who cannot see the figure.
         source: Data URI.
-        width: Pixels.
-        height: Pixels.
-        least: Pixels of the width below which it is not shrunk.
+        width: Width in pixels.
+        height: Height in pixels.
+        least: Smallest width in pixels to which it shrinks.
     """
 
     name: str
@@ -90,7 +87,7 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section as the template takes it; the fields are those of ``analysis.common.section.Section``."""
+    """Section for the template, with the fields of ``analysis.common.section.Section``."""
 
     name: str
     title: str
@@ -110,18 +107,18 @@ def render(
     warnings: Sequence[str],
     sections: Sequence[Section],
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        title: The question.
-        subtitle: What the records are of.
-        answer: The sentences that it opens with.
-        figure: The figure that follows them.
-        warnings: What a reader must know at once.
-        sections: In order; a figure of the opening is not drawn again.
+        title: Heading of the page.
+        subtitle: Description of the records.
+        answer: Sentences at the top.
+        figure: Figure below the sentences; it is not shown again in its section.
+        warnings: Remarks at the top.
+        sections: Sections in the order of display.
 
     Returns:
-        HTML that loads nothing from anywhere.
+        HTML that loads nothing from the network.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
@@ -138,7 +135,7 @@ def render(
 
 
 def mark_commands(text: str) -> Markup:
-    """A sentence with its commands marked as code; all else is escaped."""
+    """Return a sentence as HTML with its commands marked as code."""
     return Markup(COMMAND.sub(lambda found: f"<code>{found[0]}</code>", str(escape(text))))
 
 
@@ -148,7 +145,7 @@ def _section(section: Section, opening: NamedFigure | None) -> PageSection:
     tables = [page_table(table) for table in section.tables]
     cut = [table.name for table in section.tables if len(table.text) > FULL_ROWS]
     if cut:
-        notes = (*notes, f"The first {FULL_ROWS} rows are shown of: {', '.join(cut)}; the CSV files have all.")
+        notes = (*notes, f"Only the first {FULL_ROWS} rows are shown of: {', '.join(cut)}; the CSV files have all.")
     return PageSection(
         name=section.name,
         title=section.title,
@@ -162,21 +159,15 @@ def _section(section: Section, opening: NamedFigure | None) -> PageSection:
 
 
 def page_table(table: NamedTable) -> PageTable:
-    """A table's cells with what its columns are."""
+    """Return a table for the template."""
     text = table.text.head(FULL_ROWS).astype(str)
-    columns = tuple(_column(str(name), text.iloc[:, place]) for place, name in enumerate(text.columns))
+    columns = tuple(Column(str(name), kind) for name, kind in zip(text.columns, column_kinds(text), strict=True))
     rows = tuple(tuple(zip(columns, row, strict=True)) for row in text.itertuples(index=False, name=None))
     return PageTable(table.name, table.caption, columns, rows)
 
 
-def _column(name: str, cells: pd.Series[str]) -> Column:
-    filled = cells[cells != "–"]
-    number = len(filled) > 0 and bool(filled.str.match(r"^[-+−]?[.\d]").all() and (filled.str.len() <= WORD).all())
-    return Column(name, "number" if number else "word" if (cells.str.len() <= WORD).all() else "text")
-
-
 def page_figure(figure: NamedFigure) -> PageFigure:
-    """A figure as a data URI, letters drawn as shapes so that it looks the same without its fonts."""
+    """Return a figure for the template; its letters are drawn as shapes, so it looks the same without its fonts."""
     inches = figure.figure.get_size_inches()
     width, height = (round(PIXELS_PER_INCH * float(inch)) for inch in inches)
     content, kind = _bytes(figure, "svg"), "image/svg+xml"

@@ -1,4 +1,4 @@
-"""Confusion matrices as figures: what is drawn is computed elsewhere."""
+"""Figures of confusion matrices and of their differences."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from analysis.common.style import hide_panels
 from analysis.sections.confusion.matrices import shares
 from ser.noise.transition_figure import MAP, luminance
 
 DIVERGING = "PuOr_r"
-"""Brewer's, told apart by the colour-blind: orange for more, purple for less, white for 0."""
+"""Brewer's palette, suitable for colour-blind readers: orange for larger, purple for smaller, white for 0."""
 LEAST_LIMIT = 10.0
-"""Percentage points at full colour, so that small differences look small."""
+"""Smallest number of percentage points at full colour, so that small differences look small."""
 DARK = 0.179
-"""The luminance at which black and white have the same contrast (WCAG 2)."""
+"""Luminance at which black and white text have the same contrast (WCAG 2)."""
 
 
 def draw_confusions(panels: Mapping[str, NDArray[np.float64]], classes: Sequence[str], columns: int) -> Figure:
-    """Confusion matrices, each row in percent of its label's utterances; these stand at the row.
+    """Draw confusion matrices, each row in percent of its label's utterances.
 
     Args:
         panels: Title → (C, C) counts, label × predicted.
         classes: The C class names.
-        columns: Panels in a row of the figure.
+        columns: Panels per row.
 
     Returns:
-        The figure; shares that round to 0 are left blank.
+        The figure; shares that round to 0 are blank.
     """
     figure, grid = _grid(len(panels), columns, len(classes))
     for axes, (title, counts) in zip(grid, panels.items(), strict=False):
@@ -46,22 +47,22 @@ def draw_confusions(panels: Mapping[str, NDArray[np.float64]], classes: Sequence
 
 
 def draw_differences(panels: Mapping[str, NDArray[np.float64]], classes: Sequence[str], columns: int) -> Figure:
-    """Differences of row-normalised confusion matrices, in percentage points.
+    """Draw differences of row-normalised confusion matrices, in percentage points.
 
     Args:
         panels: Title → (C, C) differences of shares, from −1 to 1.
         classes: The C class names.
-        columns: Panels in a row of the figure.
+        columns: Panels per row.
 
     Returns:
-        The figure; differences that round to 0 are left blank.
+        The figure; differences that round to 0 are blank.
     """
     figure, grid = _grid(len(panels), columns, len(classes))
     limit = max([LEAST_LIMIT, *(100 * float(np.nanmax(np.abs(values), initial=0)) for values in panels.values())])
     for axes, (title, values) in zip(grid, panels.items(), strict=False):
         image = axes.imshow(100 * values, cmap=DIVERGING, vmin=-limit, vmax=limit)
         _write_cells(axes, image, 100 * values, "{:+.0f}")
-        for place in range(len(classes)):  # where more is better
+        for place in range(len(classes)):  # a larger share is better on the diagonal
             outline = Rectangle((place - 0.47, place - 0.47), 0.94, 0.94, fill=False, edgecolor="black")
             axes.add_patch(outline)
         _label(axes, title, classes, classes)
@@ -75,8 +76,7 @@ def _grid(panels: int, columns: int, classes: int) -> tuple[Figure, list[Axes]]:
     side = 1.4 + 0.36 * classes
     size = (0.9 + side * across, 0.2 + (side - 0.25) * down)
     figure, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
-    for axes in grid.flat[panels:]:
-        axes.set_visible(False)
+    hide_panels(grid.flat[panels:])
     return figure, list(grid.flat[:panels])
 
 

@@ -1,4 +1,4 @@
-"""What is taken for what: confusion matrices and classification reports, computed from tables of utterances."""
+"""Confusion matrices and classification reports, computed from per-utterance tables."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ser.training.utterance_table import AGREEMENT, PROBABILITY
 
 ALL, GENDER = "all", "gender"
 GROUPS = {GENDER: GENDERS, AGREEMENT: STRATA}
-"""What utterances are told apart by, and the names in their order."""
+"""Columns that group utterances, and the groups in the order of display."""
 BLOCK = ["seed", "fold"]
 
 
-def predictions_of(utterances: pd.DataFrame, part: str) -> pd.DataFrame:
-    """The predictions of one trial for the utterances whose true label is known.
+def predictions_of(utterances: pd.DataFrame, subset: str) -> pd.DataFrame:
+    """Return the predictions of one trial for the utterances whose true label is known.
 
     Args:
-        utterances: The table, as ``ser.training.utterance_table``.
-        part: Which of its parts.
+        utterances: Table of ``ser.training.utterance_table``.
+        subset: ``train``, ``validation`` or ``test``.
 
     Returns:
-        ``utterance_id``, ``speaker``, ``gender``, ``agreement``, ``label``, the true one, and ``predicted``, the class
-        of the largest probability, the first of several.
+        ``utterance_id``, ``speaker``, ``gender``, ``agreement``, ``label`` (the true one), and ``predicted``, the class
+        with the largest probability, the first one in case of a tie.
     """
-    rows = utterances[(utterances["subset"] == part) & utterances["label"].notna()]
+    rows = utterances[(utterances["subset"] == subset) & utterances["label"].notna()]
     columns = [name for name in rows.columns.astype(str) if name.startswith(PROBABILITY)]
     classes = np.array([name.removeprefix(PROBABILITY) for name in columns], dtype=object)
     found = rows[["utterance_id", "speaker", GENDER, AGREEMENT, "label"]].reset_index(drop=True)
@@ -37,14 +37,19 @@ def predictions_of(utterances: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 def mean_confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.float64]:
-    """How many utterances of each class are taken for which: folds pooled, then the mean over seeds.
+    """Compute the confusion matrix, pooled over folds, then averaged over seeds.
 
     Args:
         predictions: ``label``, ``predicted``, ``seed`` and ``fold``.
         classes: The C class names.
 
     Returns:
-        (C, C), label × predicted.
+        (C, C) counts, label × predicted.
+
+    Example:
+        >>> rows = pd.DataFrame({"label": ["a", "a", "b"], "predicted": ["a", "b", "b"], "seed": 1, "fold": 1})
+        >>> mean_confusion(rows, ["a", "b"]).tolist()
+        [[1.0, 1.0], [0.0, 1.0]]
     """
     place = {name: index for index, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)))
@@ -54,37 +59,40 @@ def mean_confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> NDArray
 
 
 def shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C, C) counts as shares of their row; NaN in the row of a class without utterances."""
+    """Return (C, C) counts as shares of their row; NaN in the row of a class without utterances."""
     totals = counts.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0))
 
 
 def grouped(predictions: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """All predictions, those of each gender, and those of each agreement stratum.
+    """Group predictions: all of them, those of each gender, and those of each agreement stratum.
+
+    Args:
+        predictions: From ``predictions_of``.
 
     Returns:
-        (``all``, ``gender`` or ``agreement``; the group; its rows). A kind of groups of which nothing is known is left
-        out.
+        Triples of ``all``, ``gender`` or ``agreement``; the group; and its rows. A grouping is omitted if the group of
+        every utterance is unknown.
     """
     found = [(ALL, ALL, predictions)]
     for column, order in GROUPS.items():
         names = predictions[column].fillna("unknown")
         if set(names) - {"unknown"}:
-            there = [name for name in dict.fromkeys([*order, "unknown"]) if (names == name).any()]
-            found += [(column, name, predictions[names == name]) for name in there]
+            present = [name for name in dict.fromkeys([*order, "unknown"]) if (names == name).any()]
+            found += [(column, name, predictions[names == name]) for name in present]
     return found
 
 
 def confusion_table(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Every cell of every matrix of one method.
+    """Return every cell of every matrix of one method.
 
     Args:
-        predictions: Of ``predictions_of``, with ``seed`` and ``fold``.
+        predictions: From ``predictions_of``, with ``seed`` and ``fold``.
         classes: The C class names.
 
     Returns:
         ``by``, ``group``, ``label``, ``predicted``, ``count`` (mean over seeds) and ``share`` of the label's
-        utterances; C² rows for each group.
+        utterances; C² rows per group.
     """
     tables = []
     for by, group, rows in grouped(predictions):
@@ -102,37 +110,42 @@ def confusion_table(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
 
 
 def classification_report(counts: NDArray[np.float64], classes: Sequence[str]) -> pd.DataFrame:
-    """Precision, recall and F1 of each class.
+    """Compute precision, recall and F1 of each class.
 
     Args:
         counts: (C, C), label × predicted.
         classes: The C class names.
 
     Returns:
-        ``class``, ``utterances``, ``precision`` (0 where the class was never predicted), ``recall`` and ``f1``; NaN
-        for a class without utterances. The last row, ``mean``, has their means over the classes with utterances, of
-        which that of the recalls is the UAR, and all utterances.
+        ``class``, ``utterances``, ``precision`` (0 if the class was never predicted), ``recall`` and ``f1``; NaN for a
+        class without utterances. The last row, ``mean``, has their means over the classes with utterances (the mean
+        recall is the UAR) and the number of all utterances.
+
+    Example:
+        >>> report = classification_report(np.array([[3.0, 1.0], [2.0, 2.0]]), ["a", "b"])
+        >>> report[["class", "recall"]].to_numpy().tolist()
+        [['a', 0.75], ['b', 0.5], ['mean', 0.625]]
     """
     right, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    there = labelled > 0
+    present = labelled > 0
     scores = {
-        "precision": np.where(there, right / np.where(predicted > 0, predicted, 1), np.nan),
-        "recall": np.where(there, right / np.where(there, labelled, 1), np.nan),
-        "f1": np.where(there, 2 * right / np.where(there, labelled + predicted, 1), np.nan),
+        "precision": np.where(present, right / np.where(predicted > 0, predicted, 1), np.nan),
+        "recall": np.where(present, right / np.where(present, labelled, 1), np.nan),
+        "f1": np.where(present, 2 * right / np.where(present, labelled + predicted, 1), np.nan),
     }
     table = pd.DataFrame({"class": list(classes), "utterances": labelled, **scores})
-    means = {name: values[there].mean() if there.any() else np.nan for name, values in scores.items()}
+    means = {name: values[present].mean() if present.any() else np.nan for name, values in scores.items()}
     return pd.concat([table, pd.DataFrame([{"class": "mean", "utterances": counts.sum(), **means}])], ignore_index=True)
 
 
 def share_differences(
     predictions: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
 ) -> NDArray[np.float64] | None:
-    """How much larger each share of the confusion matrix is than the reference's, on the seeds and folds of both.
+    """Compute the difference (method − reference) of the row-normalised confusion matrices, on common seeds and folds.
 
     Args:
-        predictions: Of one method.
-        reference: Of the other.
+        predictions: Predictions of the method.
+        reference: Predictions of the reference.
         classes: The C class names.
 
     Returns:
@@ -149,14 +162,14 @@ def share_differences(
 
 
 def frequent_confusions(cells: pd.DataFrame, shown: int) -> pd.DataFrame:
-    """The confusions that take the largest share of their class.
+    """Return the confusions with the largest share of their class.
 
     Args:
-        cells: Of ``confusion_table``, of one group.
-        shown: How many at most.
+        cells: Rows of ``confusion_table``, of one group.
+        shown: Largest number of rows.
 
     Returns:
-        Rows of ``cells`` with a count, the largest share first, equals by name.
+        Rows of ``cells`` with a count, the largest share first, ties by name.
     """
     wrong = cells[(cells["label"] != cells["predicted"]) & (cells["count"] > 0)]
     order = wrong.sort_values(["share", "label", "predicted"], ascending=[False, True, True])

@@ -1,8 +1,7 @@
-"""What is taken for what: python analysis/confusion.py.
+"""Confusion matrices and classification reports of each noise level and method.
 
-Confusion matrices and classification reports of each noise level and method, over all utterances, by gender and by
-the annotators' agreement, and what the methods' matrices differ in: of the test part where configurations are
-confirmed, else of the validation part.
+Over all utterances, by gender and by annotator agreement, with the differences between the methods' matrices: of the
+test subset for confirmed configurations, else of the validation subset.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
-from analysis.common.methods import Chosen, Method, choose_methods, foremost, reference_of
-from analysis.common.records import Records, RecordsOptions, open_records
-from analysis.common.section import NamedFigure, NamedTable, Section, publish
+from analysis.common.methods import Chosen, Method, choose_methods, choose_reference, top_methods
+from analysis.common.records import Records, RecordsOptions
+from analysis.common.section import NamedFigure, NamedTable, Section
+from analysis.common.text import number, percent
 from analysis.sections.confusion.figures import draw_confusions, draw_differences
 from analysis.sections.confusion.matrices import (
     ALL,
@@ -32,51 +31,43 @@ from analysis.sections.confusion.matrices import (
     share_differences,
 )
 from ser.training.utterance_table import AGREEMENT
-from ser.utils.command_line import parse
+from ser.utils.command_names import command_line
 from study.schema import CONFIRM
-from study.tracking.searches import make_console
 
+TITLE = "Confusion matrices"
 SHOWN = 3
-"""Confusions of a method in the text; the CSV has all cells."""
+"""Confusions of each method that are displayed; the CSV file has all cells."""
 ROWS = 3
-"""Methods of a level in the figures by group: the reference and the best others; the CSV has all."""
+"""Methods of a level in the figures by group: the reference and the best others; the CSV file has all."""
 COLUMNS = 3
 
 Predictions = Mapping[Method, pd.DataFrame]
 
 
 @dataclass(frozen=True)
-class ConfusionOptions(RecordsOptions):
-    """Shows which emotions are taken for which, by noise level, method, gender and agreement."""
+class Options(RecordsOptions):
+    """Show which emotions are confused, by noise level, method, gender and annotator agreement."""
 
     reference: str | None = None
-    """Search space that others are compared with; default cross_entropy where it was searched."""
+    """Search space that others are compared with; default: cross_entropy if it was searched."""
     output: Path = Path("results") / "confusion"
-    """Folder for the tables and figures."""
+    """Folder of the tables and figures."""
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
-    options = parse(ConfusionOptions)
-    matplotlib.use("agg")
-    publish(section(open_records(options), options.reference), options.output, make_console())
-    return 0
-
-
-def section(records: Records, reference: str | None = None) -> Section:
-    """The section of the report.
+def section(records: Records, options: Options) -> Section:
+    """Return the confusion matrices.
 
     Args:
-        records: Of the experiment.
-        reference: Search space that others are compared with; None is cross entropy where it was searched.
+        records: Records of the experiment.
+        options: The reference.
 
     Raises:
-        UserError: No space has the name of the reference.
+        UserError: If no trial is of the reference, or if a per-utterance table cannot be read.
     """
     chosen = choose_methods(records)
     predictions, missing = read_predictions(records, chosen)
-    title = f"What is taken for what ({chosen.scored})"
-    against = reference_of(chosen.methods, reference)
+    title = f"{TITLE} ({chosen.scored})"
+    reference = choose_reference(records, chosen, options.reference)
     if not predictions:
         return Section("confusion", title, notes=chosen.notes, missing=(*chosen.missing, *missing))
     classes = records.classes
@@ -86,18 +77,18 @@ def section(records: Records, reference: str | None = None) -> Section:
         here = {method: rows for method, rows in predictions.items() if method.noise == noise}
         if not here:
             continue
-        differences, lacking = _differences(here, noise, against, classes)
+        differences, lacking = _differences(here, noise, reference, classes)
         missing += lacking
-        sentences += _sentences(here, differences, against, chosen, classes)
-        figures += _figures(here, differences, against, chosen, classes)
+        sentences += _sentences(here, differences, reference, chosen, classes)
+        figures += _figures(here, differences, reference, chosen, classes)
     everyone = pd.concat(predictions.values())
     missing += _unknown_groups(everyone)
     notes = [
         *chosen.notes,
-        "Counts are pooled over the folds of a seed and are the mean over the seeds; precision, recall and F1 follow "
+        "Counts are pooled over the folds of a seed, then averaged over seeds; precision, recall and F1 are computed "
         "from them. Utterances without a known true label are left out.",
-        "Single cells are not tested, and many are looked at: the largest differences are larger than they would be "
-        "on other speakers. Whether a method is better is for the paired comparison to say.",
+        "Single cells are not tested, and there are many of them: the largest differences are larger than they would "
+        "be on other speakers. Only the paired comparison shows whether a method is better.",
     ]
     tables = (_reports(predictions, chosen, classes), _groups(predictions, chosen, classes), _cells(cells, chosen))
     return Section(
@@ -106,14 +97,15 @@ def section(records: Records, reference: str | None = None) -> Section:
 
 
 def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.DataFrame], list[str]]:
-    """The predictions of every method's trials, with ``seed`` and ``fold``, and what cannot be had.
+    """Return the predictions of every method's trials.
 
     Args:
-        records: Of the experiment.
-        chosen: Its methods.
+        records: Records of the experiment.
+        chosen: Methods of the experiment.
 
     Returns:
-        Method → rows of ``analysis.sections.confusion.matrices.predictions_of``, for methods that have any.
+        Method → rows of ``analysis.sections.confusion.matrices.predictions_of`` with ``seed`` and ``fold``, for methods
+        that have any; and sentences on what is missing.
     """
     found, without, unknown = {}, [], []
     for method in chosen.methods:
@@ -131,13 +123,13 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
     missing = []
     if without:
         missing.append(
-            f"Without predictions of the {chosen.subset} part, for they were recorded by an older version: "
-            f"{'; '.join(without)}. To get them, train again: python study/run.py with a new --name."
+            f"No predictions of the {chosen.subset} subset, because an older version recorded these trials: "
+            f"{'; '.join(without)}. To get them, train again: {command_line('study/run.py')} with a new --name."
         )
     if unknown:
         missing.append(
-            f"No true label is known, so nothing can be called a confusion: {'; '.join(unknown)}. Give the corpus's "
-            "table a column true_label."
+            f"No true label is known, so confusions are unknown: {'; '.join(unknown)}. Add a column true_label to the "
+            "corpus's table."
         )
     return found, missing
 
@@ -145,81 +137,85 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
 def _differences(
     predictions: Predictions, noise: str, reference: str, classes: Sequence[str]
 ) -> tuple[dict[Method, np.ndarray], list[str]]:
-    """What each method's shares have more than the reference's, at one noise level, and what cannot be compared."""
+    """Return the differences (method − reference) of the shares at one noise level, and what cannot be compared."""
     base = next((rows for method, rows in predictions.items() if method.space == reference), None)
     others = {method: rows for method, rows in predictions.items() if method.space != reference}
     if base is None:
         return {}, [
-            f"Nothing is compared at {noise}, where {reference} is not there: python study/run.py --space {reference}"
+            f"Nothing is compared at {noise}, because {reference} has no trial there. To add it: "
+            f"{command_line('study/run.py')} --space {reference}"
         ]
     if not others:
         return {}, [
-            f"Nothing is compared at {noise}, where {reference} is the only method: python study/run.py --space NAME"
+            f"Nothing is compared at {noise}, because {reference} is the only method. To add one: "
+            f"{command_line('study/run.py')} --space NAME"
         ]
-    found, apart = {}, []
+    found, unpaired = {}, []
     for method, rows in others.items():
         difference = share_differences(rows, base, classes)
         if difference is None:
-            apart.append(f"{method.space} and {reference} at {noise}")
+            unpaired.append(f"{method.space} and {reference} at {noise}")
         else:
             found[method] = difference
-    return found, [f"No common seed and fold: {', '.join(apart)}."] if apart else []
+    return found, [f"No common seed and fold: {', '.join(unpaired)}."] if unpaired else []
 
 
 def _sentences(
     predictions: Predictions, differences: Mapping[Method, np.ndarray], reference: str, chosen: Chosen,
     classes: Sequence[str],
 ) -> list[str]:  # fmt: skip
-    """The most frequent confusion of each method; after a confirmation, where it differs most from the reference."""
-    told = []
+    """Return sentences on the most frequent confusion of each method and, if confirmed, the largest differences."""
+    sentences = []
     for method, rows in predictions.items():
         cells = confusion_table(rows, classes)
         worst = frequent_confusions(cells[cells["by"] == ALL], 1)
         if worst.empty:
-            told.append(f"{method.noise}: {method.space} takes no emotion for another.")
+            sentences.append(f"{method.noise}: {method.space} confuses no emotions.")
             continue
         cell = worst.iloc[0]
-        told.append(
-            f"{method.noise}: {method.space} most often takes {cell['label']} for {cell['predicted']}, "
-            f"{cell['share']:.0%} of its utterances."
+        sentences.append(
+            f"{method.noise}: most frequent confusion of {method.space}: {cell['label']} predicted as "
+            f"{cell['predicted']}, {percent(cell['share'])} of its utterances."
         )
     if chosen.stage != CONFIRM:
-        return told  # one seed, and the luckiest of several
+        return sentences  # one seed, and the best of several trials
     for method, difference in differences.items():
         recalls = np.diag(difference)
         high, low = int(np.nanargmax(recalls)), int(np.nanargmin(recalls))
-        parts = []
+        changes = []
         if recalls[high] > 0:
-            parts.append(f"recognises {classes[high]} more often, by {100 * recalls[high]:.0f} points")
+            changes.append(f"recognises {classes[high]} more often, by {100 * recalls[high]:.0f} points")
         if recalls[low] < 0:
-            parts.append(f"{classes[low]} less often, by {-100 * recalls[low]:.0f}")
-        if parts:
-            words = " and ".join(parts) if recalls[high] > 0 else f"recognises {parts[0]}"
-            told.append(f"{method.noise}: compared with {reference}, {method.space} {words} (no test of single cells).")
-    return told
+            changes.append(f"{classes[low]} less often, by {-100 * recalls[low]:.0f}")
+        if changes:
+            words = " and ".join(changes) if recalls[high] > 0 else f"recognises {changes[0]}"
+            sentences.append(
+                f"{method.noise}: compared with {reference}, {method.space} {words} (no test of single cells)."
+            )
+    return sentences
 
 
 def _figures(
     predictions: Predictions, differences: Mapping[Method, np.ndarray], reference: str, chosen: Chosen,
     classes: Sequence[str],
 ) -> list[NamedFigure]:  # fmt: skip
-    """The figures of one noise level."""
+    """Return the figures of one noise level."""
     noise = next(iter(predictions)).noise
     suffix = noise.replace(":", "-")
     whole = {method.space: mean_confusion(rows, classes) for method, rows in predictions.items()}
     alternative = "; ".join(
-        f"{space}: mean recall {classification_report(counts, classes)['recall'].iloc[-1]:.0%}"
+        f"{space}: mean recall {percent(classification_report(counts, classes)['recall'].iloc[-1])}"
         for space, counts in whole.items()
     )
     found = [
         NamedFigure(
             f"confusion-{suffix}",
-            f"Confusion matrices at {noise}: {chosen.scored}. Rows are in percent, their utterances stand beside them.",
+            f"Confusion matrices at {noise}: {chosen.scored}. Rows are in percent, with their numbers of utterances.",
             f"One matrix for each method. {alternative}.",
             draw_confusions(whole, classes, COLUMNS),
         )
     ]
-    few = [method for method in foremost(chosen, noise, reference, ROWS) if method in predictions]
+    few = [method for method in top_methods(chosen, noise, reference, ROWS) if method in predictions]
     left_out = f" {len(few)} of {len(predictions)} methods are drawn." if len(few) < len(predictions) else ""
     for by in GROUPS:
         split = {
@@ -243,8 +239,8 @@ def _figures(
         found.append(
             NamedFigure(
                 f"confusion-difference-{suffix}",
-                f"What the shares have more than those of {reference} at {noise}, in percentage points: "
-                f"{chosen.scored}. On the diagonal (framed) more is better, off it worse.",
+                f"Differences of the shares (method − {reference}) at {noise}, in percentage points: {chosen.scored}. "
+                "On the diagonal (framed) a larger share is better, elsewhere a smaller one.",
                 f"One matrix of differences for each method other than {reference}.",
                 draw_differences(
                     {f"{method.space} − {reference}": values for method, values in differences.items()},
@@ -260,17 +256,17 @@ def _unknown_groups(predictions: pd.DataFrame) -> list[str]:
     known = {by for by, _, _ in grouped(predictions)}
     missing = []
     if GENDER not in known:
-        missing.append("No speaker's gender is known, so nothing is told by gender.")
+        missing.append("No speaker's gender is known, so there are no results by gender.")
     if AGREEMENT not in known:
         missing.append(
-            "The annotators' agreement is not known: the corpus has no votes, or the study is an older version's (then "
-            "train again: python study/run.py with a new --name)."
+            "The annotators' agreement is not known: the corpus has no votes, or an older version recorded the study "
+            f"(then train again: {command_line('study/run.py')} with a new --name)."
         )
     return missing
 
 
 def _keyed(tables: Mapping[Method, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several methods as one, with ``noise``, ``space`` and ``trial`` in front."""
+    """Join the tables of several methods, each after the columns ``noise``, ``space`` and ``trial``."""
     keyed = []
     for method, table in tables.items():
         keyed.append(table.copy())
@@ -286,12 +282,12 @@ def _reports(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) -
     text = data[["noise", "space", "class"]].copy()
     text["utterances"] = [f"{count:,.0f}" for count in data["utterances"]]
     for name in ("precision", "recall", "f1"):
-        text["F1" if name == "f1" else name] = data[name].map(_number)
+        text["F1" if name == "f1" else name] = data[name].map(number)
     return NamedTable("classification_report", f"Classification report: {chosen.scored}", data, text)
 
 
 def _groups(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) -> NamedTable:
-    """Recall of each class, and UAR, by group."""
+    """Return the recall of each class, and UAR, by group."""
     tables = {}
     for method, rows in predictions.items():
         reports = []
@@ -304,9 +300,9 @@ def _groups(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) ->
     data = _keyed(tables)
     text = data[["noise", "space", "group"]].copy()
     text["utterances"] = [f"{count:,.0f}" for count in data["utterances"]]
-    text["UAR"] = data["uar"].map(_number)
+    text["UAR"] = data["uar"].map(number)
     for name in classes:
-        text[name] = data[f"recall_{name}"].map(_number)
+        text[name] = data[f"recall_{name}"].map(number)
     caption = f"UAR, over the classes that a group has, and recall of each class, by group: {chosen.scored}"
     return NamedTable("recall_by_group", caption, data, text)
 
@@ -316,9 +312,5 @@ def _cells(cells: pd.DataFrame, chosen: Chosen) -> NamedTable:
     top = pd.concat([frequent_confusions(own, SHOWN) for _, own in rows])
     text = top[["noise", "space", "label", "predicted"]].copy()
     text["utterances"] = [f"{count:,.1f}" for count in top["count"]]
-    text["share of label"] = [f"{share:.0%}" for share in top["share"]]
+    text["share of label"] = top["share"].map(percent)
     return NamedTable("confusions", f"The most frequent confusions of each method: {chosen.scored}", cells, text)
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"

@@ -1,24 +1,69 @@
-"""How well labels were corrected over the epochs, as a figure: what is drawn is computed elsewhere."""
+"""Figures of the corrections: corrected label pairs, and precision and recall over the epochs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from analysis.common.style import MARKERS, PALETTE
+from analysis.common.style import PALETTE, colour_and_marker, hide_frame, hide_panels, legend_above
+
+UNKNOWN = "true label unknown"
+
+
+def draw_corrected_pairs(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the corrected label pairs of each trial as bars, split into right and wrong corrections.
+
+    Args:
+        panels: Title → pairs from top to bottom, at least one: ``noisy_label``, ``corrected_label``, ``flips``,
+            ``judged``, ``right`` and ``wrong``, as from ``analysis.common.corrected_labels.corrected_pairs``.
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    tallest = max(len(pairs) for pairs in panels.values())
+    size = (0.6 + 4.4 * columns, 0.8 + rows * (1.1 + 0.28 * tallest))
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes, (title, pairs) in zip(grid.flat, panels.items(), strict=False):
+        left = np.zeros(len(pairs))
+        unknown = pairs["flips"] - pairs["judged"]
+        shares = (
+            (pairs["right"], "right", PALETTE[0], ""),
+            (pairs["wrong"], "wrong", PALETTE[1], "////"),
+            (unknown, UNKNOWN, "lightgrey", ""),
+        )
+        for counts, meaning, colour, hatch in shares:
+            width = counts.to_numpy(dtype=float)
+            axes.barh(range(len(pairs)), width, left=left, color=colour, hatch=hatch, edgecolor="white", label=meaning)
+            left += width
+        for place, count in enumerate(left):
+            axes.annotate(f"{count:.0f}", (count, place), xytext=(3, 0), textcoords="offset points", va="center")
+        named = zip(pairs["noisy_label"], pairs["corrected_label"], strict=True)
+        axes.set_yticks(range(len(pairs)), [f"{noisy} → {corrected}" for noisy, corrected in named])
+        axes.set_ylim(tallest - 0.4, -0.6)
+        axes.set_xlim(0, 1.12 * left.max())  # leaves space for the number of the longest bar
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(title, fontsize="medium", loc="left")
+        axes.set_xlabel("training utterances")
+        hide_frame(axes)
+    hide_panels(grid.flat[len(panels) :])
+    handles, meanings = grid.flat[0].get_legend_handles_labels()
+    shown = dict(zip(map(str, meanings), handles, strict=True))
+    if not any((pairs["flips"] > pairs["judged"]).any() for pairs in panels.values()):
+        del shown[UNKNOWN]
+    legend_above(figure, shown, len(shown), "noisy label → label after the last correction")
+    return figure
 
 
 def draw_correction_curves(curves: pd.DataFrame) -> Figure:
-    """Precision above recall, one column for each noise level, one line for each space.
+    """Draw precision above recall: one column per noise level, one line per space.
 
     Args:
-        curves: ``noise``, ``space``, ``epoch``, ``precision`` and ``recall``, at least one row; several trials of one
-            space give their mean and a band from the least to the largest.
-
-    Returns:
-        The figure.
+        curves: ``noise``, ``space``, ``epoch``, ``precision`` and ``recall``, at least one row; several trials of a
+            space give their mean and a band from the smallest to the largest value.
     """
     levels = list(dict.fromkeys(curves["noise"]))
     spaces = sorted(set(curves["space"]))
@@ -31,7 +76,7 @@ def draw_correction_curves(curves: pd.DataFrame) -> Figure:
                 if rows.empty:
                     continue
                 found = rows.groupby("epoch")[score].agg(["mean", "min", "max"])
-                colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+                colour, marker = colour_and_marker(place)
                 axes.plot(
                     found.index, found["mean"], color=colour, marker=marker, markersize=4,
                     markevery=max(1, len(found) // 10), label=space,
@@ -39,7 +84,7 @@ def draw_correction_curves(curves: pd.DataFrame) -> Figure:
                 axes.fill_between(found.index, found["min"], found["max"], color=colour, alpha=0.2, linewidth=0)
             axes.set_ylim(0, 1)
             axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
+            hide_frame(axes)
             axes.xaxis.get_major_locator().set_params(integer=True)
         line[0].set_ylabel(f"{score} of correction")
     for axes, level in zip(grid[0], levels, strict=True):
@@ -50,12 +95,5 @@ def draw_correction_curves(curves: pd.DataFrame) -> Figure:
     for axes in grid.flat:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(map(str, labels), handles, strict=True))
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc="outside upper center",
-        ncols=min(len(named), 4),
-        frameon=False,
-        fontsize="small",
-    )
+    legend_above(figure, named, 4)
     return figure

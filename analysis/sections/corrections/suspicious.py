@@ -1,7 +1,7 @@
-"""Which labels look wrong, by the loss that was trained and by cleanlab: computed from a trial's table of utterances.
+"""Labels that look wrong, by the loss that was trained and by cleanlab, computed from a trial's per-utterance table.
 
-The table is that of ``ser.training.utterance_table``. Each part is ranked by itself, for the network has been trained on the labels
-of one and has not seen those of the other.
+The table is that of ``ser.training.utterance_table``. Each subset is ranked separately, because the network was trained
+on the labels of one and has not seen those of the other.
 """
 
 from __future__ import annotations
@@ -23,31 +23,30 @@ _ABOUT = ["subset", "utterance_id", "speaker", "gender", "noisy_label", "label",
 
 
 def asks_network(utterances: pd.DataFrame) -> bool:
-    """Whether the loss judged labels by the network's prediction at all: whether its trust is above 0 somewhere."""
+    """Return whether the loss used the network's predictions to correct labels: whether any trust is above 0."""
     return bool((utterances["trust"] > 0).any())
 
 
 def rank_labels(utterances: pd.DataFrame) -> pd.DataFrame:
-    """Every utterance with its place among the suspicious labels of its part, 1 for the most suspicious.
+    """Rank the utterances of each subset by how suspicious their label is, 1 for the most suspicious one.
 
-    Test utterances, whose labels nobody was trained on or chosen by, are left out.
-
-    Three rankings: ``loss``, by the mass that the loss took from the label, 1 − ``kept``, equals by the label's
-    probability, for a loss that asks the network (`asks_network`), and by the label's probability alone for one that
-    does not, whose target says nothing of the label; and cleanlab's ``self_confidence``, the label's probability, and
-    ``normalized_margin``, that less the largest probability of another class. Validation has no ``loss``.
+    There are three rankings. ``loss``: by the mass that the loss took from the label, 1 − ``kept``, ties by the label's
+    probability; for a loss that does not use predictions (``asks_network``), by the label's probability only.
+    ``self_confidence``: by the label's probability. ``normalized_margin``: by the label's probability minus the largest
+    probability of another class. The validation subset has no ranking ``loss``; test utterances are not ranked, because
+    their labels were not used.
 
     Source:
-        The latter two: Northcutt, Jiang and Chuang, Confident learning, Journal of Artificial Intelligence Research
-        70, 2021, by the package ``cleanlab``.
+        ``self_confidence`` and ``normalized_margin``: Northcutt, Jiang and Chuang, Confident learning, Journal of
+        Artificial Intelligence Research 70, 2021, computed by the package ``cleanlab``.
 
     Args:
         utterances: The table.
 
     Returns:
-        Training utterances first, the most suspicious on top: what the table says of them, ``mislabelled`` (missing
-        where the true label is unknown), ``p_noisy_label``, and ``rank_RANKING``, where equals share the least rank.
-        Utterances that training never drew are at the end of their part, without ranks.
+        Training utterances first, the most suspicious one on top: columns of the table, ``mislabelled`` (missing if the
+        true label is unknown), ``p_noisy_label``, and ``rank_RANKING``, where ties share the smallest rank. Utterances
+        that training never drew are at the end of their subset, without ranks.
     """
     utterances = utterances[utterances["noisy_label"].notna()]
     columns = [name for name in utterances.columns.astype(str) if name.startswith(PROBABILITY)]
@@ -75,24 +74,24 @@ def rank_labels(utterances: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_rankings(ranked: pd.DataFrame) -> pd.DataFrame:
-    """How well each ranking finds the mislabelled utterances, and how far it agrees with cleanlab's.
+    """Compute how well each ranking finds mislabelled utterances, and its correlation with cleanlab's rankings.
 
     Args:
         ranked: From ``rank_labels``.
 
     Returns:
-        One row for each part and ranking: ``part``, ``ranking``, ``utterances`` (ranked), ``judged`` (whose true label
-        is known), ``mislabelled`` (of the judged, k), ``chance`` (k of the judged: the average precision of
-        guessing), ``average_precision``, ``roc_auc``, ``precision_at_k`` (mislabelled among the first k; equals count
-        by their mean), and ``spearman_RANKING`` and ``kendall_RANKING`` with cleanlab's two. NaN where undefined: no
-        true label, none mislabelled or all, or a ranking that tells nothing apart.
+        One row per subset and ranking: ``subset``, ``ranking``, ``utterances`` (ranked), ``judged`` (with known true
+        label), ``mislabelled`` (of the judged, k), ``chance`` (k divided by the judged: average precision of a random
+        ranking), ``average_precision``, ``roc_auc``, ``precision_at_k`` (share of mislabelled among the first k; ties
+        count by their mean), and ``spearman_RANKING`` and ``kendall_RANKING`` with cleanlab's two. NaN if undefined: no
+        true label, none or all mislabelled, or all ranks equal.
     """
     found = []
-    for part, rows in ranked.groupby("subset", sort=True):
+    for subset, rows in ranked.groupby("subset", sort=True):
         for ranking in RANKINGS:
             placed = rows.dropna(subset=[RANK + ranking])
             if len(placed):
-                found.append({"subset": part, "ranking": ranking, **_compared(placed, ranking)})
+                found.append({"subset": subset, "ranking": ranking, **_compared(placed, ranking)})
     return pd.DataFrame(found)
 
 
@@ -119,15 +118,19 @@ def _compared(rows: pd.DataFrame, ranking: str) -> dict[str, float]:
 
 
 def precision_at(wrong: NDArray[np.bool_], suspicion: NDArray[np.float64], k: int) -> float:
-    """Share of the first k that is wrong; what is equal at the cut counts by its mean, in no order of its own.
+    """Compute the share of wrong labels among the k most suspicious; ties at the k-th place count by their mean.
 
     Args:
-        wrong: (n,).
-        suspicion: (n,), larger is earlier.
+        wrong: (n,) whether the label is wrong.
+        suspicion: (n,), larger is more suspicious.
         k: 1…n.
 
     Returns:
         0 to 1.
+
+    Example:
+        >>> precision_at(np.array([True, False, True]), np.array([0.9, 0.5, 0.1]), k=2)
+        0.5
     """
     cut = np.sort(suspicion)[::-1][k - 1]
     before, at_cut = suspicion > cut, suspicion == cut

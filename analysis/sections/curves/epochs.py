@@ -1,4 +1,4 @@
-"""Curves over epochs: the mean of several runs and their spread, and what happens after the best epoch."""
+"""Curves over epochs: mean and spread over several runs, and the decline after the best epoch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TRANSIT, BASE = "loss.transit_time_ratio", "loss.exp_base"
 
 @dataclass(frozen=True)
 class Line:
-    """Runs that one curve stands for: the same configuration on several seeds and folds, or one run.
+    """Runs that one curve shows: the same configuration on several seeds and folds, or one run.
 
     Args:
         noise: Noise level.
-        name: In the legend.
-        detail: Which candidate or trial.
+        name: Name in the legend.
+        detail: Candidate or trial.
         runs: MLflow run ids, at least one.
-        parameters: The configuration's dotted names, as MLflow has them.
+        parameters: The configuration, dotted name → value as MLflow has it.
     """
 
     noise: str
@@ -34,22 +34,28 @@ class Line:
 
     @property
     def trust(self) -> tuple[float, float] | None:
-        """τ and B of ProSelfLC or its control, None for other losses."""
+        """Return τ and B of ProSelfLC or its control; None for other losses."""
         if TRANSIT not in self.parameters or BASE not in self.parameters:
             return None
         return float(self.parameters[TRANSIT]), float(self.parameters[BASE])
 
 
 def mean_curves(lines: Sequence[Line], curve: Callable[[str, str], pd.Series]) -> pd.DataFrame:
-    """Each line's mean over its runs, epoch by epoch.
+    """Compute each line's mean over its runs, epoch by epoch.
 
     Args:
-        lines: What to read.
-        curve: (run id, metric) → values indexed by epoch, empty if not recorded.
+        lines: The lines.
+        curve: (run id, metric) → values indexed by epoch; empty if not recorded.
 
     Returns:
-        ``noise``, ``line``, ``detail``, ``metric``, ``epoch``, ``mean``, ``deviation`` (sample standard deviation, NaN
-        for one run), ``runs`` (how many have this epoch). Metrics that no run has are absent.
+        ``noise``, ``line``, ``detail``, ``metric``, ``epoch``, ``mean``, ``deviation`` (sample standard deviation; NaN
+        for one run), ``runs`` (number of runs with this epoch). Metrics that no run has recorded are absent.
+
+    Example:
+        >>> recorded = {"run-1": pd.Series([0.4, 0.6], [1, 2]), "run-2": pd.Series([0.6, 0.8], [1, 2])}
+        >>> table = mean_curves([Line("clean", "elr", "default", ("run-1", "run-2"))], lambda run, _: recorded[run])
+        >>> table[table["metric"] == VALIDATION_F1]["mean"].round(6).tolist()
+        [0.5, 0.7]
     """
     tables = []
     for line in lines:
@@ -73,29 +79,30 @@ def mean_curves(lines: Sequence[Line], curve: Callable[[str, str], pd.Series]) -
 
 
 def summarise(curves: pd.DataFrame) -> pd.DataFrame:
-    """Where each line's mean curves end, and where validation was best.
+    """Return the last values of each line's mean curves, and the best epoch.
 
     Args:
         curves: From ``mean_curves``.
 
     Returns:
-        One row for each line: ``noise``, ``line``, ``detail``, ``runs``, ``epochs``; ``best_f1``, ``best_epoch`` (of
-        the mean validation F1), ``drop`` (best less last); and at the last epoch ``train_f1``, ``validation_f1``,
-        ``validation_f1_deviation``, ``soft_ce``, ``changed``, ``corrected``, ``memorised``. NaN where not recorded.
+        One row per line: ``noise``, ``line``, ``detail``, ``runs``, ``epochs``; ``best_f1``, ``best_epoch`` (of the
+        mean validation F1), ``drop``, the difference (best − last); and at the last epoch ``train_f1``,
+        ``validation_f1``, ``validation_f1_deviation``, ``soft_ce``, ``changed``, ``corrected``, ``memorised``. NaN
+        where not recorded.
     """
     rows = []
     names = {
         "train_f1": TRAIN_F1, "validation_f1": VALIDATION_F1, "soft_ce": SOFT, "changed": CHANGED,
         "corrected": CORRECTED, "memorised": MEMORISED,
     }  # fmt: skip
-    for (noise, line, detail), part in curves.groupby(["noise", "line", "detail"], sort=False):
-        by_metric = {str(metric): table.set_index("epoch") for metric, table in part.groupby("metric")}
+    for (noise, line, detail), points in curves.groupby(["noise", "line", "detail"], sort=False):
+        by_metric = {str(metric): table.set_index("epoch") for metric, table in points.groupby("metric")}
         row = {
             "noise": noise,
             "line": line,
             "detail": detail,
-            "runs": part["runs"].max(),
-            "epochs": part["epoch"].max(),
+            "runs": points["runs"].max(),
+            "epochs": points["epoch"].max(),
         }
         for column, metric in names.items():
             row[column] = by_metric[metric]["mean"].iloc[-1] if metric in by_metric else float("nan")

@@ -1,4 +1,4 @@
-"""Figures of curves over epochs, and of the global trust."""
+"""Figures of training curves and of the global trust."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.common.style import MARKERS, PALETTE
+from analysis.common.style import colour_and_marker, hide_frame, legend_above
 from analysis.sections.curves.epochs import CHANGED, CORRECTED, MEMORISED, SOFT, TRAIN_F1, VALIDATION_F1, Line
 from ser.losses import global_trust
 
@@ -29,13 +29,10 @@ TRUST_STEPS = 201
 
 
 def draw_curves(curves: pd.DataFrame) -> Figure:
-    """Curves over epochs: a row for each noise level, a column for each metric, a colour for each line.
+    """Draw curves over epochs: one row per noise level, one column per metric, one colour per line.
 
     Args:
-        curves: From ``analysis.sections.curves.epochs.mean_curves``, at most eight lines in each level.
-
-    Returns:
-        The figure.
+        curves: From ``analysis.sections.curves.epochs.mean_curves``, at most eight lines per level.
     """
     levels = list(dict.fromkeys(curves["noise"]))
     recorded = set(curves["metric"])
@@ -49,8 +46,7 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
             for metric, style in zip(pair, ("-", "--"), strict=True):
                 of_metric = curves[(curves["noise"] == level) & (curves["metric"] == metric)]
                 for name, line in of_metric.groupby("line", sort=False):
-                    number = names.index(str(name))
-                    colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+                    colour, marker = colour_and_marker(names.index(str(name)))
                     axes.plot(
                         line["epoch"], line["mean"], color=colour, linestyle=style, marker=marker, markersize=4,
                         linewidth=1.6 if style == "-" else 1.0, markevery=max(1, len(line) // MARKS),
@@ -64,41 +60,37 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
                 axes.annotate(DASHED[heading], (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize="x-small")
             axes.set_xlabel("epoch" if level == levels[-1] else "")
             axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        list(found.values()), list(found), loc="outside upper center", ncols=4, frameon=False, fontsize="small"
-    )
+            hide_frame(axes)
+    legend_above(figure, found, 4)
     return figure
 
 
 def draw_trust(lines: Sequence[Line]) -> Figure:
-    """The global trust g(t) of the chosen τ and B over the planned training: a panel for each noise level.
+    """Draw the global trust g(t) of the chosen τ and B over training: one panel per noise level.
 
     Args:
-        lines: At least one, all with ``trust``.
-
-    Returns:
-        The figure.
+        lines: Lines with ``trust``, at least one.
     """
     levels = list(dict.fromkeys(line.noise for line in lines))
     size = (0.8 + 3.2 * len(levels), 3.3)
     figure, grid = plt.subplots(1, len(levels), figsize=size, layout="constrained", squeeze=False, sharey=True)
     progress = np.linspace(0, 1, TRUST_STEPS)
     for axes, level in zip(grid[0], levels, strict=True):
-        for number, line in enumerate(line for line in lines if line.noise == level):
+        for place, line in enumerate(line for line in lines if line.noise == level):
             assert line.trust is not None
             transit, base = line.trust
+            colour, marker = colour_and_marker(place)
             values = [global_trust(float(share), base, transit) for share in progress]
             axes.plot(
-                progress, values, color=PALETTE[number % len(PALETTE)], marker=MARKERS[number % len(MARKERS)],
+                progress, values, color=colour, marker=marker,
                 markevery=TRUST_STEPS // MARKS, markersize=5, label=f"{line.name}: τ {transit:.2g}, B {base:.3g}",
             )  # fmt: skip
-            axes.axvline(transit, color=PALETTE[number % len(PALETTE)], linestyle=":", linewidth=1)
+            axes.axvline(transit, color=colour, linestyle=":", linewidth=1)
         axes.set_title(level, fontsize="medium", loc="left")
         axes.set_xlabel("share of the planned steps, t/Γ")
         axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="x-small", loc="lower right")
-        axes.spines[["top", "right"]].set_visible(False)
+        hide_frame(axes)
     grid[0][0].set_ylabel("global trust g(t)")
     return figure

@@ -1,8 +1,7 @@
-"""How training went, epoch by epoch: python analysis/curves.py.
+"""Training curves of the confirmed representatives, of the best trial of each search, or of any runs.
 
-F1 in training and validation, cross entropy against the annotators' distribution, labels changed, corrected and
-memorised: of the confirmed representatives (mean and deviation over seeds and folds), else of the best trial of each
-noise level and space, or of any runs. With the global trust that the chosen τ and B give.
+Weighted F1 in training and validation, cross entropy against the annotators' distribution, and the shares of labels
+changed, corrected and memorised, with the global trust that the chosen τ and B give.
 """
 
 from __future__ import annotations
@@ -11,125 +10,87 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from analysis.common.records import Records, RecordsOptions, open_records, representatives
-from analysis.common.section import NamedFigure, NamedTable, Section, show, write
+from analysis.common.methods import REFERENCE
+from analysis.common.records import Records, RecordsOptions, trial_tags
+from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.style import PALETTE
+from analysis.common.text import at_epoch, number, percent, with_deviation
 from analysis.sections.curves.epochs import MEMORISED, SOFT, VALIDATION_F1, Line, mean_curves, summarise
 from analysis.sections.curves.figures import draw_curves, draw_trust
-from ser.losses import global_trust
-from ser.utils.command_line import parse
+from ser.losses.proselflc import global_trust
 from ser.utils.errors import UserError
-from study.messages import first_line, without_password
-from study.schema import CONFIRM, FINISHED, KIND, TRIAL, Tag
-from study.tracking.searches import best_runs, make_console
-from study.tracking.store import absolute_uri, open_client
+from study.schema import CONFIRM, FINISHED, Tag
+from study.tracking.confirmations import representatives
+from study.tracking.searches import best_runs
 
-REFERENCE = "cross_entropy"
+TITLE = "Training curves"
 MOST_LINES = len(PALETTE)
 
 
 @dataclass(frozen=True)
-class CurvesOptions(RecordsOptions):
-    """Shows how training went, epoch by epoch."""
+class Options(RecordsOptions):
+    """Show how training went, epoch by epoch."""
 
     run: tuple[str, ...] = ()
-    """MLflow run ids of trials of one experiment; default the confirmed representatives, else the best trials."""
+    """MLflow run ids of trials of one experiment; default: the confirmed representatives, else the best trials."""
     output: Path = Path("results") / "curves"
-    """Folder for the tables and figures."""
+    """Folder of the tables and figures."""
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Return the trials that ``--run`` names."""
+        return self.run
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
-    options = parse(CurvesOptions)
-    matplotlib.use("agg")
-    records = open_records(_experiment_of_runs(options) if options.run else options)
-    found = section(records, options.run)
-    console = make_console()
-    show(found, console)
-    for path in write([found], options.output):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
-    return 0
-
-
-def section(records: Records, runs: Sequence[str] = ()) -> Section:
-    """How training went.
+def section(records: Records, options: Options) -> Section:
+    """Return the training curves.
 
     Args:
-        records: Of one experiment.
-        runs: MLflow run ids of trials; empty: the confirmed representatives, else the best trials.
+        records: Records of the experiment.
+        options: The trials to show.
 
     Raises:
-        UserError: One of ``runs`` is no trial, or they are more than eight.
+        UserError: If ``--run`` names a run that is not a trial, a run twice, or more than eight.
     """
-    title, missing = "How training went, epoch by epoch", []
-    if runs:
-        lines = lines_of_runs(records, runs)
-        what = "the runs that were asked for"
-    elif lines := confirmed_lines(records):
-        what = "the confirmed representatives"
-    else:
-        lines = best_lines(records)
-        what = "the best finished trial of each search"
-        missing.append("Spread over seeds needs the confirm stage: python study/confirm.py")
+    lines, shown = _choose_lines(records, options.run)
+    missing = []
+    if not options.run and not _is_confirmed(records):
+        missing.append(f"A spread over seeds needs a confirmation. To confirm: {records.confirm_command()}")
     if not lines:
-        return Section("curves", title, missing=("No trial has finished, so that there is no curve to show.", *missing))
+        return Section("curves", TITLE, missing=("No trial has finished, so there is no curve to show.", *missing))
     curves = mean_curves(lines, records.curve)
     if curves.empty:
-        return Section("curves", title, missing=("The trials have recorded no curves.", *missing))
+        return Section("curves", TITLE, missing=("The trials have recorded no curves.", *missing))
     summary = summarise(curves)
-    drawn, left = _drawn(lines, bool(runs))
-    figures = [
-        NamedFigure(
-            "curves",
-            f"Curves of {what}; band: one standard deviation over runs. Training F1 is scored against the noisy "
-            "labels, validation F1 against the true ones.",
-            " ".join(_sentences(summary)) or "Curves over epochs.",
-            draw_curves(curves[curves["line"].isin(drawn)]),
-        )
-    ]
+    drawn, not_drawn = _drawn(lines, bool(options.run))
     trusting = [line for line in lines if line.trust is not None and line.name in drawn]
-    if trusting:
-        figures.append(
-            NamedFigure(
-                "trust",
-                "Global trust g(t) = 1 / (1 + exp(−B (t/Γ − τ))) of the chosen τ and B; dotted: τ.",
-                _trust_sentence(trusting),
-                draw_trust(trusting),
-            )
-        )
-    notes = [f"Shown: {what}. The best epoch is that of the mean curve, known only from true labels: an oracle."]
-    if left:
-        notes.append(f"Left out of the figures, which hold {MOST_LINES} curves: {', '.join(left)}. The table has all.")
-    if (summary["runs"] == 1).any():
-        notes.append("A curve of one run shows one seed; differences between such curves may be luck.")
-    recorded = set(curves["metric"])
-    if VALIDATION_F1 not in recorded:
-        missing.append("Some validation utterances have no true label, so that there is no validation F1.")
-    if SOFT not in recorded:
-        missing.append("The corpus has no votes, so that there is no soft cross entropy.")
-    if MEMORISED not in recorded:
-        missing.append("No training label is known to be wrong, so that nothing is memorised or corrected.")
+    sentences = _sentences(summary)
+    trust = [_trust_sentence(trusting)] if trusting else []
+    caption = f"Last values of the curves of {shown}, and the best epoch"
     return Section(
         "curves",
-        title,
-        (*_sentences(summary), *([_trust_sentence(trusting)] if trusting else [])),
+        TITLE,
+        (*sentences, *trust),
+        (NamedTable("curves", caption, summary, _text(summary)), *_by_quarter(curves)),
         (
-            NamedTable("curves", f"Where the curves of {what} end, and the best epoch", summary, _text(summary)),
-            *_along(curves),
+            NamedFigure(
+                "curves",
+                f"Curves of {shown}; band: one standard deviation over runs. Training F1 is scored against the noisy "
+                "labels, validation F1 against the true ones.",
+                " ".join(sentences) or "Curves over epochs.",
+                draw_curves(curves[curves["line"].isin(drawn)]),
+            ),
+            *_trust_figures(trusting),
         ),
-        tuple(figures),
-        tuple(notes),
-        tuple(missing),
+        tuple(_notes(summary, shown, not_drawn)),
+        (*missing, *_unrecorded(set(curves["metric"]))),
     )
 
 
 def confirmed_lines(records: Records) -> list[Line]:
-    """The representatives' finished runs, on folds that the search has not seen where there are any."""
+    """Return the finished runs of the representatives, on folds that the search has not seen if there are any."""
     lines = []
     for row in representatives(records.confirmed, records.selection).to_dict("records"):
         runs = records.confirmed[
@@ -138,15 +99,15 @@ def confirmed_lines(records: Records) -> list[Line]:
             & (records.confirmed["candidate"] == row["candidate"])
             & (records.confirmed["status"] == FINISHED)
         ]
-        clean = runs[~runs["seen"].astype(bool)]
-        runs = clean if len(clean) else runs
+        unseen = runs[~runs["seen"].astype(bool)]
+        runs = unseen if len(unseen) else runs
         ids = tuple(map(str, runs["run_id"]))
         lines.append(Line(row["noise"], row["space"], row["candidate"], ids, runs["parameters"].iloc[0]))
     return lines
 
 
 def best_lines(records: Records) -> list[Line]:
-    """The best finished trial of each search."""
+    """Return the best finished trial of each search."""
     if records.search is None:
         return []
     best = best_runs(records.search)
@@ -157,10 +118,14 @@ def best_lines(records: Records) -> list[Line]:
 
 
 def lines_of_runs(records: Records, runs: Sequence[str]) -> list[Line]:
-    """One line for each run.
+    """Return one line per run.
+
+    Args:
+        records: Records of the experiment.
+        runs: MLflow run ids of trials.
 
     Raises:
-        UserError: One is no trial, is named twice, or they are more than eight.
+        UserError: If a run is not a trial or is named twice, or if there are more than eight.
     """
     if len(set(runs)) < len(runs):
         raise UserError("--run names a run twice.")
@@ -168,7 +133,7 @@ def lines_of_runs(records: Records, runs: Sequence[str]) -> list[Line]:
         raise UserError(f"--run names {len(runs)} runs; a figure holds {MOST_LINES}.")
     lines: list[Line] = []
     for run_id in runs:
-        tags = _tags(records.client, records.uri, run_id)
+        tags = trial_tags(records.client, records.uri, run_id)
         detail = f"trial {tags[Tag.TRIAL]}"
         if tags.get(Tag.STAGE) == CONFIRM:
             detail = f"{tags[Tag.CANDIDATE]}, seed {tags[Tag.SEED]}, fold {tags[Tag.FOLD]}"
@@ -179,111 +144,120 @@ def lines_of_runs(records: Records, runs: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _experiment_of_runs(options: CurvesOptions) -> RecordsOptions:
-    """Options that open the experiment of the first run.
-
-    Raises:
-        UserError: There is no such run, or an experiment or study is named too.
-    """
-    if options.experiment is not None or options.study is not None:
-        raise UserError("--run names trials of any experiment; leave --experiment and --study out.")
-    client = open_client(absolute_uri(options.tracking_uri))
-    _tags(client, without_password(options.tracking_uri), options.run[0])
-    experiment = client.get_experiment(client.get_run(options.run[0]).info.experiment_id).name
-    return RecordsOptions(options.tracking_uri, experiment)
+def _choose_lines(records: Records, runs: Sequence[str]) -> tuple[list[Line], str]:
+    """Return the lines to show, and what they are."""
+    if runs:
+        return lines_of_runs(records, runs), "the runs that --run names"
+    if _is_confirmed(records):
+        return confirmed_lines(records), "the confirmed representatives"
+    return best_lines(records), "the best finished trial of each search"
 
 
-def _tags(client: MlflowClient, uri: str, run_id: str) -> dict[str, str]:
-    """A trial's tags.
-
-    Raises:
-        UserError: There is no such run, or it is no trial.
-    """
-    where = "Run ids are in the best_runs.csv of python analysis/best_runs.py."
-    try:
-        tags = dict(client.get_run(run_id).data.tags)
-    except MlflowException as error:
-        raise UserError(f"--run {run_id!r} cannot be read from {uri}: {first_line(error)}. {where}") from None
-    if tags.get(KIND) != TRIAL:
-        raise UserError(f"--run {run_id!r} is no trial of a study. {where}")
-    return tags
+def _is_confirmed(records: Records) -> bool:
+    return bool((records.confirmed["status"] == FINISHED).any())
 
 
 def _parameters(records: Records, run_id: str) -> dict[str, str]:
     return dict(records.client.get_run(run_id).data.params)
 
 
-def _drawn(lines: Sequence[Line], asked: bool) -> tuple[list[str], list[str]]:
-    """Names of the lines that the figures hold, and of those left out: the reference first, then as they come."""
+def _drawn(lines: Sequence[Line], named: bool) -> tuple[list[str], list[str]]:
+    """Return the names of the lines that fit into the figures, and of the others.
+
+    The reference comes first, then losses with a global trust; runs that were named keep their order.
+    """
     names = list(dict.fromkeys(line.name for line in lines))
-    if not asked:
+    if not named:
         names.sort(key=lambda name: (name != REFERENCE, all(line.trust is None for line in lines if line.name == name)))
     return names[:MOST_LINES], names[MOST_LINES:]
 
 
+def _trust_figures(lines: Sequence[Line]) -> list[NamedFigure]:
+    if not lines:
+        return []
+    caption = "Global trust g(t) = 1 / (1 + exp(−B (t/Γ − τ))) of the chosen τ and B; dotted: τ."
+    return [NamedFigure("trust", caption, _trust_sentence(lines), draw_trust(lines))]
+
+
+def _notes(summary: pd.DataFrame, shown: str, not_drawn: Sequence[str]) -> list[str]:
+    notes = [f"Shown: {shown}. The best epoch is that of the mean curve; only true labels reveal it (an oracle)."]
+    if not_drawn:
+        notes.append(
+            f"The figures hold {MOST_LINES} curves; not drawn: {', '.join(not_drawn)}. The table has all methods."
+        )
+    if (summary["runs"] == 1).any():
+        notes.append("A curve of one run shows one seed; differences between such curves may be chance.")
+    return notes
+
+
+def _unrecorded(metrics: set[str]) -> list[str]:
+    missing = []
+    if VALIDATION_F1 not in metrics:
+        missing.append("Some validation utterances have no true label, so there is no validation F1.")
+    if SOFT not in metrics:
+        missing.append("The corpus has no votes, so there is no soft cross entropy.")
+    if MEMORISED not in metrics:
+        missing.append("No training label is known to be wrong, so no label can be memorised or corrected.")
+    return missing
+
+
 def _sentences(summary: pd.DataFrame) -> list[str]:
-    """For each level: how far validation falls after its best epoch, and what was memorised and corrected."""
+    """Return sentences on each level: the decline after the best epoch, and the labels memorised and changed."""
     sentences = []
     for noise, rows in summary.groupby("noise", sort=False):
         judged = rows[rows["validation_f1"].notna()]
         if len(judged):
-            parts = [
-                f"{row['line']} {row['validation_f1']:.3f}"
+            scores = [
+                f"{row['line']} {number(row['validation_f1'])}"
                 + (
-                    f" ({row['drop']:.3f} below epoch {row['best_epoch']:.0f})"
+                    f" ({number(row['drop'])} below epoch {row['best_epoch']:.0f})"
                     if row["best_epoch"] < row["epochs"]
                     else " (its best)"
                 )
                 for row in judged.to_dict("records")
             ]
-            sentences.append(f"{noise}: validation F1 at the last epoch: {', '.join(parts)}.")
+            sentences.append(f"{noise}: validation F1 at the last epoch: {', '.join(scores)}.")
         memorised = rows[rows["memorised"].notna()]
         if len(memorised):
-            parts = [f"{row['line']} {row['memorised']:.1%}" for row in memorised.to_dict("records")]
-            sentences.append(f"{noise}: of the wrong training labels, memorised in the last epoch: {', '.join(parts)}.")
+            shares = [f"{row['line']} {percent(row['memorised'], 1)}" for row in memorised.to_dict("records")]
+            sentences.append(f"{noise}: wrong training labels memorised in the last epoch: {', '.join(shares)}.")
         changed = rows[rows["changed"] > 0]
         if len(changed):
-            parts = [
-                f"{row['line']} {row['changed']:.1%}"
-                + (f" ({row['corrected']:.1%} rightly)" if pd.notna(row["corrected"]) else "")
+            shares = [
+                f"{row['line']} {percent(row['changed'], 1)}"
+                + (f" ({percent(row['corrected'], 1)} to the true label)" if pd.notna(row["corrected"]) else "")
                 for row in changed.to_dict("records")
             ]
-            sentences.append(f"{noise}: of all training labels, changed in the last epoch: {', '.join(parts)}.")
+            sentences.append(f"{noise}: training labels changed in the last epoch: {', '.join(shares)}.")
     return sentences
 
 
 def _trust_sentence(lines: Sequence[Line]) -> str:
-    """Where g is one half, and where it ends."""
-    parts = []
+    """Return a sentence on where the global trust is one half, and its last value."""
+    ends = []
     for line in lines:
         assert line.trust is not None
         transit, base = line.trust
         end = global_trust(1.0, base, transit)
-        parts.append(f"{line.noise} {line.name} (τ {transit:.2g}, B {base:.3g}) ends at {end:.2f}")
-    return f"Global trust is one half at the share τ of training; {'; '.join(parts)}."
+        ends.append(f"{line.noise} {line.name} (τ {transit:.2g}, B {base:.3g}) ends at {end:.2f}")
+    return f"Global trust is one half at the share τ of training; {'; '.join(ends)}."
 
 
 def _text(summary: pd.DataFrame) -> pd.DataFrame:
     text = summary[["noise", "line", "detail"]].copy()
     text.columns = pd.Index(["noise", "method", "which"])
     text["runs"] = summary["runs"].astype(str)
-    text["train F1"] = [_number(value) for value in summary["train_f1"]]
-    text["val F1"] = [
-        _number(mean) + (f" ± {deviation:.3f}" if pd.notna(deviation) else "")
-        for mean, deviation in zip(summary["validation_f1"], summary["validation_f1_deviation"], strict=True)
-    ]
-    text["best F1"] = [
-        "–" if pd.isna(best) else f"{best:.3f} @ {epoch:.0f}"
-        for best, epoch in zip(summary["best_f1"], summary["best_epoch"], strict=True)
-    ]
+    text["train F1"] = summary["train_f1"].map(number)
+    text["val F1"] = list(map(with_deviation, summary["validation_f1"], summary["validation_f1_deviation"]))
+    text["best F1"] = list(map(at_epoch, summary["best_f1"], summary["best_epoch"]))
     headings = {"soft_ce": "soft CE", "changed": "changed", "corrected": "corrected", "memorised": "memorised"}
     for column, heading in headings.items():
-        text[heading] = [_number(value) for value in summary[column]]
+        text[heading] = summary[column].map(number)
     return text
 
 
-def _along(curves: pd.DataFrame) -> list[NamedTable]:
-    """Validation F1 after each quarter of the training; the CSV has every point of every curve."""
+def _by_quarter(curves: pd.DataFrame) -> list[NamedTable]:
+    """Return validation F1 after each quarter of training; the CSV has every point of every curve."""
     validation = curves[curves["metric"] == VALIDATION_F1]
     if validation.empty:
         return []
@@ -291,12 +265,7 @@ def _along(curves: pd.DataFrame) -> list[NamedTable]:
     for _, line in validation.groupby(["noise", "line", "detail"], sort=False):
         row = line[["noise", "line"]].iloc[0].to_dict()
         for quarter in (0.25, 0.5, 0.75, 1.0):
-            value = line["mean"].iloc[max(0, round(quarter * len(line)) - 1)]
-            row[f"{quarter:.0%}"] = _number(value)
+            row[f"{quarter:.0%}"] = number(line["mean"].iloc[max(0, round(quarter * len(line)) - 1)])
         rows.append(row)
-    caption = "Validation F1 after each quarter of the epochs (its CSV: every curve, every epoch)"
+    caption = "Validation F1 after each quarter of the epochs (the CSV file has every epoch of every curve)"
     return [NamedTable("epochs", caption, curves, pd.DataFrame(rows))]
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"

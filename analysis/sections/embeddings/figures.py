@@ -1,4 +1,4 @@
-"""Embeddings in the plane as figures: what is drawn is computed elsewhere."""
+"""Figure of embeddings in the plane."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from analysis.common.style import MARKERS, PALETTE
 
 
 def draw_embeddings(panels: Mapping[str, tuple[NDArray[np.float64], Mapping[str, Sequence[str]]]]) -> Figure:
-    """One row for each network, one panel for each attribute that the points are coloured by.
+    """Draw embeddings: one row per network, one panel per attribute that colours the points.
 
     Args:
-        panels: Title → the (n, 2) points, and attribute → the n names; all with the same attributes.
+        panels: Title → the (n, 2) points, and attribute → its n values; all with the same attributes.
 
     Returns:
-        The figure, without ticks: places and distances have no unit.
+        The figure, without ticks because positions have no unit.
     """
     attributes = list(next(iter(panels.values()))[1])
     names = {
@@ -33,7 +33,7 @@ def draw_embeddings(panels: Mapping[str, tuple[NDArray[np.float64], Mapping[str,
             member = np.asarray(about[attribute], dtype=object)
             for place, name in enumerate(names[attribute]):
                 chosen = points[member == name]
-                # With more names than colours, the second round has other markers.
+                # Colours repeat after eight names, with other markers.
                 marker = MARKERS[(place + place // len(PALETTE)) % len(MARKERS)]
                 axes.scatter(
                     *chosen.T, s=16, marker=marker, color=PALETTE[place % len(PALETTE)], alpha=0.8, linewidths=0,

@@ -1,4 +1,4 @@
-"""Embeddings of utterances in the plane, and what lies near what: computed from the vectors alone."""
+"""Projection of embeddings to the plane, and the attributes of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
 LEAST = 20
-"""Fewer points are not projected."""
+"""Smallest number of points that is projected."""
 DIMENSIONS = 50
 NEIGHBOURS = 10
 
 
 def perplexity_of(count: int) -> float:
-    """The perplexity for so many points: 30, or a hundredth of them, but at most a third of their number.
+    """Return the perplexity for n points: 30 or n / 100, whichever is larger, but at most (n − 1) / 3.
 
     Source: Kobak and Berens, The art of using t-SNE for single-cell transcriptomics, Nature Communications 10, 2019;
-    the upper bound is that beyond which t-SNE has not enough neighbours (van der Maaten's own implementations).
+    beyond the upper bound t-SNE has not enough neighbours (van der Maaten's own implementations).
 
     Args:
         count: n, at least 4.
+
+    Example:
+        >>> perplexity_of(31), perplexity_of(1000), perplexity_of(5000)
+        (10.0, 30.0, 50.0)
     """
     return min(max(30.0, count / 100), (count - 1) / 3)
 
 
 def tsne(vectors: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Points in the plane, near where the vectors are near.
+    """Project vectors to the plane by t-SNE.
 
-    The vectors are first reduced to 50 principal components; the first two begin the descent, so that the result
-    follows from the data and not from a random start.
+    The vectors are first reduced to 50 principal components; the first two are the initial positions, so the result
+    does not depend on a random start.
 
     Source: van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
 
     Args:
         vectors: (n, E), n at least ``LEAST``.
-        seed: For what scikit-learn draws.
+        seed: Seed of scikit-learn.
 
     Returns:
         (n, 2).
@@ -53,19 +57,24 @@ def tsne(vectors: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
 def neighbour_agreement(
     vectors: NDArray[np.float64], names: Mapping[str, Sequence[str]], neighbours: int = NEIGHBOURS
 ) -> pd.DataFrame:
-    """How often an utterance's nearest neighbours, by cosine, have its emotion, its gender, its speaker.
+    """Compute the share of nearest neighbours, by cosine, with the same attribute as an utterance.
 
     Args:
         vectors: (n, E) embeddings, n at least 2.
-        names: What is told → the n names.
-        neighbours: How many are looked at; all others where there are fewer.
+        names: Attribute → its n values.
+        neighbours: Number of neighbours; all other utterances if there are fewer.
 
     Returns:
-        One row for each: ``attribute``; ``same``, the mean share of the neighbours with the same name; ``chance``,
-        that among all other utterances.
+        One row per attribute: ``attribute``; ``same``, the mean share of the neighbours with the same value;
+        ``chance``, the mean share of all other utterances.
+
+    Example:
+        >>> vectors = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> neighbour_agreement(vectors, {"gender": ["f", "f", "m", "m"]}, neighbours=1)["same"].tolist()
+        [1.0]
     """
     count = min(neighbours, len(vectors) - 1)
-    # Without vectors to query, scikit-learn leaves out each point itself.
+    # Called without query vectors, scikit-learn does not count a point as its own neighbour.
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(vectors).kneighbors(return_distance=False)
     rows = []
     for attribute, values in names.items():

@@ -1,8 +1,4 @@
-"""What the networks have learnt to put together: python analysis/embeddings.py.
-
-The embeddings of utterances that a network was not trained on, in the plane by t-SNE, coloured by emotion and gender;
-and how often an embedding's nearest neighbours have its emotion, gender and speaker.
-"""
+"""Embeddings of validation or test utterances, in the plane by t-SNE, and the attributes of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -10,43 +6,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.common.label_flips import GENDER, has_gender
-from analysis.common.methods import Chosen, Method, choose_methods, foremost, reference_of
-from analysis.common.records import Records, RecordsOptions, open_records
-from analysis.common.section import NamedFigure, NamedTable, Section, publish
+from analysis.common.corrected_labels import GENDER, has_gender
+from analysis.common.methods import Chosen, Method, choose_methods, choose_reference, top_methods
+from analysis.common.records import Records, RecordsOptions
+from analysis.common.section import NamedFigure, NamedTable, Section
+from analysis.common.text import percent
 from analysis.sections.embeddings.figures import draw_embeddings
 from analysis.sections.embeddings.projection import LEAST, NEIGHBOURS, neighbour_agreement, perplexity_of, tsne
 from ser.checkpoint import open_checkpoint
 from ser.features.store import open_store
 from ser.training.embeddings import extractor
-from ser.utils.command_line import parse
 from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import hashed_uniform
-from study.tracking.searches import make_console
 from study.tracking.trained_runs import find_trial, newest_of
 
+TITLE = "Embeddings"
 METHODS = 2
-"""Networks at a level: the reference and the best other."""
+"""Networks per noise level: the reference and the best other one."""
 MOST = 2000
-"""Utterances; of more, so many are drawn."""
+"""Largest number of utterances; of more, a random sample of this size is used."""
 EMOTION, SPEAKER = "emotion", "speaker"
 
 
 @dataclass(frozen=True)
-class EmbeddingsOptions(RecordsOptions):
-    """Draws embeddings of unseen utterances, coloured by emotion and gender."""
+class Options(RecordsOptions):
+    """Draw embeddings of validation or test utterances, coloured by emotion and gender."""
 
     noise: tuple[str, ...] = ()
-    """Noise levels; default the one with the most wrong labels."""
+    """Noise levels; default: the one with the most wrong labels."""
     reference: str | None = None
-    """Search space that is drawn beside the best other; default cross_entropy where it was searched."""
+    """Search space that is drawn next to the best other one; default: cross_entropy if it was searched."""
     output: Path = Path("results") / "embeddings"
-    """Folder for the table and figures."""
+    """Folder of the table and figures."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +50,9 @@ class Embedded:
 
     Args:
         vectors: (n, E).
-        about: Attribute (``emotion``, ``gender``, ``speaker``) → the n names; those that are not known at all are
-            left out.
-        of: Utterances of the part, of which n were drawn.
+        about: Attribute (``emotion``, ``gender``, ``speaker``) → its n values; attributes that are unknown for all
+            utterances are omitted.
+        of: Number of utterances of the subset, of which n were drawn.
     """
 
     vectors: NDArray[np.float64]
@@ -65,39 +60,30 @@ class Embedded:
     of: int
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
-    options = parse(EmbeddingsOptions)
-    matplotlib.use("agg")
-    publish(section(open_records(options), options.noise, options.reference), options.output, make_console())
-    return 0
-
-
-def section(records: Records, noise: Sequence[str] = (), reference: str | None = None) -> Section:
-    """The section of the report. Networks predict, so that it takes about as long as ``study/evaluate.py`` on each.
+def section(records: Records, options: Options) -> Section:
+    """Return the embeddings of the networks; the networks predict, which takes about as long as ``study/evaluate.py``.
 
     Args:
-        records: Of the experiment.
-        noise: Noise levels; none is the one with the most wrong labels.
-        reference: Search space that is drawn beside the best other; None is cross entropy where it was searched.
+        records: Records of the experiment.
+        options: Noise levels and the reference.
 
     Raises:
-        UserError: No level or space has the name asked for.
+        UserError: If there is no such noise level or space.
     """
     chosen = choose_methods(records)
-    against = reference_of(chosen.methods, reference)
-    for level in noise:
+    reference = choose_reference(records, chosen, options.reference)
+    for level in options.noise:
         if chosen.methods and level not in chosen.levels:
             raise unknown_name("--noise", level, chosen.levels)
     sentences, figures, rows = [], [], []
     missing = [*chosen.missing]
-    for level in noise or chosen.levels[-1:]:
+    for level in options.noise or chosen.levels[-1:]:
         panels = {}
-        for method in foremost(chosen, level, against, METHODS):
+        for method in top_methods(chosen, level, reference, METHODS):
             try:
                 embedded = embed(records, method, chosen.subset)
-            except DataErrors as faults:
-                missing.append(f"No embeddings of {method}: {str(faults).splitlines()[0]}")
+            except DataErrors as errors:
+                missing.append(f"No embeddings of {method}: {str(errors).splitlines()[0]}")
                 continue
             except UserError as error:
                 missing.append(f"No embeddings of {method}: {error}")
@@ -110,31 +96,31 @@ def section(records: Records, noise: Sequence[str] = (), reference: str | None =
             figures.append(_figure(level, panels, chosen))
     notes = [
         *chosen.notes,
-        "t-SNE keeps neighbours together and little else: distances between clusters, their sizes and their densities "
-        "are not to be read. The shares of neighbours are computed on the embeddings themselves, not on the drawing.",
+        "t-SNE preserves neighbours but not distances between clusters, their sizes or their densities. The shares of "
+        "neighbours are computed on the embeddings themselves.",
     ]
-    title = f"What the networks put together ({chosen.scored.removesuffix(', true labels')})"
+    title = f"{TITLE} ({chosen.scored.removesuffix(', true labels')})"
     tables = (_table(pd.concat(rows, ignore_index=True)),) if rows else ()
     return Section("embeddings", title, tuple(sentences), tables, tuple(figures), tuple(notes), tuple(missing))
 
 
-def embed(records: Records, method: Method, part: str) -> Embedded:
-    """The embeddings of one trial's unseen utterances: of its lowest seed and fold.
+def embed(records: Records, method: Method, subset: str) -> Embedded:
+    """Compute the embeddings of a method's trial, the one with the lowest seed and fold.
 
     Args:
-        records: Of the experiment.
-        method: Whose trial.
-        part: ``test`` or ``validation``.
+        records: Records of the experiment.
+        method: The method.
+        subset: ``test`` or ``validation``.
 
     Raises:
-        UserError: The trial's folder, its checkpoint, the corpus or its audio is not on this machine, or there are
-            too few utterances.
+        UserError: If the trial's folder, its checkpoint, the corpus or its audio is not on this machine, or if there
+            are too few utterances.
     """
     run_id = method.runs[0].run_id
     utterances = records.utterances(run_id)
-    if utterances is None or (utterances["subset"] == part).sum() < LEAST:
-        raise UserError(f"run {run_id} has no table of at least {LEAST} utterances of the {part} part.")
-    table = utterances[utterances["subset"] == part]
+    if utterances is None or (utterances["subset"] == subset).sum() < LEAST:
+        raise UserError(f"run {run_id} has no table of at least {LEAST} utterances of the {subset} subset.")
+    table = utterances[utterances["subset"] == subset]
     keys = hashed_uniform(0, "embeddings", table["utterance_id"])
     drawn = table.iloc[np.sort(np.argsort(keys, kind="stable")[:MOST])]
 
@@ -158,12 +144,12 @@ def _size(embedded: Embedded) -> dict[str, int]:
 
 
 def _sentence(method: Method, agreement: pd.DataFrame) -> str:
-    told = [
-        f"its {row['attribute']} in {row['same']:.0%} ({row['chance']:.0%} by chance)"
+    shares = [
+        f"its {row['attribute']} in {percent(row['same'])} ({percent(row['chance'])} by chance)"
         for row in agreement.to_dict("records")
     ]
     return (
-        f"{method.noise}, {method.space}: the {NEIGHBOURS} nearest neighbours of an utterance have {', '.join(told)}."
+        f"{method.noise}, {method.space}: the {NEIGHBOURS} nearest neighbours of an utterance have {', '.join(shares)}."
     )
 
 
@@ -179,7 +165,7 @@ def _figure(level: str, panels: Mapping[Method, Embedded], chosen: Chosen) -> Na
     size = f"n = {counts[0]:,}, perplexity {perplexity_of(counts[0]):.0f}"
     return NamedFigure(
         f"embeddings-{level.replace(':', '-')}",
-        f"Embeddings at {level} in the plane by t-SNE ({size}): {chosen.subset} part.",
+        f"Embeddings at {level} in the plane by t-SNE ({size}): {chosen.subset} subset.",
         f"Points in the plane for {' and '.join(drawn)}, coloured by {' and '.join(next(iter(drawn.values()))[1])}.",
         draw_embeddings(drawn),
     )
@@ -193,7 +179,7 @@ def _table(rows: pd.DataFrame) -> NamedTable:
         for count, total in zip(data["utterances"], data["of"], strict=True)
     ]
     text["neighbours have the same"] = data["attribute"]
-    text["share"] = [f"{share:.0%}" for share in data["same"]]
-    text["by chance"] = [f"{share:.0%}" for share in data["chance"]]
-    caption = f"How often the {NEIGHBOURS} nearest neighbours, by cosine, have the same emotion, gender and speaker"
+    text["share"] = data["same"].map(percent)
+    text["by chance"] = data["chance"].map(percent)
+    caption = f"Shares of the {NEIGHBOURS} nearest neighbours, by cosine, with the same emotion, gender and speaker"
     return NamedTable("neighbours", caption, data, text)

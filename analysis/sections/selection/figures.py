@@ -1,4 +1,4 @@
-"""Figures of choices: scores by other labels, or at another noise level, against those that count."""
+"""Figures of choices: scores by other labels, or at another noise level, against the score that judges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from analysis.common.style import MARKERS, PALETTE
+from analysis.common.style import colour_and_marker, hide_frame, hide_panels, legend_above
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Scatter:
     """Trials by two scores.
 
     Args:
-        title: Above the panel.
-        points: ``space``, ``x``, ``y``, and ``chosen`` (what is drawn filled).
-        x: What ``x`` is.
-        y: What ``y`` is.
-        best: The largest ``y`` that could have been had, drawn as a line; None draws none.
+        title: Title of the panel.
+        points: ``space``, ``x``, ``y``, and ``chosen`` (whether the mark is filled).
+        x: Label of ``x``.
+        y: Label of ``y``.
+        best: Largest ``y`` of all trials, drawn as a line; None draws none.
     """
 
     title: str
@@ -34,15 +34,12 @@ class Scatter:
 
 
 def draw_scatters(panels: Sequence[Scatter], columns: int, title: str) -> Figure:
-    """Panels of trials by two scores, a colour and a mark for each space.
+    """Draw panels of trials by two scores, with one colour and marker per space.
 
     Args:
         panels: At least one.
-        columns: Panels in a row.
-        title: Of the legend: what a filled mark is.
-
-    Returns:
-        The figure.
+        columns: Panels per row.
+        title: Title of the legend.
     """
     rows = -(-len(panels) // columns)
     size = (0.8 + 3.1 * columns, 0.8 + 3.0 * rows)
@@ -52,7 +49,7 @@ def draw_scatters(panels: Sequence[Scatter], columns: int, title: str) -> Figure
     for axes, panel in zip(grid.flat, panels, strict=False):
         for number, space in enumerate(spaces):
             points = panel.points[panel.points["space"] == space]
-            colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+            colour, marker = colour_and_marker(number)
             picked = points["chosen"].to_numpy(dtype=bool)
             x, y = points["x"].to_numpy(dtype=np.float64), points["y"].to_numpy(dtype=np.float64)
             found[space] = axes.scatter(x, y, s=22, marker=marker, facecolors="none", edgecolors=colour)
@@ -68,11 +65,7 @@ def draw_scatters(panels: Sequence[Scatter], columns: int, title: str) -> Figure
         axes.set_ylabel(panel.y, fontsize="small")
         axes.grid(alpha=0.3)
         axes.margins(0.1)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    figure.legend(
-        list(found.values()), list(found), loc="outside upper center", title=title, ncols=min(len(found), 2 * columns),
-        frameon=False, fontsize="small", title_fontsize="small",
-    )  # fmt: skip
+        hide_frame(axes)
+    hide_panels(grid.flat[len(panels) :])
+    legend_above(figure, found, 2 * columns, title)
     return figure

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.common.records import Records, representatives
+from analysis.common.records import Records
 from analysis.sections.significance.speaker_counts import Block, Counts, Pool, count, full_blocks, pool
 from analysis.sections.significance.statistics import ALPHA, Comparison, Ranking, compare, holm, rank_methods
 from ser.utils.errors import UserError
 from study.schema import DEFAULT, FINISHED
-from study.tracking.confirmations import newest
-from study.tracking.store import is_default_uri
+from study.tracking.confirmations import newest, representatives
 
 HELD_OUT, SEEN = "held out", "seen by search"
 """Whether the search has trained on, or chosen by, a fold's test rows."""
@@ -129,17 +127,6 @@ def block_counts(tested: Tested, trials: pd.DataFrame) -> dict[Block, Counts]:
     """(seed, fold) → the predictions of one configuration's trials."""
     keyed = zip(trials["seed"], trials["fold"], trials["run_id"], strict=True)
     return {(int(seed), int(fold)): tested.counts[run] for seed, fold, run in keyed if run in tested.counts}
-
-
-def confirm_command(records: Records, *options: str) -> str:
-    """The command that adds to the confirm stage of these records.
-
-    Args:
-        records: Which experiment, in which store.
-        options: More of its options.
-    """
-    where = [] if is_default_uri(records.uri) else ["--tracking-uri", records.uri]
-    return shlex.join(["python", "study/confirm.py", "--experiment", records.experiment, *where, *options])
 
 
 def compare_all(tested: Tested, reference: str, classes: int) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def draw_differences(comparisons: pd.DataFrame) -> Figure:
     """Each method's difference from the reference with its interval, a panel for each noise level.
 
     Args:
-        comparisons: From ``analysis.sections.significance.comparisons.compare_all``, at least one row, of the same folds.
+        comparisons: From ``comparisons.compare_all``, at least one row, of the same folds.
 
     Returns:
         The figure; the grey band is what the design would probably not have shown.
@@ -51,7 +51,7 @@ def draw_differences(comparisons: pd.DataFrame) -> Figure:
     axes = grid.flat[0]
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(-0.6, len(methods) - 0.4)
-    figure.supxlabel(f"test UAR less that of {comparisons['reference'].iloc[0]}, points", fontsize="medium")
+    figure.supxlabel(f"difference of test UAR (method − {comparisons['reference'].iloc[0]}), points", fontsize="medium")
     verdicts = [verdict for verdict in MARKS if (comparisons["verdict"] == verdict).any()]
     handles: list[Line2D | Patch] = [
         Line2D([], [], marker=MARKS[name][0], color="black", markerfacecolor=MARKS[name][1], label=MARKS[name][2])

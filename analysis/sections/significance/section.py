@@ -1,9 +1,4 @@
-"""Is a method better than the reference, and how sure is that: python analysis/significance.py.
-
-Compares the confirmed test predictions of each method with those of the reference at each noise level, paired by seed,
-fold and utterance, over speakers; and ranks the methods. Prints a sentence for each comparison, and writes the tables
-and figures.
-"""
+"""Paired comparisons of each method with the reference, and ranks of the methods, at each noise level."""
 
 from __future__ import annotations
 
@@ -12,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 
-from analysis.common.records import Records, RecordsOptions, open_records
-from analysis.common.section import NamedFigure, NamedTable, Section, show, write
+from analysis.common.methods import REFERENCE, left_out_confirmations
+from analysis.common.records import Records, RecordsOptions
+from analysis.common.section import NamedFigure, NamedTable, Section
+from analysis.common.text import MISSING, counted, number, p_equation, p_value, points
 from analysis.sections.significance.comparisons import (
     BETTER,
     HELD_OUT,
@@ -26,61 +22,47 @@ from analysis.sections.significance.comparisons import (
     LevelRanking,
     Tested,
     compare_all,
-    confirm_command,
     rank_all,
     read_tested,
 )
 from analysis.sections.significance.figures import draw_differences, draw_rankings
 from analysis.sections.significance.statistics import ALPHA, EXACT_SPEAKERS, RESAMPLES
-from ser.utils.command_line import parse
+from ser.utils.command_names import command_line
 from ser.utils.errors import unknown_name
-from study.tracking.searches import make_console
 
-REFERENCE = "cross_entropy"
+TITLE = "Differences"
 FEW_SPEAKERS = 10
 
 
 @dataclass(frozen=True)
-class SignificanceOptions(RecordsOptions):
-    """Compares the confirmed methods of an experiment with a reference, per noise level."""
+class Options(RecordsOptions):
+    """Compare the confirmed methods of an experiment with a reference, per noise level."""
 
     output: Path = Path("results") / "significance"
-    """Folder for the tables (.csv, .md, .tex) and figures (.svg, .pdf, .png)."""
+    """Folder of the tables and figures."""
     reference: str = REFERENCE
-    """The search space that the others are compared with."""
+    """Search space that the others are compared with."""
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
-    options = parse(SignificanceOptions)
-    matplotlib.use("agg")
-    records = open_records(options)
-    known = set(records.confirmed["space"]) | ({*records.search.table["space"]} if records.search else set())
-    if options.reference not in known and options.reference != REFERENCE:
-        raise unknown_name("--reference", options.reference, known)
-    found = section(records, options.reference)
-    console = make_console()
-    show(found, console)
-    for path in write([found], options.output):
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
-    return 0
-
-
-def section(records: Records, reference: str = REFERENCE) -> Section:
-    """What is known of the differences between the methods and the reference.
+def section(records: Records, options: Options) -> Section:
+    """Return the differences between the methods and the reference.
 
     Args:
-        records: Of both stages; without the second there is nothing but what is missing.
-        reference: A search space.
+        records: Records of both stages; without a confirmation the section says only what is missing.
+        options: The reference.
 
     Raises:
-        UserError: A table of utterances cannot be read, or does not fit the others.
+        UserError: If no trial is of the reference, or if a per-utterance table cannot be read or does not match the
+            others.
     """
-    title = f"Differences from {reference}"
+    reference = options.reference
+    if reference != REFERENCE and reference not in records.spaces:
+        raise unknown_name("--reference", reference, records.spaces)
+    title = f"{TITLE} from {reference}"
     if records.confirmed.empty:
         missing = (
             "Nothing was confirmed, and scores of a search are the luckiest of several with one seed: nothing is "
-            f"claimed from them. To confirm: {confirm_command(records)}",
+            f"claimed from them. To confirm: {records.confirm_command()}",
         )
         return Section("significance", title, missing=missing)
     tested = read_tested(records)
@@ -93,7 +75,7 @@ def section(records: Records, reference: str = REFERENCE) -> Section:
     tables = [
         NamedTable(
             "significance" if part == HELD_OUT else "significance_seen",
-            f"Test UAR against true labels, last epoch, less that of {reference}; folds {part}",
+            f"Test UAR against true labels, last epoch: difference (method − {reference}); folds {part}",
             rows.reset_index(drop=True),
             comparison_text(rows),
         )
@@ -142,15 +124,15 @@ def comparison_sentences(compared: pd.DataFrame) -> list[str]:
         return []
     verdicts = compared["verdict"].value_counts()
     reference = compared["reference"].iloc[0]
-    counted = (
-        f"{len(compared)} comparison{'s' if len(compared) > 1 else ''} with {reference}"
+    summary = (
+        f"{counted(len(compared), 'comparison')} with {reference}"
         + (" on folds that the search has seen" if compared["folds"].iloc[0] == SEEN else "")
         + f": evidence of a better method in {verdicts.get(BETTER, 0)}, of a worse one in {verdicts.get(WORSE, 0)}, "
         f"none in {len(compared) - verdicts.get(BETTER, 0) - verdicts.get(WORSE, 0)}"
     )
     impossible = verdicts.get(IMPOSSIBLE, 0)
-    counted += f", of which the design could not have given any in {impossible}." if impossible else "."
-    return [counted, *(comparison_sentence(row, len(compared)) for row in compared.to_dict("records"))]
+    summary += f", of which the design could not have given any in {impossible}." if impossible else "."
+    return [summary, *(comparison_sentence(row, len(compared)) for row in compared.to_dict("records"))]
 
 
 def comparison_sentence(row: Mapping[Hashable, Any], comparisons: int) -> str:
@@ -161,16 +143,16 @@ def comparison_sentence(row: Mapping[Hashable, Any], comparisons: int) -> str:
         comparisons: How many p was corrected for.
     """
     method, reference = row["method"], row["reference"]
-    speakers = f"{row['speakers']} speaker{'s' if row['speakers'] != 1 else ''}"
+    speakers = counted(row["speakers"], "speaker")
     interval = f"95 % interval {points(row['low'])} to {points(row['high'])}, " if pd.notna(row["low"]) else ""
     what = (
         f"{row['noise']}, {method} against {reference}: test UAR {row['uar']:.3f} against {row['uar_reference']:.3f}, "
         f"{points(row['difference'])} points ({interval}{speakers}, {_seeds(row['seeds'])})."
     )
     corrected = (
-        f"{p_text(row['p_holm'])}, corrected for {comparisons} comparisons"
+        f"{p_equation(row['p_holm'])}, corrected for {comparisons} comparisons"
         if comparisons > 1
-        else (p_text(row["p_holm"]))
+        else (p_equation(row["p_holm"]))
     )
     if row["verdict"] in (BETTER, WORSE):
         return f"{what} Evidence that {method} is {row['verdict']} ({corrected})."
@@ -200,7 +182,7 @@ def ranking_sentence(level: LevelRanking) -> str:
     listed = ", ".join(f"{level.methods[index]} {ranks[index]:.2f}" for index in order)
     where = f"{level.noise}, mean ranks over {level.blocks} blocks (fold × seed): {listed}."
     if level.ranking.p > ALPHA:
-        return f"{where} No evidence that any method ranks differently (Friedman, {p_text(level.ranking.p)})."
+        return f"{where} No evidence that any method ranks differently (Friedman, {p_equation(level.ranking.p)})."
     apart = [
         f"{level.methods[one]} before {level.methods[other]}"
         for place, one in enumerate(order)
@@ -212,7 +194,7 @@ def ranking_sentence(level: LevelRanking) -> str:
         if apart
         else (f"no two are farther apart than {level.ranking.critical_difference:.2f}, so which differ cannot be told")
     )
-    return f"{where} They differ (Friedman, {p_text(level.ranking.p)}); {told}."
+    return f"{where} They differ (Friedman, {p_equation(level.ranking.p)}); {told}."
 
 
 def comparison_text(compared: pd.DataFrame) -> pd.DataFrame:
@@ -223,16 +205,16 @@ def comparison_text(compared: pd.DataFrame) -> pd.DataFrame:
             "noise": [row["noise"] for row in rows],
             "method": [row["method"] for row in rows],
             "candidate": [row["candidate"] for row in rows],
-            "UAR": [f"{row['uar']:.3f}" for row in rows],
-            "ref.": [f"{row['uar_reference']:.3f}" for row in rows],
+            "UAR": [number(row["uar"]) for row in rows],
+            "ref.": [number(row["uar_reference"]) for row in rows],
             "diff.": [points(row["difference"]) for row in rows],
             "95 % interval": [
-                f"{points(row['low'])}…{points(row['high'])}" if pd.notna(row["low"]) else "–" for row in rows
+                f"{points(row['low'])}…{points(row['high'])}" if pd.notna(row["low"]) else MISSING for row in rows
             ],
-            "SD": [f"{100 * row['sd_seeds']:.1f}" if pd.notna(row["sd_seeds"]) else "–" for row in rows],
-            "P(>)": [f"{row['p_better']:.3f}" for row in rows],
-            "p": [_short(row["p"]) for row in rows],
-            "Holm": [_short(row["p_holm"]) for row in rows],
+            "SD": [number(100 * row["sd_seeds"], 1) for row in rows],
+            "P(>)": [number(row["p_better"]) for row in rows],
+            "p": [p_value(row["p"]) for row in rows],
+            "Holm": [p_value(row["p_holm"]) for row in rows],
             "MDD": [_detectable(row["smallest_detectable"]) for row in rows],
             "N": [str(row["speakers"]) for row in rows],
             "verdict": [row["verdict"] for row in rows],
@@ -261,7 +243,7 @@ def ranking_text(ranks: pd.DataFrame) -> pd.DataFrame:
     text["mean rank"] = [f"{rank:.2f}" for rank in ranks["mean_rank"]]
     text["mean UAR"] = [f"{mean:.3f}" for mean in ranks["mean_uar"]]
     text["blocks"] = ranks["blocks"].astype(str)
-    text["Friedman p"] = [_short(p) for p in ranks["p"]]
+    text["Friedman p"] = [p_value(p) for p in ranks["p"]]
     text["CD"] = [f"{difference:.2f}" for difference in ranks["critical_difference"]]
     return text
 
@@ -317,15 +299,11 @@ def missing_parts(
     records: Records, tested: Tested, compared: pd.DataFrame, rankings: Sequence[LevelRanking], reference: str
 ) -> list[str]:
     """What cannot be told, and how to get it."""
-    command = confirm_command(records)
-    held_out = confirm_command(records, "--folds", "held-out")
-    more_seeds = confirm_command(records, "--seeds", "5")
-    more_methods = "search their spaces too (python study/run.py --space NAME …), then "
-    lines = []
-    if tested.unfinished:
-        lines.append(f"{tested.unfinished} confirming trials have not finished and were left out. To go on: {command}")
-    if tested.repeated:
-        lines.append(f"{tested.repeated} trials were left out, for a newer confirmation has taken their place.")
+    command = records.confirm_command()
+    held_out = records.confirm_command("--folds", "held-out")
+    more_seeds = records.confirm_command("--seeds", "5")
+    more_methods = f"search their spaces too ({command_line('study/run.py')} --space NAME …), then "
+    lines = left_out_confirmations(records)
     confirmed = records.confirmed[["noise", "space"]].drop_duplicates().itertuples(index=False, name=None)
     pairs = {(noise, space) for noise, space in confirmed if space != reference}
     if not pairs:
@@ -368,20 +346,6 @@ def missing_parts(
     return lines
 
 
-def points(difference: float) -> str:
-    """A difference of UARs in points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
-
-
-def p_text(p: float) -> str:
-    """``p = 0.012``, or ``p < 0.001``."""
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-
-
-def _short(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
 def _least(p: float) -> str:
     return f"{p:.3g}"
 
@@ -392,4 +356,4 @@ def _seeds(listed: str) -> str:
 
 
 def _detectable(difference: float) -> str:
-    return "–" if pd.isna(difference) else "none" if difference == float("inf") else f"{100 * difference:.1f}"
+    return MISSING if pd.isna(difference) else "none" if difference == float("inf") else f"{100 * difference:.1f}"

@@ -1,4 +1,4 @@
-"""What became of the best configurations on fresh seeds and test rows, and how far they fell below the search."""
+"""Test scores of the confirmed configurations, and the difference from their scores in the search."""
 
 from __future__ import annotations
 
@@ -9,55 +9,50 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from analysis.common.methods import left_out_confirmations
 from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
-from analysis.sections.significance.comparisons import (
-    HELD_OUT,
-    SEED,
-    SEEN,
-    Tested,
-    confirm_command,
-    pooled,
-    read_tested,
-)
+from analysis.common.text import MISSING, at_epoch, number, points, signed, with_deviation
+from analysis.sections.significance.comparisons import HELD_OUT, SEED, SEEN, Tested, pooled, read_tested
 from analysis.sections.significance.statistics import RESAMPLES, Score, score
+from ser.utils.command_names import command_line
 from study.schema import DEFAULT
-from study.tracking.searches import short_parameters
+from study.tracking.best_table import short_parameters
 
 TITLE = "Best runs, confirmed"
 UNKNOWN = Score(float("nan"), float("nan"), float("nan"))
 
 
 def confirmed_section(records: Records) -> Section:
-    """The confirmed test scores of each level's and method's best configuration, and of its published default.
+    """Return the test scores of the best configuration of each level and space, and of the published defaults.
 
     Args:
-        records: Of both stages; without the second there is nothing but what is missing.
+        records: Records of both stages; without a confirmation the section says only what is missing.
 
     Raises:
-        UserError: A table of utterances cannot be read, or does not fit the others.
+        UserError: If a per-utterance table cannot be read or does not match the others.
     """
     if records.confirmed.empty:
-        missing = f"Nothing was confirmed, so there is no test score. To confirm: {confirm_command(records)}"
+        missing = f"Nothing was confirmed, so there is no test score. To confirm: {records.confirm_command()}"
         return Section("best_runs", TITLE, missing=(missing,))
     tested = read_tested(records, defaults=True)
     scores = confirmed_scores(tested, len(records.classes), search_scores(records, set(tested.trials["source"])))
     tables = [
         NamedTable(
-            "best_runs_confirmed" if part == HELD_OUT else "best_runs_seen",
-            f"Confirmed on fresh seeds: test UAR against true labels, last epoch; folds {part}",
+            "best_runs_confirmed" if folds == HELD_OUT else "best_runs_seen",
+            f"Confirmed on new seeds: test UAR against true labels, last epoch; folds {folds}",
             rows.drop(columns="parameters").reset_index(drop=True),
             confirmed_text(rows),
         )
-        for part in (HELD_OUT, SEEN)
-        if len(rows := scores[scores["folds"] == part])
+        for folds in (HELD_OUT, SEEN)
+        if len(rows := scores[scores["folds"] == folds])
     ]
     listed = parameters_text(scores)
     tables.append(NamedTable("best_runs_parameters", "Parameters of the confirmed configurations", listed, listed))
     return Section(
         "best_runs",
         TITLE,
-        sentences=tuple(drop_sentences(scores)),
+        sentences=tuple(difference_sentences(scores)),
         tables=tuple(tables),
         notes=tuple(notes(scores)),
         missing=tuple(missing_parts(records, tested, scores)),
@@ -65,9 +60,17 @@ def confirmed_section(records: Records) -> Section:
 
 
 def search_scores(records: Records, sources: set[str]) -> dict[str, float]:
-    """Validation UAR of the search's runs that confirmed configurations come from; those that are gone are left out."""
+    """Return the validation UAR of the search's runs from which confirmed configurations come.
+
+    Args:
+        records: Records of both stages.
+        sources: Run ids.
+
+    Returns:
+        Run id → UAR, without deleted runs and runs without true labels.
+    """
     known = {} if records.search is None else dict(records.search.table.set_index("run_id")["uar"])
-    for source in sources - set(known) - {""}:  # of a search on another fold
+    for source in sources - set(known) - {""}:  # runs of a search on another fold
         try:
             known[source] = records.client.get_run(source).data.metrics.get("val/uar")
         except MlflowException:
@@ -76,23 +79,24 @@ def search_scores(records: Records, sources: set[str]) -> dict[str, float]:
 
 
 def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]) -> pd.DataFrame:
-    """One row for each (folds, noise level, space, candidate).
+    """Compute the scores of each confirmed configuration.
 
     Args:
         tested: From ``analysis.sections.significance.comparisons.read_tested``, defaults included.
-        classes: How many classes there are.
+        classes: Number of classes.
         searched: Run id → validation UAR in the search.
 
     Returns:
-        ``folds``, ``noise``, ``rate``, ``space``, ``candidate``; ``search_uar``, of the search's run, validation;
-        ``validation_uar``, the same part on the fresh seeds; ``uar``, ``sd_seeds``, ``low``, ``high``: the test UAR,
-        pooled over folds, its mean and deviation over seeds, and its 95 % interval over speakers (NaN without tables
-        of utterances, when ``uar`` is the mean over trials); ``drop``, ``search_uar`` less ``uar``;
-        ``uar_best_epoch`` and ``best_epoch``, means over trials; ``speakers``, ``seeds``, ``fold_names``, ``trials``;
-        ``parameters``, the searched ones, and a column for each. NaN where a score is not known.
+        One row per (folds, noise level, space, candidate): ``folds``, ``noise``, ``rate``, ``space``, ``candidate``;
+        ``search_uar``, validation UAR of the search's run; ``validation_uar``, the same on the new seeds; ``uar``,
+        ``sd_seeds``, ``low``, ``high``: test UAR, pooled over folds, its mean and standard deviation over seeds, and
+        its 95 % interval over speakers (NaN without per-utterance tables; ``uar`` is then the mean over trials);
+        ``drop``, the difference (``search_uar`` − ``uar``); ``uar_best_epoch`` and ``best_epoch``, means over trials;
+        ``speakers``, ``seeds``, ``fold_names``, ``trials``; ``parameters``, the searched ones, and a column for each.
+        NaN where a score is unknown.
     """
     rows = []
-    for (part, noise, space, candidate), trials in tested.trials.groupby(
+    for (folds, noise, space, candidate), trials in tested.trials.groupby(
         ["folds", "noise", "space", "candidate"], sort=False
     ):
         pool = pooled(tested, trials, classes)
@@ -107,7 +111,7 @@ def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]
         same = all(one == parameters[0] for one in parameters)
         rows.append(
             {
-                "folds": part, "noise": noise, "rate": trials["rate"].iloc[0], "space": space, "candidate": candidate,
+                "folds": folds, "noise": noise, "rate": trials["rate"].iloc[0], "space": space, "candidate": candidate,
                 "search_uar": search_uar, "validation_uar": trials["validation_uar"].astype(float).mean(),
                 "uar": by_seed.mean(), "sd_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else float("nan"),
                 "low": found.low, "high": found.high, "drop": search_uar - by_seed.mean(),
@@ -122,44 +126,41 @@ def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]
 
 
 def confirmed_text(scores: pd.DataFrame) -> pd.DataFrame:
-    """The confirmed scores as text."""
+    """Return the confirmed scores as displayed."""
     rows = scores.to_dict("records")
     return pd.DataFrame(
         {
             "noise": [row["noise"] for row in rows],
             "space": [row["space"] for row in rows],
             "candidate": [row["candidate"] for row in rows],
-            "search val": [_number(row["search_uar"]) for row in rows],
-            "val": [_number(row["validation_uar"]) for row in rows],
-            "test UAR": [
-                _number(row["uar"]) + (f" ± {row['sd_seeds']:.3f}" if pd.notna(row["sd_seeds"]) else "") for row in rows
+            "search val": [number(row["search_uar"]) for row in rows],
+            "val": [number(row["validation_uar"]) for row in rows],
+            "test UAR": [with_deviation(row["uar"], row["sd_seeds"]) for row in rows],
+            "95 % interval": [
+                MISSING if pd.isna(row["low"]) else f"{number(row['low'])}…{number(row['high'])}" for row in rows
             ],
-            "95 % interval": [f"{row['low']:.3f}…{row['high']:.3f}" if pd.notna(row["low"]) else "–" for row in rows],
-            "drop": [_signed(row["drop"], 3) for row in rows],
-            "best epoch": [
-                f"{row['uar_best_epoch']:.3f} @ {row['best_epoch']:.0f}" if pd.notna(row["uar_best_epoch"]) else "–"
-                for row in rows
-            ],
+            "drop": [signed(row["drop"]) for row in rows],
+            "best epoch": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
             "trials": [str(row["trials"]) for row in rows],
         }
     )
 
 
 def parameters_text(scores: pd.DataFrame) -> pd.DataFrame:
-    """The searched parameters of each configuration as text."""
+    """Return the searched parameters of each configuration as displayed."""
     text = scores[["noise", "space", "candidate"]].copy()
     text["parameters"] = [short_parameters(parameters) or "differ by fold" for parameters in scores["parameters"]]
     return text.drop_duplicates()
 
 
-def drop_sentences(scores: pd.DataFrame) -> list[str]:
-    """How far test scores on fresh seeds fall below what the search had promised, in a sentence for each level.
+def difference_sentences(scores: pd.DataFrame) -> list[str]:
+    """Return one sentence per level on the difference between the search's score and the test score.
 
     Args:
         scores: From ``confirmed_scores``.
     """
-    part = HELD_OUT if (scores["folds"] == HELD_OUT).any() else SEEN
-    known = scores[scores["folds"] == part].dropna(subset=["drop"])
+    folds = HELD_OUT if (scores["folds"] == HELD_OUT).any() else SEEN
+    known = scores[scores["folds"] == folds].dropna(subset=["drop"])
     sentences = []
     for noise, rows in known.groupby("noise", sort=False):
         each = "; ".join(
@@ -167,50 +168,44 @@ def drop_sentences(scores: pd.DataFrame) -> list[str]:
             for row in rows.to_dict("records")
         )
         sentences.append(
-            f"{noise}, validation UAR in the search, then test UAR on fresh seeds: {each}. Mean drop "
-            f"{_signed(100 * rows['drop'].mean(), 1)} points."
+            f"{noise}, validation UAR in the search, then test UAR on new seeds: {each}. Mean drop "
+            f"{points(rows['drop'].mean())} points."
         )
     return sentences
 
 
 def notes(scores: pd.DataFrame) -> list[str]:
-    """What a reader of the confirmed scores must know."""
+    """Return remarks on the interpretation of the confirmed scores."""
     lines = [
-        "search val: validation UAR of the configuration's trial in the search; val: the same on fresh seeds and noise "
-        "draws; on the held-out fold the difference between these two is the search's luck, that from val to test is "
-        "other speakers. drop: "
-        "search val less test UAR. All against true labels, at the last epoch. best epoch: test UAR at the epoch of "
-        "the best true validation score, an oracle.",
-        f"Test UAR is pooled over folds; ± its deviation over seeds; interval: BCa bootstrap over speakers, "
-        f"{RESAMPLES:,} resamplings, too short with few speakers. Whether methods differ is told by python "
-        "analysis/significance.py, not by whether these intervals overlap.",
+        "search val: validation UAR of the configuration's trial in the search; val: the same on new seeds and noise "
+        "draws. On the held-out fold the difference between these two is the optimism of the search's choice, and the "
+        "difference between val and test comes from other speakers. drop: search val minus test UAR. All against true "
+        "labels, at the last epoch. best epoch: test UAR at the epoch of the best true validation score, an oracle.",
+        f"Test UAR is pooled over folds; ±: its standard deviation over seeds; interval: BCa bootstrap over speakers, "
+        f"{RESAMPLES:,} resamples, too short with few speakers. Overlapping intervals do not show whether methods "
+        f"differ; the paired tests of {command_line('analysis/significance.py')} do.",
     ]
     if (scores["folds"] == SEEN).any():
-        lines.append("Folds seen by search: the search has trained on, or chosen by, their test rows.")
+        lines.append("Folds seen by search: the search has trained on their test rows, or chosen by them.")
     if counts := sorted({int(count) for count in scores["speakers"] if count}):
-        lines.append(f"Speakers behind an interval: {_listed(counts)}.")
+        lines.append(f"Speakers per interval: {_listed(counts)}.")
     return lines
 
 
 def missing_parts(records: Records, tested: Tested, scores: pd.DataFrame) -> list[str]:
-    """What cannot be told, and how to get it."""
-    lines = []
-    command = confirm_command(records)
-    if tested.unfinished:
-        lines.append(f"{tested.unfinished} confirming trials have not finished and were left out. To go on: {command}")
-    if tested.repeated:
-        lines.append(f"{tested.repeated} trials were left out, for a newer confirmation has taken their place.")
+    """Return sentences on what cannot be shown, and how to get it."""
+    lines = left_out_confirmations(records)
     if without := len(tested.untabled) + len(tested.untrue):
-        lines.append(f"{without} trials have no test predictions with true labels, and count in no interval.")
+        lines.append(f"{without} trials have no test predictions with true labels and are in no interval.")
     chosen = scores[scores["candidate"] != DEFAULT]
     if lost := sorted({f"{row['space']} at {row['noise']}" for row in chosen.to_dict("records")
                        if pd.isna(row["search_uar"])}):  # fmt: skip
-        lines.append(f"No score of the search, for its runs are gone or have no true labels: {', '.join(lost)}.")
+        lines.append(f"No score of the search, because its run was deleted or has no true labels: {', '.join(lost)}.")
     if (scores["seeds"] == 1).any():
-        lines.append(f"Some scores are of one seed. To add seeds: {confirm_command(records, '--seeds', '5')}")
+        lines.append(f"Some scores are of one seed. To add seeds: {records.confirm_command('--seeds', '5')}")
     if not (scores["folds"] == HELD_OUT).any():
-        told = confirm_command(records, "--folds", "held-out")
-        lines.append(f"No fold that the search held out was confirmed. To get it: {told}")
+        command = records.confirm_command("--folds", "held-out")
+        lines.append(f"No fold that the search held out was confirmed. To confirm it: {command}")
     return lines
 
 
@@ -221,11 +216,3 @@ def _seed_means(trials: pd.DataFrame) -> NDArray[np.float64]:
 
 def _listed(values: Sequence[int] | pd.Series[int]) -> str:
     return ", ".join(map(str, sorted(set(values))))
-
-
-def _signed(value: float, digits: int) -> str:
-    return "–" if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"

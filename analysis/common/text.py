@@ -1,0 +1,162 @@
+"""Text of numbers, counts and names: the one place that decides how sentences and tables write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+MISSING = "–"
+"""Text of a value that is unknown or undefined."""
+LEAST_P = 0.001
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with fixed decimals.
+
+    Args:
+        value: None and NaN are missing.
+        digits: Decimals.
+
+    Example:
+        >>> number(0.5), number(float("nan")), number(12.34, 1)
+        ('0.500', '–', '12.3')
+    """
+    return MISSING if _is_missing(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Return a number with its sign; what rounds to zero is positive.
+
+    Args:
+        value: None and NaN are missing.
+        digits: Decimals.
+
+    Example:
+        >>> signed(0.25, 1), signed(-0.25, 2), signed(-0.001, 1)
+        ('+0.2', '−0.25', '+0.0')
+    """
+    if value is None or _is_missing(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
+def points(difference: float | None) -> str:
+    """Return a difference of scores from 0 to 1 in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0123), points(-0.0123), points(-0.0001)
+        ('+1.2', '−1.2', '+0.0')
+    """
+    return signed(None if difference is None else 100 * difference, 1)
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """Return a share from 0 to 1 as a percentage.
+
+    Example:
+        >>> percent(0.405, 1), percent(None)
+        ('40.5%', '–')
+    """
+    return MISSING if _is_missing(share) else f"{share:.{digits}%}"
+
+
+def with_deviation(mean: float | None, deviation: float | None) -> str:
+    """Return a mean with its standard deviation, where both are known.
+
+    Example:
+        >>> with_deviation(0.5, 0.01), with_deviation(0.5, None)
+        ('0.500 ± 0.010', '0.500')
+    """
+    return number(mean) if _is_missing(deviation) else f"{number(mean)} ± {number(deviation)}"
+
+
+def at_epoch(score: float | None, epoch: float | None) -> str:
+    """Return a score with its epoch.
+
+    Example:
+        >>> at_epoch(0.5, 7.0), at_epoch(None, None)
+        ('0.500 @ 7', '–')
+    """
+    return MISSING if _is_missing(score) else f"{number(score)} @ {epoch:.0f}"
+
+
+def p_value(p: float) -> str:
+    """Return a p value for a table.
+
+    Example:
+        >>> p_value(0.0123), p_value(0.0001)
+        ('0.012', '<0.001')
+    """
+    return number(p) if p >= LEAST_P else f"<{LEAST_P}"
+
+
+def p_equation(p: float) -> str:
+    """Return a p value for a sentence.
+
+    Example:
+        >>> p_equation(0.0123), p_equation(0.0001)
+        ('p = 0.012', 'p < 0.001')
+    """
+    return f"p = {number(p)}" if p >= LEAST_P else f"p < {LEAST_P}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds below two minutes, in minutes below two hours, else in hours.
+
+    Example:
+        >>> duration(119), duration(600), duration(7200)
+        ('119 s', '10 min', '2.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> counted(1, "trial"), counted(2, "trial")
+        ('1 trial', '2 trials')
+    """
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+def listing(names: Sequence[str], word: str = "and") -> str:
+    """Return names as a sentence lists them.
+
+    Example:
+        >>> listing(["a", "b", "c"]), listing(["a", "b"], "or"), listing([])
+        ('a, b and c', 'a or b', '')
+    """
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def between(low: float, high: float, form: str = "g") -> str:
+    """Return a range, or its one value.
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+        form: Format of a number.
+
+    Example:
+        >>> between(1, 3), between(2, 2), between(0.25, 0.5, ".0%")
+        ('1 to 3', '2', '25% to 50%')
+    """
+    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+
+
+def level_with_rate(noise: str, rate: float | None) -> str:
+    """Return a noise level with its share of wrong labels, where it is known.
+
+    Example:
+        >>> level_with_rate("noisy-B", 0.4019), level_with_rate("given", None)
+        ('noisy-B (40.2% of the labels wrong)', 'given')
+    """
+    return noise if _is_missing(rate) else f"{noise} ({percent(rate, 1)} of the labels wrong)"
+
+
+def _is_missing(value: float | None) -> bool:
+    return bool(pd.isna(value))

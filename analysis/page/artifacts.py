@@ -1,0 +1,71 @@
+"""Files of the report: the page, the files of each section, and their copy in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from analysis.common.records import Records
+from analysis.common.section import Section, write
+from ser.utils.errors import UserError
+from study.messages import first_line
+from study.schema import KIND, REPORT
+from study.tracking.store import find_run, identity
+
+PAGE = "report.html"
+
+
+def write_report(page: str, sections: Sequence[Section], folder: Path) -> list[Path]:
+    """Write the page and the files of its sections.
+
+    Args:
+        page: HTML.
+        sections: Sections of the page; each one with content has a folder of its own.
+        folder: Folder of the page; created if necessary.
+
+    Returns:
+        The paths of the files, the page first.
+
+    Raises:
+        UserError: If the folder is not writable.
+    """
+    path = folder / PAGE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
+    files = [file for section in sections if not section.is_empty for file in write(section, folder / section.name)]
+    return [path, *files]
+
+
+def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
+    """Copy the page and the PNG figures into MLflow, as artifacts of the experiment's one run of kind ``report``.
+
+    Args:
+        records: Records of the experiment.
+        paths: Files of the report.
+        folder: Folder of the report.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        UserError: If MLflow refuses a file.
+    """
+    client = records.client
+    try:
+        run = find_run(client, records.identifier, {KIND: REPORT})
+        if run is None:
+            run = client.create_run(records.identifier, tags={KIND: REPORT, **identity("report")})
+        run_id = str(run.info.run_id)
+        for path in paths:
+            if path.name == PAGE or path.suffix == ".png":
+                below = path.parent.relative_to(folder)
+                client.log_artifact(run_id, str(path), None if below == Path() else below.as_posix())
+        client.set_terminated(run_id, "FINISHED")
+    except (MlflowException, OSError) as error:
+        raise UserError(f"the report could not be copied into MLflow: {first_line(error)}") from None
+    return run_id
