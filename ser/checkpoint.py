@@ -1,4 +1,4 @@
-"""A saved training state as a recogniser: its configuration, its classes, and what it predicts."""
+"""Trained models from saved training states: configuration, classes, predictions."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _MANIFEST_KEYS = ("classes", "corpus", "corpus_digest", "level", "seed")
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training run left after an epoch.
+    """Trained model, as saved after an epoch.
 
     Args:
-        path: The file.
-        config: What was trained.
-        manifest: Of the labels that it was trained on, as in ``ser.noise.NoisyLabels``.
-        seed: Of the training.
-        epoch: The epoch that it comes from.
-        model: The network, on ``device``.
-        device: Where it predicts.
-        fingerprint: Identifies configuration, seed, labels and training rows.
+        path: File.
+        config: Configuration of the training.
+        manifest: Manifest of the training labels, as in ``ser.noise.NoisyLabels``.
+        seed: Seed of the training.
+        epoch: Epoch after which the model was saved.
+        model: Network, on ``device``.
+        device: Device that predicts.
+        fingerprint: Digest of configuration, seed, labels and training rows.
     """
 
     path: Path
@@ -54,32 +54,38 @@ class Checkpoint:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The C class names, in the order of the outputs."""
+        """Return the C class names, in the order of the outputs."""
         return tuple(self.manifest["classes"])
 
     def predict(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Class probabilities, as validation has them: the mean over the segments of each utterance.
+        """Predict class probabilities as in validation: the mean over the segments of each utterance.
 
         Args:
-            store: Of the front end of ``ser.training.embeddings.extractor(config)``.
+            store: Feature store with the front end of ``ser.training.embeddings.extractor(config)``.
             rows: (n,) utterances.
 
         Returns:
             (n, C) float64, rows sum to 1.
+
+        Raises:
+            UserError: The predictions are not finite.
         """
         frames = crop_frames(self.config.training.crop_seconds, store.front_end)
         enabled = uses_bfloat16(self.config, self.device)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
         found = predict(self.model, store, rows, frames, self.device, autocast)
         if not np.isfinite(found).all():
-            raise UserError(f"checkpoint {str(self.path)!r} predicts what is not finite; its training has diverged.")
+            raise UserError(
+                f"checkpoint {str(self.path)!r} gives predictions that are not finite, because its "
+                "training diverged. Train again with a smaller optimizer.lr."
+            )
         return found
 
     def embed(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What the class head reads: the mean over the segments of each utterance.
+        """Compute embeddings, the input of the class head: the mean over the segments of each utterance.
 
         Args:
-            store: Of the front end of ``ser.training.embeddings.extractor(config)``.
+            store: Feature store with the front end of ``ser.training.embeddings.extractor(config)``.
             rows: (n,) utterances.
 
         Returns:
@@ -94,17 +100,17 @@ class Checkpoint:
         return mean_over_segments(compute, store, rows, frames, with_lengths=self.model.masks_padding)
 
     def check_corpus(self, corpus: Corpus) -> None:
-        """Compares the corpus that it was trained on with another: name, classes, and all columns of the table.
+        """Check that a corpus is that of the training: its name, classes and all columns of the table.
 
         Raises:
-            UserError: They differ; the first difference is named.
+            UserError: The corpora differ; the message names the first difference.
         """
         known = self.manifest
         if known["corpus"] != corpus.name:
             raise self._foreign(f"was trained on corpus {known['corpus']!r}, not {corpus.name!r}")
         if self.classes != corpus.classes:
             raise self._foreign(
-                f"knows {len(self.classes)} classes ({', '.join(self.classes)}), and corpus {corpus.name!r} has "
+                f"has {len(self.classes)} classes ({', '.join(self.classes)}), and corpus {corpus.name!r} has "
                 f"{len(corpus.classes)} ({', '.join(corpus.classes)})"
             )
         if known["corpus_digest"] != corpus.digest:
@@ -114,38 +120,41 @@ class Checkpoint:
             )
 
     def check_task(self, task: Task) -> None:
-        """Compares the fold that it was trained on with another.
+        """Check that a fold is that of the training.
 
         Args:
-            task: Of the fold that is asked for, at the checkpoint's own noise level and seed.
+            task: Task of the fold, at the noise level and seed of the checkpoint.
 
         Raises:
             UserError: Training rows or labels differ.
         """
         if self.fingerprint != fingerprint(self.config, self.seed, task):
-            raise self._foreign("was trained on another part of this corpus")
+            raise self._foreign("was trained on other rows or labels of this corpus")
 
     def _foreign(self, difference: str) -> UserError:
         return UserError(
-            f"checkpoint {str(self.path)!r} {difference}. Give the --corpus, --corpus-root, --corpus-options, "
-            "--exclude, --split-by, --fold and --validation of its training."
+            f"checkpoint {str(self.path)!r} {difference}. Pass the same --corpus, --corpus-root, --corpus-options, "
+            "--exclude, --split-by, --fold and --validation as in its training."
         )
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Reads the ``state.pt`` of ``python -m ser.train``; no code in it is run.
+    """Open the ``state.pt`` of ``python -m ser.train``, without executing code from it.
 
-    It predicts on the GPU if there is one.
+    The model is on the GPU if there is one.
+
+    Args:
+        path: File.
 
     Raises:
-        UserError: The file is missing, damaged, or no such state.
+        UserError: The file is missing, damaged, or not a training state.
     """
     state: Any = load_state(path)
     if not isinstance(state, dict) or (missing := [key for key in _KEYS if key not in state]):
         lacking = f"it lacks {', '.join(missing)}" if isinstance(state, dict) else f"it holds a {type(state).__name__}"
         raise UserError(
-            f"checkpoint {str(path)!r} is no training state ({lacking}). Pass the state.pt that python -m ser.train "
-            "wrote; weights alone do not say what they are of."
+            f"checkpoint {str(path)!r} is not a training state ({lacking}). Pass the state.pt that python -m ser.train "
+            "wrote; a file of weights alone does not contain the configuration."
         )
     try:
         config = Config.from_dotted(state["config"])
@@ -154,7 +163,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         model.load_state_dict(state["model"])
         if config.model.reads_embeddings and extractor(config).front_end.name != state["front_end"]:
             raise UserError(
-                f"its head was trained on embeddings of other weights than {config.model.pretrained!r} holds now."
+                f"its head was trained on embeddings of other weights than those now in {config.model.pretrained!r}. "
+                "Restore that file."
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -84,7 +84,7 @@ def label(options: PredictOptions) -> int:
             content = encoded({options.output.name: _csv(checkpoint.classes, labelled)})
             write_new(output_folder(options.output.parent), content)
     if faults:
-        done = f"The other {len(labelled)} files are predicted. " if labelled else ""
+        done = f"Predicted: {len(labelled)}. " if labelled else ""
         raise DataErrors(
             f"{len(faults)} of {len(options.files)} audio files cannot be used",
             faults,

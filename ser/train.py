@@ -1,4 +1,4 @@
-"""Trains one configuration, without Ray or MLflow: python -m ser.train --corpus ravdess --corpus-root PATH."""
+"""Training of one configuration, without Ray or MLflow: python -m ser.train --corpus ravdess --corpus-root PATH."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from ser.training.setup import check_weights
 from ser.training.state import load_state, save_state
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
@@ -36,40 +37,40 @@ UTTERANCES = "utterances.parquet"
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Trains one configuration and writes its history, configuration, noise manifest, last state and utterances."""
+    """Train one configuration; write its history, configuration, noise manifest, last state and per-utterance table."""
 
     corpus: str = "synthetic"
-    """Corpus, by its name in docs/corpora.md."""
+    """Name of the corpus (docs/corpora.md)."""
     corpus_root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     noise: str = "clean"
     """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
     config: Path | None = None
-    """YAML or JSON file of configuration keys, nested or dotted."""
+    """YAML or JSON file with configuration keys, nested or dotted."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
-    """Configuration keys; they override the file's."""
+    """Configuration keys; they override those of the file."""
     split_by: SplitBy = "auto"
-    """Folds: leave one session out, leave one speaker out; auto takes sessions, else groups of speakers."""
+    """Folds: leave one session out or leave one speaker out; auto uses sessions, else groups of speakers."""
     fold: int | None = None
-    """Which fold is held out; default the last."""
+    """Number of the fold that is held out; default the last."""
     validation: Validation = "held-out"
-    """Validation rows: held-out (other speakers than training's) or random (a fifth of the rows; leaks speakers)."""
+    """Validation rows: held-out (other speakers than in training) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File with utterances to leave out, one per line."""
     seed: int = 0
-    """Seed of the noise draw and the training."""
+    """Seed of the noise and the training."""
     output: Path = Path("results/train")
-    """Folder for what is written."""
+    """Output folder."""
     features: Path = Path("results/features")
     """Folder of the feature stores."""
     resume: bool = False
-    """Go on from the state in the output folder."""
+    """Resume from the state in the output folder."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code: 0 done, 1 diverged."""
+    """Run the command line and return the exit code: 0 done, 1 diverged."""
     options = parse(TrainOptions)
     console = Console(markup=False)
     check_level(options.noise)
@@ -77,8 +78,8 @@ def main() -> int:
     config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})
     if config.model.is_classical:
         raise UserError(
-            f"{config.model.name} is a classical model, and python -m ser.train trains networks. Classical models are "
-            "trained in the study: python study/run.py --space classical."
+            f"model.name is {config.model.name}, a classical model, but this command trains networks only. Train "
+            f"classical models in a study: {command_line('study/run.py')} --space classical."
         )
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     fold = split(corpus, options.fold, options.split_by, options.validation)
@@ -123,21 +124,21 @@ def main() -> int:
 
 
 def _start(options: TrainOptions) -> dict[str, Any] | None:
-    """The state to go on from, or None for a new run, whose output folder must hold no other."""
+    """Return the state to resume from, or None for a new run; raise if its output folder holds another run."""
     if options.resume:
         return load_state(options.output / STATE)
     if there := [
         name for name in (STATE, HISTORY, CONFIGURATION, MANIFEST, UTTERANCES) if (options.output / name).exists()
     ]:
         raise UserError(
-            f"{str(options.output)!r} holds a run already ({', '.join(there)}). Go on with it by --resume, or choose "
-            "another --output."
+            f"--output {str(options.output)!r} already contains a run ({', '.join(there)}). Resume it with "
+            "--resume, or choose another folder."
         )
     return None
 
 
 def _begin(options: TrainOptions, config: Config, manifest: dict[str, Any]) -> None:
-    """Writes what a new run is."""
+    """Write configuration and noise manifest of a new run."""
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
@@ -145,11 +146,13 @@ def _begin(options: TrainOptions, config: Config, manifest: dict[str, Any]) -> N
         (options.output / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         (options.output / HISTORY).write_text("", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--output {str(options.output)!r} is not writable: {error.strerror}.") from error
+        raise UserError(
+            f"--output {str(options.output)!r} is not writable: {error.strerror}. Choose another folder."
+        ) from error
 
 
 def _write(record: EpochRecord, folder: Path) -> None:
-    """Adds the epoch to the history, then saves the state; what is there without its state is written anew."""
+    """Append the epoch to the history, then save the state; lines of epochs after the last state are replaced."""
     history = folder / HISTORY
     lines = history.read_text(encoding="utf-8").splitlines()[: record.epoch - 1]
     lines.append(json.dumps({"epoch": record.epoch, "step": record.step, **record.metrics}))

@@ -130,7 +130,7 @@ def open_store(
         front_end: Name as for ``ser.features.front_end``, or an extractor.
         folder: Folder of the stores; created if needed.
         progress: Called with (utterances done, number of utterances) while building.
-        workers: Threads that decode; None means one per core, at most ``ser.utils.parallel.MOST_THREADS``.
+        workers: Threads that decode; None means one per core, at most ``ser.utils.parallel.MAX_THREADS``.
 
     Returns:
         The store.

@@ -119,8 +119,9 @@ def test_the_tables_agree_with_the_predictions(call: Call, tmp_path: Path) -> No
     assert set(by["agreement"]) == {"unanimous", "majority"}
 
 
-def test_the_test_part_is_scored_when_asked_for_by_name(call: Call, tmp_path: Path) -> None:
-    assert call(tmp_path, "--part", "test")[0] == 0
+@pytest.mark.parametrize("option", ["--subset", "--part"])  # --part is the spelling of version 0.1
+def test_the_test_subset_is_scored_on_request(call: Call, tmp_path: Path, option: str) -> None:
+    assert call(tmp_path, option, "test")[0] == 0
     assert {row["speaker"] for row in read(tmp_path / "predictions.csv")} == {"s5"}
     found = report(tmp_path)
     assert (found["subset"], found["true"]["utterances"], found["noisy"]) == ("test", 4, None)  # test labels are clean
@@ -131,7 +132,7 @@ def test_evaluating_again_gives_the_same_files(call: Call, tmp_path: Path) -> No
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert call(tmp_path)[0] == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    code, _, error = call(tmp_path, "--part", "test")
+    code, _, error = call(tmp_path, "--subset", "test")
     assert code == 2
     assert "already, with other content" in error
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -140,12 +141,12 @@ def test_evaluating_again_gives_the_same_files(call: Call, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("more", "table", "message"),
     [
-        (["--fold", "5"], "table.csv", "trained on another part"),
-        (["--validation", "random"], "table.csv", "trained on another part"),
+        (["--fold", "5"], "table.csv", "trained on other rows or labels"),
+        (["--validation", "random"], "table.csv", "trained on other rows or labels"),
         (["--fold", "9"], "table.csv", "folds 1 to 6"),
-        ([], "other.csv", "knows 2 classes (high, low), and corpus 'table' has 2 (high, deep)"),
+        ([], "other.csv", "has 2 classes (high, low), and corpus 'table' has 2 (high, deep)"),
         ([], "nowhere.csv", "does not exist"),
-        ([], "three.csv", "knows 2 classes (high, low), and corpus 'table' has 3 (high, low, shrill)"),
+        ([], "three.csv", "has 2 classes (high, low), and corpus 'table' has 3 (high, low, shrill)"),
         (["--exclude", "nowhere.txt"], "table.csv", "cannot be read"),
         (["--corpus-options", "votes=face"], "table.csv", "has no options"),
     ],
@@ -185,7 +186,7 @@ def broken(state: dict[str, Any], how: str) -> Any:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("weights", "no training state (it lacks fingerprint, epoch"),
+        ("weights", "not a training state (it lacks fingerprint, epoch"),
         ("tensor", "it holds a Tensor"),
         ("head", "does not fit its own configuration"),
         ("key", "unknown configuration key 'model.nmae'"),
@@ -217,7 +218,7 @@ def test_weights_that_are_not_finite_are_told(folder: Path, call: Call, tmp_path
     save_state(state, tmp_path / "state.pt")
     code, _, error = call(tmp_path / "output", checkpoint=tmp_path / "state.pt")
     assert code == 2
-    assert "training has diverged" in error
+    assert "training diverged" in error
 
 
 def test_an_unknown_truth_is_said_and_left_out(tones: Corpus) -> None:

@@ -85,7 +85,7 @@ def test_a_file_gets_the_probabilities_of_its_utterance(
     assert checkpoint.classes == tones.classes
 
 
-def test_all_files_that_cannot_be_used_are_listed_and_the_others_labelled(
+def test_all_files_that_cannot_be_used_are_listed_and_the_others_predicted(
     folder: Path, call: Call, tmp_path: Path
 ) -> None:
     good = folder / "s0-01-low.wav"
@@ -95,7 +95,7 @@ def test_all_files_that_cannot_be_used_are_listed_and_the_others_labelled(
     bad = [tmp_path / name for name in ("text.wav", "empty.wav", "silence.wav", "missing.wav")]
     code, out, error = call(bad[0], good, *bad[1:], "--output", tmp_path / "out.csv")
     assert code == 2
-    assert "4 of 5 files cannot be used" in error
+    assert "4 of 5 audio files cannot be used" in error
     assert all(f"  {path}: " in error for path in bad)
     assert [row["file"] for row in read(tmp_path / "out.csv")] == [str(good)]
     assert str(good) in out
@@ -104,7 +104,7 @@ def test_all_files_that_cannot_be_used_are_listed_and_the_others_labelled(
 def test_nothing_is_written_where_no_file_can_be_used(call: Call, tmp_path: Path) -> None:
     code, out, error = call(tmp_path / "missing.wav", tmp_path, "--output", tmp_path / "out.csv")
     assert (code, out) == (2, "")
-    assert "2 of 2 files cannot be used" in error
+    assert "2 of 2 audio files cannot be used" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,7 +112,7 @@ def test_mistakes_are_told(folder: Path, call: Call, tmp_path: Path) -> None:
     good = folder / "s0-01-low.wav"
     assert call()[::2] == (
         2,
-        "error: no audio files are given. Name them behind the options, or before --checkpoint.\n",
+        "error: no audio files are given; at least one is expected. Name them after the options.\n",
     )
     for words, message in (
         ((good, "--output", tmp_path), "is a folder"),

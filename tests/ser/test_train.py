@@ -126,7 +126,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_leaves_it_alone(
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     code, error = call(arguments(finished))
     assert code == 2
-    assert "holds a run already" in error
+    assert "already contains a run" in error
     assert "--resume" in error
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
