@@ -1,4 +1,4 @@
-"""What every command line of the project has in common."""
+"""Parsing and error handling shared by all command lines."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ Options = TypeVar("Options")
 
 
 def parse(options: type[Options]) -> Options:
-    """Reads the command line into a dataclass.
+    """Parse the command line into a dataclass.
 
     Args:
-        options: A dataclass with a default and a sentence for each option.
+        options: Dataclass with a default and a help text for each option.
+
+    Returns:
+        The options.
 
     Raises:
-        UserError: An option named twice, of which a parser would silently keep the last.
+        UserError: If an option is given twice, where the parser would silently keep the last value.
     """
     chosen: Options = _parse(options, sys.argv[1:])
     return chosen
 
 
 def parse_commands(commands: Mapping[str, type[Any]], default: str | None = None) -> Any:
-    """Reads a command line whose first word names a command: ``python -m ser.corpora fetch ravdess``.
+    """Parse a command line whose first word names a command: ``python -m ser.corpora fetch ravdess``.
 
     Args:
-        commands: Name → the dataclass of its options, whose docstring tells what it does; two at least.
-        default: The command that is meant where the first word names none; None where one must be named.
+        commands: Name → dataclass of the command's options, whose docstring is the help text; at least two.
+        default: Command to use if the first word is not a command; None requires a command.
 
     Returns:
-        The options of the command that was given; their class tells which it is.
+        The options, an instance of the command's dataclass.
 
     Raises:
-        UserError: An option named twice, or a command misspelt.
+        UserError: If an option is given twice, or the command is misspelt.
     """
     words = sys.argv[1:]
     if words and words[0] not in commands and difflib.get_close_matches(words[0], commands, n=1, cutoff=0.8):
@@ -59,26 +62,25 @@ def parse_commands(commands: Mapping[str, type[Any]], default: str | None = None
 def _parse(options: Any, words: Sequence[str]) -> Any:
     named = Counter(word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--"))
     if twice := [word for word, count in named.items() if count > 1]:
-        raise UserError(f"{twice[0]} is given twice. Put all its values behind one {twice[0]}.")
+        raise UserError(f"{twice[0]} is given twice. Put all its values after one {twice[0]}.")
     return tyro.cli(options, args=words, prog=_program())
 
 
 def _program() -> str | None:
-    """How a package is called; None, which takes the file's name, for a module or a script."""
+    """Return how a package is called; None, which stands for the file's name, for a module or a script."""
     script = Path(sys.argv[0])
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.parent}" if script.name == "__main__.py" and spec is not None else None
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Runs the body of a command line; a mistake or a fault of the machine's files becomes one message on stderr.
+    """Run the body of a command line; print a ``UserError`` or an ``OSError`` as one message on stderr.
 
     Args:
-        main: Does the work and returns the exit code.
+        main: Function that does the work and returns the exit code.
 
     Returns:
-        The exit code: ``main``'s; 2 for a ``UserError`` or an ``OSError``; 130 for an interrupt that ``main`` let
-        through.
+        The exit code of ``main``; 2 for a ``UserError`` or an ``OSError``; 130 for an interrupt.
     """
     try:
         return main()

@@ -1,4 +1,4 @@
-"""Downloads files: an interrupted one goes on where it stopped, and each is checked before it gets its name."""
+"""Downloads that resume after an interruption; each file is checked before it gets its name."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from rich.progress import Progress, TaskID
 from ser.utils.errors import UserError
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as cut."""
+"""Seconds without a byte after which a connection counts as lost."""
 BACKOFF = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new attempt; begun anew whenever an attempt got further than all before."""
+"""Seconds before each new attempt; starts again whenever an attempt gets further than all before."""
 LONGEST_WAIT = 60.0
 """A server that asks for a longer pause than this (seconds) ends the command."""
 BLOCK = 2**14
-"""Bytes written at a time; a cut loses less than this."""
+"""Bytes written at a time; a lost connection loses less than this."""
 CONNECTIONS = 8
 
-AGAIN = "Run the same command again: it goes on where it stopped."
+AGAIN = "Run the same command again: it resumes where it stopped."
 _WAITS = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on a server.
+    """File on a server.
 
     Args:
-        name: Its path below the folder it is downloaded into.
-        url: Where it is.
-        size: Bytes, or None where the server makes the file anew each time.
-        checksum: ``md5:…`` or ``sha256:…``, or None where what is in the file is checked instead.
+        name: Path below the folder of the download.
+        url: Address.
+        size: Bytes, or None where the server generates the file for each request.
+        checksum: ``md5:…`` or ``sha256:…``, or None where the content of the file is checked instead.
     """
 
     name: str
@@ -49,16 +49,16 @@ class RemoteFile:
 
 
 def obtain(files: Sequence[RemoteFile], folder: Path, progress: Progress, advice: str = "") -> None:
-    """Downloads what is not there yet, over a few connections; an interrupted file goes on where it stopped.
+    """Download the missing files over a few connections, resuming interrupted ones.
 
     Args:
-        files: What to download.
-        folder: Where to, made if need be; parts of files wait there as ``NAME.part``.
-        progress: Gets a bar.
-        advice: What to do if a server does not deliver.
+        files: Files to download.
+        folder: Folder for the files, created if missing; incomplete files are ``NAME.part``.
+        progress: Progress display, which gets a bar.
+        advice: Advice to the user if a server does not deliver.
 
     Raises:
-        UserError: A server that does not deliver, or a wrong checksum.
+        UserError: If a server does not deliver, or a checksum differs.
     """
     connections = _Connections(progress.add_task("downloading", total=_total(files)), progress, advice)
     for parent in {(folder / file.name).parent for file in files}:
@@ -68,7 +68,7 @@ def obtain(files: Sequence[RemoteFile], folder: Path, progress: Progress, advice
             pending = [pool.submit(connections.obtain, file, folder) for file in files]
             for future in as_completed(pending):
                 future.result()
-        except BaseException:  # Ctrl-C too: what is under way ends at its next block, and its part is kept
+        except BaseException:  # also Ctrl-C: running downloads stop at their next block and keep their .part file
             connections.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -81,7 +81,7 @@ def _total(files: Sequence[RemoteFile]) -> int | None:
 
 @dataclass
 class _Connections:
-    """A session for each thread, and what they share."""
+    """One session per thread, and the state that the threads share."""
 
     bar: TaskID
     progress: Progress
@@ -92,7 +92,7 @@ class _Connections:
     def obtain(self, file: RemoteFile, folder: Path) -> None:
         if not hasattr(self.local, "session"):
             self.local.session = requests.Session()
-            # Compressed in transit, a range of bytes would not be one of the file's.
+            # If the transfer were compressed, byte ranges would not be those of the file.
             self.local.session.headers.update({"User-Agent": "ambivalent", "Accept-Encoding": "identity"})
         transfer = _Transfer(
             file,
@@ -104,13 +104,13 @@ class _Connections:
         )
         try:
             pooch.retrieve(file.url, file.checksum, fname=file.name, path=folder, downloader=transfer)
-        except ValueError as error:  # what pooch raises for a checksum that differs, with both
+        except ValueError as error:  # pooch's error for a checksum that differs; its text has both
             raise UserError(f"{file.url} is not the file that was published. {error}") from error
         transfer.count_to(file.size or transfer.position)
 
 
 class _TransientError(Exception):
-    """A fault that may be gone after a pause, in seconds."""
+    """Error that may disappear after a pause, in seconds."""
 
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
@@ -118,14 +118,14 @@ class _TransientError(Exception):
 
 
 class _StoppedError(Exception):
-    """Another download has failed, or the user has interrupted."""
+    """Stop because another download failed or the user interrupted."""
 
 
 @dataclass
 class _Transfer:
-    """What pooch calls to download one file: goes on from a ``.part`` file by an HTTP range, and tries again.
+    """Downloader that pooch calls for one file: resumes a ``.part`` file with an HTTP range, and retries.
 
-    The checksum, which pooch compares afterwards, tells whether the file has changed between two attempts.
+    pooch compares the checksum afterwards, which also finds a file that changed between two attempts.
     """
 
     file: RemoteFile
@@ -156,7 +156,7 @@ class _Transfer:
         self.part.replace(output_file)
 
     def count_to(self, position: int) -> None:
-        """Moves the progress bar to so many bytes of this file."""
+        """Move the progress bar to a position in this file, in bytes."""
         self.advance(position - self.position)
         self.position = position
 
@@ -185,7 +185,7 @@ class _Transfer:
             raise _TransientError(f"the connection ended after {self.position} of {size} bytes")
 
     def _check(self, response: requests.Response, held: int) -> None:
-        """Raises unless the answer is the file, from its beginning or from where the part ends."""
+        """Raise unless the response is the file, from its start or from the end of the ``.part`` file."""
         status = response.status_code
         answer = f"the server answers {status} {response.reason}"
         if status in _WAITS:
@@ -201,15 +201,17 @@ class _Transfer:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raises unless the disk has room.
+    """Raise unless the disk has enough free space.
 
     Args:
-        folder: On that disk.
+        folder: A folder on that disk.
         needed: Bytes.
 
     Raises:
-        UserError: How much is needed, and how much is free.
+        UserError: If there is not enough; the message has the needed and the free space.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(f"{decimal(needed)} more are needed at {str(folder)!r}; {decimal(free)} are free. Make room.")
+        raise UserError(
+            f"{decimal(needed)} more are needed at {str(folder)!r}; {decimal(free)} are free. Free space on that disk."
+        )

@@ -1,4 +1,4 @@
-"""Files that survive a kill, a full disk and a power loss: the old content or the new one, never half of it."""
+"""Writing files so that a kill, a full disk or a power loss leaves the old or the new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import os
 import threading
 from pathlib import Path
 
-# More bytes than are ever appended before the disk is waited for. Zeros further up are damage, and told.
+# More bytes than are ever appended between two fsyncs. Zeros further up are damage that readers report.
 UNSYNCED = 1 << 16
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it sees the old text or the new one.
+    """Write a text file so that a reader sees the old text or the new one.
 
     Raises:
-        OSError: The disk is full or gone; the old text is untouched.
+        OSError: If the disk is full or not available; the old text is unchanged.
     """
     replace_bytes(path, text.encode())
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Writes a file so that whoever reads it sees the old content or the new one.
+    """Write a file so that a reader sees the old content or the new one.
 
     Raises:
-        OSError: The disk is full or gone; the old content is untouched.
+        OSError: If the disk is full or not available; the old content is unchanged.
     """
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}-{threading.get_ident()}")
     try:
@@ -40,7 +40,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes new names in a folder survive a power loss."""
+    """Flush new names in a folder to the disk, so that they survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -49,10 +49,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line, durably; if the disk is full, what was written of it is taken back.
+    """Append a line and flush it to the disk; remove what is written of it if the disk is full.
 
     Raises:
-        OSError: The disk is full or gone.
+        OSError: If the disk is full or not available.
     """
     with path.open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
@@ -67,7 +67,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def drop_torn_lines(path: Path) -> None:
-    """Cuts a file of JSON lines behind the last whole line that was certainly written; a missing file stays missing."""
+    """Cut a file of JSON lines after the last line that is known to be complete; ignore a missing file."""
     try:
         file = path.open("rb+")
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def drop_torn_lines(path: Path) -> None:
     with file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
-        # A power loss can also leave zeros in place of the last lines, or of some of those not waited for.
+        # A power loss can also leave zeros in place of the last lines, or of some of those not yet flushed.
         if (zeros := content.find(b"\0", max(0, whole - UNSYNCED))) >= 0:
             whole = content.rfind(b"\n", 0, zeros) + 1
         while whole and not _is_json(line := content[content.rfind(b"\n", 0, whole - 1) + 1 : whole]):

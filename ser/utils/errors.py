@@ -1,4 +1,4 @@
-"""Mistakes a user can make, told in one readable message."""
+"""Errors for mistakes of the user, each one readable message."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """A mistake in the call, the data or the environment; its text says what, where and what to do.
+    """Mistake in the call, the data or the environment; the text says what is wrong, where, and what to do.
 
     Command lines print it without a traceback and exit with code 2.
     """
 
 
 class DataErrors(UserError):
-    """All errors found in the data, in one message.
+    """Errors found in the data, all in one message.
 
     Args:
-        where: What was read, such as ``"corpus 'ravdess' at /data"``.
-        errors: ``(utterance_id or file, what is wrong)``, one per error.
-        advice: What to do about it, appended as the last line.
+        where: Source of the data, such as ``"corpus 'ravdess' at /data"``.
+        errors: ``(utterance_id or file, description)``, one per error.
+        advice: Advice to the user, the last line of the message.
     """
 
     def __init__(self, where: str, errors: Sequence[tuple[str, str]], advice: str = "") -> None:
@@ -30,15 +30,19 @@ class DataErrors(UserError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a misspelt name: names the nearest known ones, or all.
+    """Create the error for a misspelt name, with the nearest known names and all known names.
 
     Args:
-        kind: What the name stands for, such as ``"corpus"``.
-        name: What the user wrote.
-        known: Every valid name.
+        kind: Kind of name, such as ``"corpus"``.
+        name: Name that the user gave.
+        known: All valid names.
 
     Returns:
-        A ``UserError``, to be raised by the caller.
+        A ``UserError`` for the caller to raise.
+
+    Example:
+        >>> print(unknown_name("corpus", "ravdes", ["emodb", "ravdess"]))
+        unknown corpus 'ravdes'. Did you mean 'ravdess'? Known: emodb, ravdess.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Randomness and identity that depend on content alone, never on row order, process or machine."""
+"""Random numbers and digests that depend only on content, never on row order, process or machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 
 
 def hashed_uniform(seed: int, purpose: str, ids: Iterable[str]) -> NDArray[np.float64]:
-    """One number in the open interval (0, 1) for each id, a pure function of (seed, purpose, id).
+    """Draw a uniform number in the open interval (0, 1) for each id, a pure function of (seed, purpose, id).
 
     Args:
         seed: Any integer.
-        purpose: Separates draws that must be independent, such as ``"flip"`` and ``"label"``.
+        purpose: Name that separates draws which must be independent, such as ``"flip"`` and ``"label"``.
         ids: N identifiers.
 
     Returns:
         (N,) float64.
+
+    Example:
+        >>> hashed_uniform(0, "flip", ["u1", "u2"]).round(3).tolist()
+        [0.185, 0.559]
+        >>> hashed_uniform(0, "flip", ["u2"]).round(3).tolist()  # independent of the other ids
+        [0.559]
     """
     prefix = f"{seed}\x1f{purpose}\x1f"
     bits = [
@@ -32,22 +38,33 @@ def hashed_uniform(seed: int, purpose: str, ids: Iterable[str]) -> NDArray[np.fl
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from any mixture of numbers and names, the same on every machine."""
+    """Derive a 63-bit seed from numbers and names, the same on every machine.
+
+    Args:
+        parts: Numbers and names that identify the purpose, in a fixed order.
+
+    Returns:
+        A seed in [0, 2⁶³).
+
+    Example:
+        >>> derived_seed(0, "trial", 3)
+        3784810858560829725
+    """
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def digest(value: Any) -> str:
-    """A 16-digit hexadecimal digest of a JSON-able value (key order does not matter)."""
+    """Compute a 16-digit hexadecimal digest of a JSON-able value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """A 16-digit hexadecimal digest of a file's content, the same wherever the file lies.
+    """Compute a 16-digit hexadecimal digest of a file's content.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: If the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Work on many utterances at a time, in order and within little memory."""
+"""Threads that work on many utterances, with results in order and bounded memory."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# glibc gives freed memory back to the system after every step, and takes it again; at width 1, keeping it is worth a
-# quarter of a step's time (docs/performance.md).
+# By default glibc returns freed memory to the system after every step and requests it again; at width 1, keeping it
+# saves a quarter of a step's time (docs/performance.md).
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
-"""Environment for a process that trains; it must be there before the process starts."""
+"""Environment variables for a process that trains; they must be set before the process starts."""
 
-MOST_THREADS = 8
-AT_A_TIME = 8
-"""Items that a thread takes; one by one, the threads would mostly wake each other (docs/performance.md)."""
+MAX_THREADS = 8
+GROUP_SIZE = 8
+"""Items that a thread takes at a time; with single items, switching threads dominates (docs/performance.md)."""
 
-AHEAD = 2
+GROUPS_AHEAD = 2
 """Groups of items that may wait for each thread."""
 
 
 def cores() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -40,18 +40,22 @@ def in_order(
     workers: int | None = None,
     initializer: Callable[[], Any] | None = None,
 ) -> Generator[tuple[Item, Result]]:
-    """Works on items in threads, a bounded number ahead of whoever takes the results.
+    """Process items in threads, a bounded number ahead of the consumer.
 
     Args:
-        work: Releases the interpreter's lock most of the time, as decoding and transforms do.
-        items: What to work on.
-        workers: Threads; None is one per core, at most ``MOST_THREADS``.
-        initializer: Called in each thread first.
+        work: Function of one item that mostly runs without the interpreter's lock, as decoding and transforms do.
+        items: Items to process.
+        workers: Number of threads; None is one per core, at most ``MAX_THREADS``.
+        initializer: Function called once in each thread.
 
     Yields:
-        (item, result), in the items' order. Close the generator to stop early.
+        (item, result), in the order of the items. Close the generator to stop early.
+
+    Example:
+        >>> list(in_order(len, ["a", "bcd", ""], workers=2))
+        [('a', 1), ('bcd', 3), ('', 0)]
     """
-    threads = workers or min(MOST_THREADS, cores())
+    threads = workers or min(MAX_THREADS, cores())
     pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     pool = ThreadPoolExecutor(threads, initializer=initializer)
     left = iter(items)
@@ -60,9 +64,9 @@ def in_order(
         return [work(item) for item in group]
 
     try:
-        while group := list(islice(left, AT_A_TIME)):
+        while group := list(islice(left, GROUP_SIZE)):
             pending.append((group, pool.submit(all_of, group)))
-            if len(pending) > AHEAD * threads:
+            if len(pending) > GROUPS_AHEAD * threads:
                 first, future = pending.popleft()
                 yield from zip(first, future.result(), strict=True)
         while pending:

@@ -1,9 +1,9 @@
-"""Imports torchaudio with its native part or, where that cannot load, without it.
+"""Import of torchaudio, without its native library where that cannot be loaded.
 
-torchaudio 2.11 is built for CUDA 13.0. Beside a CPU-only torch its native library fails to load
-(``OSError``), beside a torch of another CUDA version it refuses (``RuntimeError``), and either ends ``import
-torchaudio``. Its transforms, functional and models are pure Python on torch and need no native part; only
-``rnnt_loss``, ``forced_align`` and the fast ``lfilter`` do.
+torchaudio 2.11 is built for CUDA 13.0. With a CPU-only torch its native library fails to load (``OSError``), with a
+torch of another CUDA version it refuses to (``RuntimeError``), and ``import torchaudio`` fails. Its transforms,
+functional and models are pure Python on torch and need no native library; only ``rnnt_loss``, ``forced_align`` and the
+fast ``lfilter`` do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ __all__ = ["HAS_NATIVE_PART", "torchaudio"]
 _log = logging.getLogger(__name__)
 
 HAS_NATIVE_PART = True
-"""Whether torchaudio came with its native library."""
+"""True if torchaudio has loaded its native library."""
 
 try:
     import torchaudio
 except (OSError, RuntimeError) as error:
-    # torchaudio's own answer for a build without a native library: its loader finds none and returns False.
-    # The failed import leaves the loader's module behind, and the second one takes it from there.
+    # In a build without a native library, torchaudio's loader returns False and the import succeeds. The failed import
+    # leaves the loader's module in sys.modules, where the second import finds it. There is no public way to ask for
+    # this; tests/ser/features/test_features.py runs both imports with the installed version.
     sys.modules["torchaudio._extension.utils"]._load_lib = lambda lib: False  # type: ignore[attr-defined]
     torchaudio = importlib.import_module("torchaudio")
     HAS_NATIVE_PART = False
