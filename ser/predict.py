@@ -133,6 +133,17 @@ def predict_waveforms(checkpoint: Checkpoint, waveforms: Sequence[NDArray[np.flo
 
     Returns:
         (N, C) probabilities of ``checkpoint.classes``; rows sum to 1.
+
+    Example:
+        An untrained network stands in for the result of ``open_checkpoint``.
+
+        >>> import torch
+        >>> from ser.config import Config
+        >>> config = Config.from_dotted({"model.width": 0.03})
+        >>> model, cpu = config.model.build(num_classes=2).eval(), torch.device("cpu")
+        >>> checkpoint = Checkpoint(Path("state.pt"), config, {"classes": ("high", "low")}, 0, 1, model, cpu, "")
+        >>> predict_waveforms(checkpoint, [np.zeros(16000, np.float32)]).shape
+        (1, 2)
     """
     reader = extractor(checkpoint.config)
     compute = reader.load()

@@ -51,7 +51,7 @@ def handcrafted(waveform: NDArray[np.floating]) -> Signal:
         Sahu 2019 (arXiv 1904.06022).
 
     Example:
-        >>> tone = np.sin(2 * np.pi * 200 * np.arange(16000) / 16000)
+        >>> tone = np.sin(2 * np.pi * 200 * np.arange(4000) / 16000)
         >>> dict(zip(NAMES, handcrafted(tone).round(3).tolist()))["mean_magnitude"]
         0.636
     """

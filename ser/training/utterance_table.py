@@ -66,7 +66,7 @@ def utterance_table(
         ``LastSeen`` are missing for training utterances that were never drawn and, except the probabilities, in
         validation and test; the noisy label is missing in test.
     """
-    import pandas as pd  # here, so that training without a table needs no pandas
+    import pandas as pd  # imported here because only the last epoch of a run needs pandas
 
     train = _subset_rows(TRAIN, task.train, task.classes, seen.probabilities)
     train["corrected_label"] = _names(task.classes, seen.corrected)
