@@ -1,4 +1,4 @@
-"""Folds whose train, validation and test rows share no speaker and no recording."""
+"""Folds of a corpus, whose train, validation and test subsets share no speaker and no recording."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Validation = Literal["held-out", "random"]
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a corpus.
+    """Division of a corpus into train, validation and test subsets.
 
     Args:
-        number: From 1 to ``count``.
-        count: Folds of the corpus.
+        number: 1 to ``count``.
+        count: Number of folds of the corpus.
         unit: What is held out: ``"session"``, ``"speaker"`` or ``"speaker group"``.
         train: Row positions in the corpus's table, ascending.
-        validation: Row positions; they choose configurations.
-        test: Row positions; out of reach of a search.
-        shared_speakers: Whether validation speakers may be training speakers.
+        validation: Row positions, for the choice of configurations.
+        test: Row positions, which a search never reads.
+        shared_speakers: Whether validation speakers may also be training speakers.
     """
 
     number: int
@@ -46,34 +46,40 @@ class Fold:
 
     @property
     def subsets(self) -> dict[str, NDArray[np.int64]]:
-        """Row positions of each subset."""
+        """Return the row positions of each subset by its name."""
         return {subset: getattr(self, subset) for subset in SUBSETS}
 
     @property
     def warning(self) -> str:
-        """What the reader of a result must know of this kind of split, or nothing."""
+        """Return what limits results on this kind of fold, or an empty string."""
         if not self.shared_speakers:
             return ""
         return (
-            "Validation is a random fifth of the rows: its speakers are those of training, so its scores are too good, "
-            "and configurations are chosen by how well known voices are recognised. Test speakers are apart."
+            "Validation is a random fifth of the rows: its speakers are also training speakers, so its scores are too "
+            "high, and configurations are chosen by how well known voices are recognised. Test speakers are separate."
         )
 
 
 def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[str, ...]]]:
-    """Groups of speakers that are held out together.
+    """Return the groups of speakers that are held out together.
 
     Args:
         corpus: Any corpus.
-        by: ``session``: each session (IEMOCAP's five); ``speaker``: each speaker; ``auto``: sessions where the corpus
-            has at least three and no speaker is in two of them, otherwise the sorted speakers, cut into at most
-            ``MAX_FOLDS`` groups of neighbours.
+        by: ``session``: each session (IEMOCAP has five); ``speaker``: each speaker; ``auto``: sessions if there are
+            at least three and no speaker is in two of them, otherwise the sorted speakers in at most ``MAX_FOLDS``
+            groups of neighbours.
 
     Returns:
-        What a group is, and the speakers of each group.
+        What a group is (``"session"``, ``"speaker"`` or ``"speaker group"``), and the speakers of each group.
 
     Raises:
-        UserError: Fewer than three groups, so that no three disjoint subsets exist, or sessions that cannot be held out.
+        UserError: If there are fewer than three groups, or ``session`` is requested and sessions cannot be held out.
+
+    Example:
+        >>> from ser.corpora import load
+        >>> unit, groups = fold_groups(load("synthetic"))
+        >>> unit, len(groups), groups[0]
+        ('session', 5, ('Ses01F', 'Ses01M'))
     """
     table = corpus.table
     speakers = sorted(set(table["speaker"]))
@@ -92,34 +98,41 @@ def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[s
         twice = sorted(pairs["speaker"][pairs["speaker"].duplicated()])
         obstacle = f"speakers are in more than one session ({', '.join(twice[:5])})"
     elif len(sessions) < 3:
-        obstacle = f"there are {len(sessions)}, and train, validation and test need three"
+        obstacle = f"it has {len(sessions)} sessions, and train, validation and test need three"
     if not obstacle:
         return "session", [tuple(sorted(pairs["speaker"][pairs["session"] == name])) for name in sessions]
     if by == "session":
         raise UserError(
-            f"corpus {corpus.name!r} cannot be split by session: {obstacle}. Take --split-by speaker, or auto."
+            f"corpus {corpus.name!r} cannot be split by session: {obstacle}. Pass --split-by speaker, or auto."
         )
     groups = np.array_split(np.array(speakers, dtype=object), min(MAX_FOLDS, len(speakers)))
     return "speaker group", [tuple(group) for group in groups]
 
 
 def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validation: Validation = "held-out") -> Fold:
-    """Fold ``i`` tests on group ``i``; part of the rest validates, and all else trains.
+    """Return one fold of a corpus: fold ``i`` tests on group ``i`` of ``fold_groups``.
 
     Args:
         corpus: Any corpus with at least three speakers.
         fold: 1 to the number of groups; None is the last (IEMOCAP: Session 5, as in the literature).
         by: As for ``fold_groups``.
-        validation: ``held-out``: the group before the tested one, cyclically; of single speakers the next of the same
-            session where there is one, since partners share their dialogues. ``random``: a fifth of the rows that are
-            not tested, recordings by a hash of their names, whoever speaks; it is what much of the literature
-            does, and it leaks speakers.
+        validation: ``held-out``: the group before the tested one, cyclically; with single speakers the next one of
+            the same session if there is one, because partners share their dialogues. ``random``: a fifth of the rows
+            that are not tested, by whole recordings in the order of a hash of their names. The latter is common in
+            the literature, and it leaks speakers.
 
     Returns:
-        The split, checked by ``check_disjoint``.
+        The fold, checked by ``check_disjoint``; all rows that are not in test or validation are in train.
 
     Raises:
-        UserError: No such fold, groups that do not exist, or a speaker or recording in two subsets.
+        UserError: If the fold or its groups do not exist.
+        DataErrors: If a speaker or a recording is in two subsets.
+
+    Example:
+        >>> from ser.corpora import load
+        >>> fold = split(load("synthetic"))
+        >>> fold.number, fold.unit, {name: len(rows) for name, rows in fold.subsets.items()}
+        (5, 'session', {'train': 288, 'validation': 96, 'test': 96})
     """
     unit, groups = fold_groups(corpus, by)
     fold = len(groups) if fold is None else fold
@@ -148,18 +161,18 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
 
 
 def _partner(corpus: Corpus, speakers: Sequence[str], tested: int) -> int:
-    """The next speaker of the tested one's session, cyclically; else the speaker before."""
+    """Return the next speaker of the tested speaker's session, cyclically, or else the previous speaker."""
     sessions = corpus.table.drop_duplicates("speaker").set_index("speaker")["session"]
-    here = [
+    partners = [
         index for index, name in enumerate(speakers) if sessions[name] and sessions[name] == sessions[speakers[tested]]
     ]
-    if len(here) > 1:
-        return here[(here.index(tested) + 1) % len(here)]
+    if len(partners) > 1:
+        return partners[(partners.index(tested) + 1) % len(partners)]
     return (tested - 1) % len(speakers)
 
 
 def _random_fifth(corpus: Corpus, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whole recordings, in the order of their hashes, until a fifth of the rows is reached."""
+    """Choose whole recordings in the order of their hashes until they have a fifth of the rows."""
     names = [path or id_ for path, id_ in zip(corpus.relative_paths, corpus.table["utterance_id"], strict=True)]
     order = hashed_uniform(0, "splits.validation", names)
     wanted, members = round(RANDOM_SHARE * int(among.sum())), np.zeros(len(corpus), dtype=bool)
@@ -171,49 +184,50 @@ def _random_fifth(corpus: Corpus, among: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 
 def check_disjoint(corpus: Corpus, fold: Fold, content: ArrayLike | None = None) -> None:
-    """Raises if a speaker or a recording is in two subsets.
+    """Raise if a speaker or a recording is in two subsets.
 
     Args:
         corpus: The corpus that was split.
-        fold: Its fold.
-        content: (N,) digests of the decoded audio, as ``FeatureStore.content``; None leaves copies under other names
-            undiscovered.
+        fold: One of its folds.
+        content: Digests of the decoded audio, (N,), as ``FeatureStore.content``; with None, copies under other names
+            are not detected.
 
     Raises:
-        DataErrors: A leak: all speakers, else all recordings, else all copies by content, that are in two subsets.
+        DataErrors: If there is a leak. The message lists all speakers in two subsets or, if there are none, all
+            recordings or, if there are none, all copies by content.
     """
     names = {"speaker": list(corpus.table["speaker"]), "path": corpus.relative_paths}
     pairs = (("train", "validation"), ("train", "test"), ("validation", "test"))
     for kind, name in names.items():
         members = {subset: {name[row] for row in rows} - {""} for subset, rows in fold.subsets.items()}
-        faults = [
+        errors = [
             (shared, f"{'speaker' if kind == 'speaker' else 'recording'} in both {first} and {second}")
             for first, second in pairs
             if not (kind == "speaker" and fold.shared_speakers and second == "validation")
             for shared in sorted(members[first] & members[second])
         ]
-        if faults:
-            advice = "Mend the corpus's speaker and session columns." if kind == "speaker" else EXCLUDE_ADVICE
-            raise DataErrors(f"leak in fold {fold.number} of corpus {corpus.name!r}", faults, advice)
+        if errors:
+            advice = "Correct the speaker and session columns of the corpus." if kind == "speaker" else EXCLUDE_ADVICE
+            raise DataErrors(f"leak in fold {fold.number} of corpus {corpus.name!r}", errors, advice)
     if content is not None:
         _check_content(corpus, fold, np.asarray(content))
 
 
 def _check_content(corpus: Corpus, fold: Fold, content: NDArray[np.str_]) -> None:
-    part_of = {int(row): subset for subset, rows in fold.subsets.items() for row in rows}
+    subset_of = {int(row): subset for subset, rows in fold.subsets.items() for row in rows}
     copies: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(content.tolist()):
         copies[digest].append(row)
     ids = corpus.table["utterance_id"]
-    faults = [
-        (ids[row], f"in {part_of[row]}, is the same recording as {ids[rows[0]]} in {part_of[rows[0]]}")
+    errors = [
+        (ids[row], f"in {subset_of[row]}, is the same recording as {ids[rows[0]]} in {subset_of[rows[0]]}")
         for rows in copies.values()
         for row in rows[1:]
-        if part_of[row] != part_of[rows[0]]
+        if subset_of[row] != subset_of[rows[0]]
     ]
-    if faults:
+    if errors:
         raise DataErrors(
-            f"leak in fold {fold.number} of corpus {corpus.name!r}: recordings with the same content in two parts",
-            faults,
+            f"leak in fold {fold.number} of corpus {corpus.name!r}: recordings with the same content in two subsets",
+            errors,
             EXCLUDE_ADVICE,
         )

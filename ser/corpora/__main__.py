@@ -1,4 +1,4 @@
-"""Gets a corpus and tells what is in it: python -m ser.corpora describe ravdess --root PATH."""
+"""Command line to download and describe a corpus: python -m ser.corpora describe ravdess --root PATH."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from ser.corpora import NAMES, load, parse_options
+from ser.corpora import load, needs_root, parse_options
 from ser.corpora.corpus import EXCLUDE_ADVICE
 from ser.corpora.description.printing import print_description
 from ser.corpora.description.summary import Description, describe
 from ser.corpora.fetch import FetchOptions, fetch
-from ser.noise.label_files import output_folder
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import DataErrors, UserError
+from ser.utils.output_files import output_folder
 
-DESCRIPTION, UTTERANCES, FAULTS = "describe.json", "utterances.csv", "faults.txt"
+DESCRIPTION, UTTERANCES, ERRORS = "describe.json", "utterances.csv", "faults.txt"
 
 
 @dataclass(frozen=True)
 class DescribeOptions:
-    """Decodes a corpus, and prints what one wants to know before training: sizes, agreement, folds, faults."""
+    """Decode a corpus and print sizes, agreement, folds, duplicates and data errors."""
 
     name: tyro.conf.Positional[str]
-    """Corpus: synthetic, ravdess, table, … (docs/corpora.md)."""
+    """Corpus: synthetic, ravdess, table, … (docs/corpora.md), or the import path of a loader."""
     root: Path | None = None
     """The corpus's folder; for table the CSV or Parquet file."""
     exclude: Path | None = None
-    """File with utterances to leave out, one a line."""
+    """File with the utterances to leave out, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
     output: Path | None = None
-    """Folder for describe.json, utterances.csv, faults.txt and figures; default none."""
+    """Folder for describe.json, utterances.csv, faults.txt (the data errors) and figures; default none."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parse_commands({"describe": DescribeOptions, "fetch": FetchOptions})
     if isinstance(options, FetchOptions):
         fetch(options.name, options.root)
@@ -52,13 +52,13 @@ def main() -> int:
 
 
 def run_describe(options: DescribeOptions) -> None:
-    """Prints the description, and writes it if asked to.
+    """Print the description of a corpus; write it as well if ``output`` is given.
 
     Raises:
-        UserError: A mistake in the options, or an output folder that cannot be written.
-        DataErrors: Faults in the corpus; those of the audio come after everything else is printed and written.
+        UserError: If an option is wrong, or the output folder is not writable.
+        DataErrors: If the corpus has errors. Errors of audio are raised after everything else is printed and written.
     """
-    if options.root is None and options.name in NAMES and options.name != "synthetic":
+    if options.root is None and needs_root(options.name):
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
     corpus = load(options.name, options.root, options.exclude, parse_options(options.corpus_options))
     if options.output is not None:
@@ -77,39 +77,41 @@ def run_describe(options: DescribeOptions) -> None:
             raise UserError(f"--output {str(options.output)!r} is not writable: {error.strerror or error}.") from error
         for path in paths:
             console.print(f"wrote {path}", soft_wrap=True)
-        listed = shlex.quote(str(options.output / FAULTS))
-        advice = f"Mend the data, or leave these out: pass --exclude {listed}."
-    if found.faults:
-        raise DataErrors(f"corpus {corpus.name!r}", found.faults, advice)
+        listed = shlex.quote(str(options.output / ERRORS))
+        advice = f"Correct the data, or leave these utterances out: pass --exclude {listed}."
+    if found.errors:
+        raise DataErrors(f"corpus {corpus.name!r}", found.errors, advice)
 
 
 def _check_output(folder: Path) -> None:
-    """Before minutes are spent on decoding: it can be written, and holds nothing of these names but a description."""
+    """Raise before minutes of decoding if the folder holds files of the same names that no description wrote."""
     from ser.corpora.description.figures import NAMES as FIGURES
 
-    there = [name for name in (UTTERANCES, FAULTS, *FIGURES) if (folder / name).exists()]
-    if there and not (folder / DESCRIPTION).exists():
+    foreign = [name for name in (UTTERANCES, ERRORS, *FIGURES) if (folder / name).exists()]
+    if foreign and not (folder / DESCRIPTION).exists():
         raise UserError(
-            f"--output {str(folder)!r} has {', '.join(there)}, which no description wrote. Choose another --output."
+            f"--output {str(folder)!r} has {', '.join(foreign)}, which no description wrote. Choose another --output."
         )
 
 
 def _write(found: Description, classes: tuple[str, ...], folder: Path) -> list[Path]:
-    """Writes all files, takes away what an earlier description left, and returns what is there."""
+    """Write all files, remove those of an earlier description, and return what was written."""
     from ser.corpora.description.figures import NAMES as FIGURES
-    from ser.corpora.description.figures import draw  # matplotlib costs half a second that most calls need not spend
+    from ser.corpora.description.figures import (
+        draw,
+    )  # Matplotlib takes half a second to import, which most calls do not need
 
-    for name in (*FIGURES, FAULTS):
+    for name in (*FIGURES, ERRORS):
         (folder / name).unlink(missing_ok=True)
     text = json.dumps(found.numbers, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     found.utterances.to_csv(folder / UTTERANCES, index=False)
     paths = [folder / DESCRIPTION, folder / UTTERANCES]
-    if found.faults:
-        # The names stand alone, since one that holds ": " could not be told from what is wrong with it.
-        lines = [f"# {' '.join(fault.split())}\n{utterance_id}\n" for utterance_id, fault in found.faults]
-        (folder / FAULTS).write_text("".join(lines), encoding="utf-8")
-        paths.append(folder / FAULTS)
+    if found.errors:
+        # Each name has a line of its own, because a name may contain ": ".
+        lines = [f"# {' '.join(error.split())}\n{utterance_id}\n" for utterance_id, error in found.errors]
+        (folder / ERRORS).write_text("".join(lines), encoding="utf-8")
+        paths.append(folder / ERRORS)
     return paths + draw(found.utterances, classes, folder)
 
 

@@ -1,4 +1,4 @@
-"""The one table that every corpus becomes, validated at the door."""
+"""The table that every corpus is loaded into, validated on load."""
 
 from __future__ import annotations
 
@@ -31,52 +31,71 @@ OPTIONAL_COLUMNS = (
 ANNOTATION_COLUMNS = ("utterance_id", "annotator", "label", "is_self")
 RATING_COLUMNS = ("utterance_id", "annotator", "is_self", "valence", "activation", "dominance")
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
-LONGEST = 1e6  # seconds of a recording
-MOST_VOTES = 1_000_000  # for an utterance
+MAX_SECONDS = 1e6  # of a recording
+MAX_VOTES = 1_000_000  # of an utterance
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
-    "Mend the data, or leave these out: put their names, or these lines as they are, into a file, and pass "
-    "--exclude FILE."
+    "Correct the data, or leave these utterances out: copy their names, or the lines above as they are, into a file "
+    "and pass --exclude FILE."
 )
 
 SYNTHESIS_RATE = 16000
-"""Samples per second of synthesised audio."""
+"""Sample rate of synthesised audio, in Hz."""
 
 Synthesizer = Callable[[str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Utterances with speakers, labels and votes.
+    """Utterances with their speakers, labels and votes.
 
     Args:
-        name: The corpus's name, as given to ``load``.
-        table: One row per utterance, index 0…N−1, sorted by ``utterance_id``. Columns: ``utterance_id`` (str,
-            unique), ``path`` (str, absolute; of synthesised audio a name for it, or empty), ``start`` and
-            ``end`` (seconds within ``path``; NaN is the whole file), ``speaker``, ``gender`` (female, male,
-            unknown), ``session`` (str; empty if the corpus has none), ``label`` (consensus class), ``votes``
-            (tuple of C ints, or None: how many annotators named each class). Optional: ``true_label``, what level
-            ``given`` scores against; ``other_votes``, votes for categories outside the classes; ``valence``,
-            ``activation``, ``dominance``, the annotators' means on the corpus's own scale; ``dialog_start`` and
-            ``dialog_end``, seconds within the conversation that the utterance comes from (nothing is cut by
-            them); ``recognition`` and ``naturalness``, shares of listeners; ``comments``, the annotators' own
-            words.
+        name: The corpus's name.
+        table: One row per utterance, in any order; the attribute is sorted by ``utterance_id``, with index 0…N−1.
+            Columns: ``utterance_id`` (str, unique), ``path`` (str, absolute; for synthesised audio an identifier, or
+            empty), ``start`` and ``end`` (seconds within ``path``; NaN stands for the whole file), ``speaker``,
+            ``gender`` (female, male, unknown), ``session`` (str; empty if the corpus has none), ``label`` (consensus
+            class), ``votes`` (tuple of C ints, the number of annotators who named each class, or None). Required are
+            ``utterance_id``, ``speaker``, ``label`` and, unless the audio is synthesised, ``path``. Optional:
+            ``true_label``, the reference of noise level ``given``; ``other_votes``, the number of votes for
+            categories outside the classes; ``valence``, ``activation``, ``dominance``, the annotators' means on the
+            corpus's own scale; ``dialog_start`` and ``dialog_end``, seconds within the conversation that the
+            utterance comes from (informative, not used as a cut); ``recognition`` and ``naturalness``, shares of
+            listeners; ``comments``, the annotators' own words. Other columns are dropped.
         classes: The C class names, in the order of the votes.
-        root: The folder that paths are relative to in digests, so that they agree between machines.
+        root: The folder that paths are relative to in digests, so that digests agree between machines.
         synthesize: For corpora without files: utterance_id → (samples,) float32 at ``SYNTHESIS_RATE``.
-        excluded: Names left out on request: of utterances, and of faults that left none.
-        annotations: What was said, where the corpus tells more than ``votes``: one row per utterance, annotator
-            and category named; ``utterance_id`` (also of utterances outside the classes: agreement among those
-            with a consensus alone would flatter), ``annotator`` (None: somebody), ``label`` (a class, or the
-            corpus's word for what is none), ``is_self`` (the speaker's own judgement, which is no vote).
-        ratings: Likewise ``utterance_id``, ``annotator``, ``is_self``, ``valence``, ``activation``, ``dominance``
-            (NaN where left blank).
-        outside: Utterances of the corpus that are none of its classes: the corpus's word → how many.
-        synthesis: Identifies what the sounds of ``synthesize`` follow from besides the utterance's id; empty where
-            that is not known, so that some must be rendered to see whether they are still the same.
+        excluded: Names left out on request: utterances, and data errors that belong to no utterance.
+        annotations: The individual votes, where the corpus publishes more than ``votes``: one row per utterance,
+            annotator and category named. Columns: ``utterance_id`` (utterances outside the classes included, because
+            agreement computed only where there is a consensus would be too high), ``annotator`` (None if anonymous),
+            ``label`` (a class, or the corpus's word for a category outside the classes), ``is_self`` (the speaker's
+            own judgement, which is not a vote).
+        ratings: The individual ratings: ``utterance_id``, ``annotator``, ``is_self``, ``valence``, ``activation``,
+            ``dominance`` (NaN where left blank).
+        outside: The number of utterances outside the classes, by the corpus's word for their category.
+        synthesis: A string that changes whenever the output of ``synthesize`` changes. If empty, some utterances are
+            rendered to find out whether they changed.
 
     Raises:
-        DataErrors: A row breaks one of the rules above; all faults are listed.
+        DataErrors: If a row breaks one of the rules above; all errors are listed.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame(
+        ...     {
+        ...         "utterance_id": ["u2", "u1"],
+        ...         "path": ["/audio/2.wav", "/audio/1.wav"],
+        ...         "speaker": ["ann", "bob"],
+        ...         "label": ["sad", "happy"],
+        ...         "votes": [(0, 3), (2, 1)],
+        ...     }
+        ... )
+        >>> corpus = Corpus("mine", table, ("happy", "sad"), Path("/audio"))
+        >>> list(corpus.table["utterance_id"]), corpus.labels.tolist(), corpus.votes.tolist()
+        (['u1', 'u2'], [0, 1], [[2, 1], [0, 3]])
+        >>> corpus.relative_paths
+        ['1.wav', '2.wav']
     """
 
     name: str
@@ -109,12 +128,12 @@ class Corpus:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) class indices of the consensus labels."""
+        """Return the class indices of the consensus labels, (N,)."""
         return self.class_indices(self.table["label"])
 
     @cached_property
     def votes(self) -> NDArray[np.int64] | None:
-        """(N, C) annotators' votes per class, or None unless every utterance has them."""
+        """Return the number of votes per class, (N, C), or None if an utterance has no votes."""
         column = self.table["votes"]
         if not len(column) or any(votes is None for votes in column):
             return None
@@ -122,19 +141,19 @@ class Corpus:
 
     @cached_property
     def other_votes(self) -> NDArray[np.int64]:
-        """(N,) votes for categories outside the classes; 0 where none are told."""
+        """Return the number of votes for categories outside the classes, (N,); 0 where it is not recorded."""
         if "other_votes" not in self.table:
             return np.zeros(len(self), dtype=np.int64)
         return self.table["other_votes"].fillna(0).to_numpy(dtype=np.int64)
 
     def class_indices(self, names: Iterable[str]) -> NDArray[np.int64]:
-        """Class names → (N,) indices; −1 for a missing (None or NaN) name."""
+        """Convert class names to indices, (N,); a missing name (None or NaN) becomes −1."""
         position = {name: index for index, name in enumerate(self.classes)}
         return np.array([position[n] if isinstance(n, str) else -1 for n in names], dtype=np.int64)
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the table (all columns and the classes), the same on every machine."""
+        """Return a digest of the classes and of all columns of the table, equal on every machine."""
         rows = self.table.drop(columns="path").astype(object).where(self.table.drop(columns="path").notna(), None)
         records = [
             [list(map(int, value)) if isinstance(value, tuple) else value for value in row]
@@ -144,22 +163,22 @@ class Corpus:
 
     @cached_property
     def audio_digest(self) -> str:
-        """Identifies which audio belongs to which utterance; labels may change without changing it."""
+        """Return a digest of which audio belongs to which utterance; it does not depend on the labels."""
         cuts = self.table[["start", "end"]].astype(object).where(self.table[["start", "end"]].notna(), None)
         return digest([self.name, list(self.table["utterance_id"]), self.relative_paths, cuts.to_numpy().tolist()])
 
     @cached_property
     def relative_paths(self) -> list[str]:
-        """Paths below ``root`` with forward slashes; a path outside of it stays as it is."""
+        """Return the paths relative to ``root``, with forward slashes; a path outside of it stays as it is."""
         return relative_paths(self.table["path"], self.root)
 
 
 def relative_paths(paths: Iterable[str], root: Path | None) -> list[str]:
-    """Paths below ``root`` with forward slashes; a path outside of it stays as it is.
+    """Return paths relative to a folder, with forward slashes; a path outside of it stays as it is.
 
     Args:
-        paths: N paths.
-        root: A folder, or None.
+        paths: N paths; an empty one stays empty.
+        root: The folder; None returns the paths unchanged.
     """
     if root is None:
         return list(paths)
@@ -171,25 +190,25 @@ def relative_paths(paths: Iterable[str], root: Path | None) -> list[str]:
 def count_votes(
     annotations: pd.DataFrame, ids: Sequence[str], classes: Sequence[str]
 ) -> tuple[list[tuple[int, ...] | None], list[int]]:
-    """Counts how many annotators named each class.
+    """Count how many annotators named each class.
 
-    An annotator who names several categories votes for each; naming one twice is one vote. Self-evaluations do not
-    count.
+    An annotator who names several categories votes for each of them; naming a category twice is one vote.
+    Self-evaluations do not count.
 
     Args:
-        annotations: As ``Corpus.annotations``, of these utterances and perhaps others.
-        ids: N utterances.
+        annotations: As ``Corpus.annotations``; rows of other utterances are ignored.
+        ids: N utterance ids.
         classes: The C class names.
 
     Returns:
-        For each utterance its C counts, or None where no annotator named a class; and how many votes went to
-        other categories.
+        The C counts of each utterance, or None where no annotator named a class; and the number of votes of each
+        utterance for other categories.
     """
     row = {id_: position for position, id_ in enumerate(ids)}
     column = {name: position for position, name in enumerate(classes)}
     counting = annotations["utterance_id"].isin(row) & ~annotations["is_self"].astype(bool)
     said = annotations[counting]
-    # Of two votes without a name nobody knows that they are one person's.
+    # Anonymous votes are never duplicates: nothing shows that two of them come from one person.
     said = said[said["annotator"].isna() | ~said.duplicated(["utterance_id", "annotator", "label"])]
     counts = np.zeros((len(ids), len(classes) + 1), dtype=np.int64)
     columns = said["label"].map(column).fillna(len(classes)).astype(int)
@@ -199,37 +218,37 @@ def count_votes(
 
 
 def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthesized: bool) -> None:
-    """Raises ``DataErrors`` with every broken rule."""
+    """Raise ``DataErrors`` that list every broken rule."""
     missing = [column for column in ("utterance_id", "speaker", "label") if column not in table]
     if missing:
         raise DataErrors(
             f"corpus {name!r}",
             [(column, "column missing") for column in missing],
-            f"Columns there: {', '.join(map(str, table.columns))}.",
+            f"Columns found: {', '.join(map(str, table.columns))}.",
         )
     if table.empty:
         raise UserError(f"corpus {name!r} has no utterances.")
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     seen: set[str] = set()
     known = set(classes)
     for position, row in enumerate(table.to_dict("records")):
         id_ = row["utterance_id"]
         who = id_ if isinstance(id_, str) and id_ else f"row {position + 1}"
         if not isinstance(id_, str) or not id_:
-            faults.append((who, f"utterance_id is {id_!r}, not a name"))
+            errors.append((who, f"utterance_id is {id_!r}, not a name"))
         elif id_.startswith("#") or id_ != id_.strip() or "\n" in id_ or "\r" in id_:
-            faults.append((who, "utterance_id begins with #, has spaces at an end, or a line break"))
+            errors.append((who, "utterance_id begins with #, begins or ends with a space, or has a line break"))
         elif id_ in seen:
-            faults.append((who, "utterance_id appears more than once"))
+            errors.append((who, "utterance_id appears more than once"))
         seen.add(id_)
-        faults.extend((who, fault) for fault in _row_faults(row, known, len(classes), synthesized))
-    if faults:
-        raise DataErrors(f"corpus {name!r}", faults, "Mend the data, then run again.")
+        errors.extend((who, error) for error in _row_errors(row, known, len(classes), synthesized))
+    if errors:
+        raise DataErrors(f"corpus {name!r}", errors, "Correct the data, then run again.")
     if len(set(classes)) != len(classes) or len(classes) < 2:
-        raise UserError(f"corpus {name!r}: at least two distinct class names are needed, not {list(classes)}.")
+        raise UserError(f"corpus {name!r} needs at least two distinct class names, got {list(classes)}.")
 
 
-def _row_faults(row: Mapping[Hashable, Any], known: set[str], width: int, synthesized: bool) -> Iterable[str]:
+def _row_errors(row: Mapping[Hashable, Any], known: set[str], width: int, synthesized: bool) -> Iterable[str]:
     speaker, path, start, end, votes = (row[key] for key in ("speaker", "path", "start", "end", "votes"))
     if not isinstance(speaker, str) or not speaker:
         yield f"speaker is {speaker!r}, not a name"
@@ -240,17 +259,17 @@ def _row_faults(row: Mapping[Hashable, Any], known: set[str], width: int, synthe
     if row["gender"] not in GENDERS:
         yield f"gender {row['gender']!r} is not one of {', '.join(GENDERS)}"
     if not synthesized and (not isinstance(path, str) or not path):
-        yield f"path is {path!r}"
+        yield f"path is {path!r}, not the name of a file"
     elif "\0" in path:
         yield f"path {path!r} has a NUL character"
     begin = 0.0 if np.isnan(start) else start
-    if begin < 0 or begin > LONGEST or end > LONGEST:
-        yield f"cut from {start} to {end} s does not lie between 0 and {LONGEST:g} s"
+    if begin < 0 or begin > MAX_SECONDS or end > MAX_SECONDS:
+        yield f"cut from {start} to {end} s is not within 0 to {MAX_SECONDS:g} s"
     elif end <= begin:
         yield f"cut from {start} to {end} s is empty or reversed"
-    if not 0 <= (others := row.get("other_votes") or 0) <= MOST_VOTES:
-        yield f"other_votes {others!r} is not a count up to {MOST_VOTES}"
+    if not 0 <= (others := row.get("other_votes") or 0) <= MAX_VOTES:
+        yield f"other_votes {others!r} is not a count of at most {MAX_VOTES}"
     if votes is not None and not (
-        isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and 0 < sum(votes) <= MOST_VOTES
+        isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and 0 < sum(votes) <= MAX_VOTES
     ):
-        yield f"votes {votes!r} are not {width} counts, one per class, with 1 to {MOST_VOTES} votes"
+        yield f"votes {votes!r} are not {width} counts, one per class, that add up to 1 to {MAX_VOTES}"

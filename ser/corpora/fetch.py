@@ -1,4 +1,4 @@
-"""Downloads corpora whose licence allows it: python -m ser.corpora fetch ravdess --root PATH."""
+"""Download of the corpora whose licence allows it: python -m ser.corpora fetch ravdess --root PATH."""
 
 from __future__ import annotations
 
@@ -21,38 +21,39 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.audio import LFS_POINTER
+from ser.corpora.registry import check_name
 from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError
 
 _ARCHIVE = "archive.zip"
 
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """Downloads a corpus, checks it, and unpacks it."""
+    """Download a corpus, verify it, and unpack it."""
 
     name: tyro.conf.Positional[str]
     """Corpus: ravdess, emodb or crema-d."""
     root: Path
-    """Folder to download into; made if need be."""
+    """Folder to download into; created if missing."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """What a corpus is made from.
+    """Files of a corpus on a server.
 
     Args:
-        title: The corpus and the part of it.
-        page: Its home, for people.
-        terms: Licence and main term.
-        size: Bytes to be downloaded in all.
+        title: The corpus, and which of its files.
+        page: The web page of the corpus.
+        terms: The licence and its main terms.
+        size: Total download size in bytes.
         archive: A ZIP file.
-        folder: The archive's leading folder, left out when unpacking; ends in ``/`` unless empty.
-        members: Beginnings of the paths (without ``folder``) that belong to the corpus.
-        content: Where the archive holds Git LFS pointers: the URL to which a pointer's path is appended.
-        listing: With ``content``: SHA-256 of the members' lines ``PATH SHA256 SIZE``, sorted, a pointer counting as
-            the file it points to.
-        advice: What to do where the server refuses.
+        folder: The leading folder within the archive, removed on unpacking; ends in ``/`` unless empty.
+        members: Prefixes of the paths (without ``folder``) that belong to the corpus.
+        content: If the archive has Git LFS pointers: the URL to which the path of a pointer is appended.
+        listing: With ``content``: the SHA-256 of the sorted lines ``PATH SHA256 SIZE`` of the members, where a
+            pointer counts as the file that it points to.
+        advice: What to do if the server refuses.
     """
 
     title: str
@@ -68,12 +69,12 @@ class Download:
 
     @property
     def version(self) -> str | None:
-        """Changes with the corpus's content."""
+        """Return a checksum that identifies the content of the corpus."""
         return self.listing or self.archive.checksum
 
 
 def _zenodo(path: str, size: int, md5: str) -> RemoteFile:
-    """Size and MD5 as the record gives them."""
+    """Return an archive on Zenodo, with size and MD5 as listed in its record."""
     return RemoteFile(_ARCHIVE, f"https://zenodo.org/records/{path}", size, f"md5:{md5}")
 
 
@@ -88,7 +89,7 @@ DOWNLOADS = {
         size=208_468_073,
         archive=_zenodo("1188976/files/Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a"),
     ),
-    # The 535 clips of the publication; release 2.0 adds those that fewer than 80 % of the listeners agreed on.
+    # The 535 clips of the publication; release 2.0 adds clips that fewer than 80 % of the listeners recognised.
     "emodb": Download(
         title="EmoDB 1.3.0",
         page="https://zenodo.org/records/7447302",
@@ -109,51 +110,50 @@ DOWNLOADS = {
         members=("AudioWAV/", "LICENSE.txt", "VideoDemographics.csv", "processedResults/tabulatedVotes.csv"),
         content=f"https://media.githubusercontent.com/media/{_CREMA_D}/{_CREMA_D_COMMIT}/",
         listing="3c650927156f0ee6465bf6472a28e6cf156b143e38df1e0457cef44ef073e47b",
-        advice="GitHub limits this repository's downloads at times. The authors' mirror, to be cloned with Git LFS: "
+        advice="GitHub limits the downloads of this repository at times. Clone the authors' mirror with Git LFS: "
         "https://gitlab.com/cs-cooper-lab/crema-d-mirror",
     ),
 }
-"""The corpora that can be fetched."""
+"""The corpora that can be downloaded."""
 
 _IEMOCAP = (
-    "its licence asks each group to request it. Fill in the form at "
+    "its licence requires each group to request it. Fill in the form at "
     "https://sail.usc.edu/iemocap/iemocap_release.htm (SAIL, University of Southern California)"
 )
 NOT_FETCHED = {
-    "synthetic": "it is generated, with nothing to fetch",
-    "table": "it is your own table, with nothing to fetch",
+    "synthetic": "it is generated, so there is nothing to fetch",
+    "table": "it is your own table, so there is nothing to fetch",
     "iemocap": _IEMOCAP,
     "iemocap-4": _IEMOCAP,
     "msp-podcast": "it needs a signed academic or commercial licence agreement. See "
     "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html (MSP lab, University of Texas at Dallas)",
-    "esd": "its research licence is to be signed first. See https://github.com/HLTSingapore/Emotional-Speech-Data",
+    "esd": "its research licence must be signed first. See https://github.com/HLTSingapore/Emotional-Speech-Data",
 }
-"""Why the other corpora cannot be fetched, and how to get them."""
+"""Why other corpora cannot be downloaded, and how to get them."""
 
 
 def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
-    """Downloads a corpus, checks it, and unpacks it.
+    """Download a corpus, verify it, and unpack it.
 
-    What is downloaded waits in a hidden folder of ``root`` until all of it is there and right; only then are the
-    files moved into place. Whatever interrupts this, the next call goes on from there. A corpus that is complete is
-    not downloaded again.
+    Files are downloaded into a hidden folder of ``root`` and moved into place when all of them are complete and
+    verified. An interrupted download resumes with the next call. A complete corpus is not downloaded again.
 
     Args:
         name: One of ``DOWNLOADS``.
-        root: Folder for the corpus; made if need be.
+        root: The folder for the corpus; created if missing.
         console: Where progress is shown.
 
     Returns:
-        The folder, absolute, as ``ser.corpora.load`` takes it.
+        The folder, absolute, as accepted by ``ser.corpora.load``.
 
     Raises:
-        UserError: A corpus that cannot be fetched, no room, a server that does not deliver, a wrong checksum, an
-            unsafe archive, or another process that fetches the same corpus into the same folder.
+        UserError: If the corpus cannot be downloaded, the disk is full, the server does not deliver, a checksum is
+            wrong, the archive is unsafe, or another process downloads the same corpus into the same folder.
     """
-    if name in NOT_FETCHED:
-        raise UserError(f"corpus {name!r} cannot be fetched: {NOT_FETCHED[name]}.")
     if name not in DOWNLOADS:
-        raise unknown_name("corpus", name, [*DOWNLOADS, *NOT_FETCHED])
+        check_name(name)
+        reason = NOT_FETCHED.get(name, f"only {', '.join(DOWNLOADS)} can be downloaded")
+        raise UserError(f"corpus {name!r} cannot be fetched: {reason}.")
     download = DOWNLOADS[name]
     console = console or Console()
     pooch.get_logger().setLevel("WARNING")
@@ -167,7 +167,7 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
         raise UserError(f"corpus root {str(root)!r}: {error}") from error
     record, work = root / f".fetched-{name}.json", root / f".fetching-{name}"
     try:
-        if _complete(record, download):
+        if _is_recorded(record, download):
             say(f"{download.title}: complete at {root}; nothing to fetch.")
         else:
             say(f"{download.title}: {download.page}, {decimal(download.size)}. {download.terms}.")
@@ -176,15 +176,17 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
             bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
             with FileLock(work / "lock", blocking=False), bars:
                 check_room(work, download.size - sum(path.stat().st_size for path in work.rglob("*")))
-                files = _Run(download, root, work, bars).complete()
+                files = _Run(download, root, work, bars).execute()
                 record.write_text(json.dumps({"version": download.version, "files": files}), encoding="utf-8")
             shutil.rmtree(work)
-            say(f"{len(files)} files are at {root}, as published.")
+            say(f"{len(files)} files are at {root}, verified against the published checksums.")
     except Timeout as error:
-        raise UserError(f"{name!r} is being fetched into {str(root)!r} by another process.") from error
+        raise UserError(
+            f"{name!r} is being fetched into {str(root)!r} by another process. Wait for it, or end it."
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"the disk of {str(root)!r} is full. Make room. {AGAIN}") from error
+            raise UserError(f"the disk of {str(root)!r} is full. Free some space. {AGAIN}") from error
         raise UserError(f"corpus root {str(root)!r} cannot be used: {error}.") from error
     say(f"Next: python -m ser.corpora describe {name} --root {shlex.quote(str(root))}")
     return root
@@ -192,21 +194,32 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
 
 @dataclass
 class _Run:
-    """From the archive to the files in place."""
+    """One download, from the archive to the files in place."""
 
     download: Download
     root: Path
     work: Path
     progress: Progress
 
-    def complete(self) -> dict[str, int]:
-        """Returns the size of every file, by its path below the root."""
+    def execute(self) -> dict[str, int]:
+        """Return the size of every file by its path below the root."""
+        staged = self.work / "files"
         obtain([self.download.archive], self.work, self.progress, self.download.advice)
-        path, staged = self.work / _ARCHIVE, self.work / "files"
+        names, remote = self._unpack(self.work / _ARCHIVE, staged)
+        kept = {file.name for file in remote if _is_complete(self.root / file.name, file)}
+        missing = [file for file in remote if file.name not in kept]
+        obtain(missing, staged, self.progress, self.download.advice)
+        for name in names - kept:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).replace(self.root / name)
+        return {name: (self.root / name).stat().st_size for name in sorted(names)}
+
+    def _unpack(self, path: Path, staged: Path) -> tuple[set[str], list[RemoteFile]]:
+        """Unpack all files except Git LFS pointers; return the names of all files, and the targets of the pointers."""
         try:
             with zipfile.ZipFile(path) as archive:
                 members = _safe_members(archive, self.download)
-                remote = [] if self.download.content is None else _pointers(archive, members, self.download)
+                remote = [] if self.download.content is None else _pointer_targets(archive, members, self.download)
                 plain = members.keys() - {file.name for file in remote}
                 for name in plain:
                     (staged / name).unlink(missing_ok=True)
@@ -218,18 +231,14 @@ class _Run:
                         shutil.copyfileobj(source, sink)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             path.unlink()
-            raise UserError(f"{self.download.archive.url} cannot be unpacked and is deleted: {error}.") from error
-        kept = {file.name for file in remote if _is_there(self.root / file.name, file)}
-        missing = [file for file in remote if file.name not in kept]
-        obtain(missing, staged, self.progress, self.download.advice)
-        for name in members.keys() - kept:
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            (staged / name).replace(self.root / name)
-        return {name: (self.root / name).stat().st_size for name in sorted(members)}
+            raise UserError(
+                f"{self.download.archive.url} cannot be unpacked and was deleted: {error}. Run the same command again."
+            ) from error
+        return set(members), remote
 
 
-def _complete(record: Path, download: Download) -> bool:
-    """Whether an earlier run brought this version, and every file is still there with its size."""
+def _is_recorded(record: Path, download: Download) -> bool:
+    """Return whether this version was downloaded before and every file still exists with its size."""
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
         return known["version"] == download.version and all(
@@ -239,15 +248,15 @@ def _complete(record: Path, download: Download) -> bool:
         return False
 
 
-def _is_there(path: Path, file: RemoteFile) -> bool:
+def _is_complete(path: Path, file: RemoteFile) -> bool:
     return path.is_file() and f"sha256:{pooch.file_hash(path, alg='sha256')}" == file.checksum
 
 
 def _safe_members(archive: zipfile.ZipFile, download: Download) -> dict[str, zipfile.ZipInfo]:
-    """The archive's files that belong to the corpus, by their path below its folder.
+    """Return the members of the archive that belong to the corpus, by their path below its folder.
 
     Raises:
-        BadZipFile: A member that would be written outside, or a link; or none belongs to the corpus.
+        BadZipFile: If a member is a link or would be written outside the folder, or none belongs to the corpus.
     """
     members = {}
     for member in archive.infolist():
@@ -259,15 +268,17 @@ def _safe_members(archive: zipfile.ZipFile, download: Download) -> dict[str, zip
         if member.filename.startswith(download.folder) and name.startswith(download.members) and not member.is_dir():
             members[name] = member
     if not members:
-        raise zipfile.BadZipFile("nothing of the corpus is in it")
+        raise zipfile.BadZipFile("it has no file of the corpus")
     return members
 
 
-def _pointers(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], download: Download) -> list[RemoteFile]:
-    """The files to which those members that are Git LFS pointers point.
+def _pointer_targets(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], download: Download
+) -> list[RemoteFile]:
+    """Return the files that the Git LFS pointers among the members point to.
 
     Raises:
-        BadZipFile: The listing is not the one recorded.
+        BadZipFile: If the members differ from the recorded listing.
     """
     remote, lines = [], []
     for name, member in sorted(members.items()):
@@ -279,5 +290,7 @@ def _pointers(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], dow
             remote.append((name, checksum, size))
         lines.append(f"{name} {checksum} {size}\n")
     if (found := hashlib.sha256("".join(lines).encode()).hexdigest()) != download.listing:
-        raise zipfile.BadZipFile(f"its {len(lines)} files list as sha256:{found}, expected sha256:{download.listing}")
+        raise zipfile.BadZipFile(
+            f"the listing of its {len(lines)} files is sha256:{found}, expected sha256:{download.listing}"
+        )
     return [RemoteFile(name, f"{download.content}{name}", int(size), f"sha256:{sha}") for name, sha, size in remote]

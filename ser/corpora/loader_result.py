@@ -1,10 +1,10 @@
-"""From what a loader found to a corpus: leaves out what is asked for, and lists all faults of the rest."""
+"""What a loader returns, and how it becomes a corpus: utterances are excluded, the errors of the rest are listed."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,27 +12,28 @@ import pandas as pd
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
 from ser.utils.errors import DataErrors, UserError
 
-LONGEST_NAME = 200
-MOST_COMPARED = 20_000
+_MAX_QUOTED = 200  # characters of a name in a message
+_MAX_COMPARED = 20_000  # names among which the nearest is searched
 
 
 @dataclass(frozen=True, eq=False)
 class LoaderResult:
-    """What a loader found, before anything is left out.
+    """Rows and data errors that a loader found, before anything is excluded.
 
     Args:
         name: The corpus's name.
-        where: What was read, to begin a list of faults with, such as ``"corpus 'ravdess' at /data"``.
-        rows: Columns as ``Corpus.table``'s, in any order; rows may break its rules. What could not be made a row is
-            among ``faults``.
-        classes: The C class names, or None for the labels that are left, sorted.
+        where: What was read, the start of the message that lists data errors, such as
+            ``"corpus 'ravdess' at /data"``.
+        rows: Columns as in ``Corpus.table``; rows may break its rules. What cannot become a row is among ``errors``.
+        classes: The C class names, or None for the sorted labels that remain after exclusion.
         root: As ``Corpus.root``.
-        faults: (utterance id, path or FILE:LINE, what is wrong). Leaving out the name accepts the loss.
-        advice: What to do about faults, before the advice to exclude.
+        errors: (utterance id, path or FILE:LINE, what is wrong). Excluding the name accepts the loss.
+        advice: What to do about data errors; the advice to exclude follows it.
         synthesize: As ``Corpus.synthesize``.
-        annotations: As ``Corpus.annotations``; may have utterances without a row.
-        ratings: As ``Corpus.ratings``; likewise.
-        outside: As ``Corpus.outside``, before anything is left out.
+        annotations: As ``Corpus.annotations``; utterances without a row are allowed.
+        ratings: As ``Corpus.ratings``; utterances without a row are allowed.
+        outside: As ``Corpus.outside``, before exclusion.
+        synthesis: As ``Corpus.synthesis``.
     """
 
     name: str
@@ -40,41 +41,43 @@ class LoaderResult:
     rows: pd.DataFrame
     classes: tuple[str, ...] | None
     root: Path | None = None
-    faults: Sequence[tuple[str, str]] = ()
+    errors: Sequence[tuple[str, str]] = ()
     advice: str = ""
     synthesize: Synthesizer | None = field(default=None, repr=False)
     annotations: pd.DataFrame | None = field(default=None, repr=False)
     ratings: pd.DataFrame | None = field(default=None, repr=False)
     outside: Mapping[str, int] = field(default_factory=dict)
+    synthesis: str = ""
 
-    def corpus(self, exclude: Sequence[str] = (), before: Sequence[str] = ()) -> Corpus:
-        """The corpus less what is to be left out.
+    def to_corpus(self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = ()) -> Corpus:
+        """Build the corpus without the excluded utterances.
 
         Args:
-            exclude: Utterance ids; paths (absolute, or relative to the root), which stand for every utterance cut
-                from them; names of faults; or whole lines of a list of faults.
-            before: What had been left out already.
+            exclude: Utterance ids; paths (absolute, or relative to the root), each of which stands for every
+                utterance cut from it; names of data errors; or whole lines of a list of data errors.
+            excluded_before: Names that an earlier call excluded.
 
         Returns:
-            The corpus; its ``excluded`` names the utterances, and the faults that left no utterance.
+            The corpus. Its ``excluded`` names the utterances, and the data errors that belong to no utterance.
 
         Raises:
-            UserError: Names that are not there: how many, and the first with the nearest that is.
-            DataErrors: What is left has faults; all of them are listed.
+            UserError: If names are not in the corpus; the message gives their number, and the first of them with the
+                nearest name that is.
+            DataErrors: If errors remain; all of them are listed.
         """
-        out = self._left_out(exclude)
-        kept = self.rows[~self.rows["utterance_id"].isin(out)] if len(self.rows) else self.rows
-        faults = [(name, fault) for name, fault in self.faults if name not in out]
+        excluded = self._resolve(exclude)
+        kept = self.rows[~self.rows["utterance_id"].isin(excluded)] if len(self.rows) else self.rows
+        errors = [(name, error) for name, error in self.errors if name not in excluded]
         classes = self.classes
         if classes is None:
-            named = pd.concat([kept[column] for column in ("label", "true_label") if column in kept])
-            classes = tuple(sorted({name for name in named if isinstance(name, str) and name}))
-        if faults and kept.empty:
-            raise self._faulty(faults)
+            labels = pd.concat([kept[column] for column in ("label", "true_label") if column in kept])
+            classes = tuple(sorted({label for label in labels if isinstance(label, str) and label}))
+        if errors and kept.empty:
+            raise self._data_errors(errors)
         if kept.empty and len(self.rows):
-            raise UserError(f"corpus {self.name!r}: all of its {len(self.rows)} utterances are left out by --exclude.")
-        spoken, rated = (
-            None if frame is None else frame[~frame["utterance_id"].isin(out)]
+            raise UserError(f"corpus {self.name!r}: --exclude leaves none of its {len(self.rows)} utterances.")
+        annotations, ratings = (
+            None if frame is None else frame[~frame["utterance_id"].isin(excluded)]
             for frame in (self.annotations, self.ratings)
         )
         try:
@@ -84,27 +87,28 @@ class LoaderResult:
                 classes,
                 self.root,
                 self.synthesize,
-                tuple(sorted({*before, *out})),
-                spoken,
-                rated,
+                tuple(sorted({*excluded_before, *excluded})),
+                annotations,
+                ratings,
                 self.outside,
+                self.synthesis,
             )
-        except DataErrors as error:
-            raise self._faulty([*faults, *error.errors]) from None
-        if faults:
-            raise self._faulty(faults)
+        except DataErrors as invalid:
+            raise self._data_errors([*errors, *invalid.errors]) from None
+        if errors:
+            raise self._data_errors(errors)
         return corpus
 
-    def _faulty(self, faults: Sequence[tuple[str, str]]) -> DataErrors:
-        return DataErrors(self.where, faults, " ".join(part for part in (self.advice, EXCLUDE_ADVICE) if part))
+    def _data_errors(self, errors: Sequence[tuple[str, str]]) -> DataErrors:
+        return DataErrors(self.where, errors, f"{self.advice} {EXCLUDE_ADVICE}".strip())
 
-    def _left_out(self, exclude: Sequence[str]) -> set[str]:
-        """Utterance ids, and names of faults that are no utterance's."""
+    def _resolve(self, exclude: Sequence[str]) -> set[str]:
+        """Return the utterance ids, and the names of data errors without an utterance, that ``exclude`` stands for."""
         if not exclude:
             return set()
-        lookup: dict[str, set[str]] = {name: {name} for name, _ in self.faults}
+        lookup: dict[str, set[str]] = {name: {name} for name, _ in self.errors}
         if self.annotations is not None:
-            # Also utterances outside the classes, so that one list serves every set of classes.
+            # Utterances outside the classes are accepted as well, so that one list serves every set of classes.
             lookup |= {id_: {id_} for id_ in self.annotations["utterance_id"]}
         if len(self.rows):
             ids = list(self.rows["utterance_id"])
@@ -116,34 +120,44 @@ class LoaderResult:
                         lookup.setdefault(path, set()).add(id_)
         names = [_name_in(line, lookup) for line in exclude]
         if unknown := [name for name in names if name not in lookup]:
-            first = unknown[0][:LONGEST_NAME]
-            candidates = lookup if len(lookup) <= MOST_COMPARED else ()
+            first = unknown[0][:_MAX_QUOTED]
+            candidates = lookup if len(lookup) <= _MAX_COMPARED else ()
             nearest = (difflib.get_close_matches(first, candidates, n=1) or sorted(lookup))[0]
             raise UserError(
                 f"{len(unknown)} of {len(names)} names to exclude are not in corpus {self.name!r}, "
-                f"the first: {first!r}. The nearest there is {nearest!r}."
+                f"the first: {first!r}. The nearest name in it is {nearest!r}."
             )
         return set().union(*(lookup[name] for name in names))
 
 
 def _name_in(line: str, known: Collection[str]) -> str:
-    """The name that a line of a list of faults, "name: what is wrong", begins with; names may have colons as well."""
+    """Return the longest known name that a line "name: what is wrong" starts with; names may contain colons."""
     pieces = line.split(": ")
     heads = (": ".join(pieces[:count]) for count in range(len(pieces), 0, -1))
     return next((head for head in heads if head in known), line)
 
 
 def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
-    """The corpus less the named utterances.
+    """Return a corpus without the named utterances.
 
     Args:
         corpus: Any corpus.
-        names: As for ``LoaderResult.corpus``.
+        names: As ``exclude`` of ``LoaderResult.to_corpus``.
+
+    Returns:
+        A new corpus, whose ``excluded`` has the names as well.
 
     Raises:
-        UserError: Names that are not there: how many, and the first with the nearest that is.
+        UserError: If names are not in the corpus, or no utterance is left.
+
+    Example:
+        >>> from ser.corpora import load
+        >>> corpus = load("synthetic")
+        >>> rest = without(corpus, ["Ses01F_ang_00"])
+        >>> len(corpus), len(rest), rest.excluded
+        (480, 479, ('Ses01F_ang_00',))
     """
-    found = LoaderResult(
+    result = LoaderResult(
         corpus.name,
         f"corpus {corpus.name!r}",
         corpus.table,
@@ -153,5 +167,6 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
         annotations=corpus.annotations,
         ratings=corpus.ratings,
         outside=corpus.outside,
+        synthesis=corpus.synthesis,
     )
-    return replace(found.corpus(names, corpus.excluded), synthesis=corpus.synthesis)
+    return result.to_corpus(names, corpus.excluded)

@@ -1,4 +1,4 @@
-"""What loaders read: folders, names of audio files, and tables of text cells."""
+"""Reading of what loaders find on disk: folders, names of audio files, text and CSV files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from pathlib import Path
 from ser.audio import SUFFIXES
 from ser.utils.errors import DataErrors, UserError
 
-LONGEST_CELL = 2**20
+_MAX_CELL = 2**20  # characters in a cell of a CSV file
 
 
-def below(root: Path) -> list[Path]:
-    """Everything below a folder, sorted, through links; hidden files and folders are passed over.
+def list_below(root: Path) -> list[Path]:
+    """List all files and folders below a folder, through links; hidden ones are skipped.
 
     Args:
-        root: Where to begin.
+        root: The folder.
+
+    Returns:
+        The paths, sorted.
 
     Raises:
-        UserError: A folder below cannot be read.
+        UserError: If a folder cannot be read, or a name is not UTF-8.
     """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
 
     found: list[Path] = []
-    seen: set[tuple[int, int]] = set()  # links may lead in circles
+    seen: set[tuple[int, int]] = set()  # links may form a circle
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         entered = Path(folder).stat()
         if (entered.st_dev, entered.st_ino) in seen:
@@ -42,44 +45,47 @@ def below(root: Path) -> list[Path]:
 
 
 def check_names(paths: Iterable[Path]) -> None:
-    """Raises where names are not UTF-8, as copies from old file systems have them: no table could hold them.
+    """Raise if a path is not UTF-8, as on copies from old file systems, because no table can hold it.
 
     Args:
-        paths: What was found.
+        paths: The paths to check.
 
     Raises:
-        UserError: How many, and the first.
+        UserError: If a path is not UTF-8; the message gives the number of such paths and the first of them.
     """
-    strange = [os.fsencode(path) for path in paths if any("\udc80" <= letter <= "\udcff" for letter in str(path))]
-    if strange:
+    wrong = [os.fsencode(path) for path in paths if any("\udc80" <= letter <= "\udcff" for letter in str(path))]
+    if wrong:
         raise UserError(
-            f"{len(strange)} names are not UTF-8, the first: {ascii(min(strange))[2:-1]}. Rename them, with convmv for "
-            "instance."
+            f"{len(wrong)} names are not UTF-8, the first: {ascii(min(wrong))[2:-1]}. Rename them, for example with "
+            "convmv."
         )
 
 
-def audio_below(root: Path) -> list[Path]:
-    """What is named like audio below a folder, sorted; hidden files are passed over.
+def list_audio(root: Path) -> list[Path]:
+    """List the files below a folder that have the suffix of an audio format; hidden ones are skipped.
 
     Args:
-        root: Where to begin.
+        root: The folder.
+
+    Returns:
+        The paths, sorted.
 
     Raises:
-        UserError: A folder below cannot be read.
+        UserError: If a folder cannot be read, or a name is not UTF-8.
     """
-    return [path for path in below(root) if path.suffix.lower() in SUFFIXES]
+    return [path for path in list_below(root) if path.suffix.lower() in SUFFIXES]
 
 
-def copies(files: Mapping[str, Sequence[Path]], root: Path, kind: str) -> list[tuple[str, str]]:
-    """The faults of utterances that are in several files.
+def duplicate_errors(files: Mapping[str, Sequence[Path]], root: Path, kind: str) -> list[tuple[str, str]]:
+    """Return a data error for each utterance that is in several files.
 
     Args:
         files: Utterance id → its files.
-        root: What their places are told relative to.
+        root: The folder that paths in the errors are relative to.
         kind: What the corpus calls an utterance, such as ``"clip"``.
 
     Returns:
-        (utterance id, what is wrong), one for each.
+        (utterance id, what is wrong) per error.
     """
     return [
         (id_, f"{len(paths)} files are this {kind}: {', '.join(path.relative_to(root).as_posix() for path in paths)}")
@@ -89,13 +95,13 @@ def copies(files: Mapping[str, Sequence[Path]], root: Path, kind: str) -> list[t
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark.
+    """Read a text file in UTF-8, with or without a byte order mark.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: The file is missing, is not UTF-8, or cannot be read.
+        UserError: If the file is missing, is not UTF-8, or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -105,37 +111,37 @@ def read_text(path: Path) -> str:
         raise UserError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file whose first line names its columns; cells are stripped text.
+def read_csv_rows(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a CSV file whose first line names its columns; cells are stripped text.
 
     Args:
         path: A UTF-8 file.
-        required: Columns that must be there.
-        delimiter: What stands between cells.
+        required: Columns that must exist.
+        delimiter: The character between cells.
 
     Returns:
-        An iterator of (line number in the file, column → cell); blank lines are passed over. A row with too few
-        cells lacks the last columns' keys; one with too many has the key ``""``.
+        An iterator of (line number in the file, column → cell); blank lines are skipped. A row with too few cells
+        lacks the keys of the last columns; one with too many has the key ``""``.
 
     Raises:
-        UserError: The file cannot be read, is empty, or is no CSV.
-        DataErrors: Columns that are missing or appear more than once.
+        UserError: If the file cannot be read, is empty, or is not CSV.
+        DataErrors: If required columns are missing or repeated.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
-    before = csv.field_size_limit(LONGEST_CELL)
+    previous_limit = csv.field_size_limit(_MAX_CELL)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise UserError(f"{str(path)!r}, line {reader.line_num}: {error}.") from error
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(previous_limit)
     if not lines:
         raise UserError(f"{str(path)!r} is empty.")
     header = lines[0][1]
-    faults = [(name, "column missing") for name in required if name not in header]
-    faults += [(name, "column appears more than once") for name in required if header.count(name) > 1]
-    if faults:
-        raise DataErrors(str(path), faults, f"Columns there: {', '.join(header)}.")
+    errors = [(name, "column missing") for name in required if name not in header]
+    errors += [(name, "column appears more than once") for name in required if header.count(name) > 1]
+    if errors:
+        raise DataErrors(str(path), errors, f"Columns found: {', '.join(header)}.")
     return (
         (number, dict(zip(header, cells, strict=False)) | ({"": cells[-1]} if len(cells) > len(header) else {}))
         for number, cells in lines[1:]

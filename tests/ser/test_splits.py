@@ -33,8 +33,8 @@ def five_sessions() -> Corpus:
     return corpus_of(speakers, [name[:5] for name in speakers])
 
 
-def members(corpus: Corpus, fold: Fold, part: str, column: str = "speaker") -> list[str]:
-    return sorted(set(corpus.table[column].iloc[fold.subsets[part]]))
+def members(corpus: Corpus, fold: Fold, subset: str, column: str = "speaker") -> list[str]:
+    return sorted(set(corpus.table[column].iloc[fold.subsets[subset]]))
 
 
 @pytest.mark.parametrize(("number", "validation"), [(1, 5), (2, 1), (3, 2), (4, 3), (5, 4)])
@@ -92,7 +92,7 @@ def test_no_fold_shares_a_speaker_and_each_row_is_tested_once(rows: list[tuple[i
         assert 3 <= len(folds) <= MAX_FOLDS
         assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(rows)))
         for fold in folds:
-            speakers = [set(members(corpus, fold, part)) for part in fold.subsets]
+            speakers = [set(members(corpus, fold, subset)) for subset in fold.subsets]
             assert all(speakers)
             assert len(set().union(*speakers)) == sum(map(len, speakers))
             assert sorted(np.concatenate(list(fold.subsets.values()))) == list(range(len(rows)))
@@ -117,7 +117,7 @@ def test_without_sessions_the_speaker_before_validates() -> None:
 @pytest.mark.parametrize(
     ("sessions", "message"),
     [
-        (["1", "2", "1", "2", "2"], "there are 2"),
+        (["1", "2", "1", "2", "2"], "it has 2 sessions"),
         (["1", "2", "3", "1", "3"], r"more than one session \(a, b\)"),
         (["1", "2", "", "3", "3"], "1 of 5 utterances have no session"),
     ],
@@ -131,7 +131,7 @@ def test_a_random_fifth_validates_and_says_what_it_leaks(five_sessions: Corpus) 
     fold = split(five_sessions, 5, validation="random")
     assert members(five_sessions, fold, "test", "session") == ["Ses05"]
     assert (len(fold.train), len(fold.validation)) == (19, 5)  # round(.2 · 24)
-    assert "speakers are those of training" in fold.warning
+    assert "speakers are also training speakers" in fold.warning
     assert split(five_sessions, 5).warning == ""
     rows = five_sessions.table.sample(frac=1, random_state=1)
     shuffled = split(Corpus("toy", rows, ("x", "y"), Path("/audio")), 5, validation="random")
@@ -146,10 +146,10 @@ def test_a_random_fifth_takes_whole_recordings() -> None:
     assert not set(members(corpus, fold, "validation", "path")) & set(members(corpus, fold, "train", "path"))
 
 
-def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
+def test_the_same_recording_under_two_names_in_two_subsets_is_a_leak() -> None:
     corpus = corpus_of(["a", "a", "b", "c", "c"])
     fold = split(corpus)
-    check_disjoint(corpus, fold, ["1", "1", "2", "3", "3"])  # copies within a part leak nothing
+    check_disjoint(corpus, fold, ["1", "1", "2", "3", "3"])  # copies within a subset are no leak
     with pytest.raises(DataErrors, match="--exclude") as leak:
         check_disjoint(corpus, fold, ["1", "2", "1", "3", "2"])
     assert leak.value.errors == [
@@ -158,7 +158,7 @@ def test_the_same_recording_under_two_names_in_two_parts_is_a_leak() -> None:
     ]
 
 
-def test_a_recording_in_two_parts_is_a_leak() -> None:
+def test_a_recording_in_two_subsets_is_a_leak() -> None:
     corpus = corpus_of(["a", "b", "c"], paths=["/audio/dialogue.wav", "/audio/b.wav", "/audio/dialogue.wav"])
     with pytest.raises(
         UserError, match=r"(?s)leak in fold 3.*dialogue\.wav: recording in both train and test.*--exclude"
@@ -166,12 +166,12 @@ def test_a_recording_in_two_parts_is_a_leak() -> None:
         split(corpus)
 
 
-def test_one_recording_may_hold_all_of_a_part() -> None:
+def test_one_recording_may_hold_all_of_a_subset() -> None:
     corpus = corpus_of(["a", "a", "b", "c"], paths=["/audio/a.wav", "/audio/a.wav", "/audio/b.wav", "/audio/c.wav"])
     assert split(corpus).train.tolist() == [0, 1]
 
 
-def test_a_speaker_in_two_parts_is_a_leak() -> None:
+def test_a_speaker_in_two_subsets_is_a_leak() -> None:
     corpus = corpus_of(["a", "b", "c", "a"])
     torn = Fold(1, 3, "speaker group", np.array([0]), np.array([1, 3]), np.array([2]))
     with pytest.raises(UserError, match="a: speaker in both train and validation"):

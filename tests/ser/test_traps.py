@@ -12,7 +12,7 @@ import soundfile
 from ser.audio import LFS_POINTER, AudioFault, read_audio
 from ser.corpora import __main__ as corpora_command
 from ser.corpora import load
-from ser.corpora.source_files import below
+from ser.corpora.source_files import list_below
 from ser.noise import __main__ as noise_command
 from ser.noise import level_name
 from ser.utils.command_line import run_command
@@ -60,7 +60,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     for actor in (1, 2):
         (root / f"Actor_{actor:02}" / "up").symlink_to("..")
     assert len(load("ravdess", root)) == 32
-    assert len(below(root)) == 4 + 32 + 2
+    assert len(list_below(root)) == 4 + 32 + 2
 
 
 def test_names_in_an_old_encoding_are_told(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_files_cut_in_the_middle_are_found(tmp_path: Path, suffix: str, form: st
         read_audio(path)
 
 
-def test_a_pipe_a_stub_and_samples_beyond_all_reason_are_faults(tmp_path: Path) -> None:
+def test_a_pipe_a_stub_and_samples_beyond_all_reason_are_errors(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "stub.wav").write_bytes(LFS_POINTER + b"oid sha256:00\nsize 7\n")
     soundfile.write(tmp_path / "loud.wav", np.array([1e30, -1e30] * RATE), RATE, subtype="FLOAT")
@@ -102,7 +102,7 @@ def test_a_pipe_a_stub_and_samples_beyond_all_reason_are_faults(tmp_path: Path) 
             read_audio(tmp_path / f"{name}.wav")
 
 
-def test_a_flac_that_claims_weeks_is_a_fault(tmp_path: Path) -> None:
+def test_a_flac_that_claims_weeks_is_an_error(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.flac")
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F  # STREAMINFO's 36 bits of total samples
@@ -135,7 +135,7 @@ def test_other_votes_are_counts_within_reason(tmp_path: Path, count: str) -> Non
         load("table", table(tmp_path, f"a,x.wav,s,up,{count}", "b,y.wav,t,down,1", header=header))
 
 
-def test_votes_nested_without_end_are_a_fault(tmp_path: Path) -> None:
+def test_votes_nested_without_end_are_an_error(tmp_path: Path) -> None:
     path = table(
         tmp_path, f"a,x.wav,s,up,{'[' * 100_000}", "b,y.wav,t,down,", header="utterance_id,path,speaker,label,votes"
     )

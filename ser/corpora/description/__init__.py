@@ -1,1 +1,1 @@
-"""Descriptions of a corpus: computed, printed, drawn."""
+"""Description of a corpus: computation, tables for the terminal, and figures."""

@@ -1,4 +1,4 @@
-"""Figures of a corpus; what is drawn is computed by ``ser.corpora.description.summary``."""
+"""Figures of a corpus, from the numbers that ``ser.corpora.description.summary`` computes."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from matplotlib.figure import Figure
 from ser.corpora.corpus import GENDERS
 from ser.metrics.agreement import STRATA
 
-# From Okabe and Ito's palette: told apart by the colour-blind, and in print.
+# From the palette of Okabe and Ito, distinguishable with colour blindness and in print.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
 _GENDER_COLOURS = dict(zip(GENDERS, (_ORANGE, _BLUE, _GREY), strict=True))
 _STRATUM_COLOURS = dict(zip(STRATA, (_BLUE, "#56B4E9", _ORANGE, "#D55E00"), strict=True))
 _BINS = 40
-_MOST_SESSIONS = 12
-_MOST_CLASSES = 40
+_MAX_SESSIONS = 12
+_MAX_CLASSES = 40
 
 NAMES = ("durations.png", "classes.png", "vote_entropy.png")
 """The files that ``draw`` may write."""
 
 
 def draw(utterances: pd.DataFrame, classes: Sequence[str], folder: Path) -> list[Path]:
-    """Draws durations by class, classes by gender and session, and the votes' entropy where there are votes.
+    """Draw durations by class, classes by gender and session, and the entropy of votes if there are any.
 
-    Of very many classes the 40 largest are drawn.
+    Only the 40 largest classes are drawn.
 
     Args:
-        utterances: Of a ``Description``; not empty.
+        utterances: ``Description.utterances``; not empty.
         classes: The class names.
-        folder: Where the files go; it must be there.
+        folder: An existing folder for the files.
 
     Returns:
         The files that were written.
     """
-    if len(classes) > _MOST_CLASSES:
-        largest = set(utterances["label"].value_counts().index[:_MOST_CLASSES])
+    if len(classes) > _MAX_CLASSES:
+        largest = set(utterances["label"].value_counts().index[:_MAX_CLASSES])
         classes = [name for name in classes if name in largest]
     figures = {}
-    # Names of classes are text, whatever dollar signs are in them.
+    # Class names are plain text, even if they contain dollar signs.
     with mpl.rc_context({"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
         figures["durations.png"] = draw_durations(utterances, classes)
         figures["classes.png"] = draw_classes(utterances, classes)
@@ -55,10 +55,10 @@ def draw(utterances: pd.DataFrame, classes: Sequence[str], folder: Path) -> list
 
 
 def draw_durations(utterances: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """A histogram of durations for each class, all on the same axes.
+    """Draw a histogram of durations per class, with common scales.
 
     Args:
-        utterances: With ``label`` and ``seconds``.
+        utterances: Columns ``label`` and ``seconds``.
         classes: The class names, from top to bottom.
     """
     seconds = utterances["seconds"].to_numpy()
@@ -72,34 +72,34 @@ def draw_durations(utterances: pd.DataFrame, classes: Sequence[str]) -> Figure:
             axes.axvline(float(np.median(some)), color="black", linewidth=1)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.locator_params(axis="y", nbins=3, integer=True)
-    panels[0].set_title("Utterances by duration and class; line: the class's median", loc="left", fontsize="medium")
+    panels[0].set_title("Utterances by duration and class; line: median of the class", loc="left", fontsize="medium")
     panels[-1].set_xlabel("duration (s)")
     return figure
 
 
 def draw_classes(utterances: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Utterances of each class by gender and, where there are sessions and not too many, by session.
+    """Draw the number of utterances per class by gender and, for 2 to 12 sessions, by session.
 
     Args:
-        utterances: With ``label``, ``gender`` and ``session``.
+        utterances: Columns ``label``, ``gender`` and ``session``.
         classes: The class names, from top to bottom.
     """
     sessions = sorted(set(utterances["session"]) - {""})
-    with_sessions = 1 < len(sessions) <= _MOST_SESSIONS
+    with_sessions = 1 < len(sessions) <= _MAX_SESSIONS
     width = 2.2 + 0.55 * len(sessions) if with_sessions else 0.0
     figure = Figure(figsize=(6.4 + width, 1.4 + 0.4 * len(classes)), layout="constrained")
     panels = figure.subplots(ncols=1 + with_sessions, squeeze=False, width_ratios=[6.4, width][: 1 + with_sessions])[0]
-    _draw_genders(panels[0], _crossed(utterances, classes, "gender", GENDERS), classes)
+    _draw_genders(panels[0], _count_table(utterances, classes, "gender", GENDERS), classes)
     if with_sessions:
-        _draw_sessions(panels[1], _crossed(utterances, classes, "session", sessions), sessions)
+        _draw_sessions(panels[1], _count_table(utterances, classes, "session", sessions), sessions)
     return figure
 
 
 def draw_entropy(utterances: pd.DataFrame) -> Figure:
-    """The distribution of the votes' entropy, by how far the annotators agree.
+    """Draw the distribution of the entropy of votes by agreement of the annotators.
 
     Args:
-        utterances: With ``entropy`` and ``stratum``; those without an entropy are passed over.
+        utterances: Columns ``entropy`` and ``stratum``; rows without an entropy are skipped.
     """
     voted = utterances.dropna(subset=["entropy"])
     names = [name for name in STRATA if (voted["stratum"] == name).any()]
@@ -134,7 +134,7 @@ def _draw_genders(axes: Axes, counts: pd.DataFrame, classes: Sequence[str]) -> N
 
 def _draw_sessions(axes: Axes, counts: pd.DataFrame, sessions: Sequence[str]) -> None:
     table = counts.to_numpy()
-    # Up to half of the colours, so that the numbers can be read on all of them.
+    # Only the lighter half of the colour map, so that the numbers are readable on all colours.
     axes.imshow(table, cmap="Blues", vmin=0, vmax=2 * table.max(), aspect="auto")
     for (row, column), count in np.ndenumerate(table):
         axes.text(column, row, str(count), ha="center", va="center", fontsize="small")
@@ -146,7 +146,7 @@ def _draw_sessions(axes: Axes, counts: pd.DataFrame, sessions: Sequence[str]) ->
     axes.set_title("utterances by session", fontsize="medium")
 
 
-def _crossed(utterances: pd.DataFrame, classes: Sequence[str], column: str, names: Sequence[str]) -> pd.DataFrame:
-    """How many utterances each class (row) has of each name (column)."""
+def _count_table(utterances: pd.DataFrame, classes: Sequence[str], column: str, names: Sequence[str]) -> pd.DataFrame:
+    """Count the utterances by class (rows) and by the given names of a column (columns)."""
     counts = pd.crosstab(utterances["label"], utterances[column])
     return counts.reindex(index=list(classes), columns=list(names), fill_value=0)

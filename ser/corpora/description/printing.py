@@ -1,4 +1,4 @@
-"""Tables of what ``ser.corpora.description.summary`` found, for a terminal or a pipe of 80 columns."""
+"""Tables of the numbers that ``ser.corpora.description.summary`` computes, in 80 columns."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from rich.text import Text
 
 from ser.corpora.description.summary import CLIPPED, QUIET
 
-NAMED = 4
-SHOWN = 20
-"""Groups of duplicates, and names left out, that are listed; the file describe.json has all of them."""
+MAX_NAMES = 4
+"""Utterances listed per group of duplicates; describe.json has all of them."""
+MAX_GROUPS = 20
+"""Groups of duplicates listed; describe.json has all of them."""
 
 _TITLES = {"unanimous": "all for one", "majority": "more than half", "plurality": "most, not half", "none": "tie"}
 
 
 def print_description(numbers: Mapping[str, Any], console: Console) -> None:
-    """Prints everything but the faults.
+    """Print all numbers except the data errors.
 
     Args:
-        numbers: Of a ``Description``.
-        console: Should neither interpret markup nor emoji, for names may look like either.
+        numbers: ``Description.numbers``.
+        console: A console without markup and emoji, because names may look like either.
     """
     _print_pairs(console, f"Corpus {numbers['corpus']}", [*_size(numbers), *_audio(numbers["audio"])])
     _print_classes(console, numbers["classes"])
     if numbers["agreement"] is not None:
         _print_agreement(console, numbers["agreement"])
     else:
-        _say(console, "No votes, so nothing on the annotators' agreement.\n")
+        _print_line(console, "No votes, so no agreement of annotators.\n")
     if numbers["ratings"]:
         _print_ratings(console, numbers["ratings"])
     _print_folds(console, numbers["folds"])
@@ -47,21 +48,21 @@ def _size(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("shortest", f"{size['shortest_seconds']:.2f} s  {size['shortest_utterance']}"),
         ("median", f"{size['median_seconds']:.2f} s"),
         ("longest", f"{size['longest_seconds']:.2f} s  {size['longest_utterance']}"),
-        ("speakers", f"{size['speakers']}: {_listed(size['speakers_by_gender'])}"),
+        ("speakers", f"{size['speakers']}: {_join_counts(size['speakers_by_gender'])}"),
         ("sessions", str(len(sessions)) if sessions else "none"),
-        ("outside the classes", _listed(numbers["outside"], "{1} {0}") or "none"),
-        ("excluded", _some(numbers["excluded"]) or "none"),
+        ("outside the classes", _join_counts(numbers["outside"], "{1} {0}") or "none"),
+        ("excluded", _join_names(numbers["excluded"]) or "none"),
     ]
     if several := size["speakers_of_several_genders"]:
-        pairs.insert(6, ("of several genders", _some(several)))
+        pairs.insert(6, ("of several genders", _join_names(several)))
     return pairs
 
 
 def _audio(audio: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        ("sample rates", _listed(audio["sample_rates"], "{0} Hz: {1}")),
-        ("channels", _listed(audio["channels"], "{0}: {1}")),
-        ("formats", _listed(audio["formats"], "{0}: {1}")),
+        ("sample rates", _join_counts(audio["sample_rates"], "{0} Hz: {1}")),
+        ("channels", _join_counts(audio["channels"], "{0}: {1}")),
+        ("formats", _join_counts(audio["formats"], "{0}: {1}")),
         (f"below −{-QUIET:g} dBFS", f"{audio['quiet_utterances']} utterances"),
         (f"at ±{CLIPPED:g} or more", f"{audio['clipped_samples']} samples in {audio['clipped_utterances']} utterances"),
     ]
@@ -115,7 +116,7 @@ def _print_ratings(console: Console, ratings: Mapping[str, Mapping[str, Mapping[
 
 def _print_folds(console: Console, folds: Mapping[str, Any]) -> None:
     if folds["problem"] is not None:
-        _say(console, f"No folds: {folds['problem']}\n")
+        _print_line(console, f"No folds: {folds['problem']}\n")
         return
     table = _table(["held out"], ["fold", "speakers", "utterances", "hours"], first=1)
     for number, fold in enumerate(folds["groups"], start=1):
@@ -127,17 +128,19 @@ def _print_folds(console: Console, folds: Mapping[str, Any]) -> None:
 
 def _print_duplicates(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
     if not groups:
-        _say(console, "No two utterances have the same audio.")
+        _print_line(console, "No two utterances have the same audio.")
         return
-    _say(console, f"{len(groups)} groups of utterances with the same audio:" if len(groups) > 1 else "Same audio:")
-    for group in groups[:SHOWN]:
+    _print_line(
+        console, f"{len(groups)} groups of utterances with the same audio:" if len(groups) > 1 else "Same audio:"
+    )
+    for group in groups[:MAX_GROUPS]:
         flags = [f"LABELS DIFFER: {', '.join(group['labels'])}"] if group["different_labels"] else []
         flags += [f"SPEAKERS DIFFER: {', '.join(group['speakers'])}"] if group["crosses_speakers"] else []
         names = group["utterances"]
-        more = f" = {len(names) - NAMED} more" if len(names) > NAMED else ""
-        _say(console, f"  {' = '.join(names[:NAMED])}{more}{''.join(f'; {flag}' for flag in flags)}")
-    if len(groups) > SHOWN:
-        _say(console, f"  and {len(groups) - SHOWN} more, all of them in describe.json (--output).")
+        more = f" = {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        _print_line(console, f"  {' = '.join(names[:MAX_NAMES])}{more}{''.join(f'; {flag}' for flag in flags)}")
+    if len(groups) > MAX_GROUPS:
+        _print_line(console, f"  and {len(groups) - MAX_GROUPS} more; describe.json lists all of them (--output).")
 
 
 def _print_pairs(console: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
@@ -149,7 +152,7 @@ def _print_pairs(console: Console, title: str, pairs: Iterable[tuple[str, str]])
 
 
 def _table(text: Sequence[str], numbers: Sequence[str], first: int = 0) -> Table:
-    """An empty table whose first ``first`` columns of numbers stand before those of text."""
+    """Create an empty table; the first ``first`` columns of numbers precede the columns of text."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name in (*numbers[:first], *text, *numbers[first:]):
         table.add_column(name, justify="left" if name in text else "right", overflow="fold")
@@ -162,15 +165,15 @@ def _print_table(console: Console, title: str, table: Table) -> None:
     console.print()
 
 
-def _say(console: Console, line: str) -> None:
+def _print_line(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def _listed(counts: Mapping[str, int], form: str = "{1} {0}") -> str:
+def _join_counts(counts: Mapping[str, int], form: str = "{1} {0}") -> str:
     return ", ".join(form.format(name, count) for name, count in counts.items())
 
 
-def _some(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     if not names:
         return ""
     rest = f" and {len(names) - 5} more" if len(names) > 5 else ""

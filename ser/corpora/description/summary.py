@@ -1,4 +1,4 @@
-"""What a corpus holds, worked out before anything is trained on it: sizes, agreement, folds, duplicates, faults."""
+"""Summary of a corpus before training: sizes, agreement, folds, duplicates and data errors."""
 
 from __future__ import annotations
 
@@ -34,62 +34,62 @@ from ser.utils.errors import DataErrors, UserError
 from ser.utils.parallel import in_order
 
 RATINGS = ("valence", "activation", "dominance", "recognition", "naturalness")
-"""Columns of ``Corpus.table`` that are summed up by class."""
+"""Columns of ``Corpus.table`` that are summarised by class."""
 QUIET = -50.0
-"""Below this level, in dB relative to full scale, an utterance counts as quiet."""
+"""Level in dB relative to full scale below which an utterance counts as quiet."""
 CLIPPED = 0.999
-"""From this magnitude on a sample counts as clipped; full scale is 1."""
+"""Magnitude from which a sample counts as clipped; full scale is 1."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """What ``describe`` found.
+    """Result of ``describe``.
 
     Args:
-        numbers: All statistics, JSON-able; what is not defined is None. ``faults`` lists the utterances that were
-            left out of all the others.
-        utterances: One row per sound utterance, in the table's order: ``utterance_id``, ``speaker``, ``gender``,
-            ``session``, ``label``, then ``seconds``, ``rate`` (samples per second), ``channels``, ``format``,
+        numbers: All statistics, serialisable as JSON; undefined ones are None. ``faults`` lists the data errors; the
+            other statistics leave these utterances out.
+        utterances: One row per utterance without errors, in the order of the table: ``utterance_id``, ``speaker``,
+            ``gender``, ``session``, ``label``, then ``seconds``, ``rate`` (Hz), ``channels``, ``format``,
             ``level_dbfs`` (root mean square relative to full scale), ``clipped`` (samples), ``content`` (digest of
             the decoded samples), ``stratum`` and ``entropy`` (of the votes; missing without votes).
-        faults: (utterance id, what is wrong with its audio).
+        errors: (utterance id, what is wrong with its audio).
     """
 
     numbers: dict[str, Any]
     utterances: pd.DataFrame
-    faults: tuple[tuple[str, str], ...]
+    errors: tuple[tuple[str, str], ...]
 
 
 def describe(corpus: Corpus, progress: Progress | None = None, workers: int | None = None) -> Description:
-    """Decodes every utterance once, and works out what is worth knowing before training.
+    """Decode every utterance once and compute the statistics of a corpus.
 
-    Utterances whose audio has a fault are left out of everything but the list of faults, so that excluding them
-    changes nothing else. Few utterances' audio is in memory at a time.
+    Utterances whose audio has errors enter nothing but the list of errors, so that excluding them changes nothing
+    else. The audio of only a few utterances is in memory at a time.
 
     Args:
         corpus: Any corpus.
-        progress: Called as (utterances done, utterances in all).
-        workers: Threads that decode; None is one per core, within reason.
+        progress: Called with (utterances done, utterances in total).
+        workers: Number of decoding threads; None chooses by the number of cores.
 
     Raises:
-        DataErrors: No utterance can be decoded.
+        DataErrors: If no utterance can be decoded.
     """
     sounds: list[dict[str, Any]] = []
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
     with closing(in_order(lambda row: _sound(corpus.synthesize, *row), rows, workers)) as results:
         for done, ((utterance_id, *_), result) in enumerate(results, start=1):
             if isinstance(result, str):
-                faults.append((utterance_id, result))
+                errors.append((utterance_id, result))
             else:
                 sounds.append({"utterance_id": utterance_id, **vars(result)})
             if progress is not None:
                 progress(done, len(corpus))
     if not sounds:
-        raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
-    rest = without(corpus, [utterance_id for utterance_id, _ in faults]) if faults else corpus
+        raise DataErrors(f"corpus {corpus.name!r}", errors, EXCLUDE_ADVICE)
+    rest = without(corpus, [utterance_id for utterance_id, _ in errors]) if errors else corpus
     names = rest.table[["utterance_id", "speaker", "gender", "session", "label"]]
     utterances = names.merge(pd.DataFrame(sounds), on="utterance_id", validate="1:1")
     votes = _votes(rest)
@@ -108,14 +108,14 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
         "ratings": _ratings(rest),
         "folds": _folds(rest, utterances["seconds"].to_numpy()),
         "duplicates": _duplicates(utterances),
-        "faults": [{"utterance_id": utterance_id, "fault": fault} for utterance_id, fault in faults],
+        "faults": [{"utterance_id": utterance_id, "fault": error} for utterance_id, error in errors],
     }
-    return Description(numbers, utterances, tuple(faults))
+    return Description(numbers, utterances, tuple(errors))
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """An utterance's audio; the fields are columns of ``Description.utterances``."""
+    """Properties of the audio of an utterance; the fields are columns of ``Description.utterances``."""
 
     seconds: float
     rate: int
@@ -127,11 +127,11 @@ class _Sound:
 
 
 def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: float, end: float) -> _Sound | str:
-    """Decodes one utterance at its own rate; returns what is wrong with it, if anything."""
+    """Decode an utterance at its own rate; return its properties, or what is wrong with it."""
     if synthesize is not None:
-        return _measured(synthesize(utterance_id), SYNTHESIS_RATE, 1, "synthesised")
+        return _measure(synthesize(utterance_id), SYNTHESIS_RATE, 1, "synthesised")
     info = None
-    with suppress(soundfile.LibsndfileError, OSError, TypeError):  # read_audio says what is wrong
+    with suppress(soundfile.LibsndfileError, OSError, TypeError):  # read_audio reports what is wrong
         info = soundfile.info(path) if Path(path).is_file() else None
     first, last = (None if np.isnan(time) else time for time in (start, end))
     try:
@@ -140,10 +140,10 @@ def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: 
         return str(fault)
     if info is None:
         return f"file changed while it was read: {path}"
-    return _measured(samples, info.samplerate, info.channels, f"{info.format} {info.subtype}")
+    return _measure(samples, info.samplerate, info.channels, f"{info.format} {info.subtype}")
 
 
-def _measured(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:
+def _measure(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:
     power = float(np.mean(np.square(samples, dtype=np.float64)))
     return _Sound(
         seconds=len(samples) / rate,
@@ -176,7 +176,7 @@ def _size(utterances: pd.DataFrame) -> dict[str, Any]:
 
 
 def _audio(utterances: pd.DataFrame) -> dict[str, Any]:
-    """Kinds of files → how many utterances are from them; levels."""
+    """Count utterances by properties of their files and by their levels."""
     return {
         **{
             name: {str(kind): count for kind, count in sorted(Counter(utterances[column].tolist()).items())}
@@ -206,14 +206,14 @@ def _classes(utterances: pd.DataFrame, classes: Sequence[str]) -> list[dict[str,
 
 @dataclass(frozen=True, eq=False)
 class _Votes:
-    """What annotators said of utterances.
+    """Votes of the annotators.
 
     Args:
-        over: Which utterances these are.
-        ids: The U utterances.
-        counts: (U, K) votes per category, those outside the class set included.
-        annotations: One row for each vote, as ``human_ceiling`` takes them.
-        classes: The corpus's classes by the names that ``annotations`` has for them.
+        over: Which utterances these are, in words.
+        ids: The U utterance ids.
+        counts: (U, K) votes per category, those outside the classes included.
+        annotations: One row per vote, as ``human_ceiling`` accepts them.
+        classes: The corpus's classes, as named in ``annotations``.
     """
 
     over: str
@@ -224,7 +224,7 @@ class _Votes:
 
 
 def _votes(corpus: Corpus) -> _Votes | None:
-    """The annotations or, without them, the table's votes; None where there are neither."""
+    """Return the votes of the annotations or, without these, of the table; None if there are none."""
     if corpus.annotations is not None:
         said = corpus.annotations[~corpus.annotations["is_self"].astype(bool)]
         ids = sorted(set(said["utterance_id"]))
@@ -238,7 +238,7 @@ def _votes(corpus: Corpus) -> _Votes | None:
         return None
     ids = list(corpus.table["utterance_id"][voted])
     votes, other = np.array(corpus.table["votes"][voted].tolist(), dtype=np.int64), corpus.other_votes[voted]
-    # Numbers stand for the classes, one of which may be named like the votes for none of them.
+    # Classes are numbered here, because one of them may have the name used for votes outside the classes.
     numbers = tuple(map(str, range(len(corpus.classes))))
     annotations = anonymous_annotations(ids, votes, numbers, other)
     over = "utterances of the classes that have votes"
@@ -246,7 +246,7 @@ def _votes(corpus: Corpus) -> _Votes | None:
 
 
 def _vote_columns(corpus: Corpus, votes: _Votes | None) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-    """For each row of the table its stratum, and the entropy of its votes for the classes."""
+    """Return the stratum of each row of the table, and the entropy of its votes for the classes."""
     known = {} if votes is None else dict(zip(votes.ids, strata(votes.counts), strict=True))
     entropy = np.full(len(corpus), np.nan)
     if (voted := corpus.table["votes"].notna().to_numpy()).any():
@@ -289,7 +289,7 @@ def _ceiling(ceiling: HumanCeiling, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _self_evaluations(corpus: Corpus) -> dict[str, Any] | None:
-    """Speakers' judgements of themselves against the consensus; naming k categories, one of them right, gives 1/k."""
+    """Compare the speakers' own judgements to the consensus; k categories with the right one among them score 1/k."""
     if corpus.annotations is None:
         return None
     own = corpus.annotations[corpus.annotations["is_self"].astype(bool)]
@@ -308,7 +308,7 @@ def _self_evaluations(corpus: Corpus) -> dict[str, Any] | None:
 
 
 def _ratings(corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """Dimension → class → mean, standard deviation (of a sample) and utterances that have the rating."""
+    """Return mean, sample standard deviation and number of ratings by dimension and class."""
     result: dict[str, dict[str, Any]] = {}
     for dimension in RATINGS:
         if dimension not in corpus.table:
@@ -324,21 +324,21 @@ def _ratings(corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 
 def _folds(corpus: Corpus, seconds: NDArray[np.float64]) -> dict[str, Any]:
-    """The test part of every fold, or why there are no folds."""
+    """Return the test subset of every fold, or why there are no folds."""
     try:
         unit, groups = fold_groups(corpus)
-        parts = [split(corpus, fold).test for fold in range(1, len(groups) + 1)]
+        test_rows = [split(corpus, number).test for number in range(1, len(groups) + 1)]
     except UserError as error:
         return {"unit": None, "groups": [], "problem": str(error)}
     folds = [
         {"speakers": list(map(str, group)), "utterances": len(rows), "hours": float(seconds[rows].sum()) / 3600}
-        for group, rows in zip(groups, parts, strict=True)
+        for group, rows in zip(groups, test_rows, strict=True)
     ]
     return {"unit": unit, "groups": folds, "problem": None}
 
 
 def _duplicates(utterances: pd.DataFrame) -> list[dict[str, Any]]:
-    """Groups of utterances whose decoded samples and rate are the same."""
+    """Return the groups of utterances with equal decoded samples and sample rate."""
     same = utterances[utterances.duplicated(["rate", "content"], keep=False)]
     groups = [rows for _, rows in same.groupby(["rate", "content"], sort=False)]
     return [
@@ -354,7 +354,7 @@ def _duplicates(utterances: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _counted(values: Iterable[str], names: Iterable[str]) -> dict[str, int]:
-    """How often each name occurs, in the names' order; names that do not occur are left out."""
+    """Count the values in the order of the names; names that do not occur are left out."""
     counts = Counter(values)
     return {name: counts[name] for name in names if counts[name]}
 

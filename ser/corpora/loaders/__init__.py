@@ -1,1 +1,1 @@
-"""Corpus loaders, one module per corpus."""
+"""Loaders, one module per corpus."""

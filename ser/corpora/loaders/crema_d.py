@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import audio_below, copies, csv_rows
+from ser.corpora.source_files import duplicate_errors, list_audio, read_csv_rows
 from ser.metrics.agreement import anonymous_annotations
 from ser.utils.errors import UserError
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
-"""In the order of the table of votes: A D F H N S."""
+"""In the column order of the table of votes, A D F H N S."""
 
 _EMOTIONS = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), CLASSES, strict=True))
 _SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
@@ -29,11 +29,11 @@ _AUDIO = "AudioWAV"
 _DEMOGRAPHICS = "VideoDemographics.csv"
 _VOTES = "processedResults/tabulatedVotes.csv"
 _LETTERS = ("A", "D", "F", "H", "N", "S")
-# The first digit of a row's id in the table of votes.
+# What was judged → the first digit of a row's id in the table of votes.
 _CONDITIONS = {"voice": "1", "face": "2", "both": "3"}
-_LAYOUT = f"{_AUDIO}/1001_DFA_ANG_XX.wav (or .flac, …), and beside {_AUDIO}, if there, {_DEMOGRAPHICS} and {_VOTES}"
+_LAYOUT = f"{_AUDIO}/1001_DFA_ANG_XX.wav (or .flac, …), and next to {_AUDIO}, optionally, {_DEMOGRAPHICS} and {_VOTES}"
 
-_Faults = list[tuple[str, str]]
+_Errors = list[tuple[str, str]]
 
 
 def load_crema_d(
@@ -42,49 +42,48 @@ def load_crema_d(
     votes: Literal["voice", "face", "both"] = "voice",
     consensus: Literal["intended", "plurality"] = "intended",
 ) -> LoaderResult:
-    """Reads CREMA-D's clips from their names, with the listeners' votes; no audio is decoded.
+    """Load the clips of CREMA-D from their names, with the listeners' votes; no audio is decoded.
 
-    The clips are the audio files below ``AudioWAV``, named ``1001_DFA_ANG_XX``: actor, sentence, emotion intended,
-    level. Copies made before October 2022 have ``1040_ITH_SAD_X``, which is ``1040_ITH_SAD_XX``. Other folders, such
-    as ``AudioMP3``, are passed over. ``VideoDemographics.csv`` tells the actors' gender; without it they are
-    unknown. ``processedResults/tabulatedVotes.csv`` has a row of counts for every clip and condition, the condition
-    being the first digit of the row's id (1 voice, 2 face, 3 both); without that file there are no votes. A table
-    whose first column is one of ``fileName``, ``A``, ``D``, ``F``, ``H``, ``N`` and ``S`` has no row ids, and is of
-    the voices.
+    The clips are the audio files below ``AudioWAV``, named ``1001_DFA_ANG_XX``: actor, sentence, intended emotion,
+    level. Copies made before October 2022 have ``1040_ITH_SAD_X``, which stands for ``1040_ITH_SAD_XX``. Other
+    folders, such as ``AudioMP3``, are skipped. ``VideoDemographics.csv`` gives the actors' gender; without this file
+    it is unknown. ``processedResults/tabulatedVotes.csv`` has a row of counts for every clip and condition; the
+    condition is the first digit of the row's id (1 voice, 2 face, 3 both). Without this file there are no votes. A
+    table whose first column is one of ``fileName``, ``A``, ``D``, ``F``, ``H``, ``N`` and ``S`` has no row ids and
+    holds the votes on the voices.
 
     Args:
         root: The repository's folder, which holds ``AudioWAV``. An archive of it without Git LFS has stubs in place
-            of audio, which are clips here and fail where audio is read.
+            of audio, which are accepted as clips here and raise when audio is read.
         votes: What the voters were shown: the voice alone, the face alone, or both.
-        consensus: What ``label`` is: the emotion that the actor was asked for, or the one with the most votes. Clips
-            whose vote is tied are then none of the classes, and counted as ``tie``.
+        consensus: What ``label`` is: the emotion that the actor was asked for, or the one with the most votes. With
+            the latter, clips with a tied vote are outside the classes and counted as ``tie``.
 
     Returns:
-        What was found: utterance id = the file's name without its suffix, speaker = the actor's number, no sessions.
-        Faults are names that do not exist, clips that are in several files, clips without votes and votes without a
-        clip, rows of votes that cannot be read, have no vote or are repeated, and actors without a gender; a clip of
-        such an actor has a row.
+        The rows: utterance id = the file's name without its suffix, speaker = the actor's number, no sessions. Data
+        errors are unknown names, clips in several files, clips without votes, votes without a clip, rows of votes
+        that are unreadable, empty or repeated, and actors without a gender, whose clips still have rows.
 
     Raises:
-        UserError: There are no clips; the votes asked for are not there; a table cannot be read.
+        UserError: If there are no clips, the requested votes are missing, or a table cannot be read.
 
     Source: Cao, Cooper, Keutmann, Gur, Nenkova and Verma, IEEE Transactions on Affective Computing 5(4), 2014.
     """
-    faults: _Faults = []
-    clips = _clips(root, faults)
-    genders = _genders(root, {id_[:4] for id_ in clips}, faults)
+    errors: _Errors = []
+    clips = _clips(root, errors)
+    genders = _genders(root, {id_[:4] for id_ in clips}, errors)
     counts = None
     if (root / _VOTES).exists():
-        counts = _counts(root, votes, clips, faults)
+        counts = _counts(root, votes, clips, errors)
     elif votes != "voice" or consensus != "intended":
         asked = f"votes={votes}" if votes != "voice" else f"consensus={consensus}"
-        raise UserError(f"{asked} needs {root / _VOTES}, which is missing. It is part of CREMA-D's repository.")
+        raise UserError(f"{asked} needs {root / _VOTES}, which is missing. Copy it from the repository of CREMA-D.")
 
     rows = []
     ties = 0
     for id_, paths in clips.items():
         if len(paths) > 1 or (counts is not None and id_ not in counts):
-            continue  # told among the faults
+            continue  # listed among the errors
         label, heard = _EMOTIONS[id_[9:12]], None if counts is None else counts[id_]
         if consensus == "plurality" and heard is not None:
             if heard.count(max(heard)) > 1:
@@ -98,7 +97,7 @@ def load_crema_d(
         pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label", "votes"]),
         CLASSES,
         root,
-        faults,
+        errors,
         f"Expected: {_LAYOUT}.",
         annotations=None if counts is None else _annotations(counts),
         outside={"tie": ties} if ties else {},
@@ -106,32 +105,32 @@ def load_crema_d(
 
 
 def _annotations(counts: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
-    """The votes one by one, ties among them; whose they are is not told."""
+    """Return one row per vote, votes of tied clips included; who cast them is not published."""
     votes = np.array(list(counts.values()), dtype=np.int64).reshape(-1, len(CLASSES))
     return anonymous_annotations(list(counts), votes, CLASSES).assign(is_self=False)
 
 
-def _clips(root: Path, faults: _Faults) -> dict[str, list[Path]]:
-    """Utterance id → its files, more than one of which is a fault."""
+def _clips(root: Path, errors: _Errors) -> dict[str, list[Path]]:
+    """Return the files of each utterance; more than one file is a data error."""
     folder = root / _AUDIO
     if not folder.is_dir():
-        raise UserError(f"{root} has no folder {_AUDIO}. Expected is CREMA-D's repository: {_LAYOUT}.")
+        raise UserError(f"{root} has no folder {_AUDIO}. Expected is the repository of CREMA-D: {_LAYOUT}.")
     clips: dict[str, list[Path]] = defaultdict(list)
-    for path in audio_below(folder):
+    for path in list_audio(folder):
         id_ = f"{path.stem}X" if path.stem.endswith("_X") else path.stem
-        if fault := _fault(id_):
-            faults.append((path.relative_to(root).as_posix(), fault))
+        if problem := _name_problem(id_):
+            errors.append((path.relative_to(root).as_posix(), problem))
         else:
             clips[id_].append(path)
     if not clips:
-        wrong = f", but {len(faults)} of other names, such as {faults[0][0]!r}" if faults else ""
-        raise UserError(f"no clips of CREMA-D below {folder}{wrong}. Expected: {_LAYOUT}.")
-    faults += copies(clips, root, "clip")
+        wrong = f", but {len(errors)} files with other names, such as {errors[0][0]!r}" if errors else ""
+        raise UserError(f"no clips of CREMA-D found below {folder}{wrong}. Expected: {_LAYOUT}.")
+    errors += duplicate_errors(clips, root, "clip")
     return clips
 
 
-def _fault(name: str) -> str | None:
-    """What is wrong with a clip's name, if anything."""
+def _name_problem(name: str) -> str | None:
+    """Return what is wrong with the name of a clip, or None."""
     codes = name.split("_")
     if len(codes) != 4:
         return f"{name!r} is not ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_DFA_ANG_XX"
@@ -144,40 +143,40 @@ def _fault(name: str) -> str | None:
     return "; ".join(wrong) or None
 
 
-def _genders(root: Path, actors: set[str], faults: _Faults) -> dict[str, str]:
-    """Actor → gender; unknown where a fault says why."""
+def _genders(root: Path, actors: set[str], errors: _Errors) -> dict[str, str]:
+    """Return the gender of each actor; where it is unknown, a data error says why."""
     genders: dict[str, str] = {}
-    told: dict[str, int] = {}
+    lines: dict[str, int] = {}
     if not (root / _DEMOGRAPHICS).exists():
         return dict.fromkeys(actors, "unknown")
-    for number, cells in csv_rows(root / _DEMOGRAPHICS, ("ActorID", "Sex")):
+    for number, cells in read_csv_rows(root / _DEMOGRAPHICS, ("ActorID", "Sex")):
         actor, sex = cells.get("ActorID", ""), cells.get("Sex", "")
         if actor not in _ACTORS:
-            fault = f"ActorID {actor!r} is not one of 1001 to 1091"
-        elif actor in told:
-            fault = f"actor {actor} is in line {told[actor]} already"
+            problem = f"ActorID {actor!r} is not one of 1001 to 1091"
+        elif actor in lines:
+            problem = f"actor {actor} is already in line {lines[actor]}"
         else:
-            told[actor] = number
+            lines[actor] = number
             genders[actor] = _GENDERS.get(sex, "unknown")
-            fault = "" if sex in _GENDERS else f"Sex {sex!r} is not Female or Male"
-        if fault:
-            faults.append((f"{_DEMOGRAPHICS}:{number}", fault))
-    faults += [
-        (f"actor {actor}", f"{_DEMOGRAPHICS} has no row for this actor") for actor in sorted(actors - told.keys())
+            problem = "" if sex in _GENDERS else f"Sex {sex!r} is not Female or Male"
+        if problem:
+            errors.append((f"{_DEMOGRAPHICS}:{number}", problem))
+    errors += [
+        (f"actor {actor}", f"{_DEMOGRAPHICS} has no row for this actor") for actor in sorted(actors - lines.keys())
     ]
     return dict.fromkeys(actors, "unknown") | genders
 
 
-def _counts(root: Path, votes: str, clips: Collection[str], faults: _Faults) -> dict[str, tuple[int, ...]]:
-    """Utterance id → the votes for each class; ids that lack them are among the faults."""
-    table = list(csv_rows(root / _VOTES, ("fileName", *_LETTERS)))
+def _counts(root: Path, votes: str, clips: Collection[str], errors: _Errors) -> dict[str, tuple[int, ...]]:
+    """Return the votes per class of each utterance; clips without votes are data errors."""
+    table = list(read_csv_rows(root / _VOTES, ("fileName", *_LETTERS)))
     if not table:
         raise UserError(f"{root / _VOTES} has no rows.")
     named = next(iter(table[0][1])) not in {"fileName", *_LETTERS}
     if not named and votes != "voice":
         raise UserError(
-            f"votes={votes} needs the rows' ids in the first column of {root / _VOTES}, which has none; "
-            "the file in CREMA-D's repository has them."
+            f"votes={votes} needs row ids in the first column of {root / _VOTES}, which has none. "
+            "Use the file from the repository of CREMA-D, which has them."
         )
     counts: dict[str, tuple[int, ...]] = {}
     seen: dict[str, int] = {}
@@ -187,36 +186,36 @@ def _counts(root: Path, votes: str, clips: Collection[str], faults: _Faults) -> 
         if named:
             row_id = next(iter(cells.values()))
             if not re.fullmatch("[123][0-9]{5}", row_id):
-                faults.append((place, f"row id {row_id!r} is not 1, 2 or 3 and five digits; or a cell too many"))
+                errors.append((place, f"row id {row_id!r} is not 1, 2 or 3 and five digits; or too many cells"))
                 continue
             if row_id[0] != _CONDITIONS[votes]:
                 continue
         read += 1
         name = cells.get("fileName", "")
-        if fault := _fault(name):
-            faults.append((place, fault))
+        if problem := _name_problem(name):
+            errors.append((place, problem))
             continue
         if name in seen:
-            faults.append((name, f"{place}: the votes of this clip are in line {seen[name]} already"))
+            errors.append((name, f"{place}: the votes of this clip are already in line {seen[name]}"))
             counts.pop(name, None)
             continue
         seen[name] = number
         if name not in clips:
-            faults.append((name, f"{place} has its votes, but {_AUDIO}/{name}.wav is missing"))
-        elif fault := _row_fault(cells, named):
-            faults.append((name, f"{place}: {fault}"))
+            errors.append((name, f"{place} has votes for this clip, but {_AUDIO}/{name}.wav is missing"))
+        elif problem := _count_problem(cells, named):
+            errors.append((name, f"{place}: {problem}"))
         else:
             counts[name] = tuple(int(cells[letter]) for letter in _LETTERS)
     if not read:
-        raise UserError(f"{root / _VOTES} has no row of the condition {votes!r} (ids {_CONDITIONS[votes]}00001, …).")
-    faults += [(id_, f"{_VOTES} has no row for this clip ({votes})") for id_ in clips if id_ not in seen]
+        raise UserError(f"{root / _VOTES} has no row of condition {votes!r} (ids {_CONDITIONS[votes]}00001, …).")
+    errors += [(id_, f"{_VOTES} has no row for this clip ({votes})") for id_ in clips if id_ not in seen]
     return counts
 
 
-def _row_fault(cells: Mapping[str, str], named: bool) -> str | None:
-    """What is wrong with a row's counts, if anything."""
+def _count_problem(cells: Mapping[str, str], named: bool) -> str | None:
+    """Return what is wrong with the counts of a row, or None."""
     if not named and "" in cells:
-        return "a cell too many"
+        return "too many cells"
     wrong = [
         f"{letter} is {cells[letter]!r}, not a count" if letter in cells else f"{letter} is missing"
         for letter in _LETTERS
@@ -227,6 +226,6 @@ def _row_fault(cells: Mapping[str, str], named: bool) -> str | None:
     total = sum(int(cells[letter]) for letter in _LETTERS)
     if not total:
         return "no votes"
-    if (told := cells.get("numResponses")) not in (None, str(total)):
-        return f"the counts add up to {total}, but numResponses is {told!r}"
+    if (stated := cells.get("numResponses")) not in (None, str(total)):
+        return f"the counts add up to {total}, but numResponses is {stated!r}"
     return None

@@ -11,18 +11,18 @@ from typing import Literal
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import audio_below
+from ser.corpora.source_files import list_audio
 from ser.utils.errors import UserError
 
 CLASSES = ("angry", "happy", "neutral", "sad", "surprise")
 
 _LANGUAGES = {f"{number:04}": "mandarin" if number <= 10 else "english" for number in range(1, 21)}
-# From the ReadMe.txt of the release.
+# As listed in ReadMe.txt of the release.
 _FEMALE = frozenset({"0001", "0002", "0003", "0007", "0009", "0015", "0016", "0017", "0018", "0019"})
 
 _NAME = re.compile(r"([0-9]{4})_[0-9]{6}")
-_PARTS = frozenset({"train", "evaluation", "test"})
-# As the transcripts have them; some of the Mandarin ones use Chinese words.
+_SUBSETS = frozenset({"train", "evaluation", "test"})
+# The words in the transcripts → class; some Mandarin transcripts use Chinese words.
 _WORDS = {name.capitalize(): name for name in CLASSES} | {
     "生气": "angry",
     "快乐": "happy",
@@ -34,35 +34,35 @@ _LAYOUT = "0011/Angry/0011_000351.wav, or with train, evaluation or test below t
 
 
 def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "english") -> LoaderResult:
-    """Reads ESD from its folders and file names; no audio is decoded.
+    """Load ESD from its folders and file names; no audio is decoded.
 
-    A file lies in its speaker's folder, therein in the emotion's, and therein perhaps in ``train``, ``evaluation`` or
-    ``test``, which are ignored: this study makes its own folds. The emotion's folder is the label. Where a transcript
-    such as ``0011/0011.txt`` names the sentence's emotion, it must be the same. Transcripts come in several encodings
-    and with broken lines; what names no sentence or no emotion is passed over. Audio that neither has a name like
-    ``0011_000351`` nor lies in a speaker's emotion folder is not part of this corpus and is passed over.
+    Files are in ``SPEAKER/EMOTION``, or in ``train``, ``evaluation`` or ``test`` below that. These three are ignored,
+    because this project makes its own folds. The folder of the emotion is the label. Where a transcript such as
+    ``0011/0011.txt`` names the emotion of a sentence, it must agree. Transcripts have several encodings and broken
+    lines; a line without a sentence or an emotion is skipped. Audio that neither has a name like ``0011_000351`` nor
+    is in an emotion's folder of a speaker is not part of this corpus and is skipped.
 
     Speakers 0001 to 0010 speak Mandarin, 0011 to 0020 English. The default is English, as in most work on ESD and in
-    most corpora here; folds over both would mix speakers of two languages.
+    most of the other corpora; folds over both would mix speakers of two languages.
 
     Args:
         root: A folder with ``0011/Angry/0011_000351.wav`` below it.
-        language: Whose utterances are taken; the others are counted in ``outside``.
+        language: The language of the utterances to load; the others are counted in ``outside``.
 
     Returns:
-        What was found: utterance id = the file's name without its suffix, speaker ``0011``, the genders that the
-        release tells, no sessions, no votes. Faults are audio with another name or in a wrong folder, unknown
-        speakers, the same utterance in several files, and transcripts that disagree or cannot be read.
+        The rows: utterance id = the file's name without its suffix, speaker ``0011``, genders as listed in the
+        release, no sessions, no votes. Data errors are audio with another name or in a wrong folder, unknown
+        speakers, an utterance in several files, and transcripts that disagree or are unreadable.
 
     Raises:
-        UserError: There is nothing of ESD, or nothing in this language, below ``root``.
+        UserError: If there is nothing of ESD, or nothing in this language, below ``root``.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder. Expected is ESD's: {_LAYOUT}.")
+        raise UserError(f"{root} is not a folder. Expected is the folder of ESD: {_LAYOUT}.")
     files: dict[str, list[Path]] = defaultdict(list)
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     outside: Counter[str] = Counter()
-    for path in audio_below(root):
+    for path in list_audio(root):
         folder = _emotion_folder(path)
         is_named = _NAME.fullmatch(path.stem) is not None
         if not is_named and not (folder.name.lower() in CLASSES and folder.parent.name in _LANGUAGES):
@@ -71,32 +71,32 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
         spoken = _LANGUAGES.get(speaker)
         if is_named and spoken is not None and language not in ("both", spoken) and folder.parent.name == speaker:
             outside[spoken] += 1
-        elif fault := _fault(path, folder):
-            faults.append((path.relative_to(root).as_posix(), fault))
+        elif problem := _file_problem(path, folder):
+            errors.append((path.relative_to(root).as_posix(), problem))
         else:
             files[path.stem].append(path)
 
-    if not files and not faults:
+    if not files and not errors:
         if outside:
             (spoken,) = outside
             raise UserError(
-                f"no utterance in {language} below {root}, but {outside[spoken]} in {spoken}: "
-                f"pass --corpus-options language={spoken}."
+                f"no utterance in {language} found below {root}, but {outside[spoken]} in {spoken}. "
+                f"Pass --corpus-options language={spoken}."
             )
-        raise UserError(f"nothing of ESD below {root}. Expected: {_LAYOUT}.")
+        raise UserError(f"no utterance of ESD found below {root}. Expected: {_LAYOUT}.")
 
     said: dict[str, dict[str, str]] = defaultdict(dict)
     for folder in sorted({_emotion_folder(path).parent for paths in files.values() for path in paths}):
-        _read_transcript(folder / f"{folder.name}.txt", root, said, faults)
+        _read_transcript(folder / f"{folder.name}.txt", root, said, errors)
     rows = []
     for id_, paths in files.items():
         label = _emotion_folder(paths[0]).name.lower()
         if len(paths) > 1:
             places = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            faults.append((id_, f"{len(paths)} files are this utterance: {places}"))
+            errors.append((id_, f"{len(paths)} files are this utterance: {places}"))
         elif (words := said.get(id_)) and label not in words:
-            told = ", ".join(f"{word!r} in {place}" for word, place in words.items())
-            faults.append((id_, f"lies in a folder {label!r}, but is {told}"))
+            others = ", ".join(f"{word!r} in {place}" for word, place in words.items())
+            errors.append((id_, f"is in folder {label!r}, but is {others}"))
         else:
             rows.append(
                 {
@@ -113,19 +113,19 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
         pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label"]),
         CLASSES,
         root,
-        faults,
+        errors,
         f"Expected: {_LAYOUT}.",
         outside=outside,
     )
 
 
 def _emotion_folder(path: Path) -> Path:
-    """The folder that should be an emotion's: the file's own, or the one above ``train``, ``evaluation``, ``test``."""
-    return path.parent.parent if path.parent.name.lower() in _PARTS else path.parent
+    """Return the folder that should name the emotion: the parent, or the one above a subset's folder."""
+    return path.parent.parent if path.parent.name.lower() in _SUBSETS else path.parent
 
 
-def _fault(path: Path, folder: Path) -> str | None:
-    """What is wrong with a file's name or place, if anything."""
+def _file_problem(path: Path, folder: Path) -> str | None:
+    """Return what is wrong with the name or the folder of a file, or None."""
     matched = _NAME.fullmatch(path.stem)
     if matched is None:
         return "the name is not like 0011_000351"
@@ -133,17 +133,17 @@ def _fault(path: Path, folder: Path) -> str | None:
     if speaker not in _LANGUAGES:
         return f"speaker {speaker!r} is not one of 0001 to 0020"
     if folder.name.lower() not in CLASSES:
-        return f"lies in a folder {folder.name!r}, not in one of {', '.join(map(str.capitalize, CLASSES))}"
+        return f"is in folder {folder.name!r}, not in one of {', '.join(map(str.capitalize, CLASSES))}"
     if folder.parent.name != speaker:
-        return f"lies in a folder {folder.parent.name!r}, not in its speaker's"
+        return f"is in folder {folder.parent.name!r}, not in that of its speaker"
     return None
 
 
-def _read_transcript(path: Path, root: Path, said: dict[str, dict[str, str]], faults: list[tuple[str, str]]) -> None:
-    """Adds to ``said`` what a transcript calls each utterance: id → emotion → FILE:LINE.
+def _read_transcript(path: Path, root: Path, said: dict[str, dict[str, str]], errors: list[tuple[str, str]]) -> None:
+    """Add the emotions that a transcript names to ``said``: utterance id → emotion → FILE:LINE.
 
-    A line is an id, the sentence and an emotion, with tabs between them, in places spaces. Encodings are UTF-16,
-    GB 2312, Windows-1252 and ASCII. Read as GB 18030, the last three keep ids, separators and emotions whole.
+    A line holds an id, the sentence and an emotion, separated by tabs or, in places, by spaces. Encodings are UTF-16,
+    GB 2312, Windows-1252 and ASCII. Decoding the last three as GB 18030 preserves ids, separators and emotions.
     """
     place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
@@ -151,9 +151,9 @@ def _read_transcript(path: Path, root: Path, said: dict[str, dict[str, str]], fa
             return
         content = path.read_bytes()
     except OSError as error:
-        faults.append((place, f"cannot be read: {error.strerror}"))
+        errors.append((place, f"cannot be read: {error.strerror}"))
         return
-    # Without its mark, UTF-16 shows in the zero after the first id's first digit.
+    # UTF-16 without a byte order mark has a zero byte after the first digit of the first id.
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[1:2] == b"\0"
     encoding = "utf-16" if is_wide else "utf-8" if _is_utf8(content) else "gb18030"
     for number, line in enumerate(content.decode(encoding, errors="replace").splitlines(), start=1):

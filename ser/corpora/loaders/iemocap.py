@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from ser.corpora.corpus import ANNOTATION_COLUMNS, LONGEST, RATING_COLUMNS, count_votes
+from ser.corpora.corpus import ANNOTATION_COLUMNS, MAX_SECONDS, RATING_COLUMNS, count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.utils.errors import UserError
 
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad")
 CLASSES_4 = ("ang", "hap", "neu", "sad")
-"""With exc merged into hap."""
+"""Classes of ``iemocap-4``, where exc is merged into hap."""
 
 CATEGORIES = {
     "anger": "ang",
@@ -37,7 +37,7 @@ CATEGORIES = {
     "sadness": "sad",
     "surprise": "sur",
 }
-"""The evaluators' word, in lower case → the code that a consensus has."""
+"""An evaluator's word, in lower case → the code used for the consensus."""
 
 NO_AGREEMENT = "xxx"
 _CODES = {*CATEGORIES.values(), NO_AGREEMENT}
@@ -51,13 +51,13 @@ _LAYOUT = (
 
 _SESSION = re.compile(r"Session([1-5])")
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_(?:impro[0-9]{2}|script[0-9]{2}_[0-9])[a-z]?")
-# Transcripts also have turns such as MXX0, so a label of one is not refused.
+# Transcripts also have turns such as MXX0, so a label of such a turn is accepted.
 _TURN = re.compile(r"([FM])[0-9X]{2}[0-9]")
 _UTTERANCE = re.compile(r"Ses0[1-5][FM]_\w{1,30}")
 _TITLE = "%"
 _HEADER = re.compile(r"\[([^\]]*)\]\s+(\S+)\s+(\S+)\s+\[([^\]]*)\]")
 _TIMES = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*-\s*([0-9]+(?:\.[0-9]*)?)")
-# The scale is 1 to 5; means a little outside of it are reported, so no more than one digit is asked for.
+# The scale is 1 to 5, but the files have means a little outside of it, so only the format is checked.
 _RATING = r"[0-9](?:\.[0-9]*)?"
 _MEANS = re.compile(rf"({_RATING}|nan)\s*,\s*({_RATING}|nan)\s*,\s*({_RATING}|nan)", re.IGNORECASE)
 _EVALUATOR = re.compile(r"([AC])-([EFM][0-9]+):([^(]*)\((.*)\)")
@@ -67,48 +67,48 @@ _Ratings = tuple[float, float, float]  # valence, activation, dominance
 
 
 def load_iemocap(root: Path) -> LoaderResult:
-    """Reads IEMOCAP's six common classes, with every evaluator's votes; no audio is decoded.
+    """Load the six common classes of IEMOCAP, with every evaluator's votes; no audio is decoded.
 
     Only ``SessionN/dialog/EmoEvaluation/*.txt`` is read, neither its subfolders nor hidden files. An evaluator who
-    names several categories votes for each of them; what actors say of themselves is no vote. Utterances whose
-    consensus is another category, or ``xxx`` (none), are counted in ``outside``. Sessions may be missing, so that a
-    part of the release can be used.
+    names several categories votes for each of them; the actors' judgements of themselves are not votes. Utterances
+    whose consensus is another category, or ``xxx`` (none), are counted in ``outside``. Sessions may be missing.
 
     Args:
-        root: The folder ``IEMOCAP_full_release``, or the one that it is in.
+        root: The folder ``IEMOCAP_full_release``, or its parent.
 
     Returns:
-        What was found. Sentence files are cut already, so ``start`` and ``end`` are empty and the times within the
-        dialog are in ``dialog_start`` and ``dialog_end``. ``valence``, ``activation`` and ``dominance`` are the
-        evaluators' means. The speaker is the session and the letter of the turn: ``Ses01F_impro01_M003`` is
-        ``Ses01M``. A fault in an utterance's block is named ``Session1/dialog/EmoEvaluation/Ses01F_impro01.txt:12``.
+        The rows. There is one file per sentence, so ``start`` and ``end`` are empty; ``dialog_start`` and
+        ``dialog_end`` are the times within the dialog. ``valence``, ``activation`` and ``dominance`` are the
+        evaluators' means. The speaker is the session with the letter of the turn: ``Ses01F_impro01_M003`` is by
+        ``Ses01M``. A data error in the block of an utterance is named by file and line,
+        ``Session1/dialog/EmoEvaluation/Ses01F_impro01.txt:12``.
 
     Raises:
-        UserError: There is no session at ``root``.
+        UserError: If there is no session at ``root``.
     """
     return _load("iemocap", root, CLASSES, {})
 
 
 def load_iemocap_4(root: Path) -> LoaderResult:
-    """Reads IEMOCAP's four classes ang, hap, neu and sad, of which hap takes in exc.
+    """Load four classes of IEMOCAP, ang, hap, neu and sad, where hap includes exc.
 
-    The merger comes before the counting: an evaluator who names both happiness and excitement has one vote for hap.
+    Classes are merged before votes are counted: an evaluator who names happiness and excitement has one vote for hap.
 
     Args:
         root: As for ``load_iemocap``.
 
     Returns:
-        As ``load_iemocap``; ``outside`` has fru as well.
+        As for ``load_iemocap``; ``outside`` also counts fru.
 
     Raises:
-        UserError: There is no session at ``root``.
+        UserError: If there is no session at ``root``.
     """
     return _load("iemocap-4", root, CLASSES_4, {"exc": "hap"})
 
 
 @dataclass
 class _Block:
-    """What one block of a dialog's file tells of one utterance."""
+    """Content of the block of one utterance in a dialog's file."""
 
     line: int
     utterance: str
@@ -118,19 +118,19 @@ class _Block:
     categories: list[tuple[str, str]] = field(default_factory=list)  # (evaluator, code)
     ratings: list[tuple[str, _Ratings]] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
-    evaluations: Counter[str] = field(default_factory=Counter)  # of outside evaluators: lines C and A
-    sound: bool = True
+    evaluations: Counter[str] = field(default_factory=Counter)  # "C" or "A" → lines of outside evaluators
+    is_valid: bool = True
 
 
 def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str]) -> LoaderResult:
     release = _release(root)
-    faults: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     rows: list[dict[str, Any]] = []
     annotations: list[tuple[str, str, str, bool]] = []
     ratings: list[tuple[str, str, bool, float, float, float]] = []
     outside: Counter[str] = Counter()
-    for path in _dialogs(release, faults):
-        for block in _blocks(path, path.relative_to(release).as_posix(), faults):
+    for path in _dialogs(release, errors):
+        for block in _blocks(path, path.relative_to(release).as_posix(), errors):
             id_ = block.utterance
             said = dict.fromkeys((who, merged.get(code, code)) for who, code in block.categories)
             annotations += [(id_, who, code, who[0] != "E") for who, code in said]
@@ -151,7 +151,7 @@ def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str
         table,
         classes,
         release,
-        faults,
+        errors,
         f"Expected: {_LAYOUT}.",
         annotations=said_by,
         ratings=pd.DataFrame(ratings, columns=list(RATING_COLUMNS)),
@@ -166,54 +166,54 @@ def _release(root: Path) -> Path:
                 return folder
     except OSError as error:
         raise UserError(f"{root} cannot be read: {error.strerror}.") from error
-    raise UserError(f"no IEMOCAP session in {root}. Expected: {_LAYOUT}.")
+    raise UserError(f"no session of IEMOCAP found in {root}. Expected: {_LAYOUT}.")
 
 
-def _dialogs(release: Path, faults: list[tuple[str, str]]) -> Iterator[Path]:
-    """The dialogs' files, sorted; adds what is wrong with folders and names of files."""
+def _dialogs(release: Path, errors: list[tuple[str, str]]) -> Iterator[Path]:
+    """Yield the dialogs' files, sorted; add data errors of folders and file names to ``errors``."""
     for session in sorted(release.glob("Session*")):
         if not session.is_dir():
             continue
         if not (number := _SESSION.fullmatch(session.name)):
-            faults.append((session.name, "is none of the folders Session1 to Session5"))
+            errors.append((session.name, "is not one of the folders Session1 to Session5"))
             continue
         folder = session / _EVALUATIONS
         try:
             paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
         except OSError as error:
-            faults.append((session.name, f"the folder {_EVALUATIONS} cannot be read: {error.strerror}"))
+            errors.append((session.name, f"the folder {_EVALUATIONS} cannot be read: {error.strerror}"))
             continue
-        # The subfolders hold each evaluator's own files, which the dialogs' files repeat.
+        # The subfolders hold the files of each evaluator; the dialogs' files repeat their content.
         files = [path for path in paths if path.suffix == ".txt" or not path.is_dir()]
         if not files:
-            faults.append((f"{session.name}/{_EVALUATIONS}", "has no dialog's file"))
+            errors.append((f"{session.name}/{_EVALUATIONS}", "has no file of a dialog"))
         for path in files:
             dialog = _DIALOG.fullmatch(path.stem)
             where = path.relative_to(release).as_posix()
             if not dialog or path.suffix != ".txt":
-                faults.append(
+                errors.append(
                     (where, "is not named like a dialog, such as Ses01F_impro01.txt or Ses01M_script01_1.txt")
                 )
             elif dialog[1] != number[1]:
-                faults.append((where, f"is a dialog of session {dialog[1]}, in the folder of session {number[1]}"))
+                errors.append((where, f"is a dialog of session {dialog[1]}, but in the folder of session {number[1]}"))
             else:
                 yield path
 
 
-def _blocks(path: Path, where: str, faults: list[tuple[str, str]]) -> Iterator[_Block]:
-    """The sound blocks of a dialog's file; adds what is wrong with the others."""
+def _blocks(path: Path, where: str, errors: list[tuple[str, str]]) -> Iterator[_Block]:
+    """Yield the valid blocks of a dialog's file; add what is wrong with the others to ``errors``."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        faults.append((where, f"cannot be read: {error.strerror}"))
+        errors.append((where, f"cannot be read: {error.strerror}"))
         return
     if b"\0" in content:
-        faults.append((where, "is not text: it has NUL bytes"))
+        errors.append((where, "is not text: it has NUL bytes"))
         return
     blocks: list[_Block] = []
     found: list[tuple[int, str]] = []  # (line, what is wrong)
     block: _Block | None = None
-    stray = False  # among lines below no header, of which the first is told
+    stray = False  # within lines below no header; only the first of them is an error
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         text = line.decode(errors="replace").strip()
         if not text or (not blocks and text.startswith(_TITLE)):
@@ -224,7 +224,7 @@ def _blocks(path: Path, where: str, faults: list[tuple[str, str]]) -> Iterator[_
             blocks.append(block := _Block(number, name[0] if name else "?"))
         elif block is None:
             if not stray:
-                found.append((number, f"{_quoted(text)} is below no utterance's header line"))
+                found.append((number, f"{_quoted(text)} is not below a header line"))
             stray = True
             continue
         try:
@@ -235,17 +235,17 @@ def _blocks(path: Path, where: str, faults: list[tuple[str, str]]) -> Iterator[_
                 _parse_evaluation(text, block)
         except ValueError as error:
             found.append((number, f"utterance {block.utterance}: {error}"))
-            block.sound = False
+            block.is_valid = False
     first: dict[str, int] = {}
     for block in blocks:
-        if block.sound and (fault := _lack(block, first)):
-            found.append((block.line, f"utterance {block.utterance}: {fault}"))
-            block.sound = False
+        if block.is_valid and (problem := _block_problem(block, first)):
+            found.append((block.line, f"utterance {block.utterance}: {problem}"))
+            block.is_valid = False
         first.setdefault(block.utterance, block.line)
     if not blocks and not found:
-        faults.append((where, "tells of no utterance; is it half written?"))
-    faults += [(f"{where}:{line}", fault) for line, fault in sorted(found)]
-    yield from (block for block in blocks if block.sound)
+        errors.append((where, "has no utterance. Is the file complete?"))
+    errors += [(f"{where}:{line}", problem) for line, problem in sorted(found)]
+    yield from (block for block in blocks if block.is_valid)
 
 
 def _check_utf8(line: bytes) -> None:
@@ -256,7 +256,7 @@ def _check_utf8(line: bytes) -> None:
 
 
 def _parse_header(text: str, dialog: str, block: _Block) -> None:
-    """``[START - END] TURN CONSENSUS [V, A, D]``; raises ValueError that says what is wrong."""
+    """Parse ``[START - END] TURN CONSENSUS [V, A, D]``; raise ValueError that says what is wrong."""
     if not (header := _HEADER.fullmatch(text)):
         raise ValueError(f"{_quoted(text)} is not a header line, '[START - END] TURN EMOTION [V, A, D]'")
     times, name, consensus, means = header.groups()
@@ -266,12 +266,12 @@ def _parse_header(text: str, dialog: str, block: _Block) -> None:
     block.utterance = name
     block.consensus = consensus.lower()
     if block.consensus not in _CODES:
-        raise ValueError(f"the consensus {_quoted(consensus)} is none of {', '.join(sorted(_CODES))}")
+        raise ValueError(f"the consensus {_quoted(consensus)} is not one of {', '.join(sorted(_CODES))}")
     if not (seconds := _TIMES.fullmatch(times.strip())):
         raise ValueError(f"the times {_quoted(times)} are not START - END in seconds")
     begin, end = map(float, seconds.groups())
-    if not begin < end <= LONGEST:
-        raise ValueError(f"the times {_quoted(times)} are empty, reversed or beyond {LONGEST:g} s")
+    if not begin < end <= MAX_SECONDS:
+        raise ValueError(f"the times {_quoted(times)} are empty, reversed or beyond {MAX_SECONDS:g} s")
     if not (values := _MEANS.fullmatch(means.strip())):
         raise ValueError(f"the means {_quoted(means)} are not three numbers, valence, activation and dominance")
     block.times = begin, end
@@ -279,7 +279,7 @@ def _parse_header(text: str, dialog: str, block: _Block) -> None:
 
 
 def _parse_evaluation(text: str, block: _Block) -> None:
-    """``C-E2: Neutral; (comment)`` or ``A-E3: val 3; act 2; dom 2; (comment)``; raises ValueError likewise."""
+    """Parse ``C-E2: Neutral; (comment)`` or ``A-E3: val 3; act 2; dom 2; (comment)``; raise ValueError if wrong."""
     if not (line := _EVALUATOR.fullmatch(text)):
         raise ValueError(f"{_quoted(text)} is not an evaluator's line, such as {_EXAMPLES}")
     kind, who, said, comment = line.groups()
@@ -303,14 +303,14 @@ def _ratings(match: re.Match[str]) -> _Ratings:
     return valence, activation, dominance
 
 
-def _lack(block: _Block, first: dict[str, int]) -> str | None:
-    """What a block whose lines are all readable lacks, if anything."""
+def _block_problem(block: _Block, first: dict[str, int]) -> str | None:
+    """Return what is wrong with a block as a whole, or None."""
     if block.utterance in first:
-        return f"already at line {first[block.utterance]}"
-    # Files have the categories before the dimensions, so one that was cut lacks the latter.
+        return f"is already at line {first[block.utterance]}"
+    # Categories come before dimensions, so a file that was cut off lacks the latter.
     for kind, lines in (("C", "names a category"), ("A", "rates the dimensions")):
         if not block.evaluations[kind]:
-            return f"no outside evaluator ({kind}-E…) {lines}; is the block half written?"
+            return f"no outside evaluator ({kind}-E…) {lines}. Is the block complete?"
     if block.consensus in CLASSES and not any(
         code == block.consensus for who, code in block.categories if who[0] == "E"
     ):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import audio_below, copies
+from ser.corpora.source_files import duplicate_errors, list_audio
 from ser.utils.errors import UserError
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the codes 01 to 08."""
 
-# The seven fields of a file's name, and the highest code of each; all count from 01.
+# The seven fields of a file name with their highest codes; the lowest code is always 01.
 _FIELDS = {
     "modality": 3,
     "vocal channel": 2,
@@ -30,50 +30,50 @@ _LAYOUT = "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac, …), at any depth"
 
 
 def load_ravdess(root: Path) -> LoaderResult:
-    """Reads RAVDESS's speech from its file names; no audio is decoded.
+    """Load the speech of RAVDESS from its file names; no audio is decoded.
 
-    What counts is the name, ``03-01-EE-II-SS-RR-AA`` (audio only, speech, emotion, intensity, statement,
-    repetition, actor); folders may be nested in any way. Songs (``03-02-…``), videos, hidden files and files
-    that are not audio are not part of this corpus and are passed over.
+    Only the name counts, ``03-01-EE-II-SS-RR-AA`` (audio only, speech, emotion, intensity, statement, repetition,
+    actor); folders may be nested in any way. Songs (``03-02-…``), videos, hidden files and files that are not audio
+    are not part of this corpus and are skipped.
 
     Args:
         root: A folder with ``Actor_NN/03-01-EE-II-SS-RR-AA.wav`` below it.
 
     Returns:
-        What was found: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
-        sessions, no votes. Faults are names with codes that do not exist, and the same utterance in several files.
+        The rows: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
+        sessions, no votes. Data errors are names with unknown codes, and an utterance in several files.
 
     Raises:
-        UserError: There is no speech below ``root``.
+        UserError: If there is no speech below ``root``.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder. Expected is RAVDESS's: {_LAYOUT}.")
+        raise UserError(f"{root} is not a folder. Expected is the folder of RAVDESS: {_LAYOUT}.")
     files: dict[str, list[Path]] = defaultdict(list)
-    faults: list[tuple[str, str]] = []
-    for path in audio_below(root):
+    errors: list[tuple[str, str]] = []
+    for path in list_audio(root):
         fields = path.stem.split("-")
         if len(fields) != len(_FIELDS) and not path.stem.startswith(_SPEECH):
             continue
-        if fault := _fault(fields):
-            faults.append((path.relative_to(root).as_posix(), fault))
+        if problem := _name_problem(fields):
+            errors.append((path.relative_to(root).as_posix(), problem))
         elif path.stem.startswith(_SPEECH):
             files[path.stem].append(path)
-    faults += copies(files, root, "utterance")
-    if not files and not faults:
-        raise UserError(f"no RAVDESS speech below {root}. Expected: {_LAYOUT}.")
+    errors += duplicate_errors(files, root, "utterance")
+    if not files and not errors:
+        raise UserError(f"no RAVDESS speech found below {root}. Expected: {_LAYOUT}.")
     return LoaderResult(
         "ravdess",
         f"corpus 'ravdess' at {root}",
         pd.DataFrame([_row(paths[0]) for paths in files.values()], columns=_COLUMNS),
         CLASSES,
         root,
-        faults,
+        errors,
         f"Expected: {_LAYOUT}.",
     )
 
 
-def _fault(fields: list[str]) -> str | None:
-    """What is wrong with a name's fields, if anything."""
+def _name_problem(fields: list[str]) -> str | None:
+    """Return what is wrong with the fields of a name, or None."""
     if len(fields) != len(_FIELDS):
         return f"the name has {len(fields)} fields, not {len(_FIELDS)}"
     wrong = [

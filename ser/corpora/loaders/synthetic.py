@@ -1,11 +1,11 @@
-"""The embedded default: emotional speech from a seed, to see the whole study within minutes of cloning.
+"""The default corpus: emotional speech synthesised from a seed, for a first study within minutes of cloning.
 
-A source-filter voice (Fant 1960; Klatt 1980): glottal pulses (Rosenberg 1971) with jitter and shimmer, a
-spectral tilt, aspiration noise and a cascade of formant resonators. Pitch, loudness, tempo, tilt and the rest
-follow the emotion in the directions that Scherer (2003, Speech Communication 40, 227-256) and Juslin and
-Laukka (2003, Psychological Bulletin 129, 770-814) report for anger, joy and sadness; excitement is taken as
-aroused joy and frustration as subdued anger. The sizes are chosen so that the classes can be learnt and
-overlap. Nothing about real speech follows from a result on it.
+The synthesiser is a source-filter model (Fant 1960; Klatt 1980): glottal pulses (Rosenberg 1971) with jitter and
+shimmer, spectral tilt, aspiration noise and a cascade of formant resonators. Pitch, loudness, tempo, tilt and the
+other parameters change with the emotion in the directions that Scherer (2003, Speech Communication 40, 227-256) and
+Juslin and Laukka (2003, Psychological Bulletin 129, 770-814) report for anger, joy and sadness; excitement is
+modelled as aroused joy, frustration as subdued anger. Effect sizes are chosen so that classes can be learnt but
+overlap. Results on this corpus do not allow conclusions about real speech.
 
 Three simulated annotators vote on each utterance, with confusions that follow IEMOCAP's.
 """
@@ -26,15 +26,14 @@ from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed, digest, file_digest
 
 VERSION = 1
-"""Enters every seed and both digests of the corpus; raise it with any change to the sound or the votes."""
+"""Part of every seed and of both digests of the corpus; increase it with any change to the sound or the votes."""
 SEED = 2026
 SAMPLE_RATE = 16_000
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad")
 SESSIONS = 5
 UTTERANCES_PER_CLASS = 8
-"""Of each speaker: 10 speakers x 6 classes x 8 are 480 utterances."""
-SHORTEST, LONGEST = 1.0, 2.2
-"""Seconds."""
+"""Per speaker: 10 speakers × 6 classes × 8 are 480 utterances."""
+MIN_SECONDS, MAX_SECONDS = 1.0, 2.2
 ANNOTATORS = 3
 
 CONFUSION = {
@@ -45,30 +44,30 @@ CONFUSION = {
     "neu": (0.00, 0.10, 0.22, 0.03, 0.60, 0.05),
     "sad": (0.02, 0.02, 0.14, 0.01, 0.13, 0.68),
 }
-"""One vote of one annotator: class intended → probability of each of ``CLASSES``.
+"""Distribution of one vote of one annotator: intended class → probability of each of ``CLASSES``.
 
-Solved such that, once the intended class has won the vote, flipping .6 of the utterances that have a
-dissenting vote gives IEMOCAP's transition at noisy-B (ang→fru .32, fru→ang .22, exc→hap .31, hap→exc .34,
-hap→neu .17, ...): with q off the diagonal, a share 3q / (1 + 2q) of a class's utterances has such a vote.
+It is solved so that, given that the intended class wins the vote, flipping .6 of the utterances with a dissenting
+vote gives IEMOCAP's transition matrix at noisy-B (ang→fru .32, fru→ang .22, exc→hap .31, hap→exc .34, hap→neu .17,
+...): with probability q off the diagonal, a share 3q / (1 + 2q) of a class's utterances has such a vote.
 """
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How an utterance is spoken; also a deviation from that, or the standard deviation of one.
+    """Parameters of how an utterance is spoken; also used for offsets, and for standard deviations of offsets.
 
     Args:
         pitch: Mean fundamental frequency, semitones above 100 Hz.
         pitch_range: Standard deviation of the syllables' accents, semitones.
         contour: Rise from the first to the last syllable, semitones.
         level: Root mean square of the voice, dB below full scale (negative).
-        rate: Syllables a second, pauses apart.
+        rate: Syllables per second, pauses excluded.
         tilt: Attenuation of the glottal source at 3 kHz, dB (the TL of Klatt and Klatt 1990).
         breath: Aspiration noise relative to the glottal source, dB.
-        jitter: Standard deviation of the cycles' lengths, percent.
-        shimmer: Standard deviation of the cycles' amplitudes, percent.
-        pause: Chance of a pause after a syllable, percent.
-        formants: Formant frequencies above those of the average man, percent.
+        jitter: Standard deviation of the cycle lengths, percent.
+        shimmer: Standard deviation of the cycle amplitudes, percent.
+        pause: Probability of a pause after a syllable, percent.
+        formants: Formant frequencies relative to those of an average man, percent above.
     """
 
     pitch: float = 0.0
@@ -85,7 +84,7 @@ class Delivery:
 
     @property
     def pitch_hz(self) -> float:
-        """Mean fundamental frequency, Hz."""
+        """Return the mean fundamental frequency, in Hz."""
         return float(100.0 * 2.0 ** (self.pitch / 12.0))
 
 
@@ -105,7 +104,7 @@ _LEAST = Delivery(-8.0, 0.2, -9.0, -48.0, 2.8, 0.5, -40.0, 0.2, 1.0, 0.0, -12.0)
 _MOST = Delivery(26.0, 6.0, 9.0, -20.0, 7.5, 24.0, -6.0, 4.0, 20.0, 40.0, 35.0)
 _INTENSITY = (0.6, 1.4)
 
-# F1 to F3 of Peterson and Barney's (1952) men, in Hz.
+# F1 to F3 of male speakers (Peterson and Barney 1952), in Hz.
 _VOWELS = np.array(
     [
         (270, 2290, 3010),
@@ -120,18 +119,17 @@ _VOWELS = np.array(
     ],
     dtype=np.float64,
 )
-# F4 to F6 stand still. Without F5 and F6 the cascade leaves nothing above 4 kHz; a woman's F7 nears 8 kHz.
+# F4 to F6 are constant. Without F5 and F6 the cascade leaves nothing above 4 kHz; F7 of women is near 8 kHz.
 _UPPER_FORMANTS = np.array([3500.0, 4500.0, 5500.0])
 _BANDWIDTHS = np.array([70.0, 100.0, 150.0, 220.0, 300.0, 400.0])
-_BLOCK = 320  # The formants stand still for 20 ms.
+_BLOCK = 320  # samples, 20 ms, during which the formants are constant
 
 
 def load_synthetic() -> Corpus:
-    """The generated corpus: 480 utterances of five women and five men in five sessions, six classes.
+    """Generate the table: 480 utterances of five women and five men in five sessions, in six classes.
 
     Returns:
-        The corpus. Its ``synthesize`` is this module's, and its ``path`` only names what is generated,
-        for the digests.
+        The corpus. Its ``synthesize`` is that of this module; ``path`` identifies the sound in digests.
     """
     rows = [
         _row(session, gender, label, number)
@@ -140,7 +138,7 @@ def load_synthetic() -> Corpus:
         for label in CLASSES
         for number in range(UTTERANCES_PER_CLASS)
     ]
-    # What a sound follows from; rendering one to see would cost half a second, for SciPy's filters.
+    # The sound depends on these; rendering one to compare would cost half a second, for importing SciPy's filters.
     synthesis = digest([file_digest(Path(__file__)), *map(version, ("numpy", "scipy"))])
     return Corpus(
         name="synthetic", table=pd.DataFrame(rows), classes=CLASSES, synthesize=synthesize, synthesis=synthesis
@@ -164,16 +162,16 @@ def _row(session: int, gender: str, label: str, number: int) -> dict[str, object
 
 
 def cast_votes(utterance_id: str) -> tuple[int, ...]:
-    """The annotators' votes, drawn from ``CONFUSION`` until the intended class is the strict plurality.
+    """Draw the annotators' votes from ``CONFUSION`` until the intended class has a strict plurality.
 
     Args:
-        utterance_id: Such as ``"Ses01F_ang_03"``; any session and number will do.
+        utterance_id: Such as ``"Ses01F_ang_03"``, with any session and number.
 
     Returns:
-        One count for each of ``CLASSES``, three votes in all.
+        The count of each of ``CLASSES``, three votes in total.
 
     Raises:
-        UserError: The id is not of this form.
+        UserError: If the id does not have this form.
     """
     _, _, label = _parse(utterance_id)
     intended = CLASSES.index(label)
@@ -186,16 +184,16 @@ def cast_votes(utterance_id: str) -> tuple[int, ...]:
 
 
 def delivery(utterance_id: str) -> Delivery:
-    """How an utterance is spoken: by gender, speaker, emotion (at an intensity of its own) and chance.
+    """Draw how an utterance is spoken, from its gender, its speaker and its emotion at a random intensity.
 
     Args:
-        utterance_id: Such as ``"Ses01F_ang_03"``; any session and number will do.
+        utterance_id: Such as ``"Ses01F_ang_03"``, with any session and number.
 
     Returns:
         The parameters that ``synthesize`` renders.
 
     Raises:
-        UserError: The id is not of this form.
+        UserError: If the id does not have this form.
     """
     speaker, gender, label = _parse(utterance_id)
     of_speaker = np.random.default_rng(derived_seed(VERSION, SEED, "speaker", speaker))
@@ -208,26 +206,26 @@ def delivery(utterance_id: str) -> Delivery:
 
 
 def synthesize(utterance_id: str) -> NDArray[np.float32]:
-    """The sound of an utterance, a pure function of (``VERSION``, ``SEED``, utterance_id).
+    """Synthesise an utterance, as a pure function of (``VERSION``, ``SEED``, utterance_id).
 
     Args:
-        utterance_id: Such as ``"Ses01F_ang_03"``; any session and number will do.
+        utterance_id: Such as ``"Ses01F_ang_03"``, with any session and number.
 
     Returns:
         (samples,) float32 at 16 kHz in [-1, 1], between 1.0 and 2.2 s.
 
     Raises:
-        UserError: The id is not of this form.
+        UserError: If the id does not have this form.
     """
     return render(delivery(utterance_id), derived_seed(VERSION, SEED, "audio", utterance_id))
 
 
 def render(how: Delivery, seed: int) -> NDArray[np.float32]:
-    """Speaks random syllables.
+    """Synthesise random syllables.
 
     Args:
-        how: The parameters of the voice.
-        seed: Of the syllables' lengths, vowels and stress, and of all noise.
+        how: How they are spoken.
+        seed: Seed of the lengths, vowels and stress of the syllables, and of all noise.
 
     Returns:
         (samples,) float32 at 16 kHz in [-1, 1], between 1.0 and 2.2 s.
@@ -239,16 +237,16 @@ def render(how: Delivery, seed: int) -> NDArray[np.float32]:
     voice = _tract(envelope * _source(how, centres, time, rng), how, centres, rng)
     speaking = envelope > 0.1
     voice *= 10.0 ** (how.level / 20.0) / np.sqrt(np.mean(np.square(voice[speaking])))
-    # Recordings are never digitally silent.
+    # Room noise: real recordings are never digitally silent.
     room = 10.0 ** (rng.uniform(-72.0, -64.0) / 20.0) * rng.standard_normal(samples)
     return np.asarray(np.clip(voice + room, -1.0, 1.0), dtype=np.float32)
 
 
 def _parse(utterance_id: str) -> tuple[str, str, str]:
-    """Speaker, gender and class of an id."""
+    """Return speaker, gender and class of an id."""
     match = re.fullmatch(rf"(Ses\d\d([FM]))_({'|'.join(CLASSES)})_\d+", utterance_id)
     if match is None:
-        raise UserError(f"utterance {utterance_id!r} is not of corpus 'synthetic'; ids look like 'Ses01F_ang_03'.")
+        raise UserError(f"utterance {utterance_id!r} is not in corpus 'synthetic', whose ids are like 'Ses01F_ang_03'.")
     speaker, letter, label = match.groups()
     return speaker, "female" if letter == "F" else "male", label
 
@@ -258,14 +256,14 @@ def _vector(values: Delivery) -> NDArray[np.float64]:
 
 
 def _syllables(how: Delivery, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Lays out the S syllables: (S,) centres, (S,) widths, both in seconds, and the length in samples."""
+    """Draw S syllables; return their centres, (S,), and widths, (S,), in seconds, and the length in samples."""
     count = int(rng.integers(5, 9))
     widths = np.exp(0.2 * rng.standard_normal(count)) / how.rate
     gaps = np.where(rng.random(count) < how.pause / 100.0, rng.uniform(0.08, 0.25, count), 0.0)
     lead, tail = rng.uniform(0.04, 0.10, 2)
     gaps[-1] = tail
     total = lead + float((widths + gaps).sum())
-    stretch = min(max(total, SHORTEST), LONGEST) / total
+    stretch = min(max(total, MIN_SECONDS), MAX_SECONDS) / total
     starts = lead + np.concatenate(([0.0], np.cumsum(widths + gaps)[:-1]))
     return stretch * (starts + widths / 2), stretch * widths, round(stretch * total * SAMPLE_RATE)
 
@@ -276,10 +274,10 @@ def _envelope(
     widths: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Loudness over time, (samples,): one rounded hump for each syllable, some stressed more than others."""
+    """Compute the loudness over time, (samples,): one hump per syllable, of random height."""
     stress = np.exp(0.25 * rng.standard_normal(len(centres)))
     grid = np.arange(0.0, time[-1], 0.005)
-    # Humps a little wider than their syllables, so that neighbours run into each other as in speech.
+    # Humps are wider than their syllables, so that neighbours overlap as in speech.
     inside = np.clip((grid - centres[:, None]) / (1.3 * widths[:, None]), -0.5, 0.5)
     humps = stress[:, None] * (0.5 + 0.5 * np.cos(2.0 * np.pi * inside))
     return np.asarray(np.interp(time, grid, humps.max(axis=0)))
@@ -288,8 +286,8 @@ def _envelope(
 def _source(
     how: Delivery, centres: NDArray[np.float64], time: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Tilted glottal pulses with aspiration noise, (samples,)."""
-    from scipy.signal import lfilter  # imported where it is needed, for it takes half a second
+    """Generate tilted glottal pulses with aspiration noise, (samples,)."""
+    from scipy.signal import lfilter  # the import takes half a second, so it happens only where sounds are rendered
 
     accents = rng.standard_normal(len(centres))
     slope = np.linspace(-0.5, 0.5, len(centres))
@@ -310,7 +308,7 @@ def _source(
 
 
 def _rosenberg(phase: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Glottal flow (Rosenberg 1971, pulse C): opens for .4 of a cycle, closes within .16; phase in [0, 1)."""
+    """Compute the glottal flow at a phase in [0, 1): rising over .4, falling over .16 (Rosenberg 1971, pulse C)."""
     opening, closing = 0.4, 0.16
     rising = 0.5 - 0.5 * np.cos(np.pi * np.minimum(phase / opening, 1.0))
     falling = np.cos(np.pi / 2 * np.clip((phase - opening) / closing, 0.0, 1.0))
@@ -318,7 +316,7 @@ def _rosenberg(phase: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _tilt_pole(tilt: float) -> float:
-    """The pole of the one-pole low-pass with unit gain at 0 Hz that attenuates 3 kHz by ``tilt`` dB."""
+    """Return the pole of the one-pole low-pass filter with unit gain at 0 Hz that attenuates 3 kHz by ``tilt`` dB."""
     gain = 10.0 ** (-tilt / 10.0)
     cosine = np.cos(2.0 * np.pi * 3000.0 / SAMPLE_RATE)
     half = (1.0 - gain * cosine) / (1.0 - gain)
@@ -328,7 +326,7 @@ def _tilt_pole(tilt: float) -> float:
 def _tract(
     source: NDArray[np.float64], how: Delivery, centres: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The source through six resonators in cascade (Klatt 1980), gliding from vowel to vowel, (samples,)."""
+    """Filter the source by six cascaded resonators (Klatt 1980) that move from vowel to vowel, (samples,)."""
     from scipy.signal import lfilter
 
     vowels = _VOWELS[rng.integers(len(_VOWELS), size=len(centres))]
@@ -348,7 +346,7 @@ def _tract(
     state = np.zeros(poles.shape[1] - 1)
     voice = np.empty_like(source)
     for block, denominator in enumerate(poles):
-        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        samples = slice(block * _BLOCK, (block + 1) * _BLOCK)
         unit_gain_at_0_hz = denominator.sum(keepdims=True)
-        voice[part], state = lfilter(unit_gain_at_0_hz, denominator, source[part], zi=state)
+        voice[samples], state = lfilter(unit_gain_at_0_hz, denominator, source[samples], zi=state)
     return voice

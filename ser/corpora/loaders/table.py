@@ -1,4 +1,4 @@
-"""A corpus of one's own, described by a CSV or Parquet file."""
+"""Corpora listed in a CSV or Parquet file of your own."""
 
 from __future__ import annotations
 
@@ -29,47 +29,48 @@ ANCESTOR_COLUMNS = (
     "timestamps",
     "audio-path",
 )
-"""Of the ancestor study's files of noisy labels; ``python -m ser.noise`` writes these and more."""
-_OF_ANCESTOR = {"audio-path": "path", "noisy-label": "label", "ground-truth": "true_label"}
-# Speaker and session are in the name: the speaker is the session and the letter of the turn.
+"""Columns of the label files of the study that this one builds on; ``python -m ser.noise`` writes these and more."""
+_ANCESTOR_NAMES = {"audio-path": "path", "noisy-label": "label", "ground-truth": "true_label"}
+# Groups: the session, and the letter of the turn; together they are the speaker.
 _IEMOCAP = re.compile(r"(Ses[0-9]{2})[FM]_\w+_([FM])\w*")
 
 
 def load_table(path: Path) -> LoaderResult:
-    """Reads a corpus from a table with one row per utterance; no audio is decoded.
+    """Load a corpus from a table with one row per utterance; no audio is decoded.
 
-    Columns ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label`` are needed.
-    Optional are ``utterance_id`` (default: the path without its suffix, with the cut), ``start`` and ``end``
-    (seconds; blank is the whole file), ``gender`` (female, male, f, m or blank), ``session``, ``true_label``,
-    and votes: one column ``votes_<class>`` per class (blank counts 0; all blank: the utterance has no votes),
-    or one column ``votes`` with a list per row (in CSV as JSON, ``[2, 0, 1]``), in the order of the classes.
-    Names are text, so that speaker ``007`` stays that. Other columns are ignored.
+    Required columns are ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label``. Optional
+    are ``utterance_id`` (default: the path without its suffix, with the cut), ``start`` and ``end`` (seconds; blank
+    stands for the whole file), ``gender`` (female, male, f, m or blank), ``session``, ``true_label``, and votes:
+    either one column ``votes_<class>`` per class (blank is 0; all blank means no votes), or one column ``votes`` with
+    a list per row in the order of the classes (in CSV as JSON, ``[2, 0, 1]``). Names are read as text, so that
+    speaker ``007`` keeps its zeros. Other columns are ignored.
 
-    The classes are those of the ``votes_<class>`` columns in the file's order or, without such, all labels
+    The classes are those of the ``votes_<class>`` columns in the file's order or, without such columns, all labels
     sorted.
 
-    A file of noisy labels as the ancestor study has them, with ``wavfile``, ``noisy-label`` and ``audio-path``, is
-    taken too: the latter two are ``label`` and ``path``, ``ground-truth`` is ``true_label``, ``wavfile`` without its
-    suffix the utterance's name. Where it has no ``speaker`` and all names are IEMOCAP's, they tell speaker, gender and
-    session. Its ``timestamps`` are no cuts, and its ``soft-gt``, which has no counts, gives no votes.
+    Label files of the study that this one builds on are accepted as well. They have ``wavfile``, ``noisy-label`` and
+    ``audio-path``: the last two become ``label`` and ``path``, ``ground-truth`` becomes ``true_label``, and
+    ``wavfile`` without its suffix the utterance id. Where ``speaker`` is missing and all ids are IEMOCAP's, speaker,
+    gender and session are taken from the ids. ``timestamps`` are not used as cuts, and ``soft-gt``, which has no
+    counts, not as votes.
 
     Args:
         path: A ``.csv`` (UTF-8, commas), ``.parquet`` or ``.pq`` file.
 
     Returns:
-        What was found, named ``table``, with the table's folder as its root.
+        The rows, of a corpus named ``table`` with the table's folder as its root.
 
     Raises:
-        UserError: The file cannot be read or holds no rows.
-        DataErrors: Missing columns, or columns that mean nothing.
+        UserError: If the file cannot be read or has no rows.
+        DataErrors: If columns are missing, repeated or contradictory.
     """
     frame = _read(path)
     if frame.empty:
         raise UserError(f"table {path} has no rows.")
     vote_columns = [column for column in frame.columns.astype(str) if column.startswith(_VOTES)]
-    there = list(frame.columns)
-    frame = _of_ancestor(frame)
-    _check_columns(path, frame, vote_columns, there)
+    columns_found = list(frame.columns)
+    frame = _from_ancestor(frame)
+    _check_columns(path, frame, vote_columns, columns_found)
 
     names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
     table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
@@ -77,19 +78,18 @@ def load_table(path: Path) -> LoaderResult:
     if vote_columns:
         classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
 
-    # A cell that cannot be read is blanked, so that the corpus's own checks still run and all faults are told
-    # at once.
-    faults: list[tuple[int, str]] = []
+    # Unreadable cells become blank, so that the corpus's own checks still run and all errors are reported at once.
+    errors: list[tuple[int, str]] = []
     for column in ("start", "end"):
         cells = frame[column] if column in frame else pd.Series(np.nan, frame.index)
-        table[column] = _parsed(cells, _seconds, np.nan, column, faults)
+        table[column] = _parsed(cells, _seconds, np.nan, column, errors)
     if vote_columns:
         counts = frame[vote_columns].to_numpy(dtype=object).tolist()
-        table["votes"] = _parsed(counts, _counts, None, "votes", faults)
+        table["votes"] = _parsed(counts, _counts, None, "votes", errors)
     elif "votes" in frame:
-        table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", faults)
+        table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", errors)
     if "other_votes" in frame:
-        table["other_votes"] = _parsed(frame["other_votes"], _count, np.nan, "other_votes", faults).fillna(0)
+        table["other_votes"] = _parsed(frame["other_votes"], _count, np.nan, "other_votes", errors).fillna(0)
     if "gender" in table:
         table["gender"] = [_GENDERS.get(name.lower(), name.lower()) for name in table["gender"]]
     if "true_label" in table:
@@ -97,21 +97,21 @@ def load_table(path: Path) -> LoaderResult:
     if "utterance_id" not in table:
         table["utterance_id"] = [_default_id(*cells) for cells in table[["path", "start", "end"]].to_numpy()]
     elif "" in set(table["utterance_id"]):
-        faults += [(row, "utterance_id is blank") for row in np.flatnonzero(table["utterance_id"] == "").tolist()]
-    # A name for every row, so that each can be left out.
+        errors += [(row, "utterance_id is blank") for row in np.flatnonzero(table["utterance_id"] == "").tolist()]
+    # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
-    told = [(table["utterance_id"][row], fault) for row, fault in faults]
+    named = [(table["utterance_id"][row], problem) for row, problem in errors]
     table["path"] = [str(path.parent / name) if name else "" for name in table["path"]]
     labelled = {*table["label"], *table.get("true_label", ())}
-    idle = [f"{_VOTES}{name}" for name in classes or () if name not in labelled]
-    told += [(name, "no utterance has this label; rename the column if it counts no votes") for name in idle]
-    return LoaderResult("table", f"table {path}", table, classes, path.parent, told)
+    unused = [f"{_VOTES}{name}" for name in classes or () if name not in labelled]
+    named += [(name, "no utterance has this label; rename the column if it does not count votes") for name in unused]
+    return LoaderResult("table", f"table {path}", table, classes, path.parent, named)
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """The file's columns under their stripped names; a CSV file's cells are text."""
+    """Read a table with stripped column names; the cells of a CSV file are text."""
     if path.is_fifo():
-        raise UserError(f"table {path} is a pipe, not a file.")
+        raise UserError(f"table {path} is a pipe. Pass a .csv or .parquet file.")
     try:
         if path.suffix.lower() == ".csv":
             # Read without a header, so that pandas neither renames a repeated column nor makes one the index.
@@ -121,67 +121,67 @@ def _read(path: Path) -> pd.DataFrame:
         elif path.suffix.lower() in {".parquet", ".pq"}:
             frame = pd.read_parquet(path).reset_index(drop=True)
         else:
-            raise UserError(f"table {path} is neither .csv nor .parquet.")
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
+            raise UserError(f"table {path} is neither .csv nor .parquet. Convert it to one of these.")
+    except (OSError, ValueError) as error:  # errors of pandas and pyarrow are ValueErrors
         raise UserError(f"table {path} cannot be read: {str(error).splitlines()[0]}") from error
     frame.columns = pd.Index([_text(column) for column in frame.columns])
     return frame
 
 
 def id_of_file(name: str) -> str:
-    """What an utterance is called after its file of audio: the name without the suffix of such a file."""
+    """Return the utterance id of an audio file: its name without the suffix of an audio format."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
 
 
-def _of_ancestor(frame: pd.DataFrame) -> pd.DataFrame:
-    """The ancestor's columns under this module's names; any other table as it is."""
+def _from_ancestor(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rename the columns of the ancestor study's files to those of this module; return other tables unchanged."""
     if not {"wavfile", "noisy-label", "audio-path"} <= set(frame.columns):
         return frame
-    frame = frame.rename(columns=_OF_ANCESTOR)
+    frame = frame.rename(columns=_ANCESTOR_NAMES)
     if not frame.columns.is_unique:
         return frame
     names = [id_of_file(_text(cell)) for cell in frame["wavfile"]]
     if "utterance_id" not in frame:
         frame["utterance_id"] = names
-    told = [_IEMOCAP.fullmatch(name) for name in names]
-    if "speaker" not in frame and all(told):
-        parts = [(match[1], match[2]) for match in told if match]
-        frame["speaker"] = [session + letter for session, letter in parts]
-        frame["gender"], frame["session"] = [letter for _, letter in parts], [session for session, _ in parts]
+    matches = [_IEMOCAP.fullmatch(name) for name in names]
+    if "speaker" not in frame and all(matches):
+        groups = [(match[1], match[2]) for match in matches if match]
+        frame["speaker"] = [session + letter for session, letter in groups]
+        frame["gender"], frame["session"] = [letter for _, letter in groups], [session for session, _ in groups]
     return frame
 
 
-def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str], there: Sequence[str]) -> None:
+def _check_columns(path: Path, frame: pd.DataFrame, vote_columns: Sequence[str], found: Sequence[str]) -> None:
     columns = list(frame.columns)
-    faults = []
+    errors = []
     for column in _REQUIRED:
         if column not in columns:
             near = difflib.get_close_matches(column, columns, n=1)
-            faults.append((column, f"column missing; is it {near[0]!r}?" if near else "column missing"))
-    faults += [(column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]]
+            errors.append((column, f"column missing; is {near[0]!r} meant?" if near else "column missing"))
+    errors += [(column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]]
     if vote_columns and "votes" in columns:
-        faults.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
-    if faults:
-        raise DataErrors(f"table {path}", faults, f"Columns there: {', '.join(there)}.")
+        errors.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
+    if errors:
+        raise DataErrors(f"table {path}", errors, f"Columns found: {', '.join(found)}.")
 
 
 def _parsed(
-    cells: Any, parse: Callable[[Any], Any], blank: Any, column: str, faults: list[tuple[int, str]]
+    cells: Any, parse: Callable[[Any], Any], blank: Any, column: str, errors: list[tuple[int, str]]
 ) -> pd.Series:
-    """Parses a column; where ``parse`` raises, adds (row, fault) to ``faults`` and leaves the cell blank."""
+    """Parse a column; where ``parse`` raises, add (row, problem) to ``errors`` and leave the cell blank."""
     values = []
     for row, cell in enumerate(cells):
         try:
             values.append(parse(cell))
         except (ValueError, TypeError) as error:
-            faults.append((row, f"{column}: {error}"))
+            errors.append((row, f"{column}: {error}"))
             values.append(blank)
     return pd.Series(values, dtype=object if blank is None else float)
 
 
 def _text(cell: Any) -> str:
-    """A cell as text: missing is empty, and a whole number has no decimals."""
+    """Return a cell as text: missing is empty, and a whole number has no decimals."""
     if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
         return ""
     if isinstance(cell, float) and cell.is_integer():

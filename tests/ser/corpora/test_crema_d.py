@@ -60,9 +60,9 @@ def root(tmp_path: Path) -> Path:
     return build(tmp_path / "CREMA-D")
 
 
-def faults_of(root: Path, **options) -> list[tuple[str, str]]:
+def errors_of(root: Path, **options) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
-        load_crema_d(root, **options).corpus()
+        load_crema_d(root, **options).to_corpus()
     return error.value.errors
 
 
@@ -70,7 +70,7 @@ def faults_of(root: Path, **options) -> list[tuple[str, str]]:
 
 
 def test_names_and_tables_become_rows(root: Path) -> None:
-    corpus = load_crema_d(root).corpus()
+    corpus = load_crema_d(root).to_corpus()
     columns = ["utterance_id", "speaker", "gender", "session", "label", "votes"]
     assert corpus.table[columns].to_numpy().tolist() == [
         ["1001_DFA_ANG_XX", "1001", "male", "", "anger", (6, 2, 0, 0, 1, 0)],
@@ -85,14 +85,14 @@ def test_names_and_tables_become_rows(root: Path) -> None:
 
 @pytest.mark.parametrize(("votes", "table"), [("voice", VOICE), ("face", FACE), ("both", BOTH)])
 def test_each_condition_has_votes_of_its_own(root: Path, votes, table) -> None:
-    corpus = load_crema_d(root, votes=votes).corpus()
+    corpus = load_crema_d(root, votes=votes).to_corpus()
     assert corpus.votes is not None
     assert corpus.votes.tolist() == list(table)
     assert list(corpus.table["label"]) == ["anger", "neutral", "sadness", "happiness"]
 
 
 def test_plurality_takes_what_most_heard_and_counts_ties_outside(root: Path) -> None:
-    heard = load_crema_d(root, consensus="plurality").corpus()
+    heard = load_crema_d(root, consensus="plurality").to_corpus()
     assert dict(zip(heard.table["utterance_id"], heard.table["label"], strict=True)) == {
         "1001_DFA_ANG_XX": "anger",
         "1001_IEO_NEU_XX": "neutral",
@@ -102,8 +102,8 @@ def test_plurality_takes_what_most_heard_and_counts_ties_outside(root: Path) -> 
     assert heard.annotations is not None
     tied = set(heard.annotations["utterance_id"]) - set(heard.table["utterance_id"])
     assert len(tied) == 1  # so that agreement is not that of the untied clips alone
-    assert len(load_crema_d(root, consensus="plurality").corpus([*tied]).table) == 3
-    seen = load_crema_d(root, votes="face", consensus="plurality").corpus()
+    assert len(load_crema_d(root, consensus="plurality").to_corpus([*tied]).table) == 3
+    seen = load_crema_d(root, votes="face", consensus="plurality").to_corpus()
     assert list(seen.table["label"]) == ["anger", "neutral", "sadness", "happiness"]
     assert seen.outside == {}
 
@@ -111,30 +111,30 @@ def test_plurality_takes_what_most_heard_and_counts_ties_outside(root: Path) -> 
 def test_a_corpus_of_ties_alone_has_no_utterances(root: Path) -> None:
     write(root / VOTES, table_text([("100001", clip, [2, 2, 0, 0, 0, 0]) for clip in CLIPS]))
     with pytest.raises(UserError, match="no utterances"):
-        load_crema_d(root, consensus="plurality").corpus()
+        load_crema_d(root, consensus="plurality").to_corpus()
 
 
 def test_a_table_without_row_ids_is_of_the_voices(root: Path) -> None:
     lines = ["fileName,A,D,F,H,N,S", *(",".join([c, *map(str, v)]) for c, v in zip(CLIPS, VOICE, strict=True))]
     write(root / VOTES, "\r\n".join(lines))
-    corpus = load_crema_d(root).corpus()
+    corpus = load_crema_d(root).to_corpus()
     assert corpus.votes is not None
     assert corpus.votes.tolist() == list(VOICE)
     for votes in ("face", "both"):
-        with pytest.raises(UserError, match=rf"votes={votes} needs the rows' ids"):
+        with pytest.raises(UserError, match=rf"votes={votes} needs row ids"):
             load_crema_d(root, votes=votes)
 
 
 def test_row_ids_may_have_a_name(root: Path) -> None:
     write(root / VOTES, table_text(all_rows()).replace('""', '"Unnamed: 0"', 1))
-    corpus = load_crema_d(root, votes="face").corpus()
+    corpus = load_crema_d(root, votes="face").to_corpus()
     assert corpus.votes is not None
     assert corpus.votes.tolist() == list(FACE)
 
 
 def test_without_a_table_there_are_no_votes_and_options_that_need_it_say_so(root: Path) -> None:
     (root / VOTES).unlink()
-    corpus = load_crema_d(root).corpus()
+    corpus = load_crema_d(root).to_corpus()
     assert len(corpus) == 4
     assert corpus.votes is None
     for options in ({"votes": "face"}, {"votes": "both"}, {"consensus": "plurality"}):
@@ -145,12 +145,12 @@ def test_without_a_table_there_are_no_votes_and_options_that_need_it_say_so(root
 
 def test_without_demographics_genders_are_unknown(root: Path) -> None:
     (root / "VideoDemographics.csv").unlink()
-    assert set(load_crema_d(root).corpus().table["gender"]) == {"unknown"}
+    assert set(load_crema_d(root).to_corpus().table["gender"]) == {"unknown"}
 
 
 def test_the_misnamed_clip_of_old_copies_is_the_one_that_was_voted_on(root: Path) -> None:
     (root / "AudioWAV" / "1001_DFA_ANG_XX.wav").rename(root / "AudioWAV" / "1001_DFA_ANG_X.wav")
-    corpus = load_crema_d(root).corpus()
+    corpus = load_crema_d(root).to_corpus()
     assert corpus.table["utterance_id"][0] == "1001_DFA_ANG_XX"
     assert corpus.relative_paths[0] == "AudioWAV/1001_DFA_ANG_X.wav"
     assert corpus.table["votes"][0] == (6, 2, 0, 0, 1, 0)
@@ -164,7 +164,7 @@ def test_other_folders_hidden_files_and_what_is_no_audio_are_passed_over(root: P
         "AudioWAV/1001_DFA_ANG_XX.txt",
     ):
         write(root / name, "")
-    assert len(load_crema_d(root).corpus()) == 4
+    assert len(load_crema_d(root).to_corpus()) == 4
 
 
 # Faults
@@ -180,16 +180,16 @@ def test_bad_names_and_clips_in_two_files_are_listed_at_once(root: Path) -> None
     }
     for name in (*names, "AudioWAV/1001_DFA_ANG_XX.mp3", "AudioWAV/1001_IEO_NEU_X.wav"):
         write(root / name, "")
-    faults = dict(faults_of(root))
-    assert faults.keys() == {*names, "1001_DFA_ANG_XX", "1001_IEO_NEU_XX"}
+    errors = dict(errors_of(root))
+    assert errors.keys() == {*names, "1001_DFA_ANG_XX", "1001_IEO_NEU_XX"}
     for name, words in names.items():
-        assert words in faults[name]
-    assert faults["1001_DFA_ANG_XX"] == (
+        assert words in errors[name]
+    assert errors["1001_DFA_ANG_XX"] == (
         "2 files are this clip: AudioWAV/1001_DFA_ANG_XX.mp3, AudioWAV/1001_DFA_ANG_XX.wav"
     )
 
 
-def test_all_faults_of_the_votes_are_listed_at_once(root: Path) -> None:
+def test_all_errors_of_the_votes_are_listed_at_once(root: Path) -> None:
     rows = [row for row in all_rows() if row[0] != "100002"]
     rows[0] = ("100001", CLIPS[0], [6, 2, 0, 0, "1.5", -1])
     rows[1] = ("100003", CLIPS[2], [0] * 6)
@@ -200,31 +200,31 @@ def test_all_faults_of_the_votes_are_listed_at_once(root: Path) -> None:
         ("400008", CLIPS[3], [1, 0, 0, 0, 0, 0]),
     ]
     write(root / VOTES, table_text(rows))
-    assert sorted(faults_of(root)) == sorted(
+    assert sorted(errors_of(root)) == sorted(
         [
             (CLIPS[0], f"{VOTES}:2: N is '1.5', not a count; S is '-1', not a count"),
             (CLIPS[1], f"{VOTES} has no row for this clip (voice)"),
             (CLIPS[2], f"{VOTES}:3: no votes"),
-            (CLIPS[3], f"{VOTES}:15: the votes of this clip are in line 4 already"),
-            ("1003_DFA_ANG_XX", f"{VOTES}:13 has its votes, but AudioWAV/1003_DFA_ANG_XX.wav is missing"),
+            (CLIPS[3], f"{VOTES}:15: the votes of this clip are already in line 4"),
+            ("1003_DFA_ANG_XX", f"{VOTES}:13 has votes for this clip, but AudioWAV/1003_DFA_ANG_XX.wav is missing"),
             (f"{VOTES}:14", "'1003_DFA_ANG' is not ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_DFA_ANG_XX"),
-            (f"{VOTES}:16", "row id '400008' is not 1, 2 or 3 and five digits; or a cell too many"),
+            (f"{VOTES}:16", "row id '400008' is not 1, 2 or 3 and five digits; or too many cells"),
         ]
     )
 
 
-def test_faults_of_a_condition_not_asked_for_do_not_matter(root: Path) -> None:
+def test_errors_of_a_condition_not_asked_for_do_not_matter(root: Path) -> None:
     rows = all_rows()
     rows[5] = ("200002", "nonsense", [0] * 6)
     write(root / VOTES, table_text(rows))
-    assert len(load_crema_d(root, votes="voice").corpus()) == 4
-    assert [name for name, _ in faults_of(root, votes="face")] == [f"{VOTES}:7", CLIPS[1]]
+    assert len(load_crema_d(root, votes="voice").to_corpus()) == 4
+    assert [name for name, _ in errors_of(root, votes="face")] == [f"{VOTES}:7", CLIPS[1]]
 
 
-def test_counts_that_do_not_add_up_to_the_responses_are_faults(root: Path) -> None:
+def test_counts_that_do_not_add_up_to_the_responses_are_errors(root: Path) -> None:
     text = table_text(all_rows())
     write(root / VOTES, text.replace('"100001",6,2', '"100001",5,2'))
-    assert faults_of(root) == [(CLIPS[0], f"{VOTES}:2: the counts add up to 8, but numResponses is '9'")]
+    assert errors_of(root) == [(CLIPS[0], f"{VOTES}:2: the counts add up to 8, but numResponses is '9'")]
 
 
 @pytest.mark.parametrize(
@@ -232,41 +232,41 @@ def test_counts_that_do_not_add_up_to_the_responses_are_faults(root: Path) -> No
     [
         ("1001_DFA_ANG_XX,6,2,0,0,1", "S is missing"),
         ("1001_DFA_ANG_XX,6,2,0,0,1,", "S is '', not a count"),
-        ("1001_DFA_ANG_XX,6,2,0,0,1,0,0", "a cell too many"),
+        ("1001_DFA_ANG_XX,6,2,0,0,1,0,0", "too many cells"),
         ("1001_DFA_ANG_XX,6,2,0,0,1,9999999999", "S is '9999999999', not a count"),
         ("1001_DFA_ANG_XX,6,2,0,0,1,٣", "S is '٣', not a count"),
     ],
 )
-def test_a_row_cut_short_or_too_long_is_a_fault(root: Path, line: str, fault: str) -> None:
+def test_a_row_cut_short_or_too_long_is_an_error(root: Path, line: str, fault: str) -> None:
     for clip in CLIPS[1:]:
         (root / "AudioWAV" / f"{clip}.wav").unlink()
     write(root / VOTES, f"fileName,A,D,F,H,N,S\n{line}\n")
-    assert faults_of(root) == [(CLIPS[0], f"{VOTES}:2: {fault}")]
+    assert errors_of(root) == [(CLIPS[0], f"{VOTES}:2: {fault}")]
 
 
-def test_actors_without_a_gender_are_faults_that_can_be_accepted(root: Path) -> None:
+def test_actors_without_a_gender_are_errors_that_can_be_accepted(root: Path) -> None:
     write(
         root / "VideoDemographics.csv",
         "ActorID,Age,Sex\n1001,51,M\n1002,21,Female\n1002,22,Male\n2000,21,Male\n1003\n",
     )
     name = "VideoDemographics.csv"
-    assert faults_of(root) == [
+    assert errors_of(root) == [
         (f"{name}:2", "Sex 'M' is not Female or Male"),
-        (f"{name}:4", "actor 1002 is in line 3 already"),
+        (f"{name}:4", "actor 1002 is already in line 3"),
         (f"{name}:5", "ActorID '2000' is not one of 1001 to 1091"),
         (f"{name}:6", "Sex '' is not Female or Male"),
         ("actor 1091", f"{name} has no row for this actor"),
     ]
-    corpus = load_crema_d(root).corpus([f"{name}:{line}" for line in (2, 4, 5, 6)] + ["actor 1091"])
+    corpus = load_crema_d(root).to_corpus([f"{name}:{line}" for line in (2, 4, 5, 6)] + ["actor 1091"])
     assert list(corpus.table["gender"]) == ["unknown", "unknown", "female", "unknown"]
 
 
-def test_faults_can_be_left_out_by_their_lines(root: Path) -> None:
+def test_errors_can_be_left_out_by_their_lines(root: Path) -> None:
     write(root / "AudioWAV" / "beep.wav", "")
     write(root / VOTES, table_text([*all_rows()[1:], ("100005", "1003_DFA_ANG_XX", [1, 0, 0, 0, 0, 0])]))
-    faults = faults_of(root)
-    assert len(faults) == 3
-    corpus = load_crema_d(root).corpus([f"{name}: {fault}" for name, fault in faults])
+    errors = errors_of(root)
+    assert len(errors) == 3
+    corpus = load_crema_d(root).to_corpus([f"{name}: {fault}" for name, fault in errors])
     assert list(corpus.table["utterance_id"]) == list(CLIPS[1:])
     assert corpus.excluded == ("1001_DFA_ANG_XX", "1003_DFA_ANG_XX", "AudioWAV/beep.wav")
 
@@ -283,7 +283,7 @@ def test_a_place_without_clips_tells_the_layout(tmp_path: Path, place: str) -> N
 
 def test_audio_of_another_corpus_is_told_with_an_example(tmp_path: Path) -> None:
     write(tmp_path / "AudioWAV" / "03a01Wa.wav", "")
-    with pytest.raises(UserError, match=r"1 of other names, such as 'AudioWAV/03a01Wa\.wav'"):
+    with pytest.raises(UserError, match=r"1 files with other names, such as 'AudioWAV/03a01Wa\.wav'"):
         load_crema_d(tmp_path)
 
 
@@ -293,7 +293,7 @@ def test_audio_of_another_corpus_is_told_with_an_example(tmp_path: Path) -> None
         (VOTES, "", "is empty"),
         (VOTES, "fileName,A,D,F,H,N\n", "S: column missing"),
         (VOTES, "fileName,A,D,F,H,N,S\n", "no rows"),
-        (VOTES, table_text(all_rows()[4:]), "no row of the condition 'voice'"),
+        (VOTES, table_text(all_rows()[4:]), "no row of condition 'voice'"),
         (VOTES, b"\xff\xfe\x00", "not UTF-8"),
         ("VideoDemographics.csv", "ActorID,Age\n1001,51\n", "Sex: column missing"),
     ],
@@ -319,7 +319,7 @@ counts_of_a_row = st.lists(st.sampled_from([0, 0, 1, 2, "x", "", "1.0", -1]), mi
 
 @settings(max_examples=150, deadline=None)
 @given(plan=st.tuples(*[st.tuples(st.booleans(), st.lists(counts_of_a_row, max_size=2))] * len(CLIPS)))
-def test_faults_name_exactly_the_clips_that_do_not_fit_their_rows(plan, tmp_path_factory) -> None:
+def test_errors_name_exactly_the_clips_that_do_not_fit_their_rows(plan, tmp_path_factory) -> None:
     root = tmp_path_factory.mktemp("plan")
     present = [clip for clip, (audio, _) in zip(CLIPS, plan, strict=True) if audio]
     rows = [("100001", clip, counts) for clip, (_, table) in zip(CLIPS, plan, strict=True) for counts in table]
@@ -334,9 +334,9 @@ def test_faults_name_exactly_the_clips_that_do_not_fit_their_rows(plan, tmp_path
     }
     absent = {clip for clip, (audio, table) in zip(CLIPS, plan, strict=True) if not audio and not table}
 
-    reading = load_crema_d(root)
-    assert {name for name, _ in reading.faults} == set(CLIPS) - absent - fine.keys()
-    assert dict(zip(reading.rows["utterance_id"], reading.rows["votes"], strict=True)) == fine
+    result = load_crema_d(root)
+    assert {name for name, _ in result.errors} == set(CLIPS) - absent - fine.keys()
+    assert dict(zip(result.rows["utterance_id"], result.rows["votes"], strict=True)) == fine
     heard = load_crema_d(root, consensus="plurality")
     untied = {clip: votes for clip, votes in fine.items() if sorted(votes)[-1] > sorted(votes)[-2]}
     assert dict(zip(heard.rows["utterance_id"], heard.rows["label"], strict=True)) == {
@@ -349,11 +349,11 @@ def test_faults_name_exactly_the_clips_that_do_not_fit_their_rows(plan, tmp_path
 @given(data=st.data(), name=st.sampled_from([VOTES, "VideoDemographics.csv"]), votes=st.sampled_from(["voice", "face"]))
 def test_whatever_bytes_a_table_holds_the_corpus_is_whole_or_refused(data, name, votes, tmp_path_factory) -> None:
     root = build(tmp_path_factory.mktemp("damage"))
-    whole = load_crema_d(root, votes=votes).corpus()
+    whole = load_crema_d(root, votes=votes).to_corpus()
     content = data.draw(damage((root / name).read_bytes(), [b"\n", b",", b'"', b"1", b"\x00", b"\xef\xbb\xbf"]))
     write(root / name, content)
     try:
-        corpus = load_crema_d(root, votes=votes).corpus()
+        corpus = load_crema_d(root, votes=votes).to_corpus()
     except UserError:
         return
     assert list(corpus.table["utterance_id"]) == list(CLIPS)
@@ -387,12 +387,12 @@ def test_the_real_votes_agree_with_the_intended_emotion_in_46_percent_of_the_unt
     rows += [(f"{c}{number:05}", clip, [0, 0, 0, 0, 0, 9]) for c in "23" for number, (clip, _) in enumerate(real, 1)]
     write(tmp_path / VOTES, table_text(rows))
 
-    everything = load_crema_d(tmp_path).corpus()
+    everything = load_crema_d(tmp_path).to_corpus()
     assert len(everything) == 7442
     assert everything.table["speaker"].nunique() == 91
     assert everything.votes is not None
     assert everything.votes.sum() == 68568
-    heard = load_crema_d(tmp_path, consensus="plurality").corpus()
+    heard = load_crema_d(tmp_path, consensus="plurality").to_corpus()
     assert len(heard) == 6798
     assert heard.outside == {"tie": 644}
     intended = everything.table.set_index("utterance_id")["label"][heard.table["utterance_id"]]

@@ -161,7 +161,7 @@ def test_agreement_is_the_one_known_by_hand(tree, command, tmp_path):
     }
 
 
-def test_the_list_of_faults_can_be_excluded_as_it_is(tree, command, tmp_path):
+def test_the_list_of_errors_can_be_excluded_as_it_is(tree, command, tmp_path):
     words = ("describe", "table", "--root", tree / "table.csv", "--output", tmp_path / "out")
     _, before, wrong = command(*words)
     assert f"--exclude {tmp_path / 'out' / 'faults.txt'}" in wrong
@@ -177,7 +177,7 @@ def test_the_list_of_faults_can_be_excluded_as_it_is(tree, command, tmp_path):
     ]
 
 
-def test_every_fault_is_listed_and_files_of_an_earlier_description_are_taken_away(tree, command, tmp_path):
+def test_every_error_is_listed_and_files_of_an_earlier_description_are_taken_away(tree, command, tmp_path):
     (tree / "two.flac").write_bytes(b"")
     soundfile.write(tree / "one.wav", np.zeros(16000), 16000)
     out = tmp_path / "out"
@@ -196,7 +196,7 @@ def test_every_fault_is_listed_and_files_of_an_earlier_description_are_taken_awa
     assert {path.name for path in out.iterdir()} == {"classes.png", "describe.json", "durations.png", "utterances.csv"}
 
 
-def test_a_corpus_without_a_sound_utterance_has_faults_alone(tree, command):
+def test_a_corpus_without_a_sound_utterance_has_errors_alone(tree, command):
     for path in tree.glob("*.*a*"):
         if path.suffix != ".csv":
             path.unlink()
@@ -206,7 +206,7 @@ def test_a_corpus_without_a_sound_utterance_has_faults_alone(tree, command):
     assert wrong.count("file is missing") == 5
 
 
-def test_faults_of_the_corpus_itself_are_listed_by_the_loader(tree, command):
+def test_errors_of_the_corpus_itself_are_listed_by_the_loader(tree, command):
     for emotion in ("09", "01"):
         soundfile.write(tree / f"03-01-{emotion}-01-01-01-01.wav", tone(0.5, 16000), 16000)
     code, _, wrong = command("describe", "ravdess", "--root", tree)
@@ -233,8 +233,8 @@ def test_faults_of_the_corpus_itself_are_listed_by_the_loader(tree, command):
 def test_a_mistake_is_told_in_one_message_before_anything_is_decoded(command, words, said):
     code, printed, wrong = command("describe", *words)
     assert (code, printed) == (2, "")
-    for part in said:
-        assert part in " ".join(wrong.split())
+    for text in said:
+        assert text in " ".join(wrong.split())
 
 
 def test_the_command_fetch_is_wired(command, tmp_path):

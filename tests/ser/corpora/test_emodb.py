@@ -43,9 +43,9 @@ def root(tmp_path: Path) -> Path:
     return build(tmp_path / "emodb")
 
 
-def faults_of(root: Path) -> list[tuple[str, str]]:
+def errors_of(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
-        load_emodb(root).corpus()
+        load_emodb(root).to_corpus()
     return error.value.errors
 
 
@@ -53,7 +53,7 @@ def faults_of(root: Path) -> list[tuple[str, str]]:
 
 
 def test_names_and_the_listening_test_become_rows(root: Path) -> None:
-    corpus = load_emodb(root).corpus()
+    corpus = load_emodb(root).to_corpus()
     columns = ["utterance_id", "speaker", "gender", "session", "label", "recognition", "naturalness"]
     assert corpus.table[columns].to_numpy().tolist() == [
         ["03a01Fa", "03", "male", "", "happiness", 0.9, 0.75],
@@ -81,14 +81,14 @@ def test_names_and_the_listening_test_become_rows(root: Path) -> None:
 )
 def test_the_sixth_letter_is_the_emotion(tmp_path: Path, letter: str, label: str) -> None:
     write(tmp_path / "wav" / f"03a01{letter}a.wav", "")
-    assert list(load_emodb(tmp_path).corpus().table["label"]) == [label]
+    assert list(load_emodb(tmp_path).to_corpus().table["label"]) == [label]
 
 
 def test_genders_are_those_of_the_documentation(tmp_path: Path) -> None:
     men, women = ("03", "10", "11", "12", "15"), ("08", "09", "13", "14", "16")
     for speaker in (*men, *women):
         write(tmp_path / "wav" / f"{speaker}a01Na.wav", "")
-    table = load_emodb(tmp_path).corpus().table
+    table = load_emodb(tmp_path).to_corpus().table
     assert dict(zip(table["speaker"], table["gender"], strict=True)) == dict.fromkeys(men, "male") | dict.fromkeys(
         women, "female"
     )
@@ -96,20 +96,20 @@ def test_genders_are_those_of_the_documentation(tmp_path: Path) -> None:
 
 def test_without_the_listening_test_its_columns_are_not_there(root: Path) -> None:
     (root / TEST).unlink()
-    corpus = load_emodb(root).corpus()
+    corpus = load_emodb(root).to_corpus()
     assert list(corpus.table["utterance_id"]) == list(CLIPS)
     assert not {"recognition", "naturalness"} & {*corpus.table.columns}
     assert corpus.outside == {}
 
 
 def test_the_audio_may_lie_in_the_root_itself(root: Path) -> None:
-    assert len(load_emodb(root / "wav").corpus()) == 4
+    assert len(load_emodb(root / "wav").to_corpus()) == 4
 
 
 def test_other_folders_hidden_files_and_what_is_no_audio_are_passed_over(root: Path) -> None:
     for name in ("lablaut/03a01Faxx.lablaut", "laryngo/03a01Fa.wav", "wav/._03a01Fa.wav", "wav/readme.txt"):
         write(root / name, "")
-    assert len(load_emodb(root).corpus()) == 4
+    assert len(load_emodb(root).to_corpus()) == 4
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_copies_in_other_encodings_and_orders_of_columns_are_read(root: Path, co
     for clip in CLIPS[1:]:
         (root / "wav" / f"{clip}.wav").unlink()
     write(root / TEST, content)
-    assert load_emodb(root).corpus().table[["recognition", "naturalness"]].to_numpy().tolist() == [[0.9, 0.75]]
+    assert load_emodb(root).to_corpus().table[["recognition", "naturalness"]].to_numpy().tolist() == [[0.9, 0.75]]
 
 
 # Faults
@@ -139,14 +139,14 @@ def test_bad_names_and_clips_in_two_files_are_listed_at_once(root: Path) -> None
     }
     for name in (*names, "wav/copies/03a01Fa.flac"):
         write(root / name, "")
-    faults = dict(faults_of(root))
-    assert faults.keys() == {*names, "03a01Fa"}
+    errors = dict(errors_of(root))
+    assert errors.keys() == {*names, "03a01Fa"}
     for name, words in names.items():
-        assert words in faults[name]
-    assert faults["03a01Fa"] == "2 files are this clip: wav/03a01Fa.wav, wav/copies/03a01Fa.flac"
+        assert words in errors[name]
+    assert errors["03a01Fa"] == "2 files are this clip: wav/03a01Fa.wav, wav/copies/03a01Fa.flac"
 
 
-def test_all_faults_of_the_listening_test_are_listed_at_once(root: Path) -> None:
+def test_all_errors_of_the_listening_test_are_listed_at_once(root: Path) -> None:
     write(
         root / TEST,
         listening_test(
@@ -161,25 +161,25 @@ def test_all_faults_of_the_listening_test_are_listed_at_once(root: Path) -> None
         )
         + "7\t03a01Ac.wav\t80,00\n",
     )
-    assert sorted(faults_of(root)) == sorted(
+    assert sorted(errors_of(root)) == sorted(
         [
-            ("03a01Fa", f"{TEST}:3: this recording is in line 2 already"),
+            ("03a01Fa", f"{TEST}:3: this recording is already in line 2"),
             ("08b10Wd", f"{TEST}:4: '101,00' and '95,00' are not both percentages"),
             ("16b09Tc", f"{TEST}:5: '80,00' and 'sixty' are not both percentages"),
             (f"{TEST}:6", "'nobody' is not speaker, text, emotion and version, such as 03a01Wa"),
             ("03a01Ab", f"{TEST}:7: '8,0,0' and '60,00' are not both percentages"),
-            (f"{TEST}:8", "3 cells, not 4"),
+            (f"{TEST}:8", "has 3 cells, not 4"),
             ("13a07Lb", f"{TEST} has no line for this clip"),
         ]
     )
 
 
-def test_faults_can_be_left_out_by_their_lines(root: Path) -> None:
+def test_errors_can_be_left_out_by_their_lines(root: Path) -> None:
     write(root / "wav" / "beep.wav", "")
     write(root / TEST, listening_test([("03a01Fa", 90, 75), ("13a07Lb", 90, 75), ("16b09Tc", 200, 75), ("x", 1, 1)]))
-    faults = faults_of(root)
-    assert len(faults) == 4
-    corpus = load_emodb(root).corpus([f"{name}: {fault}" for name, fault in faults])
+    errors = errors_of(root)
+    assert len(errors) == 4
+    corpus = load_emodb(root).to_corpus([f"{name}: {fault}" for name, fault in errors])
     assert list(corpus.table["utterance_id"]) == ["03a01Fa", "13a07Lb"]
     assert corpus.excluded == ("08b10Wd", "16b09Tc", f"{TEST}:5", "wav/beep.wav")
 
@@ -191,7 +191,7 @@ def test_a_place_without_clips_tells_the_layout(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"wav/03a01Wa\.wav"):
         load_emodb(tmp_path)
     write(tmp_path / "1001_DFA_ANG_XX.wav", "")
-    with pytest.raises(UserError, match=r"1 of other names, such as '1001_DFA_ANG_XX\.wav'.*wav/03a01Wa\.wav"):
+    with pytest.raises(UserError, match=r"1 files with other names, such as '1001_DFA_ANG_XX\.wav'.*wav/03a01Wa\.wav"):
         load_emodb(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         load_emodb(tmp_path / "1001_DFA_ANG_XX.wav")
@@ -208,7 +208,7 @@ def test_a_place_without_clips_tells_the_layout(tmp_path: Path) -> None:
 )
 def test_another_file_in_place_of_the_listening_test_is_one_message(root: Path, content: str | bytes) -> None:
     write(root / TEST, content)
-    with pytest.raises(UserError, match="does not name Satz, erkannt and natuerlich once"):
+    with pytest.raises(UserError, match="whose first line names each of Satz, erkannt and natuerlich once"):
         load_emodb(root)
 
 
@@ -230,7 +230,7 @@ FINE = {0: 0.0, 80: 0.8, 100: 1.0, "85.0": 0.85}
 @given(
     plan=st.tuples(*[st.tuples(st.booleans(), st.lists(st.tuples(percentages, percentages), max_size=2))] * len(CLIPS))
 )
-def test_faults_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_path_factory) -> None:
+def test_errors_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_path_factory) -> None:
     root = tmp_path_factory.mktemp("plan")
     assume(any(audio for audio, _ in plan))
     rows = [(clip, *cells) for clip, (_, table) in zip(CLIPS, plan, strict=True) for cells in table]
@@ -249,14 +249,14 @@ def test_faults_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_pat
             bad.add(clip)
     write(root / TEST, listening_test(rows))
 
-    reading = load_emodb(root)
-    names = [name for name, _ in reading.faults]
+    result = load_emodb(root)
+    names = [name for name, _ in result.errors]
     assert {name for name in names if not name.startswith(TEST)} == bad
     assert sum(name.startswith(TEST) for name in names) == short
     if not bad:
-        assert reading.outside.get("judged, without audio", 0) == absent
+        assert result.outside.get("judged, without audio", 0) == absent
     columns = ("utterance_id", "recognition", "naturalness")
-    assert {id_: shares for id_, *shares in zip(*(reading.rows[c] for c in columns), strict=True)} == {
+    assert {id_: shares for id_, *shares in zip(*(result.rows[c] for c in columns), strict=True)} == {
         clip: list(shares) for clip, shares in fine.items()
     }
 
@@ -268,7 +268,7 @@ def test_whatever_bytes_the_listening_test_holds_the_corpus_is_whole_or_refused(
     content = data.draw(damage((root / TEST).read_bytes(), [b"\n", b"\t", b",", b"1", b"\x00", b"\xa0"]))
     write(root / TEST, content)
     try:
-        corpus = load_emodb(root).corpus()
+        corpus = load_emodb(root).to_corpus()
     except UserError:
         return
     assert list(corpus.table["utterance_id"]) == list(CLIPS)
@@ -284,7 +284,7 @@ def test_whatever_bytes_the_listening_test_holds_the_corpus_is_whole_or_refused(
 
 @pytest.mark.skipif("SER_EMODB_ROOT" not in os.environ, reason="SER_EMODB_ROOT does not name EmoDB's folder")
 def test_the_real_first_edition_has_535_clips_that_four_in_five_recognised() -> None:
-    corpus = load_emodb(Path(os.environ["SER_EMODB_ROOT"])).corpus()
+    corpus = load_emodb(Path(os.environ["SER_EMODB_ROOT"])).to_corpus()
     assert len(corpus) == 535
     assert corpus.table["label"].value_counts().to_dict() == {
         "anger": 127,

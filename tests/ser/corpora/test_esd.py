@@ -30,9 +30,9 @@ def root(tmp_path: Path) -> Path:
     )
 
 
-def faults_of(root: Path) -> dict[str, str]:
+def errors_of(root: Path) -> dict[str, str]:
     with pytest.raises(DataErrors) as error:
-        load_esd(root).corpus()
+        load_esd(root).to_corpus()
     return dict(error.value.errors)
 
 
@@ -40,7 +40,7 @@ def faults_of(root: Path) -> dict[str, str]:
 
 
 def test_folders_and_names_become_rows(root: Path) -> None:
-    corpus = load_esd(root).corpus()
+    corpus = load_esd(root).to_corpus()
     columns = ["utterance_id", "path", "speaker", "gender", "session", "label"]
     assert corpus.table[columns].to_numpy().tolist() == [
         ["0011_000001", str(root / "0011/Neutral/0011_000001.wav"), "0011", "male", "", "neutral"],
@@ -55,17 +55,17 @@ def test_folders_and_names_become_rows(root: Path) -> None:
 
 
 def test_a_language_or_both_can_be_chosen(root: Path) -> None:
-    mandarin = load_esd(root, language="mandarin").corpus()
+    mandarin = load_esd(root, language="mandarin").to_corpus()
     assert mandarin.table[["speaker", "gender"]].to_numpy().tolist() == [["0003", "female"], ["0004", "male"]]
     assert mandarin.outside == {"english": 5}
-    both = load_esd(root, language="both").corpus()
+    both = load_esd(root, language="both").to_corpus()
     assert len(both) == 7
     assert both.outside == {}
 
 
 def test_each_language_has_five_women_and_five_men(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{speaker:04}/Sad/{speaker:04}_001051.wav" for speaker in range(1, 21)))
-    table = load_esd(tmp_path, language="both").corpus().table
+    table = load_esd(tmp_path, language="both").to_corpus().table
     women = list(table.loc[table["gender"] == "female", "speaker"])
     assert women == ["0001", "0002", "0003", "0007", "0009", "0015", "0016", "0017", "0018", "0019"]
 
@@ -79,12 +79,12 @@ def test_what_is_not_the_corpus_is_passed_over(root: Path) -> None:
         "0011/Angry/notes.txt",
         "x/Sad/a.wav",
     )
-    assert len(load_esd(root).corpus()) == 5
+    assert len(load_esd(root).to_corpus()) == 5
 
 
 def test_the_folder_may_lie_deeper_or_be_a_speakers(root: Path) -> None:
-    assert len(load_esd(root.parent).corpus()) == 5
-    assert len(load_esd(root / "0018").corpus()) == 2
+    assert len(load_esd(root.parent).to_corpus()) == 5
+    assert len(load_esd(root / "0018").to_corpus()) == 2
 
 
 # Faults
@@ -102,28 +102,30 @@ def test_all_misplaced_and_misnamed_files_are_told_at_once(root: Path) -> None:
         "0011_000004.wav",
         "0011/Angry/train/0011_000351.wav",
     )
-    assert faults_of(root) == {
+    assert errors_of(root) == {
         "0011/Angry/0011_000351 (1).wav": "the name is not like 0011_000351",
-        "0011/Angry/0012_000352.wav": "lies in a folder '0011', not in its speaker's",
-        "0011/Angry/0003_000352.wav": "lies in a folder '0011', not in its speaker's",
+        "0011/Angry/0012_000352.wav": "is in folder '0011', not in that of its speaker",
+        "0011/Angry/0003_000352.wav": "is in folder '0011', not in that of its speaker",
         "0021/Angry/0021_000351.wav": "speaker '0021' is not one of 0001 to 0020",
-        "0011/Bored/0011_000002.wav": "lies in a folder 'Bored', not in one of Angry, Happy, Neutral, Sad, Surprise",
-        "0011/train/0011_000003.wav": "lies in a folder '0011', not in one of Angry, Happy, Neutral, Sad, Surprise",
-        "0011_000004.wav": "lies in a folder 'ESD', not in one of Angry, Happy, Neutral, Sad, Surprise",
+        "0011/Bored/0011_000002.wav": "is in folder 'Bored', not in one of Angry, Happy, Neutral, Sad, Surprise",
+        "0011/train/0011_000003.wav": "is in folder '0011', not in one of Angry, Happy, Neutral, Sad, Surprise",
+        "0011_000004.wav": "is in folder 'ESD', not in one of Angry, Happy, Neutral, Sad, Surprise",
         "0011_000351": "2 files are this utterance: 0011/Angry/0011_000351.wav, 0011/Angry/train/0011_000351.wav",
     }
-    corpus = load_esd(root).corpus(list(faults_of(root)))
+    corpus = load_esd(root).to_corpus(list(errors_of(root)))
     assert list(corpus.table["utterance_id"]) == ["0011_000001", "0018_000701", "0018_001051", "0020_001401"]
 
 
 def test_nothing_of_the_corpus_or_of_the_language_is_one_message(tmp_path: Path) -> None:
     touch(tmp_path, "beep.wav")
-    with pytest.raises(UserError, match=r"nothing of ESD.*0011/Angry/0011_000351"):
+    with pytest.raises(UserError, match=r"no utterance of ESD.*0011/Angry/0011_000351"):
         load_esd(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         load_esd(tmp_path / "beep.wav")
     touch(tmp_path, "0001/Angry/0001_000351.wav")
-    with pytest.raises(UserError, match=r"no utterance in english .* 1 in mandarin: .*language=mandarin"):
+    with pytest.raises(
+        UserError, match=r"no utterance in english .* 1 in mandarin.* --corpus-options language=mandarin"
+    ):
         load_esd(tmp_path)
 
 
@@ -141,11 +143,11 @@ def test_a_transcript_that_agrees_changes_nothing_and_one_that_does_not_is_told(
     path = root / "0011" / "0011.txt"
     lines = [("0011_000001", sentence, "Neutral"), ("0011_000351", sentence, "Angry")]
     path.write_bytes("\r\n".join(map(separator.join, lines)).encode(encoding))
-    assert len(load_esd(root).corpus()) == 5
+    assert len(load_esd(root).to_corpus()) == 5
     lines[1] = ("0011_000351", sentence, "Happy")
     path.write_bytes("\r\n".join(map(separator.join, lines)).encode(encoding))
-    assert faults_of(root) == {"0011_000351": "lies in a folder 'angry', but is 'happy' in 0011/0011.txt:2"}
-    assert len(load_esd(root).corpus(["0011_000351"])) == 4
+    assert errors_of(root) == {"0011_000351": "is in folder 'angry', but is 'happy' in 0011/0011.txt:2"}
+    assert len(load_esd(root).to_corpus(["0011_000351"])) == 4
 
 
 @pytest.mark.parametrize("encoding", ["gb2312", "utf-16"])
@@ -154,9 +156,9 @@ def test_chinese_words_for_emotions_are_understood(root: Path, encoding: str) ->
         ("生气", "快乐", "中立", "伤心", "惊喜"), ("angry", "happy", "neutral", "sad", "surprise"), strict=True
     ):
         (root / "0003" / "0003.txt").write_bytes(f"0003_000351\t打远一看\t{word}\n".encode(encoding))
-        reading = load_esd(root, language="mandarin")
-        expected = [] if emotion == "angry" else [f"lies in a folder 'angry', but is {emotion!r} in 0003/0003.txt:1"]
-        assert [fault for _, fault in reading.faults] == expected
+        result = load_esd(root, language="mandarin")
+        expected = [] if emotion == "angry" else [f"is in folder 'angry', but is {emotion!r} in 0003/0003.txt:1"]
+        assert [fault for _, fault in result.errors] == expected
 
 
 def test_lines_that_name_no_sentence_or_no_emotion_are_passed_over(root: Path) -> None:
@@ -171,14 +173,14 @@ def test_lines_that_name_no_sentence_or_no_emotion_are_passed_over(root: Path) -
         "",
     ]
     (root / "0011" / "0011.txt").write_text("\n".join(lines), encoding="utf-8")
-    assert len(load_esd(root).corpus()) == 5
+    assert len(load_esd(root).to_corpus()) == 5
 
 
 def test_a_transcript_that_cannot_be_read_is_told_and_another_languages_does_not_matter(root: Path) -> None:
     (root / "0011" / "0011.txt").mkdir()
     (root / "0003" / "0003.txt").write_text("0003_000351\tx\tHappy", encoding="utf-8")
-    assert faults_of(root) == {"0011/0011.txt": "cannot be read: Is a directory"}
-    assert len(load_esd(root).corpus(["0011/0011.txt"])) == 5
+    assert errors_of(root) == {"0011/0011.txt": "cannot be read: Is a directory"}
+    assert len(load_esd(root).to_corpus(["0011/0011.txt"])) == 5
 
 
 @settings(max_examples=100, deadline=None)
@@ -186,7 +188,7 @@ def test_a_transcript_that_cannot_be_read_is_told_and_another_languages_does_not
     encoding=st.sampled_from(["utf-8", "utf-16", "gb2312"]),
     edits=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 4), st.binary(max_size=4)), min_size=1, max_size=4),
 )
-def test_any_bytes_of_a_transcript_give_a_corpus_or_faults(encoding: str, edits: list[tuple[int, int, bytes]]) -> None:
+def test_any_bytes_of_a_transcript_give_a_corpus_or_errors(encoding: str, edits: list[tuple[int, int, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = touch(Path(folder), "0011/Angry/0011_000351.wav", "0011/Happy/0011_000701.wav")
         content = "0011_000351\tA story.\tAngry\n0011_000701\tA story.\tHappy\n".encode(encoding)
@@ -194,11 +196,11 @@ def test_any_bytes_of_a_transcript_give_a_corpus_or_faults(encoding: str, edits:
             at = where % (len(content) + 1)
             content = content[:at] + some + content[at + length :]
         (root / "0011" / "0011.txt").write_bytes(content)
-        reading = load_esd(root)
-        faulty = {name for name, _ in reading.faults}
+        result = load_esd(root)
+        faulty = {name for name, _ in result.errors}
         assert faulty <= {"0011_000351", "0011_000701"}
         if not faulty:
-            assert list(reading.corpus().table["label"]) == ["angry", "happy"]
+            assert list(result.to_corpus().table["label"]) == ["angry", "happy"]
 
 
 NAMES = st.sampled_from(["0011", "0001", "0099", "Angry", "angry", "Bored", "train", "test"])
@@ -207,7 +209,7 @@ FILES = st.sampled_from(["0011_000351.wav", "0001_000351.wav", "0099_000351.wav"
 
 @settings(max_examples=60, deadline=None)
 @given(paths=st.lists(st.tuples(st.lists(NAMES, max_size=4), FILES), max_size=6))
-def test_every_file_with_a_name_of_the_corpus_is_a_row_a_fault_or_counted(paths: list[tuple[list[str], str]]) -> None:
+def test_every_file_with_a_name_of_the_corpus_is_a_row_an_error_or_counted(paths: list[tuple[list[str], str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         named = set()
@@ -216,7 +218,7 @@ def test_every_file_with_a_name_of_the_corpus_is_a_row_a_fault_or_counted(paths:
             if "_000351" in file:
                 named.add("/".join([*folders, file]))
         touch(root, "0012/Sad/0012_000002.wav")  # so that there is a corpus
-        reading = load_esd(root)
-        faults = [fault for _, fault in reading.faults if "not like" not in fault]
-        told = sum(int(fault.split()[0]) if " files are " in fault else 1 for fault in faults)
-        assert len(named) + 1 == len(reading.rows) + told + sum(reading.outside.values())
+        result = load_esd(root)
+        errors = [fault for _, fault in result.errors if "not like" not in fault]
+        told = sum(int(fault.split()[0]) if " files are " in fault else 1 for fault in errors)
+        assert len(named) + 1 == len(result.rows) + told + sum(result.outside.values())

@@ -81,22 +81,21 @@ def test_every_fold_and_level_gives_a_task_without_leaks(corpus: Corpus, tmp_pat
     store = open_store(corpus, "panns_16k", tmp_path)
     for by in ("auto", "speaker"):
         first = split(corpus, 1, by)
-        for fold in range(1, min(first.count, 3) + 1):
-            parts = split(corpus, fold, by)
-            check_disjoint(corpus, parts, store.content)
+        for number in range(1, min(first.count, 3) + 1):
+            check_disjoint(corpus, split(corpus, number, by), store.content)
     for level in NAMED_LEVELS:
         task = make_task(corpus, split(corpus, 1), store.path, level, 0)
         for name in ("train", "validation"):
-            part, rate = task.manifest["parts"][name], task.manifest["rate_asked"]
+            subset, rate = task.manifest["parts"][name], task.manifest["rate_asked"]
             if task.manifest["eligible_share_asked"] is None and rate is not None:
-                assert part["flipped"] == int(rate * part["utterances"] + 0.5)
+                assert subset["flipped"] == int(rate * subset["utterances"] + 0.5)
     assert store.built
 
 
 def test_its_description_is_finite_and_counts_every_utterance(corpus: Corpus) -> None:
     found = describe(corpus)
     text = json.dumps(found.numbers, allow_nan=False)
-    assert found.faults == ()
+    assert found.errors == ()
     assert json.loads(text)["size"]["utterances"] == len(corpus) == len(found.utterances)
     assert json.loads(text)["duplicates"] == []
 

@@ -61,9 +61,9 @@ def records(corpus: Corpus) -> dict[str, dict]:
     return {row["utterance_id"]: row for row in corpus.table.to_dict("records")}
 
 
-def faults_at(root: Path) -> list[tuple[str, str]]:
+def errors_at(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
-        load_iemocap(root).corpus()
+        load_iemocap(root).to_corpus()
     return error.value.errors
 
 
@@ -71,7 +71,7 @@ def faults_at(root: Path) -> list[tuple[str, str]]:
 
 
 def test_a_block_becomes_a_row(tmp_path: Path) -> None:
-    corpus = load_iemocap(release_with(tmp_path)).corpus()
+    corpus = load_iemocap(release_with(tmp_path)).to_corpus()
     release = tmp_path / "IEMOCAP_full_release"
     assert (corpus.name, corpus.classes, corpus.root) == ("iemocap", CLASSES, release)
     row = records(corpus)["Ses01F_impro01_F000"]
@@ -100,7 +100,7 @@ def test_a_block_becomes_a_row(tmp_path: Path) -> None:
 
 
 def test_who_said_what_keeps_the_names_and_tells_self_evaluations_apart(tmp_path: Path) -> None:
-    corpus = load_iemocap(release_with(tmp_path)).corpus()
+    corpus = load_iemocap(release_with(tmp_path)).to_corpus()
     assert corpus.annotations is not None
     assert corpus.ratings is not None
     of = corpus.annotations[corpus.annotations["utterance_id"] == "Ses01F_impro01_F000"]
@@ -122,7 +122,7 @@ def test_who_said_what_keeps_the_names_and_tells_self_evaluations_apart(tmp_path
 
 
 def test_the_four_classes_merge_excitement_before_the_votes_are_counted(tmp_path: Path) -> None:
-    corpus = load_iemocap_4(release_with(tmp_path)).corpus()
+    corpus = load_iemocap_4(release_with(tmp_path)).to_corpus()
     assert (corpus.name, corpus.classes) == ("iemocap-4", CLASSES_4)
     rows = records(corpus)
     assert list(rows) == ["Ses01F_impro01_F000", "Ses01F_impro01_M000"]
@@ -145,7 +145,7 @@ def test_utterances_outside_of_the_classes_are_counted_by_the_corpus_word(tmp_pa
     for code, word in (("sur", "Surprise"), ("fea", "Fear"), ("dis", "Disgust"), ("oth", "Other")):
         block = TEXT.split("\n\n")[-2].replace("F002", f"M0{ord(word[0])}").replace("\tfru\t", f"\t{code}\t")
         text += block.replace("Frustration", word) + "\n\n"
-    corpus = load_iemocap(release_with(tmp_path, text)).corpus()
+    corpus = load_iemocap(release_with(tmp_path, text)).to_corpus()
     assert len(corpus) == 3
     assert corpus.outside == {"dis": 1, "fea": 1, "oth": 1, "sur": 1, "xxx": 1}
 
@@ -154,7 +154,7 @@ def test_utterances_outside_of_the_classes_are_counted_by_the_corpus_word(tmp_pa
 def test_the_root_is_the_release_or_the_folder_that_it_is_in(tmp_path: Path, inside: bool) -> None:
     release_with(tmp_path)
     root = tmp_path / "IEMOCAP_full_release" if inside else tmp_path
-    corpus = load_iemocap(root).corpus()
+    corpus = load_iemocap(root).to_corpus()
     assert corpus.relative_paths[0] == "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
 
 
@@ -162,11 +162,13 @@ def test_the_root_is_the_release_or_the_folder_that_it_is_in(tmp_path: Path, ins
 def test_a_root_without_sessions_tells_the_layout(tmp_path: Path, kind: str) -> None:
     release = release_with(tmp_path) / "IEMOCAP_full_release"
     root = {"empty": tmp_path / "none", "a session itself": release / "Session1", "a file": release / FILE}[kind]
-    with pytest.raises(UserError, match=r"no IEMOCAP session in .*SessionN/dialog/EmoEvaluation/SesNNF_impro01\.txt"):
+    with pytest.raises(
+        UserError, match=r"no session of IEMOCAP found .*SessionN/dialog/EmoEvaluation/SesNNF_impro01\.txt"
+    ):
         load_iemocap(root)
 
 
-# Oddities that are no faults
+# Oddities that are no errors
 
 
 def changed(old: str, new: str, count: int = -1) -> str:
@@ -201,8 +203,8 @@ ODDITIES = {
 @pytest.mark.parametrize("text", ODDITIES.values(), ids=ODDITIES)
 def test_oddities_of_writing_change_no_label_and_no_vote(tmp_path: Path, text: str) -> None:
     columns = ["utterance_id", "label", "votes", "other_votes", "valence", "dialog_start", "speaker"]
-    plain = load_iemocap(release_with(tmp_path / "plain")).corpus()
-    odd = load_iemocap(release_with(tmp_path / "odd", text)).corpus()
+    plain = load_iemocap(release_with(tmp_path / "plain")).to_corpus()
+    odd = load_iemocap(release_with(tmp_path / "odd", text)).to_corpus()
     assert odd.table[columns].to_dict("list") == plain.table[columns].to_dict("list")
     assert odd.outside == plain.outside
 
@@ -211,7 +213,7 @@ def test_blank_dimensions_and_means_are_not_numbers(tmp_path: Path) -> None:
     text = changed("[2.0000, 3.5000, 3.5000]", "[NaN, 3.5000, 0.5000]").replace(
         "val 2; act 3; dom  3;", "val ; act; dom"
     )
-    corpus = load_iemocap(release_with(tmp_path, text)).corpus()
+    corpus = load_iemocap(release_with(tmp_path, text)).to_corpus()
     row = records(corpus)["Ses01F_impro01_F002"]
     assert np.isnan(row["valence"])
     assert (row["activation"], row["dominance"]) == (3.5, 0.5)
@@ -222,7 +224,7 @@ def test_blank_dimensions_and_means_are_not_numbers(tmp_path: Path) -> None:
 
 def test_a_comment_may_hold_anything_in_its_parentheses(tmp_path: Path) -> None:
     text = changed("(a comment; with more, words)", "(C-E9:\tAnger; [1 - 2] % ((“so”) ; )")
-    row = records(load_iemocap(release_with(tmp_path, text)).corpus())["Ses01F_impro01_F000"]
+    row = records(load_iemocap(release_with(tmp_path, text)).to_corpus())["Ses01F_impro01_F000"]
     assert row["comments"].startswith("C-E4: (C-E9:\tAnger; [1 - 2] % ((“so”) ;); C-F1")
     assert row["votes"] == (0, 0, 1, 0, 3, 0)
 
@@ -234,7 +236,7 @@ def test_names_of_every_kind_give_dialog_session_and_speaker(tmp_path: Path, nam
     dialog, _, turn = name.rpartition("_")
     text = changed("Ses01F_impro01_M000", name).replace("Ses01F_impro01", dialog)
     file = f"Session{name[4]}/dialog/EmoEvaluation/{dialog}.txt"
-    row = records(load_iemocap(release_with(tmp_path, text, file)).corpus())[name]
+    row = records(load_iemocap(release_with(tmp_path, text, file)).to_corpus())[name]
     assert (row["session"], row["speaker"]) == (name[:5], name[:5] + turn[0])
     assert row["path"].endswith(f"/Session{name[4]}/sentences/wav/{dialog}/{name}.wav")
 
@@ -244,7 +246,7 @@ def test_hidden_files_and_subfolders_are_passed_over(tmp_path: Path) -> None:
         release_with(tmp_path, b"\0\xff", f"{FOLDER}/{name}")
     release_with(tmp_path, b"", "Session1/dialog/transcriptions/Ses01F_impro01.txt")
     release_with(tmp_path, b"", "README.txt")
-    assert len(load_iemocap(release_with(tmp_path)).corpus()) == 3
+    assert len(load_iemocap(release_with(tmp_path)).to_corpus()) == 3
 
 
 # Faults
@@ -254,7 +256,7 @@ def without_lines(*numbers: int) -> str:
     return "".join(line for number, line in enumerate(TEXT.splitlines(True), 1) if number not in numbers)
 
 
-# What is put for the first of what, or which lines are lost → the fault's line, and words of it.
+# What is put for the first of what, or which lines are lost → the error's line, and words of it.
 FAULTS = {
     "start after end": ("6.2901", "9.2901", 3, "F000: the times '9.2901 - 8.2357' are empty, reversed"),
     "no length": ("6.2901", "8.2357", 3, "F000: the times '8.2357 - 8.2357' are empty"),
@@ -263,7 +265,7 @@ FAULTS = {
     "infinite time": ("8.2357", "inf", 3, "not START - END"),
     "endless time": ("8.2357", "9" * 400, 3, "beyond"),
     "one time": ("6.2901 - 8.2357", "6.2901", 3, "not START - END"),
-    "unknown consensus": ("\tneu\t", "\tnue\t", 3, "F000: the consensus 'nue' is none of ang, dis, exc"),
+    "unknown consensus": ("\tneu\t", "\tnue\t", 3, "F000: the consensus 'nue' is not one of ang, dis, exc"),
     "two means": ("[2.5000, ", "[", 3, "F000: the means '2.5000, 2.5000' are not three numbers"),
     "a mean of another kind": ("[2.5000,", "[high,", 3, "not three numbers"),
     "a mean off the scale": ("[2.5000,", "[25.000,", 3, "not three numbers"),
@@ -279,7 +281,7 @@ FAULTS = {
     "utterance of another session": ("Ses01F_impro01_M", "Ses02F_impro01_M", 12, "not named like a turn"),
     "no name of an utterance": ("_M000", "_X000", 12, "not named like a turn"),
     "dialog for utterance": ("_M000", "", 12, "not named like a turn"),
-    "utterance again": ("_F001", "_F000", 20, "F000: already at line 3"),
+    "utterance again": ("_F001", "_F000", 20, "F000: is already at line 3"),
     "unknown category": ("Frustration", "Frustated", 6, "F000: C-E4 names 'Frustated', not one of anger"),
     "unknown word of an actor": ("C-F1:\tAnger", "C-F1:\tAngr", 7, "F000: C-F1 names 'Angr'"),
     "no comment": ("C-E4:\tExcited;\t()", "C-E4:\tExcited;", 15, "M000: 'C-E4:\\tExcited;' is not an evaluator's line"),
@@ -296,23 +298,23 @@ FAULTS = {
     "no dimension": ((8, 9), "", 3, "F000: no outside evaluator (A-E…) rates"),
     "consensus that none names": ("\tneu\t", "\thap\t", 3, "F000: the consensus is hap, which no outside"),
     "consensus of the actor": ("\tneu\t", "\tang\t", 3, "F000: the consensus is ang, which no outside"),
-    "header lost": ((12,), "", 12, "'C-E2:\\tExcited; Happiness;\\t()' is below no utterance's header line"),
-    "blank line in a block": ("C-E5", "\nC-E5", 17, "'C-E5:\\tfrustration;\\t()' is below no utterance's header line"),
+    "header lost": ((12,), "", 12, "'C-E2:\\tExcited; Happiness;\\t()' is not below a header line"),
+    "blank line in a block": ("C-E5", "\nC-E5", 17, "'C-E5:\\tfrustration;\\t()' is not below a header line"),
     "line in another encoding": ("curious", "na\udcefve", 7, "F000: byte 17 of the line is not UTF-8"),
     "name in another encoding": ("neu\t", "n\udce9u\t", 3, "not UTF-8"),
 }
 
 
 @pytest.mark.parametrize(("old", "new", "line", "words"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_in_a_block_is_named_by_file_and_line(
+def test_an_error_in_a_block_is_named_by_file_and_line(
     tmp_path: Path, old: str | tuple[int, ...], new: str, line: int, words: str
 ) -> None:
     text = without_lines(*old) if isinstance(old, tuple) else changed(old, new, 1)
     root = release_with(tmp_path, text.encode(errors="surrogateescape"))
-    faults = faults_at(root)
-    assert [words in fault for name, fault in faults if name == f"{FILE}:{line}"] == [True]
-    rest = load_iemocap(root).corpus([name for name, _ in faults])
-    assert rest.excluded == tuple(sorted({name for name, _ in faults}))
+    errors = errors_at(root)
+    assert [words in fault for name, fault in errors if name == f"{FILE}:{line}"] == [True]
+    rest = load_iemocap(root).to_corpus([name for name, _ in errors])
+    assert rest.excluded == tuple(sorted({name for name, _ in errors}))
     # The faulty utterance, and no other, is lost; of one that is there twice, the first stays.
     names = {"Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses01F_impro01_F002"}
     lost = set() if line == 20 else {"Ses01F_impro01_F000" if line < 12 else "Ses01F_impro01_M000"}
@@ -321,10 +323,10 @@ def test_a_fault_in_a_block_is_named_by_file_and_line(
 
 
 def test_of_lines_that_lost_their_header_the_first_of_each_run_is_told(tmp_path: Path) -> None:
-    faults = faults_at(release_with(tmp_path, without_lines(12, 20)))
-    assert faults == [
-        (f"{FILE}:12", "'C-E2:\\tExcited; Happiness;\\t()' is below no utterance's header line"),
-        (f"{FILE}:19", "'C-E2:\\tNeutral;\\t()' is below no utterance's header line"),
+    errors = errors_at(release_with(tmp_path, without_lines(12, 20)))
+    assert errors == [
+        (f"{FILE}:12", "'C-E2:\\tExcited; Happiness;\\t()' is not below a header line"),
+        (f"{FILE}:19", "'C-E2:\\tNeutral;\\t()' is not below a header line"),
     ]
 
 
@@ -333,87 +335,87 @@ def test_a_block_cut_anywhere_before_its_ratings_is_found(tmp_path: Path) -> Non
     end = TEXT.index("A-E3:", begin)
     for position in range(begin + 1, end, 7):
         root = release_with(tmp_path, TEXT[:position])
-        assert faults_at(root)[0][0].startswith(f"{FILE}:2")
+        assert errors_at(root)[0][0].startswith(f"{FILE}:2")
         assert "Ses01F_impro01_F002" not in set(load_iemocap(root).rows["utterance_id"])
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "Ses01F_impro01 (1).txt", "Ses01F_impro02.TXT", "Ses01F_impro02.bak"])
-def test_a_file_that_is_named_unlike_a_dialog_is_a_fault(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_named_unlike_a_dialog_is_an_error(tmp_path: Path, name: str) -> None:
     root = release_with(release_with(tmp_path), TEXT, f"{FOLDER}/{name}")
-    assert [(where, "not named like a dialog" in fault) for where, fault in faults_at(root)] == [
+    assert [(where, "not named like a dialog" in fault) for where, fault in errors_at(root)] == [
         (f"{FOLDER}/{name}", True)
     ]
-    assert len(load_iemocap(root).corpus([f"{FOLDER}/{name}"])) == 3
+    assert len(load_iemocap(root).to_corpus([f"{FOLDER}/{name}"])) == 3
 
 
-def test_a_file_in_another_sessions_folder_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_in_another_sessions_folder_is_an_error(tmp_path: Path) -> None:
     name = "Session2/dialog/EmoEvaluation/Ses01F_impro01.txt"
     root = release_with(release_with(tmp_path), TEXT, name)
-    assert faults_at(root) == [(name, "is a dialog of session 1, in the folder of session 2")]
+    assert errors_at(root) == [(name, "is a dialog of session 1, but in the folder of session 2")]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"", "no utterance"), (TEXT[:55].encode(), "no utterance"), (TEXT.encode("utf-16"), "NUL"), (b"\0" * 99, "NUL")],
 )
-def test_a_file_without_a_block_is_a_fault(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_without_a_block_is_an_error(tmp_path: Path, content: bytes, words: str) -> None:
     root = release_with(release_with(tmp_path), content, f"{FOLDER}/Ses01M_impro01.txt")
-    ((name, fault),) = faults_at(root)
+    ((name, fault),) = errors_at(root)
     assert name == f"{FOLDER}/Ses01M_impro01.txt"
     assert words in fault
 
 
-def test_a_folder_for_a_file_and_a_link_to_nowhere_are_faults(tmp_path: Path) -> None:
+def test_a_folder_for_a_file_and_a_link_to_nowhere_are_errors(tmp_path: Path) -> None:
     folder = release_with(tmp_path) / "IEMOCAP_full_release" / FOLDER
     (folder / "Ses01M_impro01.txt").mkdir()
     (folder / "Ses01M_impro02.txt").symlink_to("nowhere")
-    assert [(name.rpartition("/")[2], fault[:14]) for name, fault in faults_at(tmp_path)] == [
+    assert [(name.rpartition("/")[2], fault[:14]) for name, fault in errors_at(tmp_path)] == [
         ("Ses01M_impro01.txt", "cannot be read"),
         ("Ses01M_impro02.txt", "cannot be read"),
     ]
 
 
-def test_a_session_without_evaluations_is_a_fault_and_a_missing_session_is_none(tmp_path: Path) -> None:
+def test_a_session_without_evaluations_is_an_error_and_a_missing_session_is_none(tmp_path: Path) -> None:
     release = release_with(tmp_path) / "IEMOCAP_full_release"
-    assert len(load_iemocap(tmp_path).corpus()) == 3
+    assert len(load_iemocap(tmp_path).to_corpus()) == 3
     (release / "Session2" / "dialog").mkdir(parents=True)
     (release / "Session3" / "dialog" / "EmoEvaluation").mkdir(parents=True)
     (release / "Session6").mkdir()
-    faults = dict(faults_at(tmp_path))
-    assert list(faults) == ["Session2", "Session3/dialog/EmoEvaluation", "Session6"]
-    assert "dialog/EmoEvaluation cannot be read" in faults["Session2"]
-    assert len(load_iemocap(tmp_path).corpus(list(faults))) == 3
+    errors = dict(errors_at(tmp_path))
+    assert list(errors) == ["Session2", "Session3/dialog/EmoEvaluation", "Session6"]
+    assert "dialog/EmoEvaluation cannot be read" in errors["Session2"]
+    assert len(load_iemocap(tmp_path).to_corpus(list(errors))) == 3
 
 
 def test_a_message_stays_short_where_a_line_is_endless(tmp_path: Path) -> None:
     for old in ("6.2901", "\tSes01F_impro01_F000", "\tneu", "[2.5000", "Frustration", "val 3", "C-F1"):
-        (_, fault), *_ = faults_at(release_with(tmp_path, changed(old, old + 1000 * "x", 1)))
+        (_, fault), *_ = errors_at(release_with(tmp_path, changed(old, old + 1000 * "x", 1)))
         assert len(fault) < 400
 
 
-def test_all_faults_are_listed_at_once_in_the_order_of_the_files(tmp_path: Path) -> None:
+def test_all_errors_are_listed_at_once_in_the_order_of_the_files(tmp_path: Path) -> None:
     text = without_lines(8, 9).replace("\texc\t", "\tecx\t").replace("C-E4:\tAnger;", "C-E4:\tAnge;")
     root = release_with(release_with(tmp_path, text), text.replace("Ses01F", "Ses01M"), f"{FOLDER}/Ses01M_impro01.txt")
-    names = [name for name, _ in faults_at(root)]
+    names = [name for name, _ in errors_at(root)]
     assert names == [f"{FOLDER}/Ses01{letter}_impro01.txt:{line}" for letter in "FM" for line in (3, 10, 27)]
 
 
-def test_lines_of_the_list_of_faults_leave_out_just_those_utterances(tmp_path: Path) -> None:
+def test_lines_of_the_list_of_errors_leave_out_just_those_utterances(tmp_path: Path) -> None:
     root = release_with(tmp_path, changed("\texc\t", "\tecx\t").replace("C-E4:\tAnger;", "C-E4:\tAnge;"))
     with pytest.raises(DataErrors) as error:
-        load_iemocap(root).corpus()
+        load_iemocap(root).to_corpus()
     lines = [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")]
-    corpus = load_iemocap(root).corpus(lines)
+    corpus = load_iemocap(root).to_corpus(lines)
     assert list(corpus.table["utterance_id"]) == ["Ses01F_impro01_F000"]
     assert corpus.excluded == (f"{FILE}:12", f"{FILE}:29")
     with pytest.raises(DataErrors, match=":29"):
-        load_iemocap(root).corpus(lines[:1])
+        load_iemocap(root).to_corpus(lines[:1])
 
 
 def test_a_corpus_of_which_nothing_is_left_is_one_message(tmp_path: Path) -> None:
     root = release_with(tmp_path, "\n".join(TEXT.splitlines()[:7]))
     with pytest.raises(UserError, match="no utterances"):
-        load_iemocap(root).corpus([name for name, _ in faults_at(root)])
+        load_iemocap(root).to_corpus([name for name, _ in errors_at(root)])
 
 
 # Any bytes
@@ -422,13 +424,13 @@ def test_a_corpus_of_which_nothing_is_left_is_one_message(tmp_path: Path) -> Non
 def read(content: bytes) -> Corpus | UserError:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            reading = load_iemocap(release_with(Path(folder), content))
-            faults = [name for name, _ in reading.faults]
+            result = load_iemocap(release_with(Path(folder), content))
+            errors = [name for name, _ in result.errors]
             try:
-                return reading.corpus()
+                return result.to_corpus()
             except DataErrors as error:
-                assert faults
-                reading.corpus(faults)  # leaving all of them out gives a corpus, or a UserError
+                assert errors
+                result.to_corpus(errors)  # leaving all of them out gives a corpus, or a UserError
                 return error
         except UserError as error:
             return error

@@ -14,7 +14,7 @@ from ser.noise import corrupt, corrupt_level
 from tests.helpers.iemocap_tree import COUNTS_1_TO_4, COUNTS_5, OUTSIDE, build, build_full, dialogs
 
 
-def test_a_small_tree_has_every_oddity_and_no_fault(tmp_path: Path) -> None:
+def test_a_small_tree_has_every_oddity_and_no_error(tmp_path: Path) -> None:
     release = build(tmp_path, per_class=8, audio="empty")
     texts = {path: path.read_bytes().decode() for path in sorted(release.glob("Session*/dialog/EmoEvaluation/S*.txt"))}
     assert len(texts) == 20
@@ -22,7 +22,7 @@ def test_a_small_tree_has_every_oddity_and_no_fault(tmp_path: Path) -> None:
     for pattern in (r"\r\n", r" \n", "Neutral state;", "anger;", r"C-[FM]\d:", "C-E5:", r"dom  ;", r"\(.*;.*\)"):
         assert re.search(pattern, whole), pattern
     assert re.search(r"(C-E\d:)[^\n]*\n(C-E\d:[^\n]*\n)*\1", whole)
-    corpus = load_iemocap(tmp_path).corpus()
+    corpus = load_iemocap(tmp_path).to_corpus()
     assert np.bincount(corpus.labels).tolist() == [40] * 6
     assert corpus.outside == dict.fromkeys(sorted(OUTSIDE), 5)
     assert corpus.table["session"].nunique() == 5
@@ -30,21 +30,21 @@ def test_a_small_tree_has_every_oddity_and_no_fault(tmp_path: Path) -> None:
     letters = corpus.table["utterance_id"].str.extract(r"^Ses\d\d(.).*_(.)...$")
     assert len(letters.drop_duplicates()) == 4  # the dialog's letter is not the speaker's
     assert all(Path(path).is_file() for path in corpus.table["path"])
-    assert set(load_iemocap_4(tmp_path).corpus().table["label"]) == set(CLASSES_4)
+    assert set(load_iemocap_4(tmp_path).to_corpus().table["label"]) == set(CLASSES_4)
 
 
 def test_a_tree_follows_from_its_seed_and_may_lack_sessions(tmp_path: Path) -> None:
     digests = [
-        load_iemocap(build(tmp_path / str(number), sessions=(2, 5), seed=seed)).corpus().digest
+        load_iemocap(build(tmp_path / str(number), sessions=(2, 5), seed=seed)).to_corpus().digest
         for number, seed in enumerate((0, 0, 1))
     ]
     assert digests[0] == digests[1] != digests[2]
-    assert set(load_iemocap(tmp_path / "0").corpus().table["session"]) == {"Ses02", "Ses05"}
+    assert set(load_iemocap(tmp_path / "0").to_corpus().table["session"]) == {"Ses02", "Ses05"}
 
 
 def test_tones_are_half_a_second_at_16_khz(tmp_path: Path) -> None:
     build(tmp_path, sessions=(1,), per_class=1, audio="tones")
-    for path in load_iemocap(tmp_path).corpus().table["path"]:
+    for path in load_iemocap(tmp_path).to_corpus().table["path"]:
         with wave.open(path) as file:
             assert (file.getframerate(), file.getnframes(), file.getnchannels()) == (16000, 8000, 1)
             assert np.abs(np.frombuffer(file.readframes(8000), "<i2")).max() > 7000
@@ -57,12 +57,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def six(full: Path) -> Corpus:
-    return load_iemocap(full).corpus()
+    return load_iemocap(full).to_corpus()
 
 
 @pytest.fixture(scope="module")
 def four(full: Path) -> Corpus:
-    return load_iemocap_4(full).corpus()
+    return load_iemocap_4(full).to_corpus()
 
 
 def counts(corpus: Corpus, chosen: np.ndarray) -> dict[str, int]:
@@ -118,8 +118,8 @@ def test_the_rates_are_possible_in_every_session_of_six_classes_and_in_none_of_f
 @pytest.mark.skipif("SER_IEMOCAP_ROOT" not in os.environ, reason="SER_IEMOCAP_ROOT does not name IEMOCAP's folder")
 def test_the_real_iemocap_has_the_published_counts() -> None:
     root = Path(os.environ["SER_IEMOCAP_ROOT"]).absolute()
-    corpus = load_iemocap(root).corpus()
+    corpus = load_iemocap(root).to_corpus()
     fifth = (corpus.table["session"] == "Ses05").to_numpy()
     assert len(corpus) + sum(corpus.outside.values()) == 10039
     assert (counts(corpus, ~fifth), counts(corpus, fifth)) == (COUNTS_1_TO_4, COUNTS_5)
-    assert len(load_iemocap_4(root).corpus()) == 5531
+    assert len(load_iemocap_4(root).to_corpus()) == 5531

@@ -104,9 +104,9 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def faults_of(root: Path) -> list[tuple[str, str]]:
+def errors_of(root: Path) -> list[tuple[str, str]]:
     with pytest.raises(DataErrors) as error:
-        load_msp_podcast(root).corpus()
+        load_msp_podcast(root).to_corpus()
     return error.value.errors
 
 
@@ -116,7 +116,7 @@ def faults_of(root: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("kind", DETAILED)
 def test_a_release_in_each_of_its_forms_gives_the_same_corpus(tmp_path: Path, kind: str) -> None:
     root = release(tmp_path / "msp", kind)
-    corpus = load_msp_podcast(root).corpus()
+    corpus = load_msp_podcast(root).to_corpus()
     columns = ["utterance_id", "path", "speaker", "gender", "session", "label", "activation", "valence", "dominance"]
     audios = root / "Audios"
     assert corpus.table[columns].to_numpy().tolist() == [
@@ -137,7 +137,7 @@ def test_a_release_in_each_of_its_forms_gives_the_same_corpus(tmp_path: Path, ki
 
 @pytest.mark.parametrize("kind", DETAILED)
 def test_each_workers_judgement_is_kept_by_name(tmp_path: Path, kind: str) -> None:
-    corpus = load_msp_podcast(release(tmp_path / "msp", kind)).corpus()
+    corpus = load_msp_podcast(release(tmp_path / "msp", kind)).to_corpus()
     assert corpus.annotations is not None
     assert corpus.ratings is not None
     assert corpus.annotations[corpus.annotations["utterance_id"] == IDS[0]].to_numpy().tolist() == [
@@ -163,7 +163,7 @@ def test_a_worker_who_judged_twice_votes_for_each_different_emotion(detailed: Pa
     again = said("WORKER00000823", "Sad", "Sad", 2, 2, 2)
     same = said("WORKER00000001", "Neutral", "Neutral", 2, 2, 2)
     change(detailed, "FileName,EmoDetail\n", f'FileName,EmoDetail\n{NAMES[0]},"{again}"\n{NAMES[0]},"{same}"\n')
-    corpus = load_msp_podcast(root).corpus()
+    corpus = load_msp_podcast(root).to_corpus()
     assert corpus.table["votes"][0] == (0, 0, 0, 0, 0, 2, 2, 0)
     assert corpus.ratings is not None
     assert (corpus.ratings["utterance_id"] == IDS[0]).sum() == 6
@@ -179,7 +179,7 @@ def test_nouns_a_missing_second_emotion_and_blank_ratings_are_taken(detailed: Pa
             f"{NAMES[2]},WORKER1;SADNESS;;A:3;V:3;D:7",
         ],
     )
-    corpus = load_msp_podcast(root).corpus()
+    corpus = load_msp_podcast(root).to_corpus()
     assert corpus.annotations is not None
     assert corpus.ratings is not None
     assert list(corpus.annotations["label"]) == ["anger", "happiness", "sadness"]
@@ -189,12 +189,12 @@ def test_nouns_a_missing_second_emotion_and_blank_ratings_are_taken(detailed: Pa
 
 def test_the_csv_is_taken_where_the_text_is_there_too(root: Path) -> None:
     write(root / "Labels" / "labels.txt", ["nonsense"])
-    assert len(load_msp_podcast(root).corpus()) == 3
+    assert len(load_msp_podcast(root).to_corpus()) == 3
 
 
 def test_without_the_workers_there_are_no_votes(root: Path, detailed: Path) -> None:
     detailed.unlink()
-    corpus = load_msp_podcast(root).corpus()
+    corpus = load_msp_podcast(root).to_corpus()
     assert len(corpus) == 3
     assert corpus.votes is None
     assert corpus.annotations is None
@@ -202,12 +202,12 @@ def test_without_the_workers_there_are_no_votes(root: Path, detailed: Path) -> N
 
 
 def test_older_names_of_folders_and_files_are_found(root: Path) -> None:
-    digest = load_msp_podcast(root).corpus().digest
+    digest = load_msp_podcast(root).to_corpus().digest
     (root / "Labels" / "labels_consensus.csv").rename(root / "Labels" / "labels_concensus.csv")
     (root / "Labels").rename(root / "label")
-    assert load_msp_podcast(root).corpus().digest == digest
+    assert load_msp_podcast(root).to_corpus().digest == digest
     (root / "Audios").rename(root / "Audio")
-    assert load_msp_podcast(root).corpus().table["path"][0] == str(root / "Audio" / NAMES[0])
+    assert load_msp_podcast(root).to_corpus().table["path"][0] == str(root / "Audio" / NAMES[0])
 
 
 # What cannot be read
@@ -216,20 +216,20 @@ def test_older_names_of_folders_and_files_are_found(root: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda root: (root / "Labels").rename(root / "other"), "no folder Labels in"),
-        (lambda root: (root / "Audios").rmdir(), "no folder Audios in"),
+        (lambda root: (root / "Labels").rename(root / "other"), "no folder Labels found in"),
+        (lambda root: (root / "Audios").rmdir(), "no folder Audios found in"),
         (lambda root: (root / "Labels" / "labels_consensus.csv").unlink(), "no labels_consensus.csv"),
-        (lambda root: write(root / "Labels" / "labels_consensus.csv", [HEADER]), "names no utterance"),
+        (lambda root: write(root / "Labels" / "labels_consensus.csv", [HEADER]), "has no rows"),
         (lambda root: write(root / "Labels" / "labels_consensus.csv", ["a,b", "1,2"]), "FileName: column missing"),
         (lambda root: write(root / "Labels" / "labels_detailed.csv", ["a,b"]), "WorkerID: column missing"),
         (lambda root: (root / "Labels" / "labels_detailed.csv").write_bytes(b"\xff\xfe\xff"), "not UTF-8"),
-        (lambda root: write(root / "Labels" / "labels_consensus.csv", [HEADER, *CONSENSUS[3:]]), "faults"),
+        (lambda root: write(root / "Labels" / "labels_consensus.csv", [HEADER, *CONSENSUS[3:]]), "8 errors"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(root: Path, break_it: Callable[[Path], object], message: str) -> None:
     break_it(root)
     with pytest.raises(UserError, match=message):
-        load_msp_podcast(root).corpus()
+        load_msp_podcast(root).to_corpus()
 
 
 def test_a_file_instead_of_the_folder_and_a_corpus_in_no_class_are_told(root: Path, consensus: Path) -> None:
@@ -238,13 +238,13 @@ def test_a_file_instead_of_the_folder_and_a_corpus_in_no_class_are_told(root: Pa
     write(consensus, [HEADER, *CONSENSUS[3:]])
     (root / "Labels" / "labels_detailed.csv").unlink()
     with pytest.raises(UserError, match="no utterances"):
-        load_msp_podcast(root).corpus()
+        load_msp_podcast(root).to_corpus()
 
 
 # Faults
 
 
-def test_all_faults_of_the_consensus_are_told_at_once(root: Path, consensus: Path, detailed: Path) -> None:
+def test_all_errors_of_the_consensus_are_told_at_once(root: Path, consensus: Path, detailed: Path) -> None:
     detailed.unlink()
     bad = [
         "MSP-PODCAST_0009_0001.wav,Q,2,3,4,5,Male,Train",
@@ -258,7 +258,7 @@ def test_all_faults_of_the_consensus_are_told_at_once(root: Path, consensus: Pat
         CONSENSUS[0],
     ]
     write(consensus, [HEADER, *CONSENSUS, *bad])
-    assert faults_of(root) == [
+    assert errors_of(root) == [
         ("MSP-PODCAST_0009_0001", "EmoClass 'Q' is not one of A, C, D, F, H, N, O, S, U, X"),
         ("MSP-PODCAST_0009_0002", "EmoClass '' is not one of A, C, D, F, H, N, O, S, U, X"),
         ("MSP-PODCAST_0009_0003", "EmoAct 'two' is not a number from 1 to 7"),
@@ -269,14 +269,14 @@ def test_all_faults_of_the_consensus_are_told_at_once(root: Path, consensus: Pat
         ("Labels/labels_consensus.csv:13", "has too many cells"),
         ("Labels/labels_consensus.csv:14", "FileName '../secret.wav' is not like MSP-PODCAST_0001_0008.wav"),
         ("Labels/labels_consensus.csv:15", "FileName '' is not like MSP-PODCAST_0001_0008.wav"),
-        (IDS[0], "appears again in Labels/labels_consensus.csv, line 16"),
+        (IDS[0], "is repeated in Labels/labels_consensus.csv, line 16"),
     ]
-    names = [name for name, _ in faults_of(root)]
-    assert list(load_msp_podcast(root).corpus(names).table["utterance_id"]) == list(IDS[1:3])
+    names = [name for name, _ in errors_of(root)]
+    assert list(load_msp_podcast(root).to_corpus(names).table["utterance_id"]) == list(IDS[1:3])
 
 
 @pytest.mark.parametrize("kind", ["EmoDetail", "2.0"])
-def test_all_faults_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str) -> None:
+def test_all_errors_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str) -> None:
     root = release(tmp_path / "msp", kind)
     name, lines = DETAILED[kind]
     bad: list[tuple[str, tuple[object, ...]]] = [
@@ -293,22 +293,22 @@ def test_all_faults_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str
         extra.append(f"{NAMES[0]},Neutral")
     write(root / "Labels" / name, [*lines, *extra])
     place = "Labels/labels_detailed.csv"
-    last = "names no worker" if kind == "2.0" else "'Neutral' is not like WORKER1; Neutral; Neutral,Sad; A:3; V:4; D:3;"
+    last = "has no worker" if kind == "2.0" else "'Neutral' is not like WORKER1; Neutral; Neutral,Sad; A:3; V:4; D:3;"
     dominance = "EmoDom 'x'" if kind == "2.0" else "dominance 'x'"
-    assert [fault.replace("EmoDom", "dominance") for _, fault in faults_of(root)] == [
-        "judges 'MSP-PODCAST_0001_9999.wav', which the consensus does not list",
-        "primary emotion 'Concerned' is none of the eight, nor Other-…",
-        "primary emotion '' is none of the eight, nor Other-…",
+    assert [fault.replace("EmoDom", "dominance") for _, fault in errors_of(root)] == [
+        "judges 'MSP-PODCAST_0001_9999.wav', which is not in the consensus",
+        "primary emotion 'Concerned' is neither one of the classes nor Other-…",
+        "primary emotion '' is neither one of the classes nor Other-…",
         "activation '0' is not a number from 1 to 7",
         f"{dominance.replace('EmoDom', 'dominance')} is not a number from 1 to 7",
         last,
     ]
-    assert [name for name, _ in faults_of(root)] == [f"{place}:{line}" for line in (13, 14, 15, 16, 16, 17)]
-    excluded = sorted({name for name, _ in faults_of(root)})
-    assert len(load_msp_podcast(root).corpus(excluded)) == 3
+    assert [name for name, _ in errors_of(root)] == [f"{place}:{line}" for line in (13, 14, 15, 16, 16, 17)]
+    excluded = sorted({name for name, _ in errors_of(root)})
+    assert len(load_msp_podcast(root).to_corpus(excluded)) == 3
 
 
-def test_all_faults_of_the_text_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_the_text_are_told_at_once(tmp_path: Path) -> None:
     root = release(tmp_path / "msp", "text")
     place = "Labels/Labels.txt"
     lines = text_lines()
@@ -324,31 +324,31 @@ def test_all_faults_of_the_text_are_told_at_once(tmp_path: Path) -> None:
     ]
     write(root / place, [*lines, *extra])
     start = len(lines)
-    assert faults_of(root) == [
-        (f"{place}:{start + 1}", "no line before this worker's names the file"),
-        (f"{place}:{start + 2}", "judges 'MSP-PODCAST_0001_9999.wav', which the consensus does not list"),
-        (f"{place}:{start + 5}", f"names {NAMES[0]} again"),
+    assert errors_of(root) == [
+        (f"{place}:{start + 1}", "no earlier line names the file that this worker judged"),
+        (f"{place}:{start + 2}", "judges 'MSP-PODCAST_0001_9999.wav', which is not in the consensus"),
+        (f"{place}:{start + 5}", f"repeats {NAMES[0]}"),
         (f"{place}:{start + 6}", "'WORKER1; Sad' is not like WORKER1; Neutral; Neutral,Sad; A:3; V:4; D:3;"),
-        (f"{place}:{start + 7}", "holds further lines; is a quotation mark or a line's end missing?"),
-        (f"{place}:{start + 8}", "'and a stray line' is neither a file's line nor a worker's"),
+        (f"{place}:{start + 7}", "contains further lines. Is a quotation mark or a line break missing?"),
+        (f"{place}:{start + 8}", "'and a stray line' is neither the line of a file nor that of a worker"),
     ]
 
 
 @pytest.mark.parametrize("kind", DETAILED)
-def test_an_utterance_that_no_worker_gave_a_class_is_a_fault(tmp_path: Path, kind: str) -> None:
+def test_an_utterance_that_no_worker_gave_a_class_is_an_error(tmp_path: Path, kind: str) -> None:
     root = release(tmp_path / "msp", kind)
     name, lines = DETAILED[kind]
     write(root / "Labels" / name, [line for line in lines if "Happy" not in line])
-    assert faults_of(root) == [(IDS[1], "no worker gave it one of the classes")]
-    corpus = load_msp_podcast(root).corpus([IDS[1]])
+    assert errors_of(root) == [(IDS[1], "no worker named one of the classes")]
+    corpus = load_msp_podcast(root).to_corpus([IDS[1]])
     assert list(corpus.table["utterance_id"]) == [IDS[0], IDS[2]]
     assert corpus.votes is not None
 
 
-def test_an_utterance_with_other_votes_alone_is_a_fault(root: Path, detailed: Path) -> None:
+def test_an_utterance_with_other_votes_alone_is_an_error(root: Path, detailed: Path) -> None:
     for _ in range(2):
         change(detailed, "Happy; ", "Other-gleeful; ")
-    assert faults_of(root) == [(IDS[1], "no worker gave it one of the classes")]
+    assert errors_of(root) == [(IDS[1], "no worker named one of the classes")]
 
 
 # Nothing is lost in silence
@@ -369,7 +369,7 @@ def test_a_stray_quotation_mark_or_line_end_loses_no_judgement_in_silence(
     else:
         path = release(tmp_path, kind) / "Labels" / DETAILED[kind][0]
     root = tmp_path
-    before = counted(load_msp_podcast(root).corpus())
+    before = counted(load_msp_podcast(root).to_corpus())
     text = path.read_text(encoding="utf-8")
     if mark is None:
         # Up to the last, whose loss changes nothing.
@@ -382,7 +382,7 @@ def test_a_stray_quotation_mark_or_line_end_loses_no_judgement_in_silence(
     for other in changed:
         path.write_text(other, encoding="utf-8")
         try:
-            assert counted(load_msp_podcast(root).corpus()) == before
+            assert counted(load_msp_podcast(root).to_corpus()) == before
         except UserError:
             told += 1
     assert told > 0
@@ -429,7 +429,7 @@ def test_any_bytes_give_a_valid_corpus_or_a_readable_mistake(
         path = root / "Labels" / ("labels_consensus.csv" if is_consensus else DETAILED[kind][0])
         path.write_bytes(mutated(path.read_bytes(), mutations))
         try:
-            corpus = load_msp_podcast(root).corpus()
+            corpus = load_msp_podcast(root).to_corpus()
         except UserError:
             return
         assert set(corpus.table["label"]) <= set(CLASSES)
@@ -446,4 +446,4 @@ def test_bytes_that_never_were_a_release_are_a_readable_mistake(content: bytes, 
         name = "labels_consensus.csv" if is_consensus else "labels_detailed.csv"
         (root / "Labels" / name).write_bytes(content)
         with pytest.raises(UserError):
-            load_msp_podcast(root).corpus()
+            load_msp_podcast(root).to_corpus()

@@ -238,7 +238,7 @@ def test_the_fundamental_of_a_delivery_at_twelve_semitones_is_200_hz():
 @pytest.mark.parametrize("utterance_id", ["", "Ses01X_ang_00", "Ses01F_joy_00", "Ses01F_ang", "x/Ses01F_ang_00"])
 @pytest.mark.parametrize("function", [synthesize, delivery, cast_votes])
 def test_an_unknown_utterance_is_refused_by_name(function, utterance_id):
-    with pytest.raises(UserError, match=re.escape(f"{utterance_id!r} is not of corpus 'synthetic'")):
+    with pytest.raises(UserError, match=re.escape(f"{utterance_id!r} is not in corpus 'synthetic'")):
         function(utterance_id)
 
 

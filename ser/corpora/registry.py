@@ -1,0 +1,178 @@
+"""The loader of each corpus by name; corpora outside this package are named by the import path of their loader."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from ser.corpora.corpus import Corpus
+from ser.corpora.loader_result import LoaderResult, without
+from ser.corpora.loaders.crema_d import load_crema_d
+from ser.corpora.loaders.emodb import load_emodb
+from ser.corpora.loaders.esd import load_esd
+from ser.corpora.loaders.iemocap import load_iemocap, load_iemocap_4
+from ser.corpora.loaders.msp_podcast import load_msp_podcast
+from ser.corpora.loaders.ravdess import load_ravdess
+from ser.corpora.loaders.synthetic import load_synthetic
+from ser.corpora.loaders.table import load_table
+from ser.corpora.source_files import check_names, read_text
+from ser.utils.errors import UserError, unknown_name
+from ser.utils.registry import resolve
+
+Loader = Callable[..., LoaderResult | Corpus]
+"""Called as ``loader(root, **options)``, or ``loader(**options)`` for a generated corpus, which has no root.
+
+Its keyword-only parameters are the corpus's options; one annotated with ``Literal`` takes only these values.
+"""
+
+LOADERS: dict[str, Loader] = {
+    "synthetic": load_synthetic,
+    "iemocap": load_iemocap,
+    "iemocap-4": load_iemocap_4,
+    "crema-d": load_crema_d,
+    "ravdess": load_ravdess,
+    "emodb": load_emodb,
+    "msp-podcast": load_msp_podcast,
+    "esd": load_esd,
+    "table": load_table,
+}
+NAMES = tuple(LOADERS)
+
+
+def check_name(name: str) -> None:
+    """Raise unless a corpus of this name can be loaded; nothing is read.
+
+    Args:
+        name: One of ``NAMES``, or the import path of a loader.
+
+    Raises:
+        UserError: If the name is unknown, or nothing callable can be imported from the path.
+    """
+    resolve("corpus", name, LOADERS)
+
+
+def needs_root(name: str) -> bool:
+    """Return whether a corpus is read from a folder or file, in contrast to one that is generated.
+
+    Args:
+        name: One of ``NAMES``, or the import path of a loader.
+
+    Raises:
+        UserError: As for ``check_name``.
+    """
+    return _takes_root(resolve("corpus", name, LOADERS))
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    exclude: Path | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Corpus:
+    """Load the table of a corpus; no audio is decoded.
+
+    Args:
+        name: One of ``NAMES``, or the import path of a loader, such as ``my_package.my_module.load_mine``.
+        root: The corpus's folder; for ``table`` the CSV or Parquet file. Generated corpora take none.
+        exclude: A file of what to leave out, one name per line: utterance ids, paths, or lines of a list of data
+            errors. Blank lines and lines that begin with # are skipped.
+        options: The corpus's own options, which are keywords of its loader, such as ``{"votes": "face"}`` for
+            ``crema-d``.
+
+    Returns:
+        The validated corpus, without what is excluded.
+
+    Raises:
+        UserError: If the name or an option is unknown, or the root is missing or holds nothing of this corpus.
+        DataErrors: If the data have errors; all of them are listed.
+
+    Example:
+        >>> corpus = load("synthetic")
+        >>> len(corpus), corpus.classes
+        (480, ('ang', 'exc', 'fru', 'hap', 'neu', 'sad'))
+        >>> corpus.table.loc[0, ["utterance_id", "speaker", "session", "label", "votes"]].tolist()
+        ['Ses01F_ang_00', 'Ses01F', '1', 'ang', (3, 0, 0, 0, 0, 0)]
+    """
+    loader = resolve("corpus", name, LOADERS)
+    options = options or {}
+    _check_options(name, loader, options)
+    found = loader(*_positional(name, loader, root), **options)
+    names = [] if exclude is None else _read_names(exclude)
+    if isinstance(found, Corpus):
+        return without(found, names)
+    if isinstance(found, LoaderResult):
+        return found.to_corpus(names)
+    raise UserError(f"the loader of corpus {name!r} must return a ser.corpora.LoaderResult, got {type(found)!r}.")
+
+
+def parse_options(words: Sequence[str]) -> dict[str, str]:
+    """Parse KEY=VALUE words into the ``options`` of ``load``.
+
+    Args:
+        words: The values of ``--corpus-options``.
+
+    Raises:
+        UserError: If a word has no =, or a key is given twice.
+
+    Example:
+        >>> parse_options(["votes=face", "consensus=plurality"])
+        {'votes': 'face', 'consensus': 'plurality'}
+    """
+    options: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--corpus-options {word!r} is not KEY=VALUE, such as votes=face.")
+        if key in options:
+            raise UserError(f"--corpus-options gives {key!r} twice. Give each key once.")
+        options[key] = value
+    return options
+
+
+def _takes_root(loader: Loader) -> bool:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(parameter.kind in kinds for parameter in inspect.signature(loader).parameters.values())
+
+
+def _positional(name: str, loader: Loader, root: str | Path | None) -> tuple[Path, ...]:
+    """Return the positional arguments of a loader: its checked root, or nothing."""
+    if not _takes_root(loader):
+        if root is not None:
+            raise UserError(f"corpus {name!r} is generated and takes no root, got {str(root)!r}. Leave it out.")
+        return ()
+    if root is None:
+        raise UserError(f"corpus {name!r} needs its root: pass --corpus-root PATH.")
+    try:
+        path = Path(root).expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(f"corpus root {str(root)!r}: {error}") from error
+    check_names([path])
+    if not path.exists():
+        raise UserError(f"corpus root {str(path)!r} does not exist.")
+    return (path,)
+
+
+def _check_options(name: str, loader: Loader, options: Mapping[str, str]) -> None:
+    if not options:
+        return
+    parameters = inspect.signature(loader).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    hints = get_type_hints(loader)
+    for key, value in options.items():
+        if not known:
+            raise UserError(f"corpus {name!r} has no options, got --corpus-options {key}={value}. Leave it out.")
+        if key not in known:
+            raise unknown_name(f"option of corpus {name!r}:", key, known)
+        values = get_args(hints.get(key))
+        if values and value not in values:
+            raise unknown_name(f"value of --corpus-options {key}:", value, values)
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = read_text(path).split("\n")
+    except UserError as error:
+        raise UserError(f"--exclude: {error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
