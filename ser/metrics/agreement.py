@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import krippendorff
 import numpy as np
@@ -246,33 +247,21 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
         (0.5, 4, 2)
     """
     _check_annotations(annotations)
-    # Sums of shares such as 1/3 would differ in their last digit with the order of the rows.
-    annotations = annotations.sort_values(["utterance_id", "annotator", "label"], kind="stable", ignore_index=True)
-    utterance, utterances = pd.factorize(annotations["utterance_id"], sort=True)
-    annotator, names = pd.factorize(annotations["annotator"], sort=True)
-    label, _ = pd.factorize(annotations["label"])
-    annotator = np.where(annotator < 0, len(names) + np.arange(len(annotator)), annotator)
-    kept = ~pd.DataFrame({"utterance": utterance, "annotator": annotator, "label": label}).duplicated().to_numpy()
-    utterance, annotator = utterance[kept], annotator[kept]
-    answer = pd.Index(list(classes)).get_indexer(pd.Index(annotations["label"]))[kept]  # −1: outside the set
-
-    key = utterance.astype(np.int64) * (len(names) + len(kept)) + annotator
-    _, first, pair, named = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-    utterance_of, annotator_of = utterance[first], annotator[first]
-    own = _tally(pair[answer >= 0], answer[answer >= 0], 1.0, (len(first), len(classes)))
-    votes = np.zeros((len(utterances), len(classes)))
-    np.add.at(votes, utterance_of, own)
-    reference = _plurality(votes[utterance_of] - own)
+    answers = _answers(annotations, classes)
+    votes = np.zeros((answers.utterances, len(classes)))
+    np.add.at(votes, answers.utterance, answers.named)
+    reference = _plurality(votes[answers.utterance] - answers.named)
 
     scored = np.flatnonzero(reference >= 0)
     truth = reference[scored]
-    credit = own[scored, truth] / named[scored]
-    hits = _tally(utterance_of[scored], truth, credit, votes.shape)
-    totals = _tally(utterance_of[scored], truth, 1.0, votes.shape)
+    credit = answers.named[scored, truth] / answers.categories[scored]
+    hits = _tally(answers.utterance[scored], truth, credit, votes.shape)
+    totals = _tally(answers.utterance[scored], truth, 1.0, votes.shape)
     recall = _recall(hits.sum(axis=0), totals.sum(axis=0))
 
-    with_name = annotator_of[scored] < len(names)
-    cell = (annotator_of[scored][with_name], truth[with_name])
+    annotator, names = answers.annotator[scored], answers.names
+    with_name = annotator < len(names)
+    cell = (annotator[with_name], truth[with_name])
     own_totals = _tally(*cell, 1.0, (len(names), len(classes)))
     own_hits = _tally(*cell, credit[with_name], own_totals.shape)
     return HumanCeiling(
@@ -281,13 +270,50 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
         accuracy=float(credit.mean()) if len(credit) else float("nan"),
         recall=dict(zip(classes, recall.tolist(), strict=True)),
         pairs=len(scored),
-        skipped=len(first) - len(scored),
+        skipped=len(reference) - len(scored),
         annotators=len(names),
         by_annotator={
             str(name): AnnotatorScore(uar(own_hits[i], own_totals[i]), int(own_totals[i].sum()))
             for i, name in enumerate(names)
         },
     )
+
+
+class _Answers(NamedTuple):
+    """What each annotator named for each utterance, one row for each of the P pairs.
+
+    Args:
+        utterance: (P,) index of the utterance.
+        annotator: (P,) index into ``names``; indices after its end are anonymous annotators.
+        named: (P, C) 1 for each class that the annotator named.
+        categories: (P,) number of categories that the annotator named, including those outside the class set.
+        utterances: Number of utterances.
+        names: Names of the annotators.
+    """
+
+    utterance: NDArray[np.int64]
+    annotator: NDArray[np.int64]
+    named: NDArray[np.float64]
+    categories: NDArray[np.int64]
+    utterances: int
+    names: Sequence[str]
+
+
+def _answers(annotations: pd.DataFrame, classes: Sequence[str]) -> _Answers:
+    # Sums of shares such as 1/3 would differ in their last digit with the order of the rows.
+    annotations = annotations.sort_values(["utterance_id", "annotator", "label"], kind="stable", ignore_index=True)
+    utterance, utterances = pd.factorize(annotations["utterance_id"], sort=True)
+    annotator, names = pd.factorize(annotations["annotator"], sort=True)
+    label, _ = pd.factorize(annotations["label"])
+    annotator = np.where(annotator < 0, len(names) + np.arange(len(annotator)), annotator)
+    kept = ~pd.DataFrame({"utterance": utterance, "annotator": annotator, "label": label}).duplicated().to_numpy()
+    utterance, annotator = utterance[kept], annotator[kept]
+    column = pd.Index(list(classes)).get_indexer(pd.Index(annotations["label"]))[kept]  # −1: outside the class set
+
+    key = utterance.astype(np.int64) * (len(names) + len(kept)) + annotator
+    _, first, pair, categories = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    named = _tally(pair[column >= 0], column[column >= 0], 1.0, (len(first), len(classes)))
+    return _Answers(utterance[first], annotator[first], named, categories, len(utterances), list(names))
 
 
 def anonymous_annotations(

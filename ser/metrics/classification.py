@@ -295,8 +295,8 @@ def _accuracy(probabilities: Probabilities, labels: Labels, _counts: Counts) -> 
 
 
 def _f1_by_class(counts: Counts) -> NDArray[np.float64]:
-    """2 · precision · recall / (precision + recall); 0 for a class without labels and predictions."""
-    return 2.0 * np.diag(counts) / np.maximum(counts.sum(axis=1) + counts.sum(axis=0), 1)
+    """Compute 2 · precision · recall / (precision + recall); 0 for a class without labels and predictions."""
+    return np.asarray(2.0 * np.diag(counts) / np.maximum(counts.sum(axis=1) + counts.sum(axis=0), 1))
 
 
 def _f1_weighted(_probabilities: Probabilities, labels: Labels, counts: Counts) -> float:
@@ -312,7 +312,7 @@ def _ece(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float
 
 
 def _brier(probabilities: Probabilities, labels: Labels, _counts: Counts) -> float:
-    """The sum over all classes, as Brier defines it (Monthly Weather Review 78, 1950)."""
+    """Sum over all classes, as Brier defines it (Monthly Weather Review 78, 1950)."""
     one_hot = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
 

@@ -87,34 +87,7 @@ def noisy_labels(
     rows = np.concatenate(list(subsets.values()))
     known = rows[truth[rows] >= 0]
     wrong = noisy != truth
-    speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=object), return_inverse=True)
-    transition = np.zeros((len(corpus.classes), len(corpus.classes)), dtype=np.int64)
-    np.add.at(transition, (truth[known], noisy[known]), 1)
-
-    def share(property_: NDArray[np.bool_], members: NDArray[np.int64]) -> float | None:
-        return int(property_[members].sum()) / len(members) if len(members) else None
-
-    def rates(groups: Sequence[str], group: NDArray[np.int64]) -> dict[str, float | None]:
-        totals = np.bincount(group[known], minlength=len(groups)).tolist()
-        flips = np.bincount(group[known[wrong[known]]], minlength=len(groups)).tolist()
-        return {name: flips[i] / totals[i] if totals[i] else None for i, name in enumerate(groups)}
-
-    def summary(positions: NDArray[np.int64]) -> dict[str, Any]:
-        scored = positions[truth[positions] >= 0]
-        return {
-            "utterances": len(positions),
-            "truth_known": len(scored),
-            "flipped": int(wrong[scored].sum()) if len(scored) or not len(positions) else None,
-            "rate": share(wrong, scored),
-            "most_possible": None if eligible is None else share(eligible, positions),
-        }
-
-    against_truth = {
-        "transition_counts": transition.tolist(),
-        "transition_rates": (transition / np.maximum(transition.sum(axis=1, keepdims=True), 1)).tolist(),
-        "rate_by_class": rates(corpus.classes, truth),
-        "rate_by_speaker": rates(speakers.tolist(), speaker),
-    }
+    against_truth = _against_truth(corpus, noisy, truth, known)
     manifest = {
         "level": plan.level,
         "recipe": plan.recipe,
@@ -122,10 +95,10 @@ def noisy_labels(
         "note": plan.note,
         "rate_asked": plan.rate,
         "eligible_share_asked": plan.eligible_share,
-        "rate_realised": share(wrong, known),
-        "eligible_share": None if eligible is None else share(eligible, rows),
+        "rate_realised": _share(wrong, known),
+        "eligible_share": None if eligible is None else _share(eligible, rows),
         "truth_known": len(known),
-        "parts": {name: summary(positions) for name, positions in subsets.items()},
+        "parts": {name: _subset_summary(positions, truth, wrong, eligible) for name, positions in subsets.items()},
         **(against_truth if len(known) else dict.fromkeys(against_truth)),
         "seed": int(seed),
         "classes": list(corpus.classes),
@@ -134,3 +107,44 @@ def noisy_labels(
         "digest": digest(dict(zip(corpus.table["utterance_id"], names[noisy], strict=True))),
     }
     return NoisyLabels(names[noisy], names[truth], manifest)
+
+
+def _share(property_: NDArray[np.bool_], rows: NDArray[np.int64]) -> float | None:
+    return int(property_[rows].sum()) / len(rows) if len(rows) else None
+
+
+def _subset_summary(
+    positions: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    wrong: NDArray[np.bool_],
+    eligible: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    known = positions[truth[positions] >= 0]
+    return {
+        "utterances": len(positions),
+        "truth_known": len(known),
+        "flipped": int(wrong[known].sum()) if len(known) or not len(positions) else None,
+        "rate": _share(wrong, known),
+        "most_possible": None if eligible is None else _share(eligible, positions),
+    }
+
+
+def _against_truth(
+    corpus: Corpus, noisy: NDArray[np.int64], truth: NDArray[np.int64], known: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Compare the noisy with the true labels of the rows ``known``: transition matrix, rates by class and speaker."""
+    speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=object), return_inverse=True)
+    transition = np.zeros((len(corpus.classes), len(corpus.classes)), dtype=np.int64)
+    np.add.at(transition, (truth[known], noisy[known]), 1)
+
+    def rates(groups: Sequence[str], group: NDArray[np.int64]) -> dict[str, float | None]:
+        totals = np.bincount(group[known], minlength=len(groups)).tolist()
+        flips = np.bincount(group[known[noisy[known] != truth[known]]], minlength=len(groups)).tolist()
+        return {name: flips[i] / totals[i] if totals[i] else None for i, name in enumerate(groups)}
+
+    return {
+        "transition_counts": transition.tolist(),
+        "transition_rates": (transition / np.maximum(transition.sum(axis=1, keepdims=True), 1)).tolist(),
+        "rate_by_class": rates(corpus.classes, truth),
+        "rate_by_speaker": rates(speakers.tolist(), speaker),
+    }
