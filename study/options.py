@@ -165,7 +165,7 @@ class StudyOptions:
         settings = parse_settings(self.settings)
         for key, value in named.items():
             if value is not None and key in settings:
-                raise UserError(f"{key} is set by its own option and by --set. Leave one of them out.")
+                raise UserError(f"{key} is set both by its own option and by --set. Leave one of them out.")
         return {**{key: value for key, value in named.items() if value is not None}, **settings}
 
     @property

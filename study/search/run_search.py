@@ -211,6 +211,7 @@ def trial_context(prepared: PreparedStudy, search: Search, parent: str, resource
         folder=prepared.folder / search.folder,
         session=prepared.session,
         planned=search.planned,
+        import_folder=str(Path.cwd()),
     )
 
 

@@ -83,7 +83,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     folds = len(fold_groups(corpus, options.split_by)[1])
     held_out = options.fold or folds
-    plan = saved or _make_plan(asked, search, options, spaces, _folds(asked.folds, folds, held_out))
+    plan = saved or _make_plan(asked, search, options, spaces, chosen_folds(asked.folds, folds, held_out))
     lock = claim_folder(options)
     extractors = [extractor(_config(one)) for one in plan.candidates]
     stores = open_stores(corpus, extractors, options, console)
@@ -209,8 +209,17 @@ def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
     return replace(trials, table=table)
 
 
-def _folds(asked: Sequence[str], folds: int, held_out: int) -> tuple[int, ...]:
-    """Return the numbers of the folds that are tested."""
+def chosen_folds(asked: Sequence[str], folds: int, held_out: int) -> tuple[int, ...]:
+    """Return the numbers of the folds that are tested.
+
+    Args:
+        asked: ``all``, ``held-out``, or numbers.
+        folds: Folds of the corpus.
+        held_out: Number of the fold that the search held out.
+
+    Raises:
+        UserError: Something else.
+    """
     if list(asked) == ["all"]:
         return tuple(range(1, folds + 1))
     if list(asked) == ["held-out"]:

@@ -69,6 +69,8 @@ class TrialContext:
         folder: Folder of the search, which every node sees under this path.
         session: Identifier of this start of the study.
         planned: Specifications of trials 1, 2, … of a confirmation; empty for a search.
+        import_folder: Folder that the study was started in, where losses and models of the user's own may be; empty for
+            none.
     """
 
     task: Task
@@ -86,6 +88,7 @@ class TrialContext:
     folder: Path
     session: str
     planned: tuple[TrialSpecification, ...] = ()
+    import_folder: str = ""
 
     def trial(self, number: int, suggested: Mapping[str, Any]) -> TrialSpecification:
         """Return the specification of a trial.

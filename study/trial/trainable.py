@@ -1,4 +1,4 @@
-"""One trial: trains a configuration, an epoch at a time, and leaves nothing to chance that a restart needs."""
+"""One trial: trains a configuration epoch by epoch, and persists everything that a restart needs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import json
 import math
 import socket
+import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -42,18 +43,18 @@ from study.trial.specification import (
 ATTEMPTS = "attempts.json"
 MAX_ATTEMPTS = 3
 
-# Seconds between two kills of a process that are reckoned with: saving and training anew cost least together if a state
-# is saved each sqrt(2 · saving · this) seconds (Young, A first order approximation to the optimum checkpoint interval,
-# Communications of the ACM 17, 1974).
+# Assumed mean time between two kills of a process, in seconds. Saving and repeated training together cost least if a
+# state is saved every sqrt(2 · seconds of saving · this) seconds (Young, A first order approximation to the optimum
+# checkpoint interval, Communications of the ACM 17, 1974).
 BETWEEN_KILLS = 4 * 3600.0
 
 
 class Attempt:
-    """One process's attempt at a trial, from the newest checkpoint on.
+    """Attempt of one process at a trial, from its newest checkpoint on.
 
     Args:
-        configuration: Dotted names from the searcher, and the trial's number.
-        context: What all trials share.
+        configuration: Suggested parameters by dotted name, and the number of the trial.
+        context: What all trials of the search share.
     """
 
     def __init__(self, configuration: Mapping[str, Any], context: TrialContext) -> None:
@@ -68,22 +69,22 @@ class Attempt:
         self._unsaved: EpochRecord | None = None
         self._token = uuid.uuid4().hex
         self._outbox: Outbox | None = None
-        self._records: Iterator[EpochRecord] | None = None
+        self._records: Generator[EpochRecord] | None = None
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch, and says how the trial stands.
+        """Train one epoch.
 
         Returns:
-            For Tune: the objective and the epoch; ``finished`` after the last one; or, with ``done``, ``failure``, or
-            ``suspended`` where the machine and not the trial is at fault.
+            Result for Tune: the objective and the epoch; ``finished`` after the last epoch; or, with ``done``, the
+            reason of a ``failure``, or ``suspended`` where the machine and not the trial is at fault.
 
         Raises:
-            Exception: What nobody expected, such as an error of the GPU; another process may try again.
+            Exception: An unexpected error, such as one of the GPU, after which another process may try again.
         """
         try:
             return self._step()
         except (DivergedError, UserError) as error:
-            # Another machine may have more memory; no machine makes a learning rate smaller.
+            # A diverged training diverges again everywhere; other errors may be those of this machine.
             return self._fail(str(error), final=isinstance(error, DivergedError))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -91,18 +92,18 @@ class Attempt:
             return {EPOCH: self._epoch, SUSPENDED: f"{error.strerror} ({self._folder})", "done": True}
 
     def close(self, *, stopped: bool = False) -> None:
-        """Ends the attempt; the trial may go on in another process.
+        """End the attempt; another process may continue the trial.
 
         Args:
-            stopped: Put on record that the trial has ended before its last epoch, for now at least.
+            stopped: Whether to record that the trial has ended before its last epoch, at least for now.
         """
         if stopped and self._records is not None and self._outbox is not None:
             if self._unsaved is not None:
-                with suppress(OSError):  # the disk may be full; an earlier state is there
+                with suppress(OSError):  # the disk may be full; then an earlier state remains
                     save_checkpoint(_kept(self._unsaved), self._folder, keep=2)
             self._outbox.end(STOPPED)
         if self._records is not None:
-            self._records.close()  # type: ignore[attr-defined]
+            self._records.close()
         self._records = self._unsaved = None
 
     def _step(self) -> dict[str, Any]:
@@ -125,12 +126,12 @@ class Attempt:
         return result
 
     def _begin(self) -> dict[str, Any] | None:
-        """Finds out where the trial stands; returns the result if it has ended already."""
+        """Open the records and the newest state of the trial; return the result if it has ended already."""
         context = self._context
         if not context.folder.is_dir():
             reason = (
-                f"node {socket.gethostname()} does not see {str(context.folder)!r}; every node needs --storage-path "
-                "under the same path"
+                f"node {socket.gethostname()} does not see {str(context.folder)!r}. Mount --storage-path under the "
+                "same path on every node"
             )
             return {EPOCH: 0, SUSPENDED: reason, "done": True}
         torch.set_num_threads(context.threads)
@@ -140,7 +141,7 @@ class Attempt:
             path.rename(path.with_name(f"torn-{path.name}"))
         self._epoch = state["epoch"] if state is not None else 0
         if outbox.status == FINISHED:
-            # It was killed between its last epoch and the journal's note of it.
+            # The study was killed between the last epoch and the journal's record of it.
             return self._ended()
         if (failure := self._count_attempt(outbox.last_epoch)) is not None:
             return self._fail(failure, final=False)
@@ -172,11 +173,11 @@ class Attempt:
         return {objective: value, EPOCH: self._config.training.epochs, DONE: True, "done": True}
 
     def _keep(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
-        """Puts an epoch on record: first the metrics, then the state that goes on from there."""
+        """Record an epoch: first its metrics, then the state to resume from."""
         assert self._outbox is not None
         if self._read_attempts().get("token") != self._token:
-            # This node was taken for dead, and another one has the trial.
-            raise RuntimeError(f"trial {self.number} goes on in another process.")
+            # Ray considered this node dead, and started the trial on another one.
+            raise RuntimeError(f"trial {self.number} continues in another process.")
         self._outbox.epoch(record.epoch, metrics)
         if record.utterances is not None:
             replace_bytes(self._folder / UTTERANCES, record.utterances.to_parquet(index=False))
@@ -186,7 +187,7 @@ class Attempt:
             self._outbox.end(FINISHED)
 
     def _save(self, record: EpochRecord) -> None:
-        """Saves the state after an epoch, if that is due; the last epoch's always is."""
+        """Save the state after an epoch if that is due; after the last epoch it always is."""
         began = time.monotonic()
         self._unsaved = record
         if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
@@ -197,25 +198,25 @@ class Attempt:
         self._saving_took = self._saved_at - began
 
     def _count_attempt(self, reached: int) -> str | None:
-        """Notes that this process takes the trial over; returns why not, if too many have died of the same epoch.
+        """Record that this process takes over the trial; return the reason if too many have died in the same epoch.
 
         Args:
-            reached: The last epoch on record; the newest state may be of an earlier one.
+            reached: Last recorded epoch; the newest state may be that of an earlier one.
         """
         before = self._read_attempts()
         same = before.get("session") == self._context.session and before.get("epoch") == reached
         count = before["count"] + 1 if same else 1
         if count > MAX_ATTEMPTS:
-            said = f": {before['error']}" if before.get("error") else ", without a word; out of memory, perhaps"
-            return f"{MAX_ATTEMPTS} processes died in epoch {reached + 1}{said}"
+            cause = f": {before['error']}" if before.get("error") else " without an error, perhaps out of memory"
+            return f"{MAX_ATTEMPTS} processes died in epoch {reached + 1}{cause}"
         self._write_attempts({"session": self._context.session, "epoch": reached, "count": count})
         return None
 
     def note_error(self, text: str) -> None:
-        """Keeps an unexpected error's text for the record, should all attempts end so."""
+        """Save the text of an unexpected error, which becomes the trial's failure if all attempts end so."""
         with suppress(OSError):
             attempts = self._read_attempts()
-            if attempts.get("token") == self._token:  # else the trial is another process's
+            if attempts.get("token") == self._token:  # else another process has the trial
                 self._write_attempts({**attempts, "error": text})
 
     def _read_attempts(self) -> dict[str, Any]:
@@ -236,48 +237,50 @@ class Attempt:
 
 
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
-    """What Ray Tune runs: attempts at trials, one after the other in the same actor."""
+    """Trainable of Ray Tune, which attempts one trial after another in the same actor."""
 
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
-        """Takes the first trial.
+        """Take the first trial.
 
         Args:
-            config: Dotted names from the searcher, and the trial's number.
-            context: What all trials share.
+            config: Suggested parameters by dotted name, and the number of the trial.
+            context: What all trials of the search share.
         """
         assert context is not None
+        if context.import_folder and context.import_folder not in sys.path:
+            sys.path.append(context.import_folder)  # last, so that it hides no package
         self._context = context
         self._attempt = Attempt(config, context)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next trial; nothing is left of the one before, for all state is the attempt's."""
+        """Take the next trial; all state of the previous one belonged to its attempt."""
         self.cleanup()
         self._attempt = Attempt(new_config, self._context)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch."""
+        """Train one epoch."""
         try:
             return self._attempt.step()
         except Exception as error:
-            # Tune starts another process; this one's threads must not go on beside it.
+            # Tune starts another process; the threads of this one must not run at the same time.
             self._attempt.note_error(f"{type(error).__name__}: {error}")
             self._attempt.close()
             raise
 
     def cleanup(self) -> None:
-        """Ends the attempt, which, if it has not ended yet, was stopped early."""
+        """End the attempt; one that has not ended by itself was stopped early."""
         self._attempt.close(stopped=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Tune's checkpoints hold nothing; a trial finds its own."""
+        """Do nothing: a trial saves and finds its own checkpoints."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+        """Do nothing: a trial loads its own checkpoint."""
 
 
-def _records(config: Config, state: State | None, trial: TrialSpecification, device: str) -> Iterator[EpochRecord]:
-    """A network's epochs, or the one record of a classical model, whose fit stands for all planned epochs."""
+def _records(config: Config, state: State | None, trial: TrialSpecification, device: str) -> Generator[EpochRecord]:
+    """Yield the epochs of a network, or the one record of a classical model, whose fit stands for all epochs."""
     if not config.model.is_classical:
         yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
         return
@@ -288,5 +291,5 @@ def _records(config: Config, state: State | None, trial: TrialSpecification, dev
 
 
 def _kept(record: EpochRecord) -> State:
-    """The state to save: the last epoch's needs no optimizer, which is two thirds of its size."""
+    """Return the state to save; after the last epoch without the optimizer, two thirds of its size."""
     return {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}

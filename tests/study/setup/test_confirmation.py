@@ -8,8 +8,10 @@ import yaml
 from ser.config import Config
 from ser.utils.errors import UserError
 from study.commands.confirm import recommend, summary
+from study.options import ConfirmOptions
 from study.schema import SELECTIONS
-from study.setup.confirmation import ALL, HELD_OUT, ConfirmOptions, _folds, choose
+from study.setup.candidates import choose
+from study.setup.confirmation import chosen_folds
 from study.setup.spaces import load_space
 from study.tracking.confirmations import confirmed_table
 from study.tracking.searches import Trials, read_trials
@@ -59,12 +61,12 @@ def test_a_default_that_was_best_is_confirmed_once(store, tmp_path):
 
 
 def test_folds_are_all_the_held_out_one_or_numbers():
-    assert _folds((ALL,), 5, 5) == (1, 2, 3, 4, 5)
-    assert _folds((HELD_OUT,), 5, 4) == (4,)
-    assert _folds(("5", "2", "5"), 5, 4) == (5, 2)
-    for wrong in (("6",), ("0",), ("x",), (), (ALL, "1")):
+    assert chosen_folds(("all",), 5, 5) == (1, 2, 3, 4, 5)
+    assert chosen_folds(("held-out",), 5, 4) == (4,)
+    assert chosen_folds(("5", "2", "5"), 5, 4) == (5, 2)
+    for wrong in (("6",), ("0",), ("x",), (), ("all", "1")):
         with pytest.raises(UserError, match="--folds"):
-            _folds(wrong, 5, 5)
+            chosen_folds(wrong, 5, 5)
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"top": -1}, {"resume": True}])
