@@ -1,4 +1,4 @@
-"""Live progress of a search: a bar over epochs, and a line for each trial that ends."""
+"""Live progress of a search in the terminal: a bar over epochs, and a line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 
 class SearchProgress(Callback):  # type: ignore[misc]
-    """Shows one search on the terminal.
+    """Callback of Ray Tune that shows one search in the terminal.
 
     Args:
         title: Space and noise level.
         earlier: Trials of earlier sessions.
-        trials: Planned trials.
+        trials: Number of planned trials.
         epochs: Planned epochs of a trial.
-        selection: What the search looks for.
+        selection: Score that the search maximises or minimises.
     """
 
     def __init__(self, title: str, earlier: Sequence[Entry], trials: int, epochs: int, selection: Selection) -> None:
@@ -44,7 +44,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
         self._progress: Progress | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks; a live display cannot be.
+        # Tune pickles its callbacks, and a live display cannot be pickled.
         return {**self.__dict__, "_progress": None}
 
     def _show(self, trials: list[Trial]) -> None:
@@ -69,36 +69,36 @@ class SearchProgress(Callback):  # type: ignore[misc]
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Shows the bar, long before the first epoch ends."""
+        """Show the bar before the first epoch ends."""
         self._show(trials)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        """Moves the bar."""
+        """Advance the bar."""
         self._show(trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Prints how the trial ended: its score, and whether it is the best so far."""
+        """Print how the trial ended: its score, and whether it is the best so far."""
         result = trial.last_result or {}
         score = result.get(self._selection.metric)
         if SUSPENDED in result:
-            told = f"left unfinished: {result[SUSPENDED]}"
+            outcome = f"left unfinished: {result[SUSPENDED]}"
         elif FAILURE in result:
-            told = f"failed: {result[FAILURE]}"
+            outcome = f"failed: {result[FAILURE]}"
         elif not result.get(DONE):
-            told = f"ended early, after epoch {result.get(EPOCH, 0)}"
+            outcome = f"ended early, after epoch {result.get(EPOCH, 0)}"
         elif score is None:
-            told = "ended without a score"
+            outcome = "ended without a score"
         else:
             sign = 1 if self._selection.mode == "max" else -1
             better = self._best is None or sign * score > sign * self._best
             self._best = score if better else self._best
-            told = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
-        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: {told}")
+            outcome = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
+        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: {outcome}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
-        """Ends the display."""
+        """Stop the display."""
         if self._progress is not None:
             self._show(trials)
             self._progress.stop()

@@ -1,4 +1,4 @@
-"""What Ray Tune asks for configurations, and tells of results: the journal behind Tune's interfaces."""
+"""Ray Tune's searcher and scheduler, which take their decisions from the journal of the search."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPE
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
-    """Hands out the trials of a search: those left unfinished first, then new ones, up to a constant number.
+    """Searcher that suggests unfinished trials first, then new ones up to a fixed number.
 
     Args:
-        journal: Of the search.
-        selection: The score.
-        trials: How many there are to be in all.
-        deadline: ``time.monotonic()`` at which trials end, at their next epoch; infinity for none.
+        journal: Journal of the search.
+        selection: Score that the search maximises or minimises.
+        trials: Number of trials of the search, ended ones included.
+        deadline: ``time.monotonic()`` after which trials end at their next epoch, infinity for none.
     """
 
     def __init__(self, journal: Journal, selection: Selection, trials: int, deadline: float = math.inf) -> None:
@@ -35,22 +35,22 @@ class StudySearch(Searcher):  # type: ignore[misc]
             if entry.status == RUNNING or (entry.status == FAILED and not entry.final)
         ]
         self._issued = len(journal.entries())
-        self._live: dict[str, int] = {}
+        self._running: dict[str, int] = {}  # Tune's id → number of the trial
         self.suspended = ""
-        """Why trials were left unfinished: the machine, not they, is at fault. Empty if none was."""
+        """Why trials were left unfinished through no fault of theirs, such as a full disk; empty if none was."""
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the deadline has passed."""
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self._deadline
 
     @property
     def left(self) -> int:
-        """How many trials are still to be handed out."""
+        """Return the number of trials that are still to be suggested."""
         return len(self._unfinished) + max(0, self._trials - self._issued)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next configuration's dotted names, with the trial's number under ``trial``."""
+        """Return the next configuration by dotted name, with the number of the trial under ``trial``."""
         if self.out_of_time or self.suspended or not self.left:
             return str(Searcher.FINISHED)
         if self._unfinished:
@@ -58,20 +58,20 @@ class StudySearch(Searcher):  # type: ignore[misc]
         else:
             entry = self._journal.suggest()
             self._issued += 1
-        self._live[trial_id] = entry.number
+        self._running[trial_id] = entry.number
         return configuration_of(entry)
 
     def observe(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Notes an epoch's score; returns whether the trial is to end there, for its score or for the time."""
-        stopped = self._journal.report(self._live[trial_id], result[EPOCH], result.get(self.metric, math.nan))
+        """Record the score of an epoch, and return whether the trial ends there, for its score or the deadline."""
+        stopped = self._journal.report(self._running[trial_id], result[EPOCH], result.get(self.metric, math.nan))
         return stopped or self.out_of_time
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The scheduler has observed it already."""
+        """Do nothing: the scheduler has recorded the result already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Notes how a trial ended; one that the deadline or the machine ended stays unfinished in the journal."""
-        number, result = self._live.pop(trial_id), result or {}
+        """Record how a trial ended; one that the deadline or the machine ended stays unfinished in the journal."""
+        number, result = self._running.pop(trial_id), result or {}
         if SUSPENDED in result:
             self.suspended = result[SUSPENDED]
         elif FAILURE in result:
@@ -88,22 +88,22 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._journal.stop(number)
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune's snapshot of the searcher is empty, for the journal has everything."""
+        """Write an empty snapshot: the journal holds the whole state."""
         Path(checkpoint_path).write_bytes(b"")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing: the state is read from the journal."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its set-up, which nobody reads here.
+        # Tune pickles its searcher; nothing reads that here.
         return {}
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Ends trials early where the search says so.
+    """Scheduler that stops a trial where the searcher decides to.
 
     Args:
-        search: Of the same Tuner.
+        search: Searcher of the same Tuner.
     """
 
     def __init__(self, search: StudySearch) -> None:
@@ -111,7 +111,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         self._search = search
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune's decision for a trial that reported an epoch, not its last."""
+        """Return Tune's decision for a trial that has reported an epoch other than its last."""
         return str(self.STOP if self._search.observe(trial.trial_id, result) else self.CONTINUE)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,5 +119,5 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 def configuration_of(entry: Entry) -> dict[str, Any]:
-    """A trial's configuration for Tune, which carries its number."""
+    """Return the configuration of a trial for Tune, with the number of the trial under ``trial``."""
     return {**entry.configuration, TRIAL_KEY: entry.number}

@@ -1,4 +1,4 @@
-"""Reads the confirm stage back: its trials, and which configuration stands for a method."""
+"""Reads the trials of confirmations from MLflow, and chooses the configuration that represents a method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from study.schema import FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, status_of
 
-# Column of the confirmed table → metric of the records.
+# Column of the table of confirmed trials → metric of the records.
 TEST_SCORES = {
     "uar": "test/last/uar",
     "uar_best_epoch": "test/best/uar",
@@ -30,15 +30,15 @@ COLUMNS = (
 
 
 def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
-    """The confirm stage's trials that are comparable with the newest one.
+    """Return the confirmed trials that have the protocol of the newest one.
 
     Args:
-        runs: All trials of the stage.
+        runs: All trials of the confirm stage.
 
     Returns:
-        One row for each trial: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen``
-        (whether the search has seen the fold's test rows), ``status``, ``selected`` (the validation score that
-        chooses), ``parameters`` (all, by dotted names), ``searched`` (the names among them that a search varied),
+        One row per trial: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen``
+        (whether the search has seen the fold's test rows), ``status``, ``selected`` (the selection score on the
+        validation subset), ``parameters`` (all, by dotted name), ``searched`` (names of those that a search varied),
         ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None if there is none.
     """
     if not runs:
@@ -71,16 +71,16 @@ def _row(run: Run) -> dict[str, object]:
 
 
 def newest(finished: pd.DataFrame) -> pd.DataFrame:
-    """What counts of an experiment that was confirmed more than once.
+    """Return the trials that count where an experiment was confirmed more than once.
 
-    A second confirmation has the first one's seeds again, and its ``search-1`` is another configuration if the search
-    has gone on in between.
+    A second confirmation repeats the seeds of the first, and its ``search-1`` is another configuration if the search
+    was extended in the meantime.
 
     Args:
-        finished: Finished trials of ``Records.confirmed``.
+        finished: Finished trials, from ``confirmed_table``.
 
     Returns:
-        Of each candidate and fold the trials of its newest source, and of each seed the newest of these.
+        For each candidate and fold, the trials of its newest source; for each seed, the newest of these.
     """
     candidate = ["noise", "space", "candidate", "fold"]
     ordered = finished.sort_values(["start", "run_id"], kind="stable")
@@ -89,21 +89,21 @@ def newest(finished: pd.DataFrame) -> pd.DataFrame:
 
 
 def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """The candidate of each noise level and space that stands for it: the best mean validation score, never the test's.
+    """Return the candidate that represents each noise level and space: that of the best mean validation score.
 
     Args:
-        confirmed: From ``confirmed_table``.
-        selection: Direction of the score.
+        confirmed: Table from ``confirmed_table``.
+        selection: Score that was maximised or minimised.
 
     Returns:
-        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials on folds that the
-        search has not seen (over all of them where there is no such fold).
+        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over the finished trials on folds that the
+        search has not seen, or over all finished trials if it has seen all folds.
     """
     done = newest(confirmed[confirmed["status"] == FINISHED])
     rows = []
     for (noise, space), group in done.groupby(["noise", "space"], sort=False):
-        clean = group[~group["seen"].astype(bool)]
-        means = (clean if len(clean) else group).groupby("candidate", sort=True)["selected"].mean()
+        unseen = group[~group["seen"].astype(bool)]
+        means = (unseen if len(unseen) else group).groupby("candidate", sort=True)["selected"].mean()
         candidate = str(means.idxmax() if selection.mode == "max" else means.idxmin())
         rows.append({"noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]})
     return pd.DataFrame(rows, columns=["noise", "space", "candidate", "selected"])

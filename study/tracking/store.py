@@ -1,4 +1,4 @@
-"""MLflow as the study uses it: the store, the parent runs, and how a run is found."""
+"""The MLflow store: opens it, finds and creates runs, and records what all runs share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,18 @@ DEFAULT_URI = f"{SQLITE}mlflow.db"
 ANSWER_SECONDS = 5
 FIRST_SERVER_ERROR = 500
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
-PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("ambivalent-ser", "torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
 
 
 def absolute_uri(uri: str) -> str:
-    """A SQLite URI with an absolute path, so that a study goes on from any folder; others as they are."""
+    """Return a SQLite URI with an absolute path, so that a study can be resumed from any folder; others unchanged.
+
+    Example:
+        >>> absolute_uri("sqlite:////data/mlflow.db"), absolute_uri("http://localhost:5000")
+        ('sqlite:////data/mlflow.db', 'http://localhost:5000')
+    """
     if not uri.startswith(SQLITE):
         return uri
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"
@@ -53,10 +59,13 @@ def is_default_uri(uri: str) -> bool:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client of a store that is known to answer; creates and migrates a SQLite database.
+    """Open an MLflow store; a SQLite database is created or migrated.
 
     Args:
-        uri: An MLflow tracking URI.
+        uri: MLflow tracking URI.
+
+    Returns:
+        Client of the store, which has answered.
 
     Raises:
         UserError: The server does not answer, or the store cannot be opened.
@@ -64,23 +73,23 @@ def open_client(uri: str) -> MlflowClient:
     shown = without_password(uri)
     if uri.lower().startswith(("http://", "https://")):
         try:
-            # MLflow's own client would try for minutes. What a server refuses for good, it tells below.
+            # MLflow's own client would try for minutes. A server that refuses the request raises below.
             answer = _health(uri)
             if answer.status_code >= FIRST_SERVER_ERROR:
                 answer.raise_for_status()
         except (requests.RequestException, ValueError) as error:
             raise UserError(
-                f"no MLflow server answers at {shown} ({type(error).__name__}). Start one (mlflow server --port 5000), "
-                "mend --tracking-uri, or leave it out for a local SQLite store."
+                f"--tracking-uri {shown}: no MLflow server answers ({type(error).__name__}). Start one (mlflow server "
+                "--port 5000), correct the URI, or leave the option out for a local SQLite store."
             ) from None
-        with environment(PATIENCE):  # for this first call alone; a trial waits longer for its records
+        with environment(PATIENCE):  # for this first call only; records are uploaded with more retries
             return _opened(uri)
     if not uri.startswith(SQLITE):
         if not uri or uri.startswith("sqlite:"):
-            raise UserError(f"--tracking-uri {uri!r} names no database; write sqlite:///PATH/mlflow.db.")
+            raise UserError(f"--tracking-uri {uri!r} names no database. Give one as sqlite:///PATH/mlflow.db.")
         return _opened(uri)
     database = check_database(uri)
-    # Two processes must not create and migrate one database at a time.
+    # Two processes must not create or migrate a database at the same time.
     with FileLock(f"{database}.lock"):
         if not database.exists():
             _make_database(database)
@@ -88,10 +97,10 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def check_database(uri: str) -> Path:
-    """The file of a SQLite URI, which may not be there yet.
+    """Return the file of a SQLite URI, which need not exist.
 
     Raises:
-        UserError: It cannot be made there, or is no file that can be read and written.
+        UserError: The file cannot be created, or exists and cannot be read and written.
     """
     shown = without_password(uri)
     database = Path(uri.removeprefix(SQLITE)).absolute()
@@ -103,16 +112,16 @@ def check_database(uri: str) -> Path:
 
 
 def _make_database(database: Path) -> None:
-    """Makes a SQLite database, under another name until it is whole: a half-made one could not be opened again."""
+    """Create a SQLite database, under another name until it is complete: an incomplete one cannot be opened."""
     making = database.with_name(f"{database.name}.making")
-    for left in database.parent.glob(f"{making.name}*"):  # by a kill
+    for left in database.parent.glob(f"{making.name}*"):  # after a kill
         left.unlink()
     _opened(f"{SQLITE}{making}")
     making.replace(database)
 
 
 def _health(uri: str) -> requests.Response:
-    """Asks twice, since a server that has just been started is slow to answer."""
+    """Ask a server for its health, twice if need be, since one that has just started is slow to answer."""
     url = f"{uri.rstrip('/')}/health"
     try:
         return requests.get(url, timeout=ANSWER_SECONDS)
@@ -130,10 +139,17 @@ def _opened(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """The experiment's id; creates it, with artifacts beside a SQLite database.
+    """Return the id of an experiment, which is created if it does not exist.
+
+    Artifacts are stored next to a SQLite database, in ``mlartifacts``.
+
+    Args:
+        client: Client of the store.
+        uri: Tracking URI of the store.
+        name: Name of the experiment.
 
     Raises:
-        UserError: The experiment was deleted, or its name is refused.
+        UserError: The experiment was deleted, or MLflow refuses its name.
     """
     existing = client.get_experiment_by_name(name)
     if existing is not None:
@@ -147,37 +163,36 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException as error:
-        # Another study may have created it in between.
+        # Another study may have created it in the meantime.
         if (created := client.get_experiment_by_name(name)) is not None:
             return str(created.experiment_id)
         raise UserError(f"MLflow experiment {name!r} cannot be created: {first_line(error)}") from None
 
 
 def environment_tags() -> dict[str, str]:
-    """Git commit and versions, for every run."""
+    """Return the versions of Python, of this project and of its main dependencies, and the git commit of a checkout."""
     tags = {"version.python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             tags[f"version.{package}"] = version(package)
-        except PackageNotFoundError:
-            continue
+    if not (CODE_ROOT / ".git").exists():
+        return tags  # an installed package may lie in a repository of another project
     command = ["git", "-C", str(CODE_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        git = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return tags  # An installation without git, or from an archive, has no commit to name.
-    return {**tags, MLFLOW_GIT_COMMIT: git.stdout.strip()}
+    with suppress(OSError, subprocess.CalledProcessError):
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        tags[MLFLOW_GIT_COMMIT] = commit
+    return tags
 
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
-    """The run that has all these tags, or None."""
+    """Return a run that has all these tags, None if there is none."""
     query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
     found = client.search_runs([experiment], filter_string=query, max_results=1)
     return found[0] if found else None
 
 
 def search_all(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    """Every run that matches, past MLflow's page limit."""
+    """Return all runs that match a query, past MLflow's page limit."""
     runs: list[Run] = []
     token: str | None = None
     while True:
@@ -197,19 +212,16 @@ def open_parent(
     dataset: Dataset,
     manifest: Mapping[str, Any],
 ) -> str:
-    """The parent run of a (study, space, noise level): found by its key, or created with dataset and manifest.
+    """Return the id of the parent run of a search, which is created if it does not exist.
 
     Args:
-        client: The store.
-        experiment: Experiment id.
-        name: Shown in MLflow's UI.
-        key: Tags that identify it.
+        client: Client of the store.
+        experiment: MLflow experiment id.
+        name: Name of the run in MLflow's UI.
+        key: Tags that identify the run.
         tags: All other tags.
-        dataset: What was trained on.
-        manifest: The noise manifest; an artifact of the run.
-
-    Returns:
-        The run's id.
+        dataset: Training data.
+        manifest: Noise manifest, logged as an artifact.
     """
     key = {**key, KIND: PARENT}
     run = find_run(client, experiment, key)
@@ -224,7 +236,7 @@ def open_parent(
 
 
 def dataset_of(corpus: Corpus, level: str, manifest: Mapping[str, Any]) -> Dataset:
-    """The corpus under this noise as an MLflow dataset: digest, schema and profile."""
+    """Return a corpus at a noise level as an MLflow dataset: digest, schema and profile."""
     return Dataset(
         name=f"{corpus.name} {level}",
         digest=manifest["digest"],
@@ -236,20 +248,24 @@ def dataset_of(corpus: Corpus, level: str, manifest: Mapping[str, Any]) -> Datas
 
 
 def classes_of(run: Run) -> list[str]:
-    """The class names in the schema of the run's dataset."""
+    """Return the class names in the schema of a run's dataset.
+
+    Raises:
+        UserError: The run has no such dataset.
+    """
     dataset = run.inputs.dataset_inputs[0].dataset if run.inputs else None
     if dataset is None or dataset.schema is None:
-        raise UserError(f"MLflow run {run.info.run_id} has no dataset with a schema; it is not a trial of this study.")
+        raise UserError(f"MLflow run {run.info.run_id} has no dataset with a schema, so it is no trial of a study.")
     return list(json.loads(dataset.schema)["classes"])
 
 
 def log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
-    """Says that a run trains on a dataset."""
+    """Log the dataset that a run trains on."""
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])])
 
 
 def sweep(client: MlflowClient, experiment: str, study: str) -> None:
-    """Ends the runs that a killed or interrupted trial left running."""
+    """End the runs of a study that killed or interrupted trials left running."""
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
     for run in search_all(client, [experiment], query):
         if run.data.tags.get(KIND) == TRIAL:
@@ -258,10 +274,15 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
 
 
 def identity(name: str) -> dict[str, str]:
-    """The tags that MLflow's UI shows as name and user."""
+    """Return the tags that MLflow's UI shows as name and user."""
     return {MLFLOW_RUN_NAME: name, MLFLOW_USER: os.environ.get("USER", "unknown")}
 
 
 def quoted(value: str) -> str:
-    """A string for MLflow's filters, which know two kinds of quotes and no escape."""
+    """Return a string quoted for MLflow's filters, which know two kinds of quotes and no escapes.
+
+    Example:
+        >>> print(quoted("noisy-A"), quoted("it's"))
+        'noisy-A' "it's"
+    """
     return f'"{value}"' if "'" in value else f"'{value}'"

@@ -1,4 +1,4 @@
-"""Checkpoints of a trial: whole or not there, and known to be whole by the digest in their name."""
+"""Checkpoints of a trial, written atomically, with a digest in their name that shows whether they are whole."""
 
 from __future__ import annotations
 
@@ -20,18 +20,26 @@ _NAME = re.compile(r"epoch_(\d+)-([0-9a-f]{32})\.pt")
 
 
 def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
-    """Writes a state and removes the older ones.
+    """Write the state of a training run and remove older ones.
 
     Args:
-        state: With its ``epoch``.
-        folder: The trial's folder.
-        keep: How many checkpoints stay, this one among them.
+        state: State, with its ``epoch``.
+        folder: Folder of the trial.
+        keep: Number of checkpoints to keep, including this one.
 
     Returns:
         The file.
 
     Raises:
-        OSError: The disk is full or gone; what was there before is untouched.
+        OSError: The disk is full or unavailable; earlier checkpoints are unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = save_checkpoint({"epoch": 3, "model": {}}, Path(folder))
+        ...     state, torn = load_newest(Path(folder))
+        >>> file.name[:10], state["epoch"], torn
+        ('epoch_0003', 3, [])
     """
     temporary = folder / f".writing-{uuid.uuid4().hex}"
     try:
@@ -44,7 +52,7 @@ def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
         path = folder / f"epoch_{state['epoch']:04d}-{digest}.pt"
         temporary.replace(path)
     except RuntimeError as error:
-        # Torch hides the system's error behind its own.
+        # Torch raises its own error on top of the system's.
         temporary.unlink(missing_ok=True)
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
@@ -61,16 +69,16 @@ def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first, whole or not."""
+    """Return the checkpoint files in a folder, newest first, torn ones included."""
     found = [path for path in folder.glob("epoch_*.pt") if _NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: (-_epoch(path), path.name))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The newest whole checkpoint, and the torn ones that are newer.
+    """Return the newest whole checkpoint, None if there is none, and the newer files that are torn.
 
     Args:
-        folder: The trial's folder.
+        folder: Folder of the trial.
     """
     torn: list[Path] = []
     for path in checkpoints(folder):
@@ -82,14 +90,21 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def load_newest(folder: Path) -> tuple[State | None, list[Path]]:
-    """The newest whole state, None if there is none, and the torn files that are newer; no code in it is run."""
+    """Load the newest whole state without running code that it may hold.
+
+    Args:
+        folder: Folder of the trial.
+
+    Returns:
+        The state, None if there is none, and the newer files that are torn or not readable.
+    """
     path, torn = newest_checkpoint(folder)
     if path is None:
         return None, torn
     try:
         return load_state(path), torn
     except UserError:
-        # Whole, but of another version of torch or of this project.
+        # The file is whole, but of another version of torch or of this project.
         return None, [*torn, path]
 
 

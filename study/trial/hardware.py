@@ -1,4 +1,4 @@
-"""What a trial runs on, for its record."""
+"""The hardware that a trial runs on, for its record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
 def hardware_tags(device: str, threads: int) -> dict[str, str]:
-    """Processor, threads and GPU of this process, as tags of a run.
+    """Return processor, threads and GPU of this process as tags of a run.
 
     Args:
         device: ``"cuda"`` or ``"cpu"``.
@@ -26,7 +26,7 @@ def hardware_tags(device: str, threads: int) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name; Linux alone knows it without a command."""
+    """Return the name of the processor, which only Linux gives without a command."""
     try:
         lines = CPU_INFORMATION.read_text(encoding="utf-8").splitlines()
     except OSError:

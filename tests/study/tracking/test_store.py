@@ -1,4 +1,4 @@
-"""The MLflow store: opened, paged, created once, whatever else happens."""
+"""The MLflow store: opening, paging, creation by several processes, and what every run records."""
 
 import multiprocessing
 import shutil
@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 from ser.utils.errors import UserError
 from study.environment import CODE_ROOT as ROOT
 from study.messages import without_password
-from study.tracking.store import absolute_uri, experiment_id, open_client, search_all
+from study.tracking.store import absolute_uri, environment_tags, experiment_id, open_client, search_all
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """Making and migrating a database takes seconds; each test gets a copy."""
+    """Create a database, which takes seconds; each test gets a copy."""
     path = tmp_path_factory.mktemp("database") / "m.db"
     open_client(f"sqlite:///{path}")
     return path
@@ -41,12 +41,12 @@ def test_reading_goes_past_a_page(store, monkeypatch):
     assert len(search_all(client, [experiment], "")) == 5
 
 
-def test_artifacts_lie_beside_the_database(store, tmp_path):
+def test_artifacts_are_stored_next_to_the_database(store, tmp_path):
     _, client, experiment = store
     assert client.get_experiment(experiment).artifact_location.startswith((tmp_path / "mlartifacts").as_uri())
 
 
-def test_a_deleted_experiment_is_told(store):
+def test_a_deleted_experiment_is_an_error(store):
     uri, client, experiment = store
     client.delete_experiment(experiment)
     with pytest.raises(UserError, match="'e' was deleted"):
@@ -71,13 +71,14 @@ def open_database(uri, number):
     return experiment_id(client, uri, "shared"), number
 
 
+@pytest.mark.slow
 def test_two_studies_can_create_one_database_at_once(tmp_path):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         ids = list(pool.map(open_database, [f"sqlite:///{tmp_path}/m.db"] * 2, range(2)))
     assert ids[0][0] == ids[1][0]
 
 
-def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+def test_a_database_whose_creation_was_killed_is_created_again(tmp_path):
     path = tmp_path / "mlflow.db"
     command = f"from study.tracking.store import open_client; open_client({f'sqlite:///{path}'!r})"
     process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT)
@@ -89,3 +90,28 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
     client = open_client(f"sqlite:///{path}")
     assert client.get_experiment(client.create_experiment("after")).name == "after"
     assert [left.name for left in tmp_path.glob("*making*")] == []
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Return a git repository with a commit."""
+    for command in (["init"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+    return tmp_path
+
+
+def test_the_commit_of_a_checkout_is_recorded(repository, monkeypatch):
+    monkeypatch.setattr("study.tracking.store.CODE_ROOT", repository)
+    head = subprocess.run(
+        ["git", "-C", str(repository), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    tags = environment_tags()
+    assert tags["mlflow.source.git.commit"] == head.stdout.strip()
+    assert {"version.python", "version.torch", "version.ray", "version.optuna"} <= tags.keys()
+
+
+def test_an_installed_package_does_not_record_the_commit_of_the_repository_around_it(repository, monkeypatch):
+    packages = repository / ".venv" / "site-packages"
+    packages.mkdir(parents=True)
+    monkeypatch.setattr("study.tracking.store.CODE_ROOT", packages)
+    assert "mlflow.source.git.commit" not in environment_tags()

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, or put aside."""
+"""Checkpoints: whole, or recognised as torn."""
 
 import errno
 
@@ -23,7 +23,7 @@ def test_the_newest_is_loaded_and_the_oldest_are_removed(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "zeros", "flipped"])
-def test_a_torn_file_is_known_and_the_one_before_is_used(tmp_path, damage):
+def test_a_torn_file_is_recognised_and_the_one_before_it_is_used(tmp_path, damage):
     save_checkpoint(state(1), tmp_path)
     path = save_checkpoint(state(2), tmp_path)
     content = bytearray(path.read_bytes())
@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["epoch_0001"]
 
 
-def test_what_holds_code_is_not_run(tmp_path):
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
             return (tmp_path.joinpath("ran").write_text, ("x",))

@@ -1,4 +1,4 @@
-"""A trial's life, killed at chosen points: what is on disk decides how it goes on."""
+"""A trial killed at chosen points: it resumes from what is on disk."""
 
 import errno
 import gc
@@ -28,12 +28,12 @@ from tests.helpers.trial_context import CONFIGURATION, EPOCHS, make_context
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_saved(monkeypatch):
-    """What is lost by a kill must not depend on how fast the disk is; the tests of rarer states set it themselves."""
+    """Save every epoch, however slow the disk; tests of fewer saved states set the constant themselves."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 0.0)
 
 
 class Killed(BaseException):
-    """Ends a trial as SIGKILL would: nothing after it runs."""
+    """End of a process as by SIGKILL: no code of the trial handles it."""
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,32 @@ def folder(context):
 
 
 def run(context, configuration=CONFIGURATION, steps=None):
-    """Steps a trial to its end, or so far; returns what it told Tune. A trial that is left is left as by a kill."""
+    """Step a trial to its end, or some steps and then no more, as after a kill; return its results for Tune."""
     attempt = Attempt(dict(configuration), context)
-    told = []
-    while not (told and told[-1]["done"]) and len(told) != steps:
-        told.append(attempt.step())
-    return told
+    results = []
+    while not (results and results[-1]["done"]) and len(results) != steps:
+        results.append(attempt.step())
+    return results
+
+
+def die(context):
+    """Take the trial over in a process that is killed while it trains the next epoch."""
+
+    def killed(*_, **__):
+        raise Killed
+        yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainable, "train", killed)
+        with pytest.raises(Killed):
+            run(context)
+
+
+def actor(context, **configuration):
+    """Return a trainable with its first trial; the constructor of Ray's class would expect to run in an actor."""
+    trial = StudyTrial.__new__(StudyTrial)
+    trial.setup({**CONFIGURATION, **configuration}, context)
+    return trial
 
 
 def losses(search, number):
@@ -69,7 +89,7 @@ def losses(search, number):
 
 @pytest.fixture
 def recorded(records, context):
-    """The trial's one run, and its history of a metric."""
+    """Return a function that reads the trial's one run and the history of a metric from MLflow."""
     client, experiment = records
 
     def read(metric="train/loss", study=None):
@@ -82,7 +102,7 @@ def recorded(records, context):
 
 @pytest.fixture
 def undisturbed(context, tmp_path, records):
-    """Losses and scores of the same trial, never killed."""
+    """Return the losses of the same trial, never killed."""
     other = replace(context, folder=tmp_path / "undisturbed", key={"study": "undisturbed" + context.key["study"]})
     other.folder.mkdir()
     run(other)
@@ -92,14 +112,14 @@ def undisturbed(context, tmp_path, records):
 
 
 def test_a_trial_reports_records_and_finishes(context, folder, recorded):
-    told = run(context)
-    assert [(result[EPOCH], result[DONE], result["done"]) for result in told] == [
+    results = run(context)
+    assert [(result[EPOCH], result[DONE], result["done"]) for result in results] == [
         (1, False, False), (2, False, False), (3, True, True),
     ]  # fmt: skip
     found, history = recorded("val_noisy/uar")
     assert (found.info.status, found.data.tags["status"]) == ("FINISHED", "finished")
     assert found.data.tags["folder"] == str(folder)
-    assert [value for _, value in history] == [result["val_noisy/uar"] for result in told]
+    assert [value for _, value in history] == [result["val_noisy/uar"] for result in results]
     (last,) = checkpoints(folder)
     state = load_state(last)
     assert state["epoch"] == EPOCHS
@@ -107,10 +127,10 @@ def test_a_trial_reports_records_and_finishes(context, folder, recorded):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_killed_trial_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(context, recorded, undisturbed, steps):
+def test_a_killed_trial_resumes_and_ends_with_the_numbers_of_an_undisturbed_one(context, recorded, undisturbed, steps):
     run(context, steps=steps)
-    told = run(context)
-    assert [result[EPOCH] for result in told] == list(range(steps + 1, EPOCHS + 1))
+    results = run(context)
+    assert [result[EPOCH] for result in results] == list(range(steps + 1, EPOCHS + 1))
     found, history = recorded()
     assert found.data.tags["status"] == "finished"
     assert history == list(enumerate(undisturbed, start=1))
@@ -123,7 +143,7 @@ def test_a_killed_trial_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(
 def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
     context, recorded, undisturbed, monkeypatch, at, epoch
 ):
-    """Killed just before the metrics, the checkpoint, or the ending of an epoch is written."""
+    """The kill comes just before the metrics, the checkpoint, or the end of the trial is written."""
 
     def kill_at(real, when):
         def killing(*arguments, **options):
@@ -143,14 +163,14 @@ def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
             patch.setattr(trainable, "save_checkpoint", saving)
         with pytest.raises(Killed):
             run(context)
-    told = run(context)
-    assert told[-1][DONE]
+    results = run(context)
+    assert results[-1][DONE]
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
     assert found.data.tags["status"] == "finished"
 
 
-def test_a_finished_trial_that_nobody_noted_tells_its_score_again(context, recorded):
+def test_a_finished_trial_that_the_journal_missed_reports_its_score_again(context, recorded):
     first = run(context)
     again = run(context)
     assert again == [first[-1]]
@@ -162,18 +182,18 @@ def test_a_torn_checkpoint_is_put_aside_and_the_one_before_it_used(context, fold
     run(context, steps=2)
     newest = checkpoints(folder)[0]
     newest.write_bytes(newest.read_bytes()[:-1000])
-    told = run(context)
-    assert [result[EPOCH] for result in told] == [2, 3]
+    results = run(context)
+    assert [result[EPOCH] for result in results] == [2, 3]
     assert (folder / f"torn-{newest.name}").exists()
     _, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
 
 
 def test_a_diverged_trial_fails_for_good_with_its_reason(context, recorded):
-    told = run(context, {**CONFIGURATION, "optimizer.lr": 1e30})
-    assert told[-1][FAILURE].startswith("training diverged in epoch")
-    assert told[-1][FAILURE_FINAL] is True
-    assert "val_noisy/uar" not in told[-1]
+    results = run(context, {**CONFIGURATION, "optimizer.lr": 1e30})
+    assert results[-1][FAILURE].startswith("training diverged in epoch")
+    assert results[-1][FAILURE_FINAL] is True
+    assert "val_noisy/uar" not in results[-1]
     found, _ = recorded()
     assert (found.info.status, found.data.tags["status"]) == ("FAILED", "failed")
     assert "diverged" in found.data.tags["failure"]
@@ -182,23 +202,23 @@ def test_a_diverged_trial_fails_for_good_with_its_reason(context, recorded):
 def test_a_trial_that_kills_its_processes_fails_after_some_attempts_and_is_tried_again_in_another_session(context):
     run(context, steps=1)
     for _ in range(MAX_ATTEMPTS):
-        Attempt(dict(CONFIGURATION), context)._begin()
-    (told,) = run(context)
-    assert f"{MAX_ATTEMPTS} processes died in epoch 2" in told[FAILURE]
-    assert told[FAILURE_FINAL] is False
+        die(context)
+    (results,) = run(context)
+    assert f"{MAX_ATTEMPTS} processes died in epoch 2" in results[FAILURE]
+    assert results[FAILURE_FINAL] is False
     assert run(replace(context, session="two"))[-1][DONE]
 
 
 def test_progress_gives_a_trial_new_attempts(context):
     for _ in range(EPOCHS):
         for _ in range(MAX_ATTEMPTS - 1):
-            Attempt(dict(CONFIGURATION), context)._begin()
-        told = run(context, steps=1)
-    assert told[-1][DONE]
+            die(context)
+        results = run(context, steps=1)
+    assert results[-1][DONE]
 
 
 def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
-    """Epochs whose states are saved, where training one takes a second and saving a state so many seconds."""
+    """Return the epochs whose states are saved, where training one takes a second and saving a state ``seconds``."""
     now, saved = [0.0], []
 
     def save(state, *_, **__):
@@ -238,8 +258,8 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     run(context, steps=2)
     assert [path.name.partition("-")[0] for path in checkpoints(folder)] == ["epoch_0001"]
-    told = run(context)
-    assert [result[EPOCH] for result in told] == [2, 3]
+    results = run(context)
+    assert [result[EPOCH] for result in results] == [2, 3]
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
     assert found.data.tags["status"] == "finished"
@@ -252,24 +272,23 @@ def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, mon
     for steps in range(1, 6):
         assert not run(longer, steps=steps)[-1]["done"]
     for _ in range(MAX_ATTEMPTS):
-        Attempt(dict(CONFIGURATION), longer)._begin()
-    (told,) = run(longer)
-    assert f"{MAX_ATTEMPTS} processes died in epoch 6" in told[FAILURE]
+        die(longer)
+    (results,) = run(longer)
+    assert f"{MAX_ATTEMPTS} processes died in epoch 6" in results[FAILURE]
 
 
-def test_an_unexpected_error_is_raised_for_tune_and_told_if_it_stays(context, monkeypatch):
+def test_an_unexpected_error_is_raised_for_tune_and_becomes_the_failure_if_it_stays(context, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("CUDA error: an illegal memory access")
         yield
 
     monkeypatch.setattr(trainable, "train", broken)
     for _ in range(MAX_ATTEMPTS):
-        trial = StudyTrial.__new__(StudyTrial)
-        trial.setup(dict(CONFIGURATION), context)
+        trial = actor(context)
         with pytest.raises(RuntimeError, match="illegal memory"):
             trial.step()
-    (told,) = run(context)
-    assert "illegal memory access" in told[FAILURE]
+    (results,) = run(context)
+    assert "illegal memory access" in results[FAILURE]
 
 
 def test_a_full_disk_leaves_the_trial_unfinished(context, folder, monkeypatch, recorded, undisturbed):
@@ -279,8 +298,8 @@ def test_a_full_disk_leaves_the_trial_unfinished(context, folder, monkeypatch, r
     with monkeypatch.context() as patch:
         run(context, steps=1)
         patch.setattr(trainable, "save_checkpoint", full)
-        (told,) = run(context)
-    assert "No space left on device" in told[SUSPENDED]
+        (results,) = run(context)
+    assert "No space left on device" in results[SUSPENDED]
     assert run(context)[-1][DONE]
     _, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
@@ -288,12 +307,12 @@ def test_a_full_disk_leaves_the_trial_unfinished(context, folder, monkeypatch, r
 
 def test_a_node_that_does_not_see_the_folder_says_so(context):
     context.folder.rmdir()
-    (told,) = run(context)
-    assert "does not see" in told[SUSPENDED]
-    assert "--storage-path" in told[SUSPENDED]
+    (results,) = run(context)
+    assert "does not see" in results[SUSPENDED]
+    assert "--storage-path" in results[SUSPENDED]
 
 
-def test_a_process_that_was_taken_for_dead_writes_nothing_more(context, folder):
+def test_a_process_that_was_considered_dead_writes_nothing_more(context, folder):
     zombie = Attempt(dict(CONFIGURATION), context)
     zombie.step()
     run(context, steps=1)
@@ -305,7 +324,7 @@ def test_a_process_that_was_taken_for_dead_writes_nothing_more(context, folder):
     assert run(context)[-1][DONE]
 
 
-def test_training_goes_on_without_mlflow_and_the_records_arrive_later(context, folder, recorded, undisturbed):
+def test_training_continues_without_mlflow_and_the_records_arrive_later(context, folder, recorded, undisturbed):
     assert run(context)[-1][DONE]
     assert Outbox(folder).pending > EPOCHS
     found, history = recorded()
@@ -316,8 +335,7 @@ def test_training_goes_on_without_mlflow_and_the_records_arrive_later(context, f
 
 def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(context, records):
     client, experiment = records
-    trial = StudyTrial.__new__(StudyTrial)
-    trial.setup(dict(CONFIGURATION), context)
+    trial = actor(context)
     trial.step()
     assert trial.reset_config({**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
     while not trial.step()["done"]:
@@ -335,10 +353,9 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
 
 
 def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder, undisturbed, monkeypatch):
-    """However rarely states are saved, so that what is scored or gone on from is what is on record."""
+    """However few states are saved, so that what is scored or resumed is what is on record."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
-    trial = StudyTrial.__new__(StudyTrial)
-    trial.setup(dict(CONFIGURATION), context)
+    trial = actor(context)
     for _ in range(2):
         trial.step()
     assert load_state(checkpoints(folder)[0])["epoch"] == 1
@@ -350,8 +367,7 @@ def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder,
 
 def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, folder, monkeypatch):
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
-    trial = StudyTrial.__new__(StudyTrial)
-    trial.setup(dict(CONFIGURATION), context)
+    trial = actor(context)
     for _ in range(2):
         trial.step()
 
@@ -364,7 +380,7 @@ def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, fol
 
 
 def process_state():
-    """What a trial could leave behind in its process, for the next one."""
+    """Return what a trial could leave behind in its process for the next one."""
     gc.collect()
     return {
         "threads of torch": torch.get_num_threads(),
@@ -385,8 +401,7 @@ def process_state():
 
 def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
     """Ended, stopped, diverged or of another size: the next trial finds the same process."""
-    trial = StudyTrial.__new__(StudyTrial)
-    trial.setup(dict(CONFIGURATION), context)
+    trial = actor(context)
     while not trial.step()["done"]:
         pass
     states = [process_state()]
@@ -403,8 +418,7 @@ def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
 
 
 def test_what_another_trial_left_in_the_process_changes_no_number(context, undisturbed, monkeypatch, tmp_path):
-    trial = StudyTrial.__new__(StudyTrial)
-    trial.setup({**CONFIGURATION, "trial": 2, "model.width": 0.06}, context)
+    trial = actor(context, **{"trial": 2, "model.width": 0.06})
     trial.step()
     torch.manual_seed(99)
     np.random.seed(99)
@@ -419,7 +433,7 @@ def test_what_another_trial_left_in_the_process_changes_no_number(context, undis
     assert torch.get_num_threads() == context.threads
 
 
-def test_attempts_are_noted_beside_the_records(context, folder):
+def test_attempts_are_recorded_next_to_the_records(context, folder):
     run(context, steps=1)
     assert (folder / ATTEMPTS).exists()
     assert Outbox(folder).lines()
@@ -443,11 +457,11 @@ def test_the_table_of_utterances_is_the_same_after_a_kill(context, recorded, rec
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-def test_a_planned_trial_trains_as_a_drawn_one_does_and_is_tested(context, tmp_path):
+def test_a_planned_trial_trains_like_a_suggested_one_and_is_tested(context, tmp_path):
     run(context)
-    drawn = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
+    suggested = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
     task = replace(context.task, test=context.task.validation)
-    planned = TrialSpecification({**context.defaults, **drawn}, context.seed, task, {"fold": "7"})
+    planned = TrialSpecification({**context.defaults, **suggested}, context.seed, task, {"fold": "7"})
     other = replace(context, folder=tmp_path / "planned", key={"study": "planned"}, planned=(planned,), seed=99)
     other.folder.mkdir()
     run(other, {"trial": 1})
