@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ser.audio import SUFFIXES
@@ -92,6 +93,46 @@ def duplicate_errors(files: Mapping[str, Sequence[Path]], root: Path, kind: str)
         for id_, paths in files.items()
         if len(paths) > 1
     ]
+
+
+def find_clips(
+    folder: Path,
+    root: Path,
+    corpus: str,
+    layout: str,
+    name_problem: Callable[[str], str | None],
+    errors: list[tuple[str, str]],
+    id_of: Callable[[str], str] = str,
+) -> dict[str, list[Path]]:
+    """Find the audio files below a folder, in a corpus whose file names say everything about an utterance.
+
+    Args:
+        folder: The folder of the audio.
+        root: The folder that paths in the errors are relative to.
+        corpus: The corpus's title, for messages.
+        layout: The files that are expected, for messages.
+        name_problem: Returns what is wrong with an utterance id, or None.
+        errors: Data errors of names, and of utterances in several files, are appended.
+        id_of: Converts the stem of a file name to an utterance id.
+
+    Returns:
+        Utterance id → its files.
+
+    Raises:
+        UserError: If no file has a valid name.
+    """
+    clips: dict[str, list[Path]] = defaultdict(list)
+    for path in list_audio(folder):
+        id_ = id_of(path.stem)
+        if problem := name_problem(id_):
+            errors.append((path.relative_to(root).as_posix(), problem))
+        else:
+            clips[id_].append(path)
+    if not clips:
+        wrong = f", but {len(errors)} files with other names, such as {errors[0][0]!r}" if errors else ""
+        raise UserError(f"no clips of {corpus} found below {folder}{wrong}. Expected: {layout}.")
+    errors += duplicate_errors(clips, root, "clip")
+    return clips
 
 
 def read_text(path: Path) -> str:

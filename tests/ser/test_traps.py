@@ -146,7 +146,7 @@ def test_votes_nested_without_end_are_an_error(tmp_path: Path) -> None:
 def test_all_left_out_names_the_option(tmp_path: Path) -> None:
     path = table(tmp_path, "a,x.wav,s,up", "b,y.wav,t,down")
     (tmp_path / "out.txt").write_text("a\nb\n", encoding="utf-8")
-    with pytest.raises(UserError, match="all of its 2 utterances are left out by --exclude"):
+    with pytest.raises(UserError, match="--exclude leaves none of its 2 utterances"):
         load("table", path, tmp_path / "out.txt")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import duplicate_errors, list_audio, read_csv_rows
+from ser.corpora.source_files import find_clips, read_csv_rows
 from ser.metrics.agreement import anonymous_annotations
 from ser.utils.errors import UserError
 
@@ -70,7 +69,10 @@ def load_crema_d(
     Source: Cao, Cooper, Keutmann, Gur, Nenkova and Verma, IEEE Transactions on Affective Computing 5(4), 2014.
     """
     errors: _Errors = []
-    clips = _clips(root, errors)
+    folder = root / _AUDIO
+    if not folder.is_dir():
+        raise UserError(f"{root} has no folder {_AUDIO}. Expected is the repository of CREMA-D: {_LAYOUT}.")
+    clips = find_clips(folder, root, "CREMA-D", _LAYOUT, _name_problem, errors, _full_id)
     genders = _genders(root, {id_[:4] for id_ in clips}, errors)
     counts = None
     if (root / _VOTES).exists():
@@ -79,18 +81,7 @@ def load_crema_d(
         asked = f"votes={votes}" if votes != "voice" else f"consensus={consensus}"
         raise UserError(f"{asked} needs {root / _VOTES}, which is missing. Copy it from the repository of CREMA-D.")
 
-    rows = []
-    ties = 0
-    for id_, paths in clips.items():
-        if len(paths) > 1 or (counts is not None and id_ not in counts):
-            continue  # listed among the errors
-        label, heard = _EMOTIONS[id_[9:12]], None if counts is None else counts[id_]
-        if consensus == "plurality" and heard is not None:
-            if heard.count(max(heard)) > 1:
-                ties += 1
-                continue
-            label = CLASSES[heard.index(max(heard))]
-        rows.append((id_, str(paths[0]), id_[:4], genders[id_[:4]], label, heard))
+    rows, ties = _rows(clips, genders, counts, consensus)
     return LoaderResult(
         "crema-d",
         f"corpus 'crema-d' at {root}",
@@ -104,29 +95,36 @@ def load_crema_d(
     )
 
 
+def _rows(
+    clips: Mapping[str, list[Path]],
+    genders: Mapping[str, str],
+    counts: Mapping[str, tuple[int, ...]] | None,
+    consensus: str,
+) -> tuple[list[tuple[object, ...]], int]:
+    """Return the rows of clips without errors, and the number of clips with a tied vote."""
+    rows: list[tuple[object, ...]] = []
+    ties = 0
+    for id_, paths in clips.items():
+        if len(paths) > 1 or (counts is not None and id_ not in counts):
+            continue  # listed among the errors
+        label, votes = _EMOTIONS[id_[9:12]], None if counts is None else counts[id_]
+        if consensus == "plurality" and votes is not None:
+            if votes.count(max(votes)) > 1:
+                ties += 1
+                continue
+            label = CLASSES[votes.index(max(votes))]
+        rows.append((id_, str(paths[0]), id_[:4], genders[id_[:4]], label, votes))
+    return rows, ties
+
+
 def _annotations(counts: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
     """Return one row per vote, votes of tied clips included; who cast them is not published."""
     votes = np.array(list(counts.values()), dtype=np.int64).reshape(-1, len(CLASSES))
     return anonymous_annotations(list(counts), votes, CLASSES).assign(is_self=False)
 
 
-def _clips(root: Path, errors: _Errors) -> dict[str, list[Path]]:
-    """Return the files of each utterance; more than one file is a data error."""
-    folder = root / _AUDIO
-    if not folder.is_dir():
-        raise UserError(f"{root} has no folder {_AUDIO}. Expected is the repository of CREMA-D: {_LAYOUT}.")
-    clips: dict[str, list[Path]] = defaultdict(list)
-    for path in list_audio(folder):
-        id_ = f"{path.stem}X" if path.stem.endswith("_X") else path.stem
-        if problem := _name_problem(id_):
-            errors.append((path.relative_to(root).as_posix(), problem))
-        else:
-            clips[id_].append(path)
-    if not clips:
-        wrong = f", but {len(errors)} files with other names, such as {errors[0][0]!r}" if errors else ""
-        raise UserError(f"no clips of CREMA-D found below {folder}{wrong}. Expected: {_LAYOUT}.")
-    errors += duplicate_errors(clips, root, "clip")
-    return clips
+def _full_id(stem: str) -> str:
+    return f"{stem}X" if stem.endswith("_X") else stem
 
 
 def _name_problem(name: str) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import duplicate_errors, list_audio
+from ser.corpora.source_files import find_clips
 from ser.utils.errors import UserError
 
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -53,7 +52,10 @@ def load_emodb(root: Path) -> LoaderResult:
     2005.
     """
     errors: _Errors = []
-    clips = _clips(root, errors)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder. Expected is the folder of EmoDB: {_LAYOUT}.")
+    folder = root / "wav" if (root / "wav").is_dir() else root
+    clips = find_clips(folder, root, "EmoDB", _LAYOUT, _name_problem, errors)
     columns = ["utterance_id", "path", "speaker", "gender", "label"]
     judged: dict[str, tuple[float, float]] | None = None
     absent = 0
@@ -75,24 +77,6 @@ def load_emodb(root: Path) -> LoaderResult:
         f"Expected: {_LAYOUT}.",
         outside={"judged, without audio": absent} if absent else {},
     )
-
-
-def _clips(root: Path, errors: _Errors) -> dict[str, list[Path]]:
-    """Return the files of each utterance; more than one file is a data error."""
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder. Expected is the folder of EmoDB: {_LAYOUT}.")
-    folder = root / "wav" if (root / "wav").is_dir() else root
-    clips: dict[str, list[Path]] = defaultdict(list)
-    for path in list_audio(folder):
-        if problem := _name_problem(path.stem):
-            errors.append((path.relative_to(root).as_posix(), problem))
-        else:
-            clips[path.stem].append(path)
-    if not clips:
-        wrong = f", but {len(errors)} files with other names, such as {errors[0][0]!r}" if errors else ""
-        raise UserError(f"no clips of EmoDB found below {folder}{wrong}. Expected: {_LAYOUT}.")
-    errors += duplicate_errors(clips, root, "clip")
-    return clips
 
 
 def _name_problem(name: str) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import list_audio
+from ser.corpora.source_files import duplicate_errors, list_audio
 from ser.utils.errors import UserError
 
 CLASSES = ("angry", "happy", "neutral", "sad", "surprise")
@@ -59,9 +60,34 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Expected is the folder of ESD: {_LAYOUT}.")
-    files: dict[str, list[Path]] = defaultdict(list)
     errors: list[tuple[str, str]] = []
     outside: Counter[str] = Counter()
+    files = _find_files(root, language, errors, outside)
+    if not files and not errors:
+        if outside:
+            (spoken,) = outside
+            raise UserError(
+                f"no utterance in {language} found below {root}, but {outside[spoken]} in {spoken}. "
+                f"Pass --corpus-options language={spoken}."
+            )
+        raise UserError(f"no utterance of ESD found below {root}. Expected: {_LAYOUT}.")
+    return LoaderResult(
+        "esd",
+        f"corpus 'esd' at {root}",
+        pd.DataFrame(_rows(files, root, errors), columns=["utterance_id", "path", "speaker", "gender", "label"]),
+        CLASSES,
+        root,
+        errors,
+        f"Expected: {_LAYOUT}.",
+        outside=outside,
+    )
+
+
+def _find_files(
+    root: Path, language: str, errors: list[tuple[str, str]], outside: Counter[str]
+) -> dict[str, list[Path]]:
+    """Return the files of each utterance in a language; count those of the other language in ``outside``."""
+    files: dict[str, list[Path]] = defaultdict(list)
     for path in list_audio(root):
         folder = _emotion_folder(path)
         is_named = _NAME.fullmatch(path.stem) is not None
@@ -75,48 +101,34 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
             errors.append((path.relative_to(root).as_posix(), problem))
         else:
             files[path.stem].append(path)
+    return files
 
-    if not files and not errors:
-        if outside:
-            (spoken,) = outside
-            raise UserError(
-                f"no utterance in {language} found below {root}, but {outside[spoken]} in {spoken}. "
-                f"Pass --corpus-options language={spoken}."
-            )
-        raise UserError(f"no utterance of ESD found below {root}. Expected: {_LAYOUT}.")
 
+def _rows(files: Mapping[str, list[Path]], root: Path, errors: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of utterances that are in one file and agree with their transcripts."""
     said: dict[str, dict[str, str]] = defaultdict(dict)
     for folder in sorted({_emotion_folder(path).parent for paths in files.values() for path in paths}):
         _read_transcript(folder / f"{folder.name}.txt", root, said, errors)
+    errors += duplicate_errors(files, root, "utterance")
     rows = []
     for id_, paths in files.items():
         label = _emotion_folder(paths[0]).name.lower()
         if len(paths) > 1:
-            places = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            errors.append((id_, f"{len(paths)} files are this utterance: {places}"))
-        elif (words := said.get(id_)) and label not in words:
+            continue  # listed among the errors
+        if (words := said.get(id_)) and label not in words:
             others = ", ".join(f"{word!r} in {place}" for word, place in words.items())
             errors.append((id_, f"is in folder {label!r}, but is {others}"))
-        else:
-            rows.append(
-                {
-                    "utterance_id": id_,
-                    "path": str(paths[0]),
-                    "speaker": id_[:4],
-                    "gender": "female" if id_[:4] in _FEMALE else "male",
-                    "label": label,
-                }
-            )
-    return LoaderResult(
-        "esd",
-        f"corpus 'esd' at {root}",
-        pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label"]),
-        CLASSES,
-        root,
-        errors,
-        f"Expected: {_LAYOUT}.",
-        outside=outside,
-    )
+            continue
+        rows.append(
+            {
+                "utterance_id": id_,
+                "path": str(paths[0]),
+                "speaker": id_[:4],
+                "gender": "female" if id_[:4] in _FEMALE else "male",
+                "label": label,
+            }
+        )
+    return rows
 
 
 def _emotion_folder(path: Path) -> Path:

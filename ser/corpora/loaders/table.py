@@ -72,19 +72,31 @@ def load_table(path: Path) -> LoaderResult:
     frame = _from_ancestor(frame)
     _check_columns(path, frame, vote_columns, columns_found)
 
+    table, errors = _parse_columns(frame, vote_columns)
+    # Every row needs a name by which it can be excluded.
+    table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
+    named = [(table["utterance_id"][row], problem) for row, problem in errors]
+    table["path"] = [str(path.parent / name) if name else "" for name in table["path"]]
+    classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
+    labelled = {*table["label"], *table.get("true_label", ())}
+    unused = [f"{_VOTES}{name}" for name in classes if name not in labelled]
+    named += [(name, "no utterance has this label; rename the column if it does not count votes") for name in unused]
+    return LoaderResult("table", f"table {path}", table, classes or None, path.parent, named)
+
+
+def _parse_columns(frame: pd.DataFrame, vote_columns: Sequence[str]) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """Return the columns of ``Corpus.table``, and (row, what is wrong) for each cell that cannot be read.
+
+    Unreadable cells become blank, so that the corpus's own checks still run and all errors are reported at once.
+    """
     names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
     table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
-    classes = None
-    if vote_columns:
-        classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
-
-    # Unreadable cells become blank, so that the corpus's own checks still run and all errors are reported at once.
     errors: list[tuple[int, str]] = []
     for column in ("start", "end"):
         cells = frame[column] if column in frame else pd.Series(np.nan, frame.index)
         table[column] = _parsed(cells, _seconds, np.nan, column, errors)
     if vote_columns:
-        counts = frame[vote_columns].to_numpy(dtype=object).tolist()
+        counts = frame[list(vote_columns)].to_numpy(dtype=object).tolist()
         table["votes"] = _parsed(counts, _counts, None, "votes", errors)
     elif "votes" in frame:
         table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", errors)
@@ -98,14 +110,7 @@ def load_table(path: Path) -> LoaderResult:
         table["utterance_id"] = [_default_id(*cells) for cells in table[["path", "start", "end"]].to_numpy()]
     elif "" in set(table["utterance_id"]):
         errors += [(row, "utterance_id is blank") for row in np.flatnonzero(table["utterance_id"] == "").tolist()]
-    # Every row needs a name by which it can be excluded.
-    table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
-    named = [(table["utterance_id"][row], problem) for row, problem in errors]
-    table["path"] = [str(path.parent / name) if name else "" for name in table["path"]]
-    labelled = {*table["label"], *table.get("true_label", ())}
-    unused = [f"{_VOTES}{name}" for name in classes or () if name not in labelled]
-    named += [(name, "no utterance has this label; rename the column if it does not count votes") for name in unused]
-    return LoaderResult("table", f"table {path}", table, classes, path.parent, named)
+    return table, errors
 
 
 def _read(path: Path) -> pd.DataFrame:

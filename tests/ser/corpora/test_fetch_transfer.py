@@ -65,7 +65,7 @@ def test_a_dead_server_ends_the_command_and_the_next_one_goes_on(
 ) -> None:
     content = serve()
     server.failures[ARCHIVE] = [Failure(stop_after=7000), *[Failure(stop_after=0) for _ in range(6)]]
-    with pytest.raises(UserError, match=r"Run the same command again: it goes on where it stopped\."):
+    with pytest.raises(UserError, match=r"Run the same command again: it resumes where it stopped\."):
         fetched()
     assert len(server.seen) == 6
     assert partial_file(tmp_path / "data").read_bytes() == content[:7000]
