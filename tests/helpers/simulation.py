@@ -1,6 +1,6 @@
-"""A study of many trials in one process: searcher, scheduler and records are real, training is made up.
+"""A simulated study of many trials in one process: searcher, scheduler and records are real, training is made up.
 
-Trials run side by side in simulated time; what ends next is taken from a queue of events.
+Trials run in parallel in simulated time; the next event comes from a queue.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ GRACE = 2
 
 @dataclass
 class Simulated:
-    """What came of it.
+    """Result of a simulation.
 
     Args:
         latencies: Wall seconds of each suggestion.
         seconds: Simulated seconds from the first trial to the end.
-        busiest: The most trials at a time.
+        busiest: Largest number of trials at a time.
     """
 
     latencies: list[float]
@@ -47,7 +47,7 @@ class Simulated:
 
 
 def score(configuration: Mapping[str, Any], epoch: int, rng: random.Random) -> float:
-    """A made-up score: best at a learning rate of .001 and a transit time of .5, with noise, growing over time."""
+    """Return a made-up score that grows with noise and is best at a learning rate of .001 and a transit time of .5."""
     quality = -abs(math.log10(configuration["optimizer.lr"]) + 3) - abs(configuration["loss.transit_time_ratio"] - 0.5)
     return 0.6 + 0.1 * quality + 0.02 * epoch + rng.gauss(0.0, 0.01)
 
@@ -65,19 +65,19 @@ def simulate(
     records: bool = True,
     rival: Searcher | None = None,
 ) -> Simulated:
-    """Runs a study to its end.
+    """Run a study to its end.
 
     Args:
-        folder: Of the search.
-        trials: How many.
-        slots: How many at a time.
-        epochs: Of a trial.
-        sampler: Who draws.
-        scheduler: Who stops.
+        folder: Folder of the search.
+        trials: Number of trials.
+        slots: Number of trials at a time.
+        epochs: Epochs of a trial.
+        sampler: Sampler that suggests configurations.
+        scheduler: Scheduler that stops trials early.
         failing: Share of trials that diverge.
-        seed: Of durations, scores and failures.
-        records: Whether every epoch is put on record.
-        rival: A searcher of Ray Tune's own instead of the study's: nothing is stopped early, nothing put on record.
+        seed: Seed of durations, scores and failures.
+        records: Whether to record every epoch.
+        rival: A searcher of Ray Tune instead of the study's; then no trial is stopped early or recorded.
     """
     rng = random.Random(seed)
     if rival is None:

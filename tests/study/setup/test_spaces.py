@@ -1,4 +1,4 @@
-"""Search spaces: one battery over all that ship, and one's own."""
+"""Search spaces: one battery over all that come with the project, and spaces of one's own."""
 
 import importlib
 import re
@@ -24,7 +24,7 @@ OPTIMIZER = {"optimizer.lr": "0.0003 to 0.01, logarithmic", "optimizer.weight_de
 
 
 def described(space):
-    """What ``--list-spaces`` says of each key."""
+    """Return the ranges that ``--list-spaces`` prints, by parameter."""
     pairs = (re.fullmatch(r"    (\S+)  +(.+)", line) for line in space.describe())
     return {pair[1]: pair[2] for pair in pairs if pair and not pair[1].startswith("point")}
 
@@ -55,7 +55,7 @@ def test_a_space_trains_the_loss_that_it_is_named_after(name):
 
 
 @pytest.mark.parametrize("name", sorted({*space_names()} - {"classical"}))
-def test_the_optimiser_is_searched_alike_everywhere(name):
+def test_the_optimiser_is_searched_in_the_same_ranges_everywhere(name):
     found = described(load_space(name, {}))
     assert {key: value for key, value in found.items() if key.startswith("optimizer.")} == OPTIMIZER
 
@@ -63,15 +63,12 @@ def test_the_optimiser_is_searched_alike_everywhere(name):
 @pytest.mark.parametrize("name", space_names())
 def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(name):
     space = load_space(name, {})
+    study = optuna.create_study()
     for point in space.points_to_evaluate:
-        trial = optuna.trial.FixedTrial(dict(point))
+        study.enqueue_trial(dict(point))
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # as FixedTrial tells of a value outside its range
-            if callable(space.domains):
-                space.domains(trial)
-            else:
-                for key, distribution in space.domains.items():
-                    trial._suggest(key, distribution)
+            warnings.simplefilter("error")  # Optuna warns of a value outside its range
+            trial, _ = space.ask(study)
         assert trial.params == dict(point)
 
 
@@ -102,7 +99,7 @@ def test_the_control_is_searched_as_proselflc_is():
 # All losses in one.
 
 
-def test_all_losses_are_searched_together_but_the_oracle():
+def test_all_losses_but_the_oracle_are_searched_together():
     space = load_space("all_losses", {})
     assert set(space.loss_names()) == LOSSES.keys() - {"soft_labels"}
     assert {point["loss.name"] for point in space.points_to_evaluate} == LOSSES.keys() - {"soft_labels"}
@@ -130,7 +127,7 @@ def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(t
 # The list.
 
 
-def test_the_list_tells_of_every_space_and_starts_nothing(tmp_path, monkeypatch, capsys):
+def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "prepare", lambda *_: pytest.fail("a study has begun"))
     monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces"])
@@ -151,7 +148,7 @@ def test_the_list_tells_of_every_space_and_starts_nothing(tmp_path, monkeypatch,
 # Votes.
 
 
-def test_a_corpus_without_votes_is_told_before_any_trial(tmp_path, monkeypatch, capsys):
+def test_a_corpus_without_votes_is_an_error_before_any_trial(tmp_path, monkeypatch, capsys):
     root = tmp_path / "ravdess"
     BUILDERS["ravdess"](root)
     arguments = ["--space", "cross_entropy", "soft_labels", "--corpus", "ravdess", "--corpus-root", str(root)]
@@ -165,10 +162,10 @@ def test_a_corpus_without_votes_is_told_before_any_trial(tmp_path, monkeypatch, 
     assert "the corpus has no votes" in message
 
 
-# One's own, and pinned keys.
+# Fixed parameters, and spaces of one's own.
 
 
-def test_a_pinned_key_is_searched_no_more():
+def test_a_fixed_parameter_is_not_searched():
     space = load_space("proselflc", {"loss.trust": "confidence", "optimizer.lr": 1e-3})
     assert "optimizer.lr" not in space.domains
     assert all("optimizer.lr" not in point for point in space.points_to_evaluate)
@@ -193,10 +190,26 @@ def test_a_space_of_ones_own_can_be_conditional(tmp_path):
     assert space.name == "mine"
     assert space.check(corpus_defaults("synthetic")) == ("loss.name", "loss.transit_time_ratio")
     journal = Journal(tmp_path / "search", space, SELECTIONS["noisy"], seed=0)
-    drawn = [journal.suggest().configuration for _ in range(8)]
-    assert drawn[0] == {"loss.name": "cross_entropy"}
-    assert {values["loss.name"] for values in drawn} == {"cross_entropy", "proselflc"}
-    assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in drawn)
+    suggested = [journal.suggest().configuration for _ in range(8)]
+    assert suggested[0] == {"loss.name": "cross_entropy"}
+    assert {values["loss.name"] for values in suggested} == {"cross_entropy", "proselflc"}
+    assert all(("loss.exp_base" in values) == (values["loss.name"] == "proselflc") for values in suggested)
+
+
+def test_a_space_searches_the_parameters_of_a_loss_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "losses_of_mine.py").write_text(
+        "from ser.losses import LabelSmoothing\n\n\nclass Smoother(LabelSmoothing):\n    pass\n"
+    )
+    (tmp_path / "smoother.py").write_text(
+        "'''Mine, 2026.'''\nfrom ray import tune\n"
+        "SPACE = {'loss.name': 'losses_of_mine.Smoother', 'loss.epsilon': tune.uniform(0.1, 0.2)}\n"
+        "POINTS = [{'loss.epsilon': 0.1}]\n"
+    )
+    space = load_space("smoother.py", {})
+    assert space.check(corpus_defaults("synthetic")) == ("loss.epsilon",)
+    assert space.loss_names() == ("losses_of_mine.Smoother",)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +242,7 @@ def test_a_range_that_leaves_the_allowed_values_is_found_before_a_trial(tmp_path
         load_space(str(path), {}).check(corpus_defaults("synthetic"))
 
 
-def test_a_pinned_whole_takes_its_parts_out_of_the_search():
+def test_fixing_a_group_takes_its_parts_out_of_the_search():
     space = load_space("proselflc", {"loss.temperature": 0.5})
     assert not [key for key in (*space.domains, *space.constants) if key.startswith("loss.temperature.")]
     assert space.check(corpus_defaults("synthetic"))
