@@ -1,4 +1,4 @@
-"""A small tree of every corpus, in its own layout, with real audio: short noise, no two recordings alike."""
+"""Small folders in the layout of each corpus, with real audio: short noise, different in every file."""
 
 from __future__ import annotations
 

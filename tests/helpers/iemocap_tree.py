@@ -1,8 +1,8 @@
-"""Writes folders in IEMOCAP's exact format, with every oddity of the real files.
+"""Folders in the exact format of IEMOCAP, with every irregularity of the real files.
 
 The layout, the names of dialogs, the number of utterances in each session and the consensus labels of the full-size
-tree are the release's. Who voted for what, the times and the ratings are not: they are a stand-in, drawn from a seed.
-No result on them says anything of the real corpus.
+tree are those of the release. Votes, times and ratings are not: they are drawn from a seed. Results on them do not
+allow conclusions about the real corpus.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ WORDS = {
 }
 COUNTS_1_TO_4 = {"ang": 933, "exc": 742, "fru": 1468, "hap": 452, "neu": 1324, "sad": 839}
 COUNTS_5 = {"ang": 170, "exc": 299, "fru": 381, "hap": 143, "neu": 384, "sad": 245}
-# xxx 2,507, sur 107, fea 40, oth 3, dis 2 in all; how they divide is a stand-in.
+# In total xxx 2,507, sur 107, fea 40, oth 3, dis 2; their distribution over the sessions is invented.
 OUTSIDE_1_TO_4 = {"xxx": 1990, "sur": 85, "fea": 32, "oth": 2, "dis": 2}
 OUTSIDE_5 = {"xxx": 517, "sur": 22, "fea": 8, "oth": 1, "dis": 0}
 SESSION_SIZES = {1: 1819, 2: 1811, 3: 2136, 4: 2103, 5: 2170}
 
-# The share of a class's utterances in which one evaluator dissents, by what he names instead; such that the votes give
+# The share of a class's utterances in which one evaluator dissents, by the category named instead. The votes give
 # IEMOCAP's transition at noisy-B (ang→fru .32, fru→ang .22, exc→hap .31, hap→exc .34, hap→neu .17, neu→fru .22,
-# neu→exc .10, fru→neu .13, sad→fru .16, sad→neu .14), about two thirds of the utterances have a dissenting vote
+# neu→exc .10, fru→neu .13, sad→fru .16, sad→neu .14); about two thirds of the utterances have a dissenting vote
 # within the six classes, and about a quarter within the four.
 DISSENT = {
     "ang": {"fru": 0.53, "neu": 0.05, "sad": 0.03, "exc": 0.02, "dis": 0.08, "oth": 0.03},
@@ -59,7 +59,7 @@ COMMENTS = ("curious", "a comment; with more, words", "guarded, tense (or ready)
 
 @dataclass(frozen=True)
 class Utterance:
-    """One block: ``categories`` and ``ratings`` hold (evaluator, said, comment)."""
+    """Block of one utterance; ``categories`` and ``ratings`` hold (evaluator, text, comment)."""
 
     name: str
     consensus: str
@@ -80,13 +80,13 @@ class Utterance:
 
 
 def dialogs(session: int) -> list[str]:
-    """The release's names of a session's dialogs, sorted; 151 in all."""
+    """Return the names of the dialogs of a session in the release, sorted; all sessions have 151."""
     impro = [f"impro{number:02}" for number in range(1, 8 if session == 1 else 9)]
     script = ["script01_1", "script01_2", "script01_3", "script02_1", "script02_2", "script03_1", "script03_2"]
     scenes = {"F": impro + script, "M": impro + script}
     if session == 3:
         split = {"impro05": ["impro05a", "impro05b"], "impro08": ["impro08a", "impro08b"]}
-        scenes["M"] = [part for scene in impro for part in split.get(scene, [scene])] + script
+        scenes["M"] = [piece for scene in impro for piece in split.get(scene, [scene])] + script
     if session == 5:
         scenes["M"] = [*impro, *script, "script01_1b"]
     return sorted(f"Ses{session:02}{letter}_{scene}" for letter in "FM" for scene in scenes[letter])
@@ -99,14 +99,14 @@ def build(
     seed: int = 0,
     audio: Literal["none", "empty", "tones"] = "none",
 ) -> Path:
-    """Writes a small release.
+    """Write a small release.
 
     Args:
-        root: A folder, made if missing.
-        sessions: Which sessions to write, of 1 to 5.
-        per_class: Utterances of each of the six classes in a session; there is one more of each other consensus.
+        root: A folder, created if missing.
+        sessions: The sessions to write, 1 to 5.
+        per_class: Utterances of each of the six classes per session; each other consensus has one more.
         seed: Selects votes, ratings and times.
-        audio: What the sentence files are: none, empty, or tones of .5 s at 16 kHz, of a pitch that tells the class.
+        audio: The sentence files: none, empty, or tones of .5 s at 16 kHz, whose pitch depends on the class.
 
     Returns:
         The release's folder, with four dialogs in each session.
@@ -124,11 +124,11 @@ def build(
 
 
 def build_full(root: Path, seed: int = 0) -> Path:
-    """Writes a release of full size without audio: 10,039 utterances in 151 dialogs, with the true consensus counts.
+    """Write a release of full size without audio: 10,039 utterances in 151 dialogs, with the true consensus counts.
 
     Args:
-        root: A folder, made if missing.
-        seed: Selects votes, ratings, times, and which utterance has which label.
+        root: A folder, created if missing.
+        seed: Selects votes, ratings, times, and the label of each utterance.
 
     Returns:
         The release's folder.
@@ -150,7 +150,7 @@ def _spread(counts: dict[str, int], rng: np.random.Generator) -> Iterator[str]:
 
 
 def _dialogs(names: Sequence[str], labels: Iterable[str], rng: np.random.Generator) -> dict[str, list[Utterance]]:
-    """Deals the labels out to the dialogs in turn; within one, the two speakers alternate."""
+    """Distribute the labels over the dialogs in turn; within a dialog, the two speakers alternate."""
     found: dict[str, list[Utterance]] = {name: [] for name in names}
     for number, (dialog, label) in enumerate(zip(cycle(names), labels, strict=False)):
         place = len(found[dialog])
@@ -161,7 +161,7 @@ def _dialogs(names: Sequence[str], labels: Iterable[str], rng: np.random.Generat
 
 
 def _utterance(name: str, label: str, start: float, end: float, number: int, rng: np.random.Generator) -> Utterance:
-    """Votes that give the consensus a majority, or none for ``xxx``; the oddities take turns by ``number``."""
+    """Draw votes with a majority for the consensus, or none for ``xxx``; irregularities alternate by ``number``."""
     evaluators = ["E1", "E2", "E4"] if number % 3 else ["E2", "E3", "E4"]
     said = _votes(label, rng)
     if number % 7 == 6:
@@ -189,7 +189,7 @@ def _utterance(name: str, label: str, start: float, end: float, number: int, rng
 
 
 def _votes(label: str, rng: np.random.Generator) -> list[list[str]]:
-    """What three evaluators name."""
+    """Draw the categories that three evaluators name."""
     if label == "xxx":
         return [[CLASSES[position]] for position in rng.permutation(len(CLASSES))[:3]]
     bounds = np.cumsum(list(DISSENT[label].values()))
@@ -214,7 +214,7 @@ def _rating(values: Iterable[float]) -> str:
 
 
 def _write(release: Path, dialog: str, utterances: Sequence[Utterance], windows: bool) -> None:
-    """A dialog's file, and beside it what a loader must pass over."""
+    """Write the file of a dialog, and next to it files that a loader must skip."""
     folder = release / f"Session{int(dialog[3:5])}" / "dialog" / "EmoEvaluation"
     lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
     for position, utterance in enumerate(utterances):
@@ -238,7 +238,7 @@ def _write_audio(release: Path, dialog: str, utterances: Sequence[Utterance], au
         if audio == "empty":
             path.touch()
             continue
-        # A little off, by the name: no two recordings are copies of each other.
+        # A small offset by name, so that no two recordings are copies of each other.
         pitch = (
             200.0 * 1.5 ** [*CLASSES, *OUTSIDE].index(utterance.consensus) + crc32(utterance.name.encode()) % 4096 / 128
         )

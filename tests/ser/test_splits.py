@@ -28,7 +28,7 @@ def corpus_of(speakers: Sequence[str], sessions: Sequence[str] | None = None, pa
 
 @pytest.fixture
 def five_sessions() -> Corpus:
-    """As IEMOCAP: five sessions, a man and a woman in each, who are in no other."""
+    """Corpus like IEMOCAP: five sessions, with a woman and a man each, who are in no other session."""
     speakers = [f"Ses0{session}{gender}" for session in range(1, 6) for gender in "FM" for _ in range(3)]
     return corpus_of(speakers, [name[:5] for name in speakers])
 
@@ -122,7 +122,7 @@ def test_without_sessions_the_speaker_before_validates() -> None:
         (["1", "2", "", "3", "3"], "1 of 5 utterances have no session"),
     ],
 )
-def test_sessions_asked_for_that_cannot_be_held_out_are_told(sessions: list[str], message: str) -> None:
+def test_sessions_asked_for_that_cannot_be_held_out_are_reported(sessions: list[str], message: str) -> None:
     with pytest.raises(UserError, match=f"cannot be split by session.*{message}.*--split-by speaker"):
         split(corpus_of(["a", "b", "a", "b", "c"], sessions), by="session")
 
@@ -185,6 +185,6 @@ def test_fewer_than_three_speakers_cannot_be_split(speakers: list[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 6, -1])
-def test_a_fold_that_is_not_there_is_told_with_those_that_are(five_sessions: Corpus, number: int) -> None:
+def test_a_fold_that_is_not_there_is_reported_with_those_that_are(five_sessions: Corpus, number: int) -> None:
     with pytest.raises(UserError, match=f"fold {number} does not exist.*folds 1 to 5"):
         split(five_sessions, number)

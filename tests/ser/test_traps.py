@@ -1,4 +1,4 @@
-"""What folders, files and names may hide: nothing hangs, nothing is half read, nothing of a user's is overwritten."""
+"""Unusual folders, files and names: nothing hangs, nothing is read in part, no file of a user is overwritten."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def table(folder: Path, *lines: str, header: str = "utterance_id,path,speaker,la
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs a command line in this process; returns the exit code, what it printed, and what it said on stderr."""
+    """Function that runs a command line in this process and returns exit code, stdout and stderr."""
 
     def call(main, *words):
         monkeypatch.setattr(sys, "argv", ["prog", *map(str, words)])
@@ -63,7 +63,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     assert len(list_below(root)) == 4 + 32 + 2
 
 
-def test_names_in_an_old_encoding_are_told(tmp_path: Path) -> None:
+def test_names_in_an_old_encoding_are_reported(tmp_path: Path) -> None:
     root = BUILDERS["ravdess"](tmp_path / "ravdess")
     (root / "Actor_01").rename(os.fsdecode(os.fsencode(root) + b"/Act\xe9ur_01"))
     with pytest.raises(UserError, match=r"9 names are not UTF-8, the first: .*Act\\xe9ur_01"):
@@ -115,7 +115,7 @@ def test_a_flac_that_claims_weeks_is_an_error(tmp_path: Path) -> None:
 # Names and numbers
 
 
-def test_names_with_colons_are_told_from_what_is_wrong_with_them(tmp_path: Path) -> None:
+def test_names_with_colons_are_reported_from_what_is_wrong_with_them(tmp_path: Path) -> None:
     path = table(tmp_path, "a0,x.wav,s,up", "a0: take 2,y.wav,t,down", "b,z.wav,u,up", "c,w.wav,u,down")
     listed = tmp_path / "listed.txt"
     listed.write_text("a0: take 2: file is missing: /y.wav\n", encoding="utf-8")
@@ -177,7 +177,7 @@ def test_a_copy_in_the_other_file_is_refused(tmp_path: Path, command) -> None:
 
 
 @pytest.mark.parametrize(("main", "word"), [(noise_command.main, "estimat"), (corpora_command.main, "descripe")])
-def test_a_command_that_is_nearly_one_is_told(command, main, word: str) -> None:
+def test_a_command_that_is_nearly_one_is_reported(command, main, word: str) -> None:
     code, _, said = command(main, word, "synthetic")
     assert (code, "Did you mean" in said) == (2, True)
 

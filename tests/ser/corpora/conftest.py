@@ -64,7 +64,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # the client has gone away, as some tests have it
 
-    # A proxy named in the environment is for other hosts than this one.
+    # A proxy in the environment must not be used for this host.
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

@@ -103,7 +103,7 @@ def test_ravdess_names_become_rows(ravdess: Path) -> None:
     assert corpus.votes is None
 
 
-def test_ravdess_passes_over_songs_videos_hidden_and_foreign_files(ravdess: Path) -> None:
+def test_ravdess_skips_songs_videos_hidden_and_foreign_files(ravdess: Path) -> None:
     touch(
         ravdess,
         "Actor_01/03-02-01-01-01-01-01.wav",
@@ -138,7 +138,7 @@ def test_ravdess_lists_bad_codes_and_duplicates_at_once(ravdess: Path) -> None:
     assert "2 files" in errors["03-01-01-01-01-01-01"]
 
 
-def test_a_folder_without_ravdess_tells_the_layout(tmp_path: Path) -> None:
+def test_a_folder_without_ravdess_reports_the_layout(tmp_path: Path) -> None:
     touch(tmp_path, "Actor_01/03-02-01-01-01-01-01.wav")
     with pytest.raises(UserError, match="Actor_NN/03-01-EE-II-SS-RR-AA"):
         load("ravdess", tmp_path)
@@ -264,7 +264,7 @@ def test_a_folder_or_a_file_in_another_encoding_is_one_message(tmp_path: Path) -
             load("table", tmp_path / name)
 
 
-# What a folder or a table may hide.
+# Unusual folders and tables
 
 
 def test_a_votes_column_that_no_label_names_is_no_class(tmp_path: Path) -> None:

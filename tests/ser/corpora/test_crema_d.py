@@ -26,7 +26,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def table_text(rows: list[tuple[str, str, list]]) -> str:
-    """Rows (id, clip, counts) in the layout of the repository's file, less most of its means and medians."""
+    """Rows (id, clip, counts) in the layout of the repository's file, without most of its means and medians."""
     lines = ['"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","meanEmoResp"']
     for id_, clip, counts in rows:
         total = sum(count for count in counts if isinstance(count, int))
@@ -66,7 +66,7 @@ def errors_of(root: Path, **options) -> list[tuple[str, str]]:
     return error.value.errors
 
 
-# What becomes of names and tables
+# Names and tables
 
 
 def test_names_and_tables_become_rows(root: Path) -> None:
@@ -167,7 +167,7 @@ def test_other_folders_hidden_files_and_what_is_no_audio_are_passed_over(root: P
     assert len(load_crema_d(root).to_corpus()) == 4
 
 
-# Faults
+# Data errors
 
 
 def test_bad_names_and_clips_in_two_files_are_listed_at_once(root: Path) -> None:
@@ -228,7 +228,7 @@ def test_counts_that_do_not_add_up_to_the_responses_are_errors(root: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("line", "problem"),
     [
         ("1001_DFA_ANG_XX,6,2,0,0,1", "S is missing"),
         ("1001_DFA_ANG_XX,6,2,0,0,1,", "S is '', not a count"),
@@ -237,11 +237,11 @@ def test_counts_that_do_not_add_up_to_the_responses_are_errors(root: Path) -> No
         ("1001_DFA_ANG_XX,6,2,0,0,1,٣", "S is '٣', not a count"),
     ],
 )
-def test_a_row_cut_short_or_too_long_is_an_error(root: Path, line: str, fault: str) -> None:
+def test_a_row_cut_short_or_too_long_is_an_error(root: Path, line: str, problem: str) -> None:
     for clip in CLIPS[1:]:
         (root / "AudioWAV" / f"{clip}.wav").unlink()
     write(root / VOTES, f"fileName,A,D,F,H,N,S\n{line}\n")
-    assert errors_of(root) == [(CLIPS[0], f"{VOTES}:2: {fault}")]
+    assert errors_of(root) == [(CLIPS[0], f"{VOTES}:2: {problem}")]
 
 
 def test_actors_without_a_gender_are_errors_that_can_be_accepted(root: Path) -> None:
@@ -266,22 +266,22 @@ def test_errors_can_be_left_out_by_their_lines(root: Path) -> None:
     write(root / VOTES, table_text([*all_rows()[1:], ("100005", "1003_DFA_ANG_XX", [1, 0, 0, 0, 0, 0])]))
     errors = errors_of(root)
     assert len(errors) == 3
-    corpus = load_crema_d(root).to_corpus([f"{name}: {fault}" for name, fault in errors])
+    corpus = load_crema_d(root).to_corpus([f"{name}: {problem}" for name, problem in errors])
     assert list(corpus.table["utterance_id"]) == list(CLIPS[1:])
     assert corpus.excluded == ("1001_DFA_ANG_XX", "1003_DFA_ANG_XX", "AudioWAV/beep.wav")
 
 
-# What cannot be read at all
+# Unreadable files
 
 
 @pytest.mark.parametrize("place", ["", "AudioWAV", "AudioWAV/1001_DFA_ANG_XX.wav"])
-def test_a_place_without_clips_tells_the_layout(tmp_path: Path, place: str) -> None:
+def test_a_place_without_clips_reports_the_layout(tmp_path: Path, place: str) -> None:
     root = build(tmp_path / "CREMA-D") / place if place else tmp_path
     with pytest.raises(UserError, match=r"AudioWAV/1001_DFA_ANG_XX\.wav"):
         load_crema_d(root)
 
 
-def test_audio_of_another_corpus_is_told_with_an_example(tmp_path: Path) -> None:
+def test_audio_of_another_corpus_is_reported_with_an_example(tmp_path: Path) -> None:
     write(tmp_path / "AudioWAV" / "03a01Wa.wav", "")
     with pytest.raises(UserError, match=r"1 files with other names, such as 'AudioWAV/03a01Wa\.wav'"):
         load_crema_d(tmp_path)
@@ -311,7 +311,7 @@ def test_a_folder_in_place_of_a_table_is_one_message(root: Path) -> None:
         load_crema_d(root)
 
 
-# Whatever the files hold
+# Any content
 
 
 counts_of_a_row = st.lists(st.sampled_from([0, 0, 1, 2, "x", "", "1.0", -1]), min_size=6, max_size=6)

@@ -1,4 +1,4 @@
-"""What `python -m ser.corpora describe` tells of corpora whose answer is known by hand."""
+"""Results of `python -m ser.corpora describe` on corpora whose numbers are known by hand."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def tone(seconds, rate, frequency=440.0, level=0.5):
 
 @pytest.fixture
 def command(monkeypatch, capfd):
-    """Runs the command line in this process; returns the exit code, what it printed, and what it said is wrong."""
+    """Function that runs the command line in this process and returns exit code, stdout and stderr."""
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["__main__.py", *map(str, words)])
@@ -76,7 +76,7 @@ def test_every_number_is_the_one_known_by_hand(tree, command, tmp_path):
     assert code == 2  # for the torn file
     assert "truncated" in wrong
     found = json.loads((tmp_path / "out" / "describe.json").read_text())
-    # 1 + 1 + 2 + .75 s; the torn file counts nowhere.
+    # 1 + 1 + 2 + .75 s; the truncated file is not counted.
     assert found["size"] == {
         "utterances": 4,
         "hours": pytest.approx(4.75 / 3600),
@@ -177,7 +177,7 @@ def test_the_list_of_errors_can_be_excluded_as_it_is(tree, command, tmp_path):
     ]
 
 
-def test_every_error_is_listed_and_files_of_an_earlier_description_are_taken_away(tree, command, tmp_path):
+def test_every_error_is_listed_and_files_of_an_earlier_description_are_removed(tree, command, tmp_path):
     (tree / "two.flac").write_bytes(b"")
     soundfile.write(tree / "one.wav", np.zeros(16000), 16000)
     out = tmp_path / "out"
@@ -230,14 +230,14 @@ def test_errors_of_the_corpus_itself_are_listed_by_the_loader(tree, command):
         ([], ["required"]),
     ],
 )
-def test_a_mistake_is_told_in_one_message_before_anything_is_decoded(command, words, said):
+def test_a_mistake_is_reported_in_one_message_before_anything_is_decoded(command, words, said):
     code, printed, wrong = command("describe", *words)
     assert (code, printed) == (2, "")
     for text in said:
         assert text in " ".join(wrong.split())
 
 
-def test_the_command_fetch_is_wired(command, tmp_path):
+def test_the_command_fetch_is_available(command, tmp_path):
     code, _, wrong = command("fetch", "iemocap", "--root", tmp_path)
     assert code == 2
     assert "cannot be fetched" in wrong
@@ -299,7 +299,7 @@ def test_annotations_count_utterances_outside_the_classes_too():
     # Pairs agree in 1/3, 1 and 0; the shares of x, y, z and q are (2/3, 1, 1/3 + 1/2, 1/2) / 3.
     chance = sum(share**2 for share in (2 / 9, 1 / 3, 5 / 18, 1 / 6))
     assert agreement["fleiss_kappa"] == pytest.approx((4 / 9 - chance) / (1 - chance))
-    # The three pairs of u: others (1, 0), right; likewise; (2, 0), wrong. Both of v right; no reference for the rest.
+    # The three pairs of u: others (1, 0), right twice; (2, 0), wrong. Both of v right; no reference for the rest.
     assert agreement["human_ceiling"]["recall"] == {"x": pytest.approx(2 / 3), "y": 1.0}
     assert agreement["human_ceiling"]["annotators"] == 3
     assert agreement["self_evaluations"] == {"evaluations": 2, "accuracy": 0.75, "uar": 0.75}
@@ -338,7 +338,7 @@ def test_ratings_are_means_and_deviations_by_class():
     }
 
 
-def test_a_recording_shared_by_speakers_is_told_where_the_folds_would_be():
+def test_a_recording_shared_by_speakers_is_reported_where_the_folds_would_be():
     rows = [{"utterance_id": str(i), "speaker": f"s{i}", "path": "same"} for i in range(3)]
     folds = describe(corpus_of(rows)).numbers["folds"]
     assert folds["groups"] == []

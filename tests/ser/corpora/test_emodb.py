@@ -22,7 +22,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def listening_test(rows: list[tuple[str, object, object]]) -> str:
-    """Rows in the layout of the published file: tabs, decimal commas, and no-break spaces behind the numbers."""
+    """Rows in the layout of the published file: tabs, decimal commas, and no-break spaces after the numbers."""
 
     def number(cell: object) -> str:
         return f"{cell},00\xa0\xa0\xa0\xa0\xa0" if isinstance(cell, int) else str(cell)
@@ -49,7 +49,7 @@ def errors_of(root: Path) -> list[tuple[str, str]]:
     return error.value.errors
 
 
-# What becomes of names and the listening test
+# Names and the listening test
 
 
 def test_names_and_the_listening_test_become_rows(root: Path) -> None:
@@ -127,7 +127,7 @@ def test_copies_in_other_encodings_and_orders_of_columns_are_read(root: Path, co
     assert load_emodb(root).to_corpus().table[["recognition", "naturalness"]].to_numpy().tolist() == [[0.9, 0.75]]
 
 
-# Faults
+# Data errors
 
 
 def test_bad_names_and_clips_in_two_files_are_listed_at_once(root: Path) -> None:
@@ -179,15 +179,15 @@ def test_errors_can_be_left_out_by_their_lines(root: Path) -> None:
     write(root / TEST, listening_test([("03a01Fa", 90, 75), ("13a07Lb", 90, 75), ("16b09Tc", 200, 75), ("x", 1, 1)]))
     errors = errors_of(root)
     assert len(errors) == 4
-    corpus = load_emodb(root).to_corpus([f"{name}: {fault}" for name, fault in errors])
+    corpus = load_emodb(root).to_corpus([f"{name}: {problem}" for name, problem in errors])
     assert list(corpus.table["utterance_id"]) == ["03a01Fa", "13a07Lb"]
     assert corpus.excluded == ("08b10Wd", "16b09Tc", f"{TEST}:5", "wav/beep.wav")
 
 
-# What cannot be read at all
+# Unreadable files
 
 
-def test_a_place_without_clips_tells_the_layout(tmp_path: Path) -> None:
+def test_a_place_without_clips_reports_the_layout(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"wav/03a01Wa\.wav"):
         load_emodb(tmp_path)
     write(tmp_path / "1001_DFA_ANG_XX.wav", "")
@@ -219,7 +219,7 @@ def test_a_folder_in_place_of_the_listening_test_is_one_message(root: Path) -> N
         load_emodb(root)
 
 
-# Whatever the file holds
+# Any content
 
 
 percentages = st.sampled_from([0, 80, 100, 101, -5, "", "x", "85.0", "1e1"])

@@ -36,7 +36,7 @@ def errors_of(root: Path) -> dict[str, str]:
     return dict(error.value.errors)
 
 
-# What the folders say
+# Folders
 
 
 def test_folders_and_names_become_rows(root: Path) -> None:
@@ -87,10 +87,10 @@ def test_the_folder_may_lie_deeper_or_be_a_speakers(root: Path) -> None:
     assert len(load_esd(root / "0018").to_corpus()) == 2
 
 
-# Faults
+# Data errors
 
 
-def test_all_misplaced_and_misnamed_files_are_told_at_once(root: Path) -> None:
+def test_all_misplaced_and_misnamed_files_are_reported_at_once(root: Path) -> None:
     touch(
         root,
         "0011/Angry/0011_000351 (1).wav",
@@ -134,7 +134,7 @@ def test_nothing_of_the_corpus_or_of_the_language_is_one_message(tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb2312", "cp1252"])
 @pytest.mark.parametrize("separator", ["\t", " "])
-def test_a_transcript_that_agrees_changes_nothing_and_one_that_does_not_is_told(
+def test_a_transcript_that_agrees_changes_nothing_and_one_that_does_not_is_reported(
     root: Path, encoding: str, separator: str
 ) -> None:
     sentence = {"gb2312": "打远一看，它们的确很是吸引人。", "cp1252": "It’s all this, café’"}.get(
@@ -158,7 +158,7 @@ def test_chinese_words_for_emotions_are_understood(root: Path, encoding: str) ->
         (root / "0003" / "0003.txt").write_bytes(f"0003_000351\t打远一看\t{word}\n".encode(encoding))
         result = load_esd(root, language="mandarin")
         expected = [] if emotion == "angry" else [f"is in folder 'angry', but is {emotion!r} in 0003/0003.txt:1"]
-        assert [fault for _, fault in result.errors] == expected
+        assert [problem for _, problem in result.errors] == expected
 
 
 def test_lines_that_name_no_sentence_or_no_emotion_are_passed_over(root: Path) -> None:
@@ -176,7 +176,7 @@ def test_lines_that_name_no_sentence_or_no_emotion_are_passed_over(root: Path) -
     assert len(load_esd(root).to_corpus()) == 5
 
 
-def test_a_transcript_that_cannot_be_read_is_told_and_another_languages_does_not_matter(root: Path) -> None:
+def test_a_transcript_that_cannot_be_read_is_reported_and_another_languages_does_not_matter(root: Path) -> None:
     (root / "0011" / "0011.txt").mkdir()
     (root / "0003" / "0003.txt").write_text("0003_000351\tx\tHappy", encoding="utf-8")
     assert errors_of(root) == {"0011/0011.txt": "cannot be read: Is a directory"}
@@ -219,6 +219,6 @@ def test_every_file_with_a_name_of_the_corpus_is_a_row_an_error_or_counted(paths
                 named.add("/".join([*folders, file]))
         touch(root, "0012/Sad/0012_000002.wav")  # so that there is a corpus
         result = load_esd(root)
-        errors = [fault for _, fault in result.errors if "not like" not in fault]
-        told = sum(int(fault.split()[0]) if " files are " in fault else 1 for fault in errors)
-        assert len(named) + 1 == len(result.rows) + told + sum(result.outside.values())
+        errors = [problem for _, problem in result.errors if "not like" not in problem]
+        counted = sum(int(problem.split()[0]) if " files are " in problem else 1 for problem in errors)
+        assert len(named) + 1 == len(result.rows) + counted + sum(result.outside.values())

@@ -1,4 +1,4 @@
-"""What holds for every corpus, on a small tree of each."""
+"""Properties of every corpus, on a small folder of each."""
 
 import json
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_a_silent_copied_or_missing_file_is_named_and_can_be_left_out(name: str,
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_an_empty_folder_tells_the_layout(name: str, tmp_path: Path) -> None:
+def test_an_empty_folder_reports_the_layout(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load(name, tmp_path)
     assert str(tmp_path) in str(error.value)

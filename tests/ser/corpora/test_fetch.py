@@ -142,7 +142,7 @@ def test_files_of_the_user_are_left_alone(serve: Serve, fetched: Fetched, tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"<html>", zipped({"readme": b""}), zipped(CLIPS)[:-30]])
-def test_an_archive_that_is_none_is_deleted_and_told(
+def test_an_archive_that_is_none_is_deleted_and_reported(
     serve: Serve, fetched: Fetched, tmp_path: Path, content: bytes
 ) -> None:
     serve(content, members=("Actor_",), checked=False)
@@ -151,7 +151,7 @@ def test_an_archive_that_is_none_is_deleted_and_told(
     assert tree(tmp_path) == {"data/.fetching-ravdess/lock": b""}
 
 
-def test_a_second_process_is_turned_away(server: Server, serve: Serve, fetched: Fetched, tmp_path: Path) -> None:
+def test_a_second_process_is_refused(server: Server, serve: Serve, fetched: Fetched, tmp_path: Path) -> None:
     serve()
     (tmp_path / "data" / ".fetching-ravdess").mkdir(parents=True)
     with (
@@ -162,7 +162,7 @@ def test_a_second_process_is_turned_away(server: Server, serve: Serve, fetched: 
     assert server.seen == []
 
 
-def test_a_root_that_is_no_folder_is_told(serve: Serve, fetched: Fetched, tmp_path: Path) -> None:
+def test_a_root_that_is_no_folder_is_reported(serve: Serve, fetched: Fetched, tmp_path: Path) -> None:
     serve()
     (tmp_path / "data").write_text("")
     with pytest.raises(UserError, match=r"corpus root .*data' cannot be used"):
@@ -181,7 +181,7 @@ def test_a_root_that_is_no_folder_is_told(serve: Serve, fetched: Fetched, tmp_pa
         ("ravdes", "Did you mean 'ravdess'"),
     ],
 )
-def test_a_corpus_that_cannot_be_fetched_is_told_with_the_way_to_it(name: str, way: str, tmp_path: Path) -> None:
+def test_a_corpus_that_cannot_be_fetched_is_reported_with_the_way_to_it(name: str, way: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(way)):
         fetch(name, tmp_path / "data")
     assert not (tmp_path / "data").exists()

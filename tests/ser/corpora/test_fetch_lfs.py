@@ -48,7 +48,7 @@ def serve_voices(server: Server, serve: Serve) -> None:
 
 @pytest.mark.usefixtures("serve_voices")
 def test_pointers_are_followed_over_several_connections(server: Server, fetched: Fetched, tmp_path: Path) -> None:
-    # Each answer waits for a second request: over one connection after the other it would break.
+    # Each answer waits for a second request, so that downloading one file after the other fails.
     together = threading.Barrier(2)
     server.before = lambda path: together.wait(10) if path.startswith("/media/") else None
     fetched()
@@ -71,7 +71,7 @@ def test_only_missing_and_wrong_voices_are_downloaded(server: Server, fetched: F
 
 
 @pytest.mark.usefixtures("serve_voices")
-def test_a_voice_that_is_refused_ends_the_command_and_the_next_one_goes_on(
+def test_a_voice_that_is_refused_ends_the_command_and_the_next_one_resumes(
     server: Server, fetched: Fetched, tmp_path: Path
 ) -> None:
     server.failures["/media/AudioWAV/7.wav"] = [Failure(status=403)]
@@ -86,7 +86,7 @@ def test_a_voice_that_is_refused_ends_the_command_and_the_next_one_goes_on(
 
 
 @pytest.mark.usefixtures("serve_voices")
-def test_a_voice_that_is_cut_goes_on_and_one_that_is_wrong_is_told(
+def test_a_voice_that_is_cut_resumes_and_one_that_is_wrong_is_reported(
     server: Server, fetched: Fetched, tmp_path: Path
 ) -> None:
     resumed = threading.Event()

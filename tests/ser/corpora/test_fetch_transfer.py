@@ -29,7 +29,7 @@ from tests.ser.corpora.download_server import (
 )
 
 
-def test_a_cut_connection_goes_on_from_the_byte_where_it_was_cut(
+def test_a_cut_connection_resumes_from_the_byte_where_it_was_cut(
     server: Server, serve: Serve, fetched: Fetched, tmp_path: Path
 ) -> None:
     content = serve()
@@ -60,7 +60,7 @@ def test_a_cut_is_noticed_where_the_server_tells_no_length(server: Server, serve
     assert server.served == len(content)
 
 
-def test_a_dead_server_ends_the_command_and_the_next_one_goes_on(
+def test_a_dead_server_ends_the_command_and_the_next_one_resumes(
     server: Server, serve: Serve, fetched: Fetched, tmp_path: Path
 ) -> None:
     content = serve()
@@ -78,7 +78,7 @@ def test_a_dead_server_ends_the_command_and_the_next_one_goes_on(
     assert tree(tmp_path / "data") == CLIPS
 
 
-def test_a_server_that_nobody_answers_for_is_told(server: Server, serve: Serve, fetched: Fetched) -> None:
+def test_a_server_that_nobody_answers_for_is_reported(server: Server, serve: Serve, fetched: Fetched) -> None:
     serve()
     archive = replace(DOWNLOADS["ravdess"].archive, url="http://127.0.0.1:9/archive.zip")
     DOWNLOADS["ravdess"] = replace(DOWNLOADS["ravdess"], archive=archive)
@@ -86,7 +86,7 @@ def test_a_server_that_nobody_answers_for_is_told(server: Server, serve: Serve, 
         fetched()
 
 
-def test_a_stalled_connection_goes_on_after_the_timeout(
+def test_a_stalled_connection_resumes_after_the_timeout(
     server: Server, serve: Serve, fetched: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = serve()
@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_the_part(server: Server, serve: Serve, fetched: Fetched, t
 
 
 @pytest.mark.parametrize("lie", [None, "bytes 0-5/6"], ids=["no ranges", "another range than asked for"])
-def test_a_server_without_ranges_makes_it_start_over(
+def test_a_server_without_ranges_restarts_the_download(
     server: Server, serve: Serve, fetched: Fetched, tmp_path: Path, lie: str | None
 ) -> None:
     content = serve()
@@ -174,7 +174,7 @@ def test_a_part_that_is_whole_is_not_asked_for(server: Server, serve: Serve, fet
     assert tree(tmp_path / "data") == CLIPS
 
 
-def test_a_wrong_checksum_is_told_with_both_and_leaves_nothing(
+def test_a_wrong_checksum_is_reported_with_both_and_leaves_nothing(
     server: Server, serve: Serve, fetched: Fetched, tmp_path: Path
 ) -> None:
     content = serve()
@@ -245,7 +245,7 @@ def test_a_pause_that_the_server_asks_for_is_kept_or_told(server: Server, serve:
     assert time.monotonic() - began >= 1
 
 
-def test_a_full_disk_is_told_before_and_while(
+def test_a_full_disk_is_reported_before_and_while(
     server: Server, serve: Serve, fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve()

@@ -13,7 +13,7 @@ from ser.utils.errors import DataErrors, UserError
 FOLDER = "Session1/dialog/EmoEvaluation"
 FILE = f"{FOLDER}/Ses01F_impro01.txt"
 
-# The line numbers that the tests below name are those of this text.
+# The line numbers in the tests below refer to this text.
 TEXT = """\
 % [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 
@@ -159,7 +159,7 @@ def test_the_root_is_the_release_or_the_folder_that_it_is_in(tmp_path: Path, ins
 
 
 @pytest.mark.parametrize("kind", ["empty", "a session itself", "a file"])
-def test_a_root_without_sessions_tells_the_layout(tmp_path: Path, kind: str) -> None:
+def test_a_root_without_sessions_reports_the_layout(tmp_path: Path, kind: str) -> None:
     release = release_with(tmp_path) / "IEMOCAP_full_release"
     root = {"empty": tmp_path / "none", "a session itself": release / "Session1", "a file": release / FILE}[kind]
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_a_root_without_sessions_tells_the_layout(tmp_path: Path, kind: str) -> 
         load_iemocap(root)
 
 
-# Oddities that are no errors
+# Irregularities that are accepted
 
 
 def changed(old: str, new: str, count: int = -1) -> str:
@@ -249,14 +249,14 @@ def test_hidden_files_and_subfolders_are_passed_over(tmp_path: Path) -> None:
     assert len(load_iemocap(release_with(tmp_path)).to_corpus()) == 3
 
 
-# Faults
+# Data errors
 
 
 def without_lines(*numbers: int) -> str:
     return "".join(line for number, line in enumerate(TEXT.splitlines(True), 1) if number not in numbers)
 
 
-# What is put for the first of what, or which lines are lost → the error's line, and words of it.
+# A text and its replacement, or the lines removed → the line of the error, and part of its message.
 FAULTS = {
     "start after end": ("6.2901", "9.2901", 3, "F000: the times '9.2901 - 8.2357' are empty, reversed"),
     "no length": ("6.2901", "8.2357", 3, "F000: the times '8.2357 - 8.2357' are empty"),
@@ -312,17 +312,17 @@ def test_an_error_in_a_block_is_named_by_file_and_line(
     text = without_lines(*old) if isinstance(old, tuple) else changed(old, new, 1)
     root = release_with(tmp_path, text.encode(errors="surrogateescape"))
     errors = errors_at(root)
-    assert [words in fault for name, fault in errors if name == f"{FILE}:{line}"] == [True]
+    assert [words in problem for name, problem in errors if name == f"{FILE}:{line}"] == [True]
     rest = load_iemocap(root).to_corpus([name for name, _ in errors])
     assert rest.excluded == tuple(sorted({name for name, _ in errors}))
-    # The faulty utterance, and no other, is lost; of one that is there twice, the first stays.
+    # Only the utterance with the error is lost; of a repeated one, the first stays.
     names = {"Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses01F_impro01_F002"}
     lost = set() if line == 20 else {"Ses01F_impro01_F000" if line < 12 else "Ses01F_impro01_M000"}
     assert set(rest.table["utterance_id"]) == names - lost
     assert rest.outside == ({} if line == 20 else {"xxx": 1})
 
 
-def test_of_lines_that_lost_their_header_the_first_of_each_run_is_told(tmp_path: Path) -> None:
+def test_of_lines_that_lost_their_header_the_first_of_each_run_is_reported(tmp_path: Path) -> None:
     errors = errors_at(release_with(tmp_path, without_lines(12, 20)))
     assert errors == [
         (f"{FILE}:12", "'C-E2:\\tExcited; Happiness;\\t()' is not below a header line"),
@@ -342,7 +342,7 @@ def test_a_block_cut_anywhere_before_its_ratings_is_found(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["notes.txt", "Ses01F_impro01 (1).txt", "Ses01F_impro02.TXT", "Ses01F_impro02.bak"])
 def test_a_file_that_is_named_unlike_a_dialog_is_an_error(tmp_path: Path, name: str) -> None:
     root = release_with(release_with(tmp_path), TEXT, f"{FOLDER}/{name}")
-    assert [(where, "not named like a dialog" in fault) for where, fault in errors_at(root)] == [
+    assert [(where, "not named like a dialog" in problem) for where, problem in errors_at(root)] == [
         (f"{FOLDER}/{name}", True)
     ]
     assert len(load_iemocap(root).to_corpus([f"{FOLDER}/{name}"])) == 3
@@ -360,16 +360,16 @@ def test_a_file_in_another_sessions_folder_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_file_without_a_block_is_an_error(tmp_path: Path, content: bytes, words: str) -> None:
     root = release_with(release_with(tmp_path), content, f"{FOLDER}/Ses01M_impro01.txt")
-    ((name, fault),) = errors_at(root)
+    ((name, problem),) = errors_at(root)
     assert name == f"{FOLDER}/Ses01M_impro01.txt"
-    assert words in fault
+    assert words in problem
 
 
 def test_a_folder_for_a_file_and_a_link_to_nowhere_are_errors(tmp_path: Path) -> None:
     folder = release_with(tmp_path) / "IEMOCAP_full_release" / FOLDER
     (folder / "Ses01M_impro01.txt").mkdir()
     (folder / "Ses01M_impro02.txt").symlink_to("nowhere")
-    assert [(name.rpartition("/")[2], fault[:14]) for name, fault in errors_at(tmp_path)] == [
+    assert [(name.rpartition("/")[2], problem[:14]) for name, problem in errors_at(tmp_path)] == [
         ("Ses01M_impro01.txt", "cannot be read"),
         ("Ses01M_impro02.txt", "cannot be read"),
     ]
@@ -389,8 +389,8 @@ def test_a_session_without_evaluations_is_an_error_and_a_missing_session_is_none
 
 def test_a_message_stays_short_where_a_line_is_endless(tmp_path: Path) -> None:
     for old in ("6.2901", "\tSes01F_impro01_F000", "\tneu", "[2.5000", "Frustration", "val 3", "C-F1"):
-        (_, fault), *_ = errors_at(release_with(tmp_path, changed(old, old + 1000 * "x", 1)))
-        assert len(fault) < 400
+        (_, problem), *_ = errors_at(release_with(tmp_path, changed(old, old + 1000 * "x", 1)))
+        assert len(problem) < 400
 
 
 def test_all_errors_are_listed_at_once_in_the_order_of_the_files(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_a_corpus_of_which_nothing_is_left_is_one_message(tmp_path: Path) -> Non
         load_iemocap(root).to_corpus([name for name, _ in errors_at(root)])
 
 
-# Any bytes
+# Any content
 
 
 def read(content: bytes) -> Corpus | UserError:

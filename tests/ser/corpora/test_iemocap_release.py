@@ -1,4 +1,4 @@
-"""IEMOCAP at full size, generated: the counts and rates of the literature come out."""
+"""A generated IEMOCAP of full size, compared to the counts and rates of the literature."""
 
 import os
 import re

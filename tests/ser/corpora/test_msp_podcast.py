@@ -110,7 +110,7 @@ def errors_of(root: Path) -> list[tuple[str, str]]:
     return error.value.errors
 
 
-# What a release says
+# The files of a release
 
 
 @pytest.mark.parametrize("kind", DETAILED)
@@ -146,7 +146,7 @@ def test_each_workers_judgement_is_kept_by_name(tmp_path: Path, kind: str) -> No
         [IDS[0], "WORKER00000007", "sadness", False],
         [IDS[0], "WORKER00000009", "other", False],
     ]
-    # Also of those in no class.
+    # Utterances outside the classes included.
     assert set(corpus.annotations["utterance_id"]) == set(IDS[:5])
     first = corpus.ratings.to_dict("records")[0]
     assert first == {
@@ -210,7 +210,7 @@ def test_older_names_of_folders_and_files_are_found(root: Path) -> None:
     assert load_msp_podcast(root).to_corpus().table["path"][0] == str(root / "Audio" / NAMES[0])
 
 
-# What cannot be read
+# Unreadable files
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_what_cannot_be_read_is_one_message(root: Path, break_it: Callable[[Path
         load_msp_podcast(root).to_corpus()
 
 
-def test_a_file_instead_of_the_folder_and_a_corpus_in_no_class_are_told(root: Path, consensus: Path) -> None:
+def test_a_file_instead_of_the_folder_and_a_corpus_in_no_class_are_reported(root: Path, consensus: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read.*Audios/MSP-PODCAST_0001_0008\.wav"):
         load_msp_podcast(consensus)
     write(consensus, [HEADER, *CONSENSUS[3:]])
@@ -241,10 +241,10 @@ def test_a_file_instead_of_the_folder_and_a_corpus_in_no_class_are_told(root: Pa
         load_msp_podcast(root).to_corpus()
 
 
-# Faults
+# Data errors
 
 
-def test_all_errors_of_the_consensus_are_told_at_once(root: Path, consensus: Path, detailed: Path) -> None:
+def test_all_errors_of_the_consensus_are_reported_at_once(root: Path, consensus: Path, detailed: Path) -> None:
     detailed.unlink()
     bad = [
         "MSP-PODCAST_0009_0001.wav,Q,2,3,4,5,Male,Train",
@@ -276,7 +276,7 @@ def test_all_errors_of_the_consensus_are_told_at_once(root: Path, consensus: Pat
 
 
 @pytest.mark.parametrize("kind", ["EmoDetail", "2.0"])
-def test_all_errors_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str) -> None:
+def test_all_errors_of_the_judgements_are_reported_at_once(tmp_path: Path, kind: str) -> None:
     root = release(tmp_path / "msp", kind)
     name, lines = DETAILED[kind]
     bad: list[tuple[str, tuple[object, ...]]] = [
@@ -295,7 +295,7 @@ def test_all_errors_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str
     place = "Labels/labels_detailed.csv"
     last = "has no worker" if kind == "2.0" else "'Neutral' is not like WORKER1; Neutral; Neutral,Sad; A:3; V:4; D:3;"
     dominance = "EmoDom 'x'" if kind == "2.0" else "dominance 'x'"
-    assert [fault.replace("EmoDom", "dominance") for _, fault in errors_of(root)] == [
+    assert [problem.replace("EmoDom", "dominance") for _, problem in errors_of(root)] == [
         "judges 'MSP-PODCAST_0001_9999.wav', which is not in the consensus",
         "primary emotion 'Concerned' is neither one of the classes nor Other-…",
         "primary emotion '' is neither one of the classes nor Other-…",
@@ -308,7 +308,7 @@ def test_all_errors_of_the_judgements_are_told_at_once(tmp_path: Path, kind: str
     assert len(load_msp_podcast(root).to_corpus(excluded)) == 3
 
 
-def test_all_errors_of_the_text_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_the_text_are_reported_at_once(tmp_path: Path) -> None:
     root = release(tmp_path / "msp", "text")
     place = "Labels/Labels.txt"
     lines = text_lines()
@@ -351,7 +351,7 @@ def test_an_utterance_with_other_votes_alone_is_an_error(root: Path, detailed: P
     assert errors_of(root) == [(IDS[1], "no worker named one of the classes")]
 
 
-# Nothing is lost in silence
+# Nothing is lost silently
 
 
 def counted(corpus: Corpus) -> tuple[int, int, dict[str, int]]:

@@ -243,7 +243,7 @@ def test_an_unknown_utterance_is_refused_by_name(function, utterance_id):
 
 
 def test_version_1_is_the_same_on_every_machine():
-    # A change here is a change of the corpus: raise VERSION and renew these values.
+    # If these values change, the corpus changes: increase VERSION and update them.
     assert synthetic.VERSION == 1
     samples = synthesize("Ses01F_ang_03")
     assert len(samples) == 22290
