@@ -64,8 +64,8 @@ def subset_metrics(prefix: str, probabilities: NDArray[np.float64], subset: Subs
         scores = classification.scores(probabilities, subset.truth)
         metrics |= {f"{prefix}/{name}": value for name, value in scores.items()}
     if subset.soft is not None:
-        metrics[f"{prefix}/soft_ce"] = classification.soft_cross_entropy(probabilities, subset.soft)
-        metrics[f"{prefix}/jsd"] = classification.jensen_shannon(probabilities, subset.soft)
+        soft_scores = classification.soft_scores(probabilities, subset.soft)
+        metrics |= {f"{prefix}/{name}": value for name, value in soft_scores.items()}
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""How noisy labels look: readings known by hand, held-out speakers, predictions from a file, and the command."""
+"""Estimates of label noise: values known by hand, held-out speakers, predictions from a file, and the command."""
 
 import csv
 import json
@@ -55,10 +55,10 @@ def corpus_of(labels: list[str], **columns: object) -> Corpus:
     return Corpus("mine", table, ("angry", "happy", "sad"), synthesize=lambda _: np.zeros(16000, np.float32))
 
 
-# The readings
+# The estimates
 
 
-def test_a_recogniser_that_knows_the_truth_reads_the_rate_the_flips_and_the_utterances() -> None:
+def test_a_recogniser_that_knows_the_truth_finds_the_rate_the_noise_flips_and_the_utterances() -> None:
     truth = np.repeat([0, 1, 2], 40)
     labels = truth.copy()
     labels[:8] = 1  # a fifth of class 0
@@ -88,7 +88,7 @@ def test_the_surest_tenth_counts_the_predictions_with_the_highest_probability() 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 5), st.integers(20, 60))
-def test_readings_are_shares_and_do_not_depend_on_the_order_of_utterances_or_classes(
+def test_estimates_are_shares_and_do_not_depend_on_the_order_of_utterances_or_classes(
     seed: int, classes: int, size: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -112,7 +112,7 @@ def test_a_class_that_no_label_has_and_one_that_a_single_label_has_are_taken() -
     assert found.suspicious.tolist() == [9]
 
 
-def test_labels_that_are_all_the_same_are_told() -> None:
+def test_labels_that_are_all_the_same_are_an_error() -> None:
     with pytest.raises(UserError, match="same label"):
         estimate(np.zeros(5, dtype=np.int64), np.full((5, 2), 0.5))
 
@@ -122,19 +122,19 @@ def test_the_nearest_level_is_that_of_the_nearest_rate() -> None:
     assert levels == ["clean", "clean", "noisy-A", "noisy-A", "noisy-B", "noisy-B"]
 
 
-def reading(uar: float = 0.6, rate: float = 0.3, surest: float = 0.3) -> Estimate:
+def an_estimate(uar: float = 0.6, rate: float = 0.3, surest: float = 0.3) -> Estimate:
     none = np.zeros(0, dtype=np.int64)
     return Estimate(uar, 0.02, rate, surest, 0.05, 50, np.eye(3) / 3, none, none, none.astype(float))
 
 
 def test_a_conclusion_names_both_levels_one_where_they_agree_and_none_for_a_guesser() -> None:
-    assert "clean (0.00%), confident learning to noisy-A (26.48%)" in conclusion(reading(surest=0.05), 3)
-    assert conclusion(reading(), 3) == "Both estimates are nearest to level noisy-A (26.48%)."
-    assert "No level is named" in conclusion(reading(uar=0.37), 3)
-    assert "No level is named" not in conclusion(reading(uar=0.38), 3)
+    assert "clean (0.00%), confident learning to noisy-A (26.48%)" in conclusion(an_estimate(surest=0.05), 3)
+    assert conclusion(an_estimate(), 3) == "Both estimates are nearest to level noisy-A (26.48%)."
+    assert "No level is named" in conclusion(an_estimate(uar=0.37), 3)
+    assert "No level is named" not in conclusion(an_estimate(uar=0.38), 3)
 
 
-def test_what_is_known_of_the_truth_stands_beside_the_reading() -> None:
+def test_what_is_known_of_the_truth_is_reported_with_the_estimate() -> None:
     corpus = corpus_of(["angry", "sad", "sad", "happy"], true_label=["angry", "happy", None, "sad"])
     found = estimate(corpus.labels, sure(np.array([0, 1, 0, 2]), 3))
     found = Estimate(**{**found.__dict__, "suspicious": np.array([1, 2, 0])})
@@ -203,7 +203,7 @@ def test_identical_utterances_give_zeros_not_nan() -> None:
     assert not statistics(Stored([np.ones((1, 3))] * 3), ["a", "a", "b"]).any()
 
 
-def test_noise_on_top_raises_the_readings_of_a_good_recogniser() -> None:
+def test_noise_on_top_raises_the_estimates_of_a_good_recogniser() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 600)
     corpus = corpus_of([("angry", "happy", "sad")[label] for label in labels])
@@ -255,13 +255,13 @@ def test_all_faults_of_predictions_are_listed_at_once(tmp_path: Path) -> None:
         read_predictions(written(tmp_path / "p.csv", rows), corpus)
     names = [name for name, _ in error.value.errors]
     assert names == [*(f"u00{number}" for number in range(6)), "line 9", "u006", "u008"]
-    told = dict(error.value.errors)
-    assert "sum to 1.2, not to 1" in told["u001"]
-    assert "'u999' is not in corpus 'mine'" in told["line 9"]
-    assert told["u008"] == "has no line"
+    found = dict(error.value.errors)
+    assert "sum to 1.2, not to 1" in found["u001"]
+    assert "'u999' is not in corpus 'mine'" in found["line 9"]
+    assert found["u008"] == "has no line"
 
 
-def test_a_class_without_a_column_is_told(tmp_path: Path) -> None:
+def test_a_class_without_a_column_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path / "p.csv", [["utterance_id", "angry", "hapy", "sad"], ["u000", 1, 0, 0]])
     with pytest.raises(DataErrors, match="happy: column missing"):
         read_predictions(path, corpus_of(["angry", "sad"]))
@@ -425,7 +425,7 @@ def test_predictions_from_a_file_take_the_recognisers_place(call: Call, table: P
         (["--seed", "x"], ["--seed"]),
     ],
 )
-def test_a_mistake_is_told_in_one_message(call: Call, arguments: list[str], said: list[str]) -> None:
+def test_a_mistake_ends_with_one_message(call: Call, arguments: list[str], said: list[str]) -> None:
     done = call(*arguments)
     assert done.code == 2
     for words in said:

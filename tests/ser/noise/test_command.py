@@ -28,9 +28,8 @@ from ser.noise.recipes import recipe_named
 from ser.noise.transition_figure import draw_transition, luminance
 from ser.splits import fold_groups, split
 from ser.utils.command_line import run_command
-from ser.utils.errors import DataErrors, UserError
+from ser.utils.errors import DataErrors
 from ser.utils.hashing import digest
-from ser.utils.output_files import encoded, write_new
 from tests.helpers.iemocap_tree import COUNTS_1_TO_4, build, build_full
 
 WRITTEN = ["manifest.json", "test.csv", "train.csv", "transition.csv", "transition.png"]
@@ -205,7 +204,7 @@ def test_the_written_transition_is_a_recipe_and_gives_no_flip_that_it_lacks(
     assert again.sum() - again.trace() == round(0.2 * again.sum())
 
 
-def test_the_manifest_tells_the_fold(small: Path, call: Call, tmp_path: Path) -> None:
+def test_the_manifest_has_the_fold(small: Path, call: Call, tmp_path: Path) -> None:
     arguments = ("iemocap", "--root", small, "--recipe", "pair", "--rate", "0", "--fold", "2", "--output", tmp_path)
     assert call(*arguments).code == 0
     manifest = json.loads((tmp_path / "hard-0.00-manifest.json").read_text())
@@ -267,7 +266,7 @@ def test_names_that_are_not_iemocaps_leave_the_speaker_missing(tmp_path: Path) -
         load("table", path)
 
 
-def test_a_table_that_names_its_path_twice_is_told(tmp_path: Path) -> None:
+def test_a_table_with_two_path_columns_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("wavfile,noisy-label,audio-path,path,speaker\na.wav,neu,/a.wav,/b.wav,s\n")
     with pytest.raises(DataErrors, match="path: column appears more than once"):
@@ -310,7 +309,7 @@ def test_cuts_votes_and_names_that_are_no_file_names_read_back(cuts: Path, call:
     assert_reads_back(load("table", cuts), tmp_path / "o", 0.25, "symmetric", "hard-25.00")
 
 
-def test_a_class_without_training_utterances_is_kept_by_the_matrix_and_told(call: Call, tmp_path: Path) -> None:
+def test_a_class_without_training_utterances_keeps_its_label_and_a_note_is_printed(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = [f"{s}{n}.wav,s{s},{'abc'[n] if s == 2 else 'ab'[n % 2]},1,1,1" for s in range(3) for n in range(3)]
     path.write_text("\n".join(["path,speaker,label,votes_a,votes_b,votes_c", *rows]) + "\n")
@@ -352,7 +351,7 @@ def test_a_class_without_training_utterances_is_kept_by_the_matrix_and_told(call
         (["ravdess"], ["ravdess"]),
     ],
 )
-def test_a_mistake_is_told_in_one_message(call: Call, tmp_path: Path, arguments: list[str], said: list[str]) -> None:
+def test_a_mistake_ends_with_one_message(call: Call, tmp_path: Path, arguments: list[str], said: list[str]) -> None:
     defaults = {"--recipe": "disagreement", "--rate": "0.2", "--output": str(tmp_path / "out")}
     rest = [word for option, value in defaults.items() if option not in arguments for word in (option, value)]
     done = call("synthetic", *rest, *arguments)
@@ -372,7 +371,7 @@ def test_a_mistake_is_told_in_one_message(call: Call, tmp_path: Path, arguments:
         (("synthetic", "--rate", "0.1", "--output", "x"), "--recipe"),
     ],
 )
-def test_a_mistaken_or_missing_name_is_told(call: Call, arguments: tuple[str, ...], said: str) -> None:
+def test_a_misspelt_or_missing_name_ends_with_one_message(call: Call, arguments: tuple[str, ...], said: str) -> None:
     done = call(*arguments)
     assert done.code == 2
     assert said in done.error
@@ -391,12 +390,7 @@ def test_the_help_names_both_commands(call: Call) -> None:
     assert "estimate" in done.out
 
 
-def test_a_name_that_is_not_utf8_is_told() -> None:
-    with pytest.raises(UserError, match=r"not UTF-8, near 'audio/\\udcff.wav'"):
-        encoded({"train.csv": "audio/\udcff.wav"})
-
-
-# Parts
+# Files and the figure
 
 
 @pytest.mark.parametrize(
@@ -404,19 +398,6 @@ def test_a_name_that_is_not_utf8_is_told() -> None:
 )
 def test_files_are_named_after_the_rate_in_percent(rate: float, name: str) -> None:
     assert stem(rate) == f"hard-{name}"
-
-
-def test_a_conflict_leaves_everything_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "b").write_bytes(b"mine")
-    (tmp_path / "c").mkdir()
-    (tmp_path / "d").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"has b, c, d already, with other content"):
-        write_new(tmp_path, {"a": b"1", "b": b"2", "c": b"3", "d": b"4"})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c", "d"]
-    assert (tmp_path / "b").read_bytes() == b"mine"
-    write_new(tmp_path, {"a/b": b"1", "b": b"mine"})
-    assert (tmp_path / "a" / "b").read_bytes() == b"1"
-    assert not list(tmp_path.glob(".partial*"))
 
 
 @given(

@@ -15,21 +15,28 @@ from sklearn.metrics import (
     classification_report,
     f1_score,
     log_loss,
+    matthews_corrcoef,
 )
 
 from ser.metrics.agreement import STRATA, strata
 from ser.metrics.classification import (
     METRICS,
+    SOFT_METRICS,
     TINY,
     GroupScore,
+    Metric,
     confusion,
     expected_calibration_error,
     jensen_shannon,
     recalls,
     scores,
     soft_cross_entropy,
+    soft_scores,
+    uar,
     uar_by_group,
 )
+from ser.training import evaluation
+from ser.training.task import Subset
 
 
 def certain(predicted: list[int], num_classes: int) -> NDArray[np.float64]:
@@ -72,6 +79,17 @@ def test_a_class_without_labels_does_not_count_even_if_predicted() -> None:
 
 def test_every_metric_is_given_under_its_name() -> None:
     assert list(scores(certain(PREDICTED, 3), LABELS)) == list(METRICS)
+    soft = np.eye(3)[LABELS]
+    assert list(soft_scores(soft, soft)) == list(SOFT_METRICS)
+
+
+def test_a_metric_that_is_added_is_recorded_for_validation_and_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "mcc", Metric(lambda p, y, _: matthews_corrcoef(y, p.argmax(axis=1)), "MCC", True))
+    probabilities = certain(PREDICTED, 3)
+    subset = Subset(np.arange(6), tuple("abcdef"), LABELS, LABELS, None, ("s",) * 6, ("unknown",) * 6)
+    expected = pytest.approx(matthews_corrcoef(LABELS, PREDICTED))
+    assert evaluation.subset_metrics("val", probabilities, subset)["val/mcc"] == expected
+    assert evaluation.test_metrics("test/last", probabilities, subset)["test/last/mcc"] == expected
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
@@ -205,3 +223,8 @@ def test_groups_must_fit_the_labels_and_the_order() -> None:
 def test_predictions_must_fit_the_labels(function: Callable[..., object], rows: int, labels: list[int]) -> None:
     with pytest.raises(ValueError, match=f"{rows} predictions for {len(labels)} labels"):
         function(np.full((rows, 2), 0.5), np.array(labels, dtype=np.int64))
+
+
+def test_uar_is_the_mean_recall_of_the_classes_present() -> None:
+    assert uar(np.array([1, 0, 3]), np.array([2, 0, 4])) == (0.5 + 0.75) / 2
+    assert math.isnan(uar(np.zeros(2), np.zeros(2)))

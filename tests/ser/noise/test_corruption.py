@@ -321,12 +321,12 @@ def test_a_matrix_gives_its_classes_and_its_rates(tmp_path):
         (",angry,joy\nangry,1,0\njoy,1,0\n", "(?s)sad: no row.*sad: no column.*joy: is not a class of the corpus"),
     ],
 )
-def test_a_file_that_is_no_matrix_of_the_classes_is_told(tmp_path, text, message):
+def test_a_file_that_is_not_a_matrix_of_the_classes_is_an_error(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         corrupt(corpus_of(["sad", "angry"], ("angry", "sad")), matrix_file(tmp_path, text), 0.5, 0)
 
 
-def test_a_matrix_that_is_missing_or_binary_is_told(tmp_path):
+def test_a_matrix_that_is_missing_or_binary_is_an_error(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         check_level(f"matrix:{tmp_path}/none.csv:0.3")
     (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00")
@@ -411,7 +411,7 @@ def test_noisy_a_is_nested_in_noisy_b(drawn, seed, has_votes):
     assert flips(a).items() <= flips(b).items()
 
 
-def test_noisy_levels_of_a_corpus_without_votes_are_human_confusions():
+def test_noisy_levels_of_a_corpus_without_votes_are_confusion_matrix_noise():
     corpus = corpus_of(["sad", "angry"] * 500, EMOTIONS)
     noisy = corrupt_level(corpus, "noisy-B", 3)
     assert list(noisy.labels) == list(corrupt(corpus, "human", 0.4019, 3).labels)
@@ -513,7 +513,7 @@ def test_levels_that_exist_pass_the_check(level):
         ("", "unknown noise level ''"),
     ],
 )
-def test_levels_that_do_not_exist_are_told_with_the_nearest(level, message):
+def test_unknown_levels_are_errors_that_name_the_nearest(level, message):
     for check in (check_level, lambda name: corrupt_level(four_utterances(), name, 0)):
         with pytest.raises(UserError, match=message):
             check(level)
