@@ -163,7 +163,7 @@ class ProSelfLC(_Trusting):
         if self.target_gradient and not temperature_is_one:
             raise UserError(
                 "ProSelfLC: target_gradient=True needs a constant temperature of 1, "
-                f"got {self.temperature!r}. Leave target_gradient out, or set it to False."
+                f"got {self.temperature!r}. Omit target_gradient, or set it to False."
             )
         if self.target_gradient is None:
             object.__setattr__(self, "target_gradient", temperature_is_one)

@@ -1,4 +1,4 @@
-"""Every loss in every variant that takes another path, and what each one is by its formula, written down plainly."""
+"""Every loss in every variant that takes another path through the code, with its formula written independently."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ SCHEDULE = {**PUBLISHED, "temperature": {"kind": "cosine", "start": 1.0, "end": 
 
 
 def entropy(target: Tensor, p: Tensor) -> Tensor:
-    """H(target, p), per sample."""
+    """Return H(target, p) of each sample."""
     return -(target * p.log()).sum(dim=1)
 
 
@@ -34,7 +34,8 @@ def normalized(alpha: float, beta: float):
     return lambda p, q, out, t: alpha * entropy(q, p) / -p.log().sum(dim=1) + beta * reverse(q, p)
 
 
-# Variant: (name, parameters, formula of p, q, and of what carries no gradient: the output, and ELR's memory t̄).
+# Variant: (name, parameters, formula). The formula gets p and q, and what carries no gradient: the output and the
+# moving averages t̄ of ELR.
 BATTERY = {
     "cross_entropy": ("cross_entropy", {}, lambda p, q, out, t: entropy(q, p)),
     "soft_labels": ("soft_labels", {}, lambda p, q, out, t: entropy(q, p)),
@@ -123,7 +124,7 @@ BATTERY = {
     "focal, below 1": ("focal", {"gamma": 0.3}, focal(0.3)),
     "focal, 0": ("focal", {"gamma": 0}, focal(0)),
 }
-# These have no part that is kept out of the gradient.
+# Variants in which the gradient flows through every term.
 FLOWING = sorted(
     variant
     for variant, (name, parameters, _) in BATTERY.items()
@@ -132,7 +133,7 @@ FLOWING = sorted(
 
 
 class Variant:
-    """One loss of the battery, whose samples are the first of a training set."""
+    """A variant of the battery, called with the first samples of a training set."""
 
     def __init__(self, title: str, samples: int = SAMPLES, classes: int = CLASSES) -> None:
         self.name, self.parameters, self.formula = BATTERY[title]
@@ -142,7 +143,7 @@ class Variant:
         return build_loss(self.name, self.parameters, TOTAL_STEPS, *self.sizes)
 
     def __call__(self, logits: Tensor, targets: Tensor, step: int = STEP, loss=None, index=None) -> LossOutput:
-        """What the loss, a fresh one or the given, says of a batch."""
+        """Return the output for a batch, of a fresh loss unless one is given."""
         loss = loss or self.fresh()
         return loss(logits, targets, step, index=torch.arange(len(logits)) if index is None else index)
 
@@ -154,7 +155,7 @@ def logits_and_labels(samples: int = SAMPLES, classes: int = CLASSES, scale: flo
 
 
 def soft_labels(samples: int = SAMPLES, classes: int = CLASSES) -> Tensor:
-    """Distributions, two of them with a share of exactly 0."""
+    """Return distributions, two of which have a share of exactly 0."""
     generator = torch.Generator().manual_seed(8)
     shares = torch.rand(samples, classes, generator=generator, dtype=torch.float64)
     shares[0, 1] = shares[3, 2] = 0
@@ -162,6 +163,6 @@ def soft_labels(samples: int = SAMPLES, classes: int = CLASSES) -> Tensor:
 
 
 def gradient(per_sample: Tensor, logits: Tensor) -> Tensor:
-    """∂L/∂z of each sample's own loss, (N, C)."""
+    """Return ∂L/∂z for the loss of each sample, (N, C)."""
     (result,) = torch.autograd.grad(per_sample.sum(), logits)
     return result

@@ -1,4 +1,4 @@
-"""Weights in the published form: random ones, with the front end computed from its formulas by NumPy."""
+"""Random weights in the published format, with the front end computed from its formulas with NumPy."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from ser.models import Classifier
 FRONT_ENDS = {
     "panns_16k": (16000, 512, 50, 8000),
     "panns_32k": (32000, 1024, 50, 14000),
-    "8k": (8000, 256, 50, 4000),  # PANNs' Cnn14_8k: no front end of ours
+    "8k": (8000, 256, 50, 4000),  # PANNs' Cnn14_8k, which this project does not have
     "128 bands lower": (16000, 512, 20, 8000),
 }
 
 
 def hertz(mel: np.ndarray) -> np.ndarray:
-    """Slaney: 200/3 Hz per mel to 1 kHz (15 mel), then a factor of 6.4 per 27 mel."""
+    """Return frequencies on Slaney's scale: 200/3 Hz per mel up to 1 kHz (15 mel), then a factor of 6.4 per 27 mel."""
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
@@ -26,7 +26,7 @@ def mel(frequency: float) -> float:
 
 
 def front_end(name: str) -> dict[str, Tensor]:
-    """A windowed DFT as convolution kernels, and 64 triangular bands of unit area."""
+    """Return a windowed DFT as convolution kernels, and 64 triangular bands of unit area."""
     rate, size, low, high = FRONT_ENDS[name]
     bins, time = np.arange(size // 2 + 1), np.arange(size)
     kernels = np.exp(-2j * np.pi / size * np.outer(bins, time)) * (0.5 - 0.5 * np.cos(2 * np.pi * time / size))
@@ -44,7 +44,7 @@ def front_end(name: str) -> dict[str, Tensor]:
 
 
 def panns_state(model: Classifier, front_end_name: str = "panns_32k") -> dict[str, Tensor]:
-    """A state dict as PANNs' authors publish it, to fit ``model``: every value another than the model's."""
+    """Return a state dict in the format of PANNs that fits ``model``; every value differs from the model's."""
     generator = torch.Generator().manual_seed(5)
     state = front_end(front_end_name)
     for name, value in model.state_dict().items():
@@ -58,7 +58,7 @@ def panns_state(model: Classifier, front_end_name: str = "panns_32k") -> dict[st
 
 
 def panns_checkpoint(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Such a file's whole content; that of the 16 kHz network has its data sampler's state, in NumPy arrays."""
+    """Return the content of a published file. As for the 16 kHz network, it has NumPy arrays of a data sampler."""
     sampler = {
         "indexes_per_class": [np.arange(5), np.array([3, 1])],
         "queue": [1, 0],

@@ -48,7 +48,7 @@ def test_the_study_has_these_losses():
     assert all(issubclass(loss, Loss) for loss in LOSSES.values())
 
 
-# What comes out.
+# The output.
 
 
 def test_shapes_are_as_promised_and_loss_is_the_mean_of_per_sample(variant, targets):
@@ -96,7 +96,7 @@ def test_values_and_gradients_are_those_of_the_formula(variant, targets):
     memory = loss.state_dict().get("memory")
 
     def formula(z):
-        # What carries no gradient stays at its value while the logits move.
+        # What carries no gradient keeps its value while the logits change.
         return variant.formula(z.softmax(dim=1), q, output, memory)
 
     torch.testing.assert_close(output.per_sample, formula(logits), rtol=1e-6, atol=1e-8)
@@ -161,7 +161,7 @@ EXTREMES = [[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [1e4, 1e4, 1e4], [-1e4, -1e4, -1
 def assert_finite(variant, rows, targets, dtype, autocast):
     logits = torch.tensor(rows).to(dtype).requires_grad_()
     loss = variant.fresh()
-    for step in (0, STEP, TOTAL_STEPS):  # what a loss remembers grows
+    for step in (0, STEP, TOTAL_STEPS):  # the state of a loss grows
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             output = variant(logits, targets, step, loss)
         result = gradient(output.per_sample, logits)
@@ -231,13 +231,13 @@ def test_only_losses_that_change_over_time_need_the_step(variant, targets):
         assert torch.equal(variant(logits, targets, step=None).per_sample, variant(logits, targets).per_sample)
 
 
-def test_a_loss_can_neither_be_changed_nor_changes_between_calls(variant, targets):
+def test_a_loss_is_immutable_and_does_not_change_between_calls(variant, targets):
     logits, _ = logits_and_labels()
     loss = variant.fresh()
     first = variant(logits, targets, loss=loss).per_sample
     variant(logits * 2, targets, STEP + 1, loss)
     again = variant(logits, targets, loss=loss).per_sample
-    if variant.name == "elr":  # it remembers, and is alone in that
+    if variant.name == "elr":  # the only one with a state
         assert not torch.equal(again, first)
         return
     assert torch.equal(again, first)
@@ -250,7 +250,7 @@ def test_only_soft_labels_are_trained_on_the_annotators_distribution():
     assert {loss.targets for name, loss in LOSSES.items() if name != "soft_labels"} == {"noisy"}
 
 
-def test_a_loss_that_remembers_nothing_has_an_empty_state_and_takes_no_other(variant):
+def test_a_loss_without_a_state_has_an_empty_one_and_accepts_no_other(variant):
     loss = variant.fresh()
     if variant.name != "elr":
         assert loss.state_dict() == {}

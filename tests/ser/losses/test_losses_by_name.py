@@ -1,3 +1,5 @@
+"""Losses built by name, with parameters checked against their signatures."""
+
 import pytest
 
 from ser.losses import (
@@ -45,7 +47,7 @@ def test_a_loss_is_built_of_its_parameters_and_what_training_provides(name, para
     assert built == expected
 
 
-def test_the_size_of_the_training_set_reaches_the_loss_that_remembers():
+def test_the_size_of_the_training_set_reaches_the_loss_with_a_state():
     loss = build_loss("elr", {"strength": 7, "momentum": 0.9}, *SIZES)
     assert isinstance(loss, EarlyLearningRegularization)
     assert (loss.strength, loss.momentum, loss.memory.shape) == (7, 0.9, (6, 4))
@@ -97,6 +99,6 @@ def test_a_mapping_for_the_temperature_becomes_a_schedule(temperature, expected)
         ),
     ],
 )
-def test_mistakes_in_a_loss_by_name_are_told(name, params, message):
+def test_mistakes_in_a_loss_by_name_are_reported(name, params, message):
     with pytest.raises(UserError, match=message):
         build_loss(name, params, *SIZES)

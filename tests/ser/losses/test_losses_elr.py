@@ -1,4 +1,4 @@
-"""Early-learning regularisation and its memory."""
+"""Early-learning regularisation and its moving averages."""
 
 import math
 
@@ -16,7 +16,7 @@ def elr(samples: int = 6, classes: int = 4, **params) -> EarlyLearningRegulariza
     return EarlyLearningRegularization(samples, classes, **params)
 
 
-def test_two_calls_are_as_worked_out_by_hand():
+def test_two_calls_equal_values_computed_by_hand():
     loss = elr(3, 2)
     index, label = torch.tensor([1]), torch.tensor([0])
     # p = (1/4, 3/4), t̄ = .3 p = (.075, .225), ⟨p, t̄⟩ = .1875.
@@ -72,7 +72,7 @@ def test_the_memory_carries_no_gradient_and_only_the_batch_is_remembered():
     assert loss.memory.sum(dim=1).gt(0).tolist() == [True, True, False, True, True, False, False, True, False, True]
 
 
-def test_the_memory_goes_to_what_the_model_keeps_saying():
+def test_the_memory_converges_to_a_constant_prediction():
     logits, labels = logits_and_labels()
     loss = elr()
     for _ in range(60):

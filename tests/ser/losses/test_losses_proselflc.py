@@ -1,4 +1,4 @@
-"""ProSelfLC: its trust, its schedules, its identities; and the control that only re-weights."""
+"""ProSelfLC: trust, schedules and identities; and the control that only re-weights."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_global_trust_of_known_cases():
     assert global_trust(0.0, math.log(3), 1.0) == pytest.approx(0.25)
 
 
-def test_global_trust_of_the_ancestors_values_never_exceeds_858():
+def test_global_trust_of_the_earlier_studys_values_never_exceeds_858():
     values = [global_trust(step / 1000, 6, 0.7) for step in range(1001)]
     assert max(values) == values[-1] == pytest.approx(0.858, abs=5e-4)
 
@@ -72,7 +72,7 @@ def test_entropy_trust_of_a_uniform_prediction_is_never_negative(classes):
     assert 0 <= trust < 1e-6
 
 
-def test_an_unknown_local_trust_is_told_the_nearest():
+def test_an_unknown_local_trust_is_reported_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'entropy'"):
         local_trust(torch.ones(1, 2), "entropi")
 
@@ -245,7 +245,7 @@ def test_target_gradient_resolves_to_true_only_for_a_constant_temperature_of_1(t
         ({"temperature": 0.0}, "temperature must be a number > 0, got 0.0"),
         ({"temperature": None}, "temperature must be a number > 0, got None"),
         ({"trust": "entropie"}, "unknown trust of ProSelfLC 'entropie'. Did you mean 'entropy'"),
-        ({"target_gradient": 1}, "target_gradient must be true, false or left out, got 1"),
+        ({"target_gradient": 1}, "target_gradient must be true, false or omitted, got 1"),
     ],
 )
 def test_parameters_out_of_range_are_refused(params, message):

@@ -1,4 +1,4 @@
-"""Fetching weights, against a real HTTP server on loopback; the transfer itself is tested in test_fetch.py."""
+"""Download of weights from an HTTP server on loopback. The transfer itself is tested in test_fetch.py."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the server gives."""
+    """Return the folder of the files of the server."""
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "Cnn6.pth").write_bytes(CONTENT)
     return tmp_path / "served"
@@ -57,14 +57,14 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "mine" / "weights.pth"
 
 
-def told(name: str, target: Path) -> str:
+def output_of(name: str, target: Path) -> str:
     output = io.StringIO()
     fetch(name, target, Console(file=output, width=200))
     return output.getvalue()
 
 
-def test_weights_are_fetched_whole_and_their_use_is_told(target: Path) -> None:
-    text = told("cnn6", target)
+def test_weights_are_downloaded_with_the_command_that_uses_them(target: Path) -> None:
+    text = output_of("cnn6", target)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["weights.pth"]
     assert "https://zenodo.org/records/3987831" in text
@@ -77,49 +77,49 @@ def test_in_a_folder_they_have_their_published_name(tmp_path: Path) -> None:
     assert (tmp_path / "Cnn6.pth").read_bytes() == CONTENT
 
 
-def test_what_is_there_and_right_is_not_fetched_again(target: Path, folder: Path) -> None:
-    told("cnn6", target)
+def test_a_complete_file_is_not_downloaded_again(target: Path, folder: Path) -> None:
+    output_of("cnn6", target)
     (folder / "Cnn6.pth").unlink()
-    assert "is complete and has the published checksum" in told("cnn6", target)
+    assert "is complete and has the published checksum" in output_of("cnn6", target)
 
 
-def test_another_file_in_the_way_is_left_alone(target: Path) -> None:
+def test_another_file_of_the_same_path_is_left_alone(target: Path) -> None:
     target.parent.mkdir()
     target.write_text("mine")
     with pytest.raises(UserError, match=r"weights\.pth' exists and is not Cnn6\.pth"):
-        told("cnn6", target)
+        output_of("cnn6", target)
     assert target.read_text() == "mine"
 
 
 def test_another_content_is_refused_with_both_checksums(target: Path, folder: Path) -> None:
     (folder / "Cnn6.pth").write_bytes(CONTENT[::-1])
     with pytest.raises(UserError, match=r"not the file that was published.*md5.*"):
-        told("cnn6", target)
+        output_of("cnn6", target)
     assert not target.exists()
 
 
-def test_a_file_that_has_gone_is_told_with_its_page(target: Path, folder: Path) -> None:
+def test_a_missing_file_is_reported_with_its_page(target: Path, folder: Path) -> None:
     (folder / "Cnn6.pth").unlink()
     with pytest.raises(UserError, match=r"404.*See https://zenodo\.org/records/3987831"):
-        told("cnn6", target)
+        output_of("cnn6", target)
 
 
-def test_two_at_once_are_told_apart(target: Path) -> None:
+def test_two_downloads_at_once_are_refused(target: Path) -> None:
     work = target.parent / ".fetching-cnn6"
     work.mkdir(parents=True)
     with FileLock(work / "lock"), pytest.raises(UserError, match=r"another process is downloading 'cnn6'"):
-        told("cnn6", target)
+        output_of("cnn6", target)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        told("cnn6", tmp_path / "file" / "weights.pth")
+        output_of("cnn6", tmp_path / "file" / "weights.pth")
 
 
-def test_a_misspelt_name_is_told_the_nearest(target: Path) -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest(target: Path) -> None:
     with pytest.raises(UserError, match=r"unknown weights 'cnn14_16'. Did you mean 'cnn14_16k'"):
-        told("cnn14_16", target)
+        output_of("cnn14_16", target)
 
 
 def test_every_published_file_belongs_to_a_model_and_one_of_its_front_ends(
@@ -151,6 +151,6 @@ def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert run_command(monkeypatch, "list") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines.keys() == {"model", *MODELS}
-    assert "79,673,792" in lines["cnn14"]  # 80,753,615 less 2,049 · 527
+    assert "79,673,792" in lines["cnn14"]  # 80,753,615 − 2,049 · 527
     assert "cnn14_16k, cnn14" in lines["cnn14"]
     assert "waveform_16k" in lines["wavlm_base"]

@@ -1,4 +1,4 @@
-"""One battery over all models; what is particular to one is in the file named after it."""
+"""One battery over all networks. Tests of a single network are in the file named after it."""
 
 import io
 
@@ -40,7 +40,7 @@ def is_waveform(name: str) -> bool:
 
 
 def features(name: str, samples: int = 3, frames: int | None = None) -> Tensor:
-    """Frames as the model's front end gives them: 70 of a spectrogram, 2,000 samples of a waveform."""
+    """Return random input in the range of the front end: 70 frames of a spectrogram, 2,000 samples of a waveform."""
     bins = FRONT_ENDS[MODELS[name].front_end].size
     noise = torch.randn(
         samples, frames or (2000 if is_waveform(name) else 70), bins, generator=torch.Generator().manual_seed(1)
@@ -49,7 +49,7 @@ def features(name: str, samples: int = 3, frames: int | None = None) -> Tensor:
 
 
 def settled(name: str, dropout: float = 1.0) -> Classifier:
-    """A model in evaluation mode whose batch norms have seen data."""
+    """Return a network in evaluation mode with batch norm statistics of data."""
     torch.manual_seed(0)
     model = build_model(name, 5, NARROW, dropout)
     for module in model.modules():
@@ -73,7 +73,7 @@ def test_every_model_is_in_the_battery():
     assert set(EMBEDDING_SIZES) == set(SHORTEST) == set(MODELS)
 
 
-def test_every_model_reads_front_ends_that_there_are(name):
+def test_every_model_reads_existing_front_ends(name):
     kind = MODELS[name]
     assert kind.front_end in kind.front_ends
     assert set(kind.front_ends) <= set(FRONT_ENDS)
@@ -193,7 +193,7 @@ def test_bfloat16_autocast_is_close_to_float32_and_trains(name):
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_what_lies_behind_its_length_does_not_change_an_utterance(name, data):
+def test_frames_after_its_end_do_not_change_an_utterance(name, data):
     model, x = SETTLED.setdefault(name, settled(name)), features(name)
     frames = x.shape[1]
     lengths = torch.tensor(data.draw(st.lists(st.integers(SHORTEST[name], frames), min_size=3, max_size=3)))
@@ -211,14 +211,14 @@ def test_what_lies_behind_its_length_does_not_change_an_utterance(name, data):
 SETTLED: dict[str, Classifier] = {}
 
 
-def test_without_its_length_the_padding_is_heard(name):
+def test_without_lengths_the_padding_changes_the_result(name):
     model, x = settled(name), features(name)
     padded = torch.cat([x, torch.full_like(x, FRONT_ENDS[model.front_end].silence)], dim=1)
     whole = torch.full((3,), x.shape[1])
     assert (model(padded) - model(padded, whole)).abs().max() > 1e-3
 
 
-def test_full_lengths_are_as_none(name):
+def test_full_lengths_equal_no_lengths(name):
     model, x = settled(name), features(name)
     torch.testing.assert_close(model(x, torch.full((3,), x.shape[1])), model(x), rtol=1e-4, atol=1e-5)
 
@@ -250,7 +250,7 @@ def test_a_frozen_base_trains_its_head_alone_and_is_as_in_evaluation(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())  # batch norm's too
 
 
-def test_a_model_of_which_nothing_is_frozen_trains_in_all_its_parts(name, model):
+def test_a_model_without_frozen_modules_trains_in_all_of_them(name, model):
     model.freeze("none")
     assert all(p.requires_grad for p in model.parameters())
     assert all(module.training for module in model.train().modules())
@@ -271,7 +271,7 @@ def test_convolutions_below_a_transformer_can_be_frozen_and_no_others(name, mode
 # Building by name
 
 
-def test_a_misspelt_model_is_told_the_nearest_name():
+def test_a_misspelt_model_is_reported_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown model 'cnn41'. Did you mean 'cnn14'"):
         build_model("cnn41", 4, 1.0)
 

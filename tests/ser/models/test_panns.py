@@ -1,4 +1,4 @@
-"""CNN14, CNN10 and CNN6 are those that were published."""
+"""CNN14, CNN10 and CNN6 are the published networks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Published weights reach the network they fit, and nothing else does."""
+"""Published weights are loaded into the network that they fit, and anything else is refused."""
 
 import copy
 import io
@@ -71,7 +71,7 @@ def test_a_published_checkpoint_fills_all_but_the_head(tmp_path: Path, name: str
 
 
 def test_a_loaded_network_gives_what_the_one_it_was_saved_from_gives(path: Path) -> None:
-    """A training run's state is a file of weights like any other."""
+    """The state of a training run is a file of weights."""
     one, other, x = network(), network(), torch.randn(2, 40, 64) * 10 - 30
     written({"model": one.state_dict(), "epoch": 3, "optimizer": {}}, path)
     assert not torch.equal(one.embed(x), other.embed(x))
@@ -113,7 +113,7 @@ def test_a_network_on_the_meta_device_is_only_compared(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("held", "asked"), [("panns_32k", "panns_16k"), ("panns_16k", "panns_32k")])
-def test_weights_of_another_front_end_are_refused_with_the_one_to_take(path: Path, held: str, asked: str) -> None:
+def test_weights_of_another_front_end_are_refused_with_the_right_one(path: Path, held: str, asked: str) -> None:
     model = network("cnn14")
     written(panns_checkpoint(panns_state(model, held)), path)
     before = copy.deepcopy(model.state_dict())
@@ -123,7 +123,7 @@ def test_weights_of_another_front_end_are_refused_with_the_one_to_take(path: Pat
     assert load_pretrained(model, path, held).front_end == held
 
 
-def test_the_models_own_front_end_is_meant_where_none_is_named(path: Path) -> None:
+def test_the_default_front_end_is_that_of_the_model(path: Path) -> None:
     model = network()
     assert load_pretrained(model, written(panns_state(model, "panns_16k"), path)).front_end == "panns_16k"
     with pytest.raises(UserError, match="'panns_32k', but 'panns_16k' is set"):
@@ -139,7 +139,7 @@ def test_weights_of_a_front_end_that_is_none_of_ours_are_refused(path: Path, hel
 
 @pytest.mark.parametrize("key", sorted(front_end("panns_16k")))
 @pytest.mark.parametrize("fault", ["missing", "shifted"])
-def test_every_part_of_the_front_end_is_compared(path: Path, key: str, fault: str) -> None:
+def test_every_tensor_of_the_front_end_is_compared(path: Path, key: str, fault: str) -> None:
     model = network()
     state = panns_state(model, "panns_16k")
     if fault == "missing":
@@ -153,7 +153,7 @@ def test_every_part_of_the_front_end_is_compared(path: Path, key: str, fault: st
 # What does not fit
 
 
-def faults_of(model: Classifier, state: dict[str, Tensor], path: Path) -> dict[str, str]:
+def errors_of(model: Classifier, state: dict[str, Tensor], path: Path) -> dict[str, str]:
     with pytest.raises(DataErrors, match=r"model\.width") as raised:
         load_pretrained(model, written(state, path), "panns_32k")
     return dict(raised.value.errors)
@@ -167,7 +167,7 @@ def test_everything_that_does_not_fit_is_named_with_the_nearest(path: Path) -> N
     state["att_block.att.weight"] = torch.zeros(3)
     state["fc1.bias"] = torch.zeros(7)
     state["bn0.weight"] = torch.full((64,), torch.nan)
-    assert faults_of(model, state, path) == {
+    assert errors_of(model, state, path) == {
         "conv_block2.conv1.weight": "missing; the nearest is 'conv_block2.conv_1.weight'",
         "conv_block2.conv_1.weight": "the model has no such tensor; the nearest is 'conv_block2.conv1.weight'",
         "att_block.att.weight": "the model has no such tensor",
@@ -179,16 +179,16 @@ def test_everything_that_does_not_fit_is_named_with_the_nearest(path: Path) -> N
 
 def test_weights_of_another_width_are_refused_by_their_shapes(path: Path) -> None:
     state = panns_state(build_model("cnn6", 4, 2 * WIDTH))
-    faults = faults_of(network(), state, path)
-    assert faults["fc1.weight"] == "has shape (32, 32), the model needs (16, 16)"
-    assert "bn0.weight" not in faults  # 64 mel bins at any width
+    errors = errors_of(network(), state, path)
+    assert errors["fc1.weight"] == "has shape (32, 32), the model needs (16, 16)"
+    assert "bn0.weight" not in errors  # 64 mel bins at any width
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
-    assert "conv_block5.conv1.weight" in faults_of(network("cnn14"), panns_state(network("cnn10")), path)
+    assert "conv_block5.conv1.weight" in errors_of(network("cnn14"), panns_state(network("cnn10")), path)
 
 
-def test_weights_of_which_nothing_fits_are_told_briefly(path: Path) -> None:
+def test_weights_of_which_nothing_fits_are_reported_briefly(path: Path) -> None:
     written({f"wav2vec2.layer.{number}": torch.zeros(1) for number in range(200)}, path)
     with pytest.raises(
         UserError, match=r"none of the tensors belongs to Cnn6; the first ones are wav2vec2\.layer\.0, "
@@ -197,27 +197,27 @@ def test_weights_of_which_nothing_fits_are_told_briefly(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model": {}}, torch.zeros(3), {"model": {"fc1.bias": [0.0]}}])
-def test_a_file_without_a_state_dict_is_told(path: Path, content: object) -> None:
+def test_a_file_without_a_state_dict_is_reported(path: Path, content: object) -> None:
     with pytest.raises(UserError, match="contain no state dict"):
         load_pretrained(network(), written(content, path))
 
 
-def test_numpy_arrays_are_no_weights(path: Path) -> None:
+def test_numpy_arrays_are_not_weights(path: Path) -> None:
     with pytest.raises(UserError, match=r"'fc1\.bias' is not a tensor"):
         load_pretrained(network(), written({"fc1.bias": np.zeros(16)}, path))
 
 
-# Files that are damaged, or mean harm
+# Damaged and malicious files
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_missing_file_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(UserError, match=rf"weights{suffix}'.*no such file"):
         load_pretrained(network(), tmp_path / f"weights{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_folder_is_told(tmp_path: Path, suffix: str) -> None:
+def test_a_folder_is_reported(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"weights{suffix}").mkdir()
     with pytest.raises(UserError, match="weights"):
         load_pretrained(network(), tmp_path / f"weights{suffix}")
@@ -231,14 +231,14 @@ class Harm:
         return self.call, self.arguments
 
 
-@pytest.mark.parametrize("place", ["beside", "inside"])
+@pytest.mark.parametrize("place", ["next to", "inside"])
 @pytest.mark.parametrize("call", ["mkdir", "system"])
 @pytest.mark.parametrize("form", ["torch", "old", "pickle"])
 def test_code_in_a_file_is_not_run(tmp_path: Path, path: Path, place: str, call: str, form: str) -> None:
     made = tmp_path / "made"
     harm = Harm(Path.mkdir, made) if call == "mkdir" else Harm(os.system, f"mkdir '{made}'")
     state: dict[str, object] = dict(panns_state(network()))
-    content = {"model": state, "more": harm} if place == "beside" else {"model": {**state, "fc1.bias": harm}}
+    content = {"model": state, "more": harm} if place == "next to" else {"model": {**state, "fc1.bias": harm}}
     if form == "pickle":
         path.write_bytes(pickle.dumps(content["model"], protocol=2))
     else:
@@ -246,10 +246,10 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, path: Path, place: str, call:
     with pytest.raises(UserError) as raised:
         load_pretrained(network(), path, "panns_32k")
     assert not made.exists()
-    assert "weights_only" not in str(raised.value)  # torch's text tells how to run it after all
+    assert "weights_only" not in str(raised.value)  # the message of torch explains how to run it
     if form == "torch":
         assert "could run code" in str(raised.value)
-        torch.load(path, weights_only=False)  # it would have been
+        torch.load(path, weights_only=False)  # without the check it is run
         assert made.exists()
 
 
@@ -274,7 +274,7 @@ STATE = panns_state(build_model("cnn6", 2, 1 / 64))
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("suffix", [".pth", ".old.pth", ".safetensors"])
-def test_a_damaged_file_is_told_or_gives_weights(
+def test_a_damaged_file_is_reported_or_gives_weights(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / f"weights{suffix}"
@@ -287,22 +287,22 @@ def test_a_damaged_file_is_told_or_gives_weights(
         del content[data.draw(st.integers(0, len(content) - 1)) :]
     for _ in range(data.draw(st.integers(0, 3))):
         if content:
-            # The beginning and the end say how the rest is to be read.
+            # The beginning and the end of a file describe its structure.
             place = data.draw(st.sampled_from([st.integers(0, 3000), st.integers(0, len(content) - 1)]))
             content[data.draw(place) % len(content)] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     model = build_model("cnn6", 2, 1 / 64)
-    told = ""
+    reported = ""
     try:
         load_pretrained(model, path, "panns_32k")
     except UserError as error:
-        told = str(error)
-    assert not told or str(path) in told
+        reported = str(error)
+    assert not reported or str(path) in reported
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_what_torch_reads_is_what_was_written(path: Path) -> None:
-    """The synthetic checkpoint is what PANNs' is: 84 tensors below ``model`` for CNN14."""
+    """The checkpoint of the tests has the structure of PANNs': 84 tensors under ``model`` for CNN14."""
     file = io.BytesIO()
     torch.save(panns_checkpoint(panns_state(network("cnn14"), "panns_16k")), file)
     file.seek(0)
