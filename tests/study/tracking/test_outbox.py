@@ -367,7 +367,7 @@ def test_an_epoch_costs_the_same_however_many_there_were(tmp_path, monkeypatch):
     outbox = Outbox(tmp_path)
     read = []
     real = json.loads
-    monkeypatch.setattr("study.outbox.json.loads", lambda line: read.append(line) or real(line))
+    monkeypatch.setattr("study.trial.event_log.json.loads", lambda line: read.append(line) or real(line))
     for epoch in range(1, 201):
         outbox.epoch(epoch, {"train/loss": 1.0 / epoch})
         outbox.artifact("table.txt")
