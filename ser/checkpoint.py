@@ -128,7 +128,7 @@ class Checkpoint:
         Raises:
             UserError: Training rows or labels differ.
         """
-        if self.fingerprint != fingerprint(self.config, self.seed, task):
+        if self.fingerprint != fingerprint(self.config, self.seed, task, self.manifest):
             raise self._foreign("was trained on other rows or labels of this corpus")
 
     def _foreign(self, difference: str) -> UserError:

@@ -131,7 +131,6 @@ class _Run:
         self.frames = crop_frames(config.training.crop_seconds, self.store.front_end)
         self.steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
         self.total_steps = self.steps_per_epoch * config.training.epochs
-        self.identity = fingerprint(config, seed, task)
         self.model = self._initial_model(fresh=state is None)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
@@ -164,7 +163,7 @@ class _Run:
         return moved
 
     def _resume(self, state: State) -> None:
-        check_state(state, self.identity, self.store.front_end.name)
+        check_state(state, self.config, self.seed, self.task, self.store.front_end.name)
         self.model.load_state_dict(state["model"])
         # A copy, because the optimizer would otherwise update the caller's tensors.
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
@@ -268,7 +267,7 @@ class _Run:
 
     def _state(self, epoch: int) -> State:
         return {
-            "fingerprint": self.identity,
+            "fingerprint": fingerprint(self.config, self.seed, self.task),
             "config": self.config.to_dotted(),
             "front_end": self.store.front_end.name,
             "seed": self.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,40 @@ State = dict[str, Any]
 """Everything that ``ser.training.train`` resumes from: tensors, numbers and strings."""
 
 
-def fingerprint(config: Config, seed: int, task: Task) -> str:
+PROSE = ("definition", "note")
+"""Keys of the noise manifest whose wording may differ between versions for the same labels."""
+
+
+def fingerprint(config: Config, seed: int, task: Task, saved: Mapping[str, Any] | None = None) -> str:
     """Return a digest that identifies a training run.
 
     It covers the configuration, the seed, the labels (by their manifest) and the training utterances.
+
+    Args:
+        config: Configuration.
+        seed: Seed of the training.
+        task: Data.
+        saved: Noise manifest of a saved run, to compare with its fingerprint: its wording is used, because an older
+            version may have described the same labels in other words.
     """
-    return digest([config.to_dotted(), seed, task.manifest, list(task.train.utterance_ids)])
+    wording = {key: text for key, text in (saved or {}).items() if key in PROSE}
+    return digest([config.to_dotted(), seed, task.manifest | wording, list(task.train.utterance_ids)])
 
 
-def check_state(state: State, identity: str, front_end: str) -> None:
+def check_state(state: State, config: Config, seed: int, task: Task, front_end: str) -> None:
     """Check that a state belongs to a run.
 
     Args:
-        state: The state.
-        identity: ``fingerprint`` of the run.
+        state: State.
+        config: Configuration of the run.
+        seed: Seed of the run.
+        task: Data of the run.
         front_end: Name of the front end that its model reads.
 
     Raises:
         UserError: The state belongs to another run or comes from an older version.
     """
+    identity = fingerprint(config, seed, task, state["manifest"])
     if (state["fingerprint"], state["front_end"]) != (identity, front_end):
         raise UserError(
             "the checkpoint belongs to another configuration, seed, corpus or base network of a linear probe. "

@@ -266,6 +266,16 @@ def test_the_state_of_another_run_is_refused(noisy: Task, task_at: Callable[...,
         next(iter(train(config, task, seed=seed, state=state)))
 
 
+def test_a_state_is_resumed_though_its_version_described_the_noise_in_other_words(noisy: Task) -> None:
+    (first, second, _) = [(record.metrics, copy.deepcopy(record.state)) for record in train(config_of(), noisy, seed=0)]
+    reworded = replace(noisy, manifest=noisy.manifest | {"definition": "in other words"})
+    resumed = next(iter(train(config_of(), reworded, seed=0, state=first[1])))
+    assert resumed.metrics == second[0]
+    other = replace(noisy, manifest=noisy.manifest | {"definition": "in other words", "digest": "0" * 16})
+    with pytest.raises(UserError, match="belongs to another"):
+        next(iter(train(config_of(), other, seed=0, state=first[1])))
+
+
 # States on disk
 
 
