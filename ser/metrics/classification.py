@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 CALIBRATION_BINS = 15
@@ -186,6 +185,8 @@ def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         (N,) entropies in nats.
     """
+    import torch  # takes a second; whoever only reads METRICS does without
+
     terms: NDArray[np.float64] = torch.special.entr(torch.from_numpy(p)).numpy()
     return np.asarray(terms.sum(axis=1))
 
