@@ -100,7 +100,7 @@ def focal_cross_entropy(logits: Tensor, targets: Tensor, gamma: float) -> Tensor
 
 @dataclass(frozen=True)
 class GeneralizedCrossEntropy(Loss):
-    """Generalised cross entropy, (1 − p_y^q) / q: cross entropy for q → 0, mean absolute error for q = 1.
+    """Generalised cross entropy, (1 − p_y^q) / q: cross entropy for q → 0, half the mean absolute error for q = 1.
 
     Args:
         q: From 1e-6 to 1. Published .7.
