@@ -1,7 +1,7 @@
 """Generalised cross entropy (Zhang and Sabuncu, NeurIPS 2018, arXiv 1805.07836).
 
-Searched: the exponent q from .1 to 1. The loss is cross entropy for q → 0 and half the mean absolute error for q = 1. Point:
-the published .7.
+Searched: the exponent q from .1 to 1. The loss is cross entropy for q → 0 and half the mean absolute error for q = 1.
+Point: the published .7.
 """
 
 from ray import tune
