@@ -144,7 +144,7 @@ def soft_cross_entropy(probabilities: NDArray[np.float64], soft_labels: NDArray[
     """Compute the mean cross entropy −Σ soft · log p of predictions against the annotators' distribution.
 
     The smallest possible value is the mean entropy of the distributions, which is above 0 where annotators disagree.
-    (``ser.losses.soft_cross_entropy`` is the training loss of each utterance, computed from logits.)
+    (``ser.losses.cross_entropy_with_logits`` is the training loss of each utterance, computed from logits.)
 
     Args:
         probabilities: (N, C), rows sum to 1.

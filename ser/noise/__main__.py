@@ -27,7 +27,7 @@ from ser.utils.output_files import encoded, output_folder, to_csv, to_json, writ
 
 if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds to import; each command imports what it needs
     from ser.metrics.agreement import HumanCeiling
-    from ser.noise.estimate import Added, Estimate
+    from ser.noise.estimate import AddedNoise, Estimate
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def run_estimate(options: EstimateOptions, console: Console) -> None:
 
     corpus = _load(options)
     folder = None if options.output is None else output_folder(options.output)
-    added: list[Added] = []
+    added: list[AddedNoise] = []
     if options.predictions is not None:
         given = estimates.estimate(corpus.labels, estimates.read_predictions(options.predictions, corpus))
     else:
@@ -153,7 +153,7 @@ def run_estimate(options: EstimateOptions, console: Console) -> None:
         console.print(f"\nIn {options.output}: {', '.join(content)}", soft_wrap=True)
 
 
-def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Estimate, list[Added]]:
+def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Estimate, list[AddedNoise]]:
     """Train recognisers on the labels as given, and again with added noise."""
     from ser.features.store import open_store
     from ser.noise import estimate as estimates
@@ -204,7 +204,7 @@ def _exported(
 
 
 def _estimated(
-    corpus: Corpus, given: Estimate, added: Sequence[Added], ceiling: HumanCeiling | None
+    corpus: Corpus, given: Estimate, added: Sequence[AddedNoise], ceiling: HumanCeiling | None
 ) -> dict[str, bytes]:
     from ser.noise.estimate import ACCURACY, conclusion, known_truth, nearest_level
 

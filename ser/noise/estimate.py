@@ -95,7 +95,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedNoise:
     """Estimate after known noise is added to the labels.
 
     Args:
@@ -278,7 +278,7 @@ def out_of_sample(
 
 def with_added_noise(
     corpus: Corpus, features: NDArray[np.float64], groups: NDArray[np.int64], seed: int
-) -> Iterator[Added]:
+) -> Iterator[AddedNoise]:
     """Estimate the label noise again after adding known noise at the rates of ``noisy-A`` and ``noisy-B``.
 
     The noise is confusion-matrix noise (CREMA-D listeners) where the class names are known emotions, else symmetric.
@@ -300,7 +300,7 @@ def with_added_noise(
         recipe = "symmetric"
     for rate, _ in NAMED_RATES.values():
         labels = corpus.class_indices(corrupt(corpus, recipe, rate, seed).labels)
-        yield Added(recipe, rate, estimate(labels, out_of_sample(features, labels, groups, len(corpus.classes))))
+        yield AddedNoise(recipe, rate, estimate(labels, out_of_sample(features, labels, groups, len(corpus.classes))))
 
 
 def read_predictions(path: Path, corpus: Corpus) -> Probabilities:

@@ -17,7 +17,7 @@ from ser.noise.subsets import Subsets
 
 if TYPE_CHECKING:  # these imports take seconds, and only one of the commands needs them
     from ser.metrics.agreement import HumanCeiling
-    from ser.noise.estimate import Added, Estimate
+    from ser.noise.estimate import AddedNoise, Estimate
 
 MAX_PAIRS = 5
 """Number of class pairs in a list of noise flips."""
@@ -63,7 +63,7 @@ def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, subsets: 
 
 
 def print_estimate(
-    console: Console, corpus: Corpus, given: Estimate, added: Sequence[Added], ceiling: HumanCeiling | None
+    console: Console, corpus: Corpus, given: Estimate, added: Sequence[AddedNoise], ceiling: HumanCeiling | None
 ) -> None:
     """Print the estimates, the suspicious labels, the human ceiling and the conclusion.
 

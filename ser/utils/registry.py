@@ -1,4 +1,4 @@
-"""Look-up by name: one of ours, or the import path of one of the user's own."""
+"""Look-up of built-in entries by name, and of the user's code by import path."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ T = TypeVar("T")
 
 
 def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = None) -> T:
-    """Return what a name stands for.
+    """Return the built-in entry of a name, or import the class or function that it is the path of.
 
     A name with dots that is not in ``known`` is an import path, ``my_package.my_module.MyLoss``. The current folder is
     appended to ``sys.path`` for it and stays there, because the imported code may import more of its package later.
     As the last entry it cannot hide a package that is importable without it.
 
     Args:
-        kind: What the name stands for, such as ``"loss"``; for messages.
+        kind: Kind of entry, such as ``"loss"``; for messages.
         name: A key of ``known``, or the import path of a class or function.
-        known: What we provide, by name.
-        base: The class that an imported class must inherit from. Without it, anything callable is accepted.
+        known: Built-in entries by name.
+        base: Base class of an imported class. Without it, anything callable is accepted.
 
     Returns:
         The entry of ``known``, or the imported class or function.
 
     Raises:
-        UserError: If the name is unknown, or if the import path leads to nothing that fits.
+        UserError: If the name is unknown, or if the import path does not lead to such an object.
 
     Example:
         >>> resolve("reduction", "largest", {"largest": max, "smallest": min}) is max
@@ -50,16 +50,16 @@ def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = No
 
 
 def resolve_instance(kind: str, name: str, known: Mapping[str, T], *bases: type) -> T:
-    """Return the object that a name stands for, such as a front end; like ``resolve``, which is for classes.
+    """Return the built-in entry of a name, or import the object that it is the path of, such as a front end.
 
     Args:
-        kind: What the name stands for, such as ``"front end"``; for messages.
+        kind: Kind of entry, such as ``"front end"``; for messages.
         name: A key of ``known``, or the import path of an object.
-        known: What we provide, by name.
-        bases: The classes that an imported object may be an instance of.
+        known: Built-in entries by name.
+        bases: Classes of which an imported object may be an instance.
 
     Raises:
-        UserError: If the name is unknown, or if the import path leads to nothing that fits.
+        UserError: If the name is unknown, or if the import path does not lead to such an object.
 
     Example:
         >>> resolve_instance("constant", "math.tau", {}, float)
