@@ -1,5 +1,5 @@
-"""Speech emotion recognition from noisy labels: corpora, noise, features, models, losses, training.
+"""Speech emotion recognition from noisy labels: corpora, noise, features, models, losses, training, metrics.
 
-The science of the project. It knows nothing of Ray, Optuna or MLflow and works alone, in a notebook or on a
-machine without them.
+This package contains the science of the project. It does not depend on Ray, Optuna or MLflow, so it can be used alone,
+for example in a notebook.
 """

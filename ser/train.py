@@ -24,8 +24,8 @@ from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import check_weights
-from ser.training.state import load_state, save_state
-from ser.training.task import make_task
+from ser.training.state import State, load_state, save_state
+from ser.training.task import Task, make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
@@ -72,29 +72,21 @@ class TrainOptions:
 def main() -> int:
     """Run the command line and return the exit code: 0 done, 1 diverged."""
     options = parse(TrainOptions)
-    console = Console(markup=False)
     check_level(options.noise)
-    given = read_config(options.config) if options.config else {}
-    config = Config.from_dotted({**corpus_defaults(options.corpus), **given, **parse_settings(options.settings)})
-    if config.model.is_classical:
-        raise UserError(
-            f"model.name is {config.model.name}, a classical model, but this command trains networks only. Train "
-            f"classical models in a study: {command_line('study/run.py')} --space classical."
-        )
+    config = _configuration(options)
     corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
     fold = split(corpus, options.fold, options.split_by, options.validation)
+    # Noise and weights are checked before features are computed, which may take minutes.
     make_task(corpus, fold, Path(), options.noise, options.seed)
     if not options.resume:
         check_weights(config.model)
     state = _start(options)
 
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
-            corpus,
-            extractor(config),
-            options.features,
-            progress=lambda done, total: progress.update(bar, completed=done),
+            corpus, extractor(config), options.features, progress=lambda done, _: progress.update(bar, completed=done)
         )
     check_disjoint(corpus, fold, store.content)
     task = make_task(corpus, fold, store.path, options.noise, options.seed)
@@ -102,28 +94,41 @@ def main() -> int:
         _begin(options, config, task.manifest)
     console.print(
         f"{config.loss.name} on {corpus.name} {options.noise}, fold {fold.number} of {fold.count}: "
-        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
-        highlight=False,
-        soft_wrap=True,
+        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
     )
     if fold.warning:
-        console.print(f"warning: {fold.warning}", highlight=False, soft_wrap=True)
+        console.print(f"warning: {fold.warning}")
+    return _train(options, config, task, state, console)
+
+
+def _configuration(options: TrainOptions) -> Config:
+    """Return the defaults of the corpus, overridden by the file and the settings."""
+    from_file = read_config(options.config) if options.config else {}
+    config = Config.from_dotted({**corpus_defaults(options.corpus), **from_file, **parse_settings(options.settings)})
+    if config.model.is_classical:
+        raise UserError(
+            f"model.name is {config.model.name}, a classical model, but this command trains networks only. Train "
+            f"classical models in a study: {command_line('study/run.py')} --space classical."
+        )
+    return config
+
+
+def _train(options: TrainOptions, config: Config, task: Task, state: State | None, console: Console) -> int:
+    """Train, write and print each epoch; return the exit code."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.monotonic()
     try:
         for record in train(config, task, seed=options.seed, state=state, device=device):
             _write(record, options.output)
             scores = "  ".join(f"{name} {record.metrics[name]:.3f}" for name in SHOWN if name in record.metrics)
-            console.print(
-                f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}", highlight=False, soft_wrap=True
-            )
+            console.print(f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}")
     except DivergedError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _start(options: TrainOptions) -> dict[str, Any] | None:
+def _start(options: TrainOptions) -> State | None:
     """Return the state to resume from, or None for a new run; raise if its output folder holds another run."""
     if options.resume:
         return load_state(options.output / STATE)
