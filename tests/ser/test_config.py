@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,39 @@ def test_yaml_that_cannot_be_meant_is_told(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError):
         Config.from_dotted(read_config(path))
+
+
+OWN = '''
+from dataclasses import dataclass
+from ser.losses import CrossEntropy
+from ser.models import Cnn6
+
+@dataclass(frozen=True)
+class Scaled(CrossEntropy):
+    factor: float
+
+class Mine(Cnn6):
+    pass
+'''
+
+
+def test_losses_and_networks_of_the_users_own_are_named_by_their_import_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"own_parts_of_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    values = {"loss.name": f"{module}.Scaled", "loss.factor": 2.0, "model.name": f"{module}.Mine", "model.width": 0.1}
+    config = Config.from_dotted(values)
+    assert config.to_dotted().items() >= values.items()
+    assert Config.from_dotted(config.to_dotted()) == config
+    assert type(config.model.build(2)).__name__ == "Mine"
+    assert config.model.features == "panns_16k"
+    for wrong, message in (
+        ({"loss.factr": 2.0, "loss.factor": 2.0}, "Did you mean 'factor'"),
+        ({"loss.name": f"{module}.Scald"}, "Did you mean 'Scaled'"),
+        ({"model.name": f"{module}.Scaled"}, "must be a subclass of ser.models"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Config.from_dotted(values | wrong)
