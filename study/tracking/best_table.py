@@ -8,8 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ser.metrics.classification import METRICS
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 
+OVERVIEW = tuple(name for name, metric in METRICS.items() if metric.in_overview and name != "uar")
+"""Metrics with a column next to UAR."""
 HEADINGS = {
     "noise": "noise",
     "rate": "rate",
@@ -17,10 +20,7 @@ HEADINGS = {
     "selected": "selected by",
     "uar": "val UAR",
     "uar_best_epoch": "best epoch",
-    "wa": "WA",
-    "f1_weighted": "F1 wtd",
-    "f1_macro": "F1 mac",
-    "ece": "ECE",
+    **{name: METRICS[name].heading for name in OVERVIEW},
     "trial": "trial",
     "trials": "finished",
     "parameters": "parameters",
@@ -46,7 +46,7 @@ def text_table(best: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     text["noise"] = best["noise"]
     text["rate"] = ["–" if pd.isna(rate) else f"{rate:.2%}" for rate in best["rate"]]
     text["space"] = best["space"]
-    for column in ("selected", "uar", "wa", "f1_weighted", "f1_macro", "ece"):
+    for column in ("selected", "uar", *OVERVIEW):
         text[column] = [number(value) for value in best[column]]
     text["uar_best_epoch"] = [
         "–" if pd.isna(uar) else f"{uar:.3f} @ {epoch:.0f}"

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 import pandas as pd
 from mlflow.entities import Run
 
+from ser.metrics.classification import METRICS
 from study.schema import FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, status_of
 
 # Column of the table of confirmed trials → metric of the records.
 TEST_SCORES = {
     "uar": "test/last/uar",
     "uar_best_epoch": "test/best/uar",
-    "wa": "test/last/wa",
-    "f1_weighted": "test/last/f1_weighted",
-    "f1_macro": "test/last/f1_macro",
-    "ece": "test/last/ece",
-    "brier": "test/last/brier",
-    "nll": "test/last/nll",
+    **{name: f"test/last/{name}" for name in METRICS if name not in ("uar", "loss")},  # loss is nll again
     "best_epoch": "best/epoch",
     "validation_uar": "val/uar",
 }

@@ -9,6 +9,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from ser.metrics.classification import METRICS
 from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag, status_of
 from study.tracking.store import classes_of, quoted, search_all
 
@@ -17,12 +18,8 @@ SCORES = {
     "uar": "val/uar",
     "uar_best_epoch": "best/val_uar",
     "best_epoch": "best/epoch",
-    "wa": "val/wa",
-    "f1_weighted": "val/f1_weighted",
-    "f1_macro": "val/f1_macro",
-    "ece": "val/ece",
-    "uar_noisy": "val_noisy/uar",
-    "soft_ce": "val/soft_ce",
+    **{name: f"val/{name}" for name, metric in METRICS.items() if metric.in_overview},
+    **{selection.column: selection.metric for selection in SELECTIONS.values()},
 }
 
 
