@@ -17,6 +17,7 @@ from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError
 from study.messages import without_password
+from study.schema import SelectionName
 from study.setup.pruners import Sampler, Scheduler
 from study.tracking.store import DEFAULT_URI, absolute_uri
 
@@ -73,7 +74,7 @@ class StudyOptions:
     """Validation rows: held-out (speakers of their own) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
     """File of utterances to leave out, one per line."""
-    select_on: Literal["noisy", "clean", "soft"] = "noisy"
+    select_on: SelectionName = "noisy"
     """Validation labels to select on: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
     sampler: Sampler = "tpe"
     """Optuna sampler: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 # Stages of a trial.
 SEARCH, CONFIRM = "search", "confirm"
@@ -81,6 +82,12 @@ def status_of(tags: Mapping[str, str], default: str) -> str:
     return tags.get(Tag.STATUS) or tags.get(Tag.OLD_STATUS) or default
 
 
+SelectionName = Literal["noisy", "clean", "soft"]
+
+# What the validation utterances must have for a selection rule.
+TRUE_LABELS, VOTES = "true labels", "votes"
+
+
 @dataclass(frozen=True)
 class Selection:
     """Rule by which configurations are chosen.
@@ -91,11 +98,11 @@ class Selection:
         column: Column of the metric in tables of trials.
         mode: ``max`` or ``min``.
         meaning: Description for people.
-        needs: What the validation utterances must have, ``true labels`` or ``votes``; empty if nothing.
+        needs: What the validation utterances must have: ``TRUE_LABELS``, ``VOTES``, or empty.
         oracle: Whether the rule uses labels that nobody has outside of an experiment.
     """
 
-    name: str
+    name: SelectionName
     metric: str
     column: str
     mode: str
@@ -104,7 +111,7 @@ class Selection:
     oracle: bool = False
 
 
-SELECTIONS = {
+SELECTIONS: dict[str, Selection] = {
     selection.name: selection
     for selection in (
         Selection(
@@ -112,12 +119,12 @@ SELECTIONS = {
         ),
         Selection(
             "clean", "val/uar", "uar", "max", "UAR against the true validation labels (an oracle), last epoch",
-            needs="true labels", oracle=True,
+            needs=TRUE_LABELS, oracle=True,
         ),
         Selection(
             "soft", "val/soft_ce", "soft_ce", "min",
-            "cross entropy against the annotators' distribution, last epoch", needs="votes",
+            "cross entropy against the annotators' distribution, last epoch", needs=VOTES,
         ),
     )
 }  # fmt: skip
-"""Selection rules by name: adding one takes one entry here."""
+"""Selection rules by name: adding one takes its name above and one entry here."""

@@ -28,7 +28,7 @@ from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
 from study.options import RECORD, StudyOptions
-from study.schema import Tag
+from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
@@ -103,15 +103,18 @@ def check_gpus(options: StudyOptions) -> None:
 
 def _check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequence[Space]) -> None:
     """Corrupt the labels at every level, before minutes are spent on features: some rates cannot be reached."""
+    rule = SELECTIONS[options.select_on]
     for level in options.noise:
         task = make_task(corpus, fold, Path(), level, options.seed)
-        if options.select_on == "clean" and (task.validation.truth < 0).any():
+        if rule.needs == TRUE_LABELS and (task.validation.truth < 0).any():
             raise UserError(
-                f"--select-on clean: at noise level {level!r} the true validation labels are not known. Select on "
+                f"--select-on {rule.name}: at noise level {level!r} the true validation labels are not known. Select on "
                 "noisy labels."
             )
-        if options.select_on == "soft" and task.validation.soft is None:
-            raise UserError("--select-on soft: the corpus has no annotators' votes. Select on noisy or clean labels.")
+        if rule.needs == VOTES and task.validation.soft is None:
+            raise UserError(
+                f"--select-on {rule.name}: the corpus has no annotators' votes. Select on noisy or clean labels."
+            )
         for space in spaces:
             for name in space.loss_names():
                 try:
