@@ -69,7 +69,7 @@ class Attempt:
         self._unsaved: EpochRecord | None = None
         self._token = uuid.uuid4().hex
         self._outbox: Outbox | None = None
-        self._records: Generator[EpochRecord] | None = None
+        self._training: Generator[EpochRecord] | None = None
 
     def step(self) -> dict[str, Any]:
         """Train one epoch.
@@ -97,23 +97,23 @@ class Attempt:
         Args:
             stopped: Whether to record that the trial has ended before its last epoch, at least for now.
         """
-        if stopped and self._records is not None and self._outbox is not None:
+        if stopped and self._training is not None and self._outbox is not None:
             if self._unsaved is not None:
                 with suppress(OSError):  # the disk may be full; then an earlier state remains
-                    save_checkpoint(_kept(self._unsaved), self._folder, keep=2)
+                    save_checkpoint(_state_to_save(self._unsaved), self._folder, keep=2)
             self._outbox.end(STOPPED)
-        if self._records is not None:
-            self._records.close()
-        self._records = self._unsaved = None
+        if self._training is not None:
+            self._training.close()
+        self._training = self._unsaved = None
 
     def _step(self) -> dict[str, Any]:
-        if self._records is None and (ended := self._begin()) is not None:
+        if self._training is None and (ended := self._begin()) is not None:
             return ended
-        assert self._records is not None
+        assert self._training is not None
         began = time.monotonic()
-        record = next(self._records)
+        record = next(self._training)
         metrics = {**record.metrics, SECONDS: time.monotonic() - began}
-        self._keep(record, metrics)
+        self._record(record, metrics)
         self._epoch = record.epoch
         result = {
             self._context.objective: metrics[self._context.objective],
@@ -162,7 +162,7 @@ class Attempt:
         if state is not None and state["epoch"] >= self._config.training.epochs:
             outbox.end(FINISHED)
             return self._ended()
-        self._records = _records(self._config, state, self._trial, context.device)
+        self._training = _train_epochs(self._config, state, self._trial, context.device)
         return None
 
     def _ended(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Attempt:
         value = self._outbox.last_metrics[objective]
         return {objective: value, EPOCH: self._config.training.epochs, DONE: True, "done": True}
 
-    def _keep(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
+    def _record(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
         """Record an epoch: first its metrics, then the state to resume from."""
         assert self._outbox is not None
         if self._read_attempts().get("token") != self._token:
@@ -192,7 +192,7 @@ class Attempt:
         self._unsaved = record
         if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
             return
-        save_checkpoint(_kept(record), self._folder, keep=1 if record.finished else 2)
+        save_checkpoint(_state_to_save(record), self._folder, keep=1 if record.finished else 2)
         self._unsaved = None
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - began
@@ -279,7 +279,9 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Do nothing: a trial loads its own checkpoint."""
 
 
-def _records(config: Config, state: State | None, trial: TrialSpecification, device: str) -> Generator[EpochRecord]:
+def _train_epochs(
+    config: Config, state: State | None, trial: TrialSpecification, device: str
+) -> Generator[EpochRecord]:
     """Yield the epochs of a network, or the one record of a classical model, whose fit stands for all epochs."""
     if not config.model.is_classical:
         yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
@@ -290,6 +292,6 @@ def _records(config: Config, state: State | None, trial: TrialSpecification, dev
     yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
 
 
-def _kept(record: EpochRecord) -> State:
+def _state_to_save(record: EpochRecord) -> State:
     """Return the state to save; after the last epoch without the optimizer, two thirds of its size."""
     return {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}
