@@ -108,8 +108,8 @@ def _check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Seq
         task = make_task(corpus, fold, Path(), level, options.seed)
         if rule.needs == TRUE_LABELS and (task.validation.truth < 0).any():
             raise UserError(
-                f"--select-on {rule.name}: at noise level {level!r} the true validation labels are not known. Select on "
-                "noisy labels."
+                f"--select-on {rule.name}: at noise level {level!r} the true validation labels are not known. "
+                "Select on noisy labels."
             )
         if rule.needs == VOTES and task.validation.soft is None:
             raise UserError(
