@@ -15,11 +15,11 @@ import soundfile
 
 from analysis.common.records import RecordsOptions, open_records
 from analysis.common.section import NamedSound, Section
-from analysis.page.build import answer_of, gather, opening_figure
-from analysis.page.render import render
-from study.tracking.store import experiment_id, open_client
+from analysis.page.answer import answer
+from analysis.page.build import ReportOptions, make_sections, render_report
+from study.tracking.store import open_client
 from tests.helpers.browser import PHONE, Browser, chromium
-from tests.helpers.made_records import make_confirm, make_search
+from tests.helpers.made_records import make_store
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here; on Debian: apt-get install chromium")
 WIDTHS = (1280, PHONE)
@@ -33,16 +33,11 @@ def browser():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
+    made = make_store(tmp_path_factory.mktemp("store"))
     spaces = ("cross_entropy", "proselflc")
-    make_search(client, experiment, folder / "s", {(space, "noisy-B"): [0.3, 0.6] for space in spaces})
-    make_confirm(
-        client, experiment, folder / "s", {(space, "noisy-B", "search-1"): 0.6 for space in spaces}, seeds=(1,)
-    )
-    return uri
+    made.search({(space, "noisy-B"): [0.3, 0.6] for space in spaces})
+    made.confirm({(space, "noisy-B", "search-1"): 0.6 for space in spaces}, seeds=(1,))
+    return made.uri
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +48,8 @@ def page(store, tmp_path_factory):
     tone = io.BytesIO()
     soundfile.write(tone, 0.1 * np.sin(np.arange(16000) / 10), 16000, format="FLAC")
     heard = Section("heard", "To be heard", sounds=(NamedSound("tone", "a tone", tone.getvalue()),))
-    sections = [*gather(records, "cross_entropy", "never"), heard]
-    text = render("Title", "made", answer_of(records, "cross_entropy"), opening_figure(sections), [], sections)
+    sections = [*make_sections(records, ReportOptions(reference="cross_entropy", audio="never")), heard]
+    text = render_report(records, answer(records, "cross_entropy"), sections)
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(text, encoding="utf-8")
     return path

@@ -8,12 +8,8 @@ from pathlib import Path
 import pytest
 import tyro
 
+from analysis.common.registry import SECTIONS, load_section
 from analysis.page.build import ReportOptions
-from analysis.sections.best_runs.section import BestRunsOptions
-from analysis.sections.confusion.section import ConfusionOptions
-from analysis.sections.corrections.section import CorrectionsOptions
-from analysis.sections.embeddings.section import EmbeddingsOptions
-from analysis.sections.significance.section import SignificanceOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions
@@ -35,12 +31,8 @@ OPTIONS = (
     PredictRunOptions,
     RegisterOptions,
     TrainOptions,
-    BestRunsOptions,
-    ConfusionOptions,
-    CorrectionsOptions,
-    EmbeddingsOptions,
     ReportOptions,
-    SignificanceOptions,
+    *(load_section(name).Options for name in SECTIONS),
     DescribeOptions,
     FetchOptions,
     ExportOptions,
@@ -88,7 +80,9 @@ def test_every_option_and_link_of_a_page_exists(page):
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs" / "noise.md", ROOT / "docs" / "losses.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / name for name in ("README.md", "docs/noise.md", "docs/losses.md", "docs/models.md")],
+    ids=lambda page: page.name,
 )
 def test_the_python_of_a_page_runs(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -3,19 +3,18 @@
 import pandas as pd
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records, representatives
+from analysis.common.records import RecordsOptions, open_records
 from ser.utils.errors import UserError
+from study.tracking.confirmations import representatives
 from study.tracking.searches import best_runs, read_trials
-from study.tracking.store import experiment_id, open_client, search_all
-from tests.helpers.made_records import CLASSES, EPOCHS, copy_trials, make_confirm, make_search
+from study.tracking.store import search_all
+from tests.helpers.made_records import CLASSES, EPOCHS, copy_trials
 
 
-def test_made_records_are_read_like_real_ones(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, tmp_path / "s", {("proselflc", "noisy-B"): [0.3, 0.9, 0.8]}, stopped=1)
-    make_confirm(client, experiment, tmp_path / "s", {("proselflc", "noisy-B", "search-1"): 0.7}, folds=(3, 4))
+def test_made_records_are_read_like_real_ones(made_store, tmp_path):
+    client, experiment = made_store.client, made_store.experiment
+    made_store.search({("proselflc", "noisy-B"): [0.3, 0.9, 0.8]}, stopped=1)
+    made_store.confirm({("proselflc", "noisy-B", "search-1"): 0.7}, folds=(3, 4))
     trials = read_trials(client, experiment)
     assert len(trials.table) == 3
     assert trials.chance == 1 / len(CLASSES)
@@ -32,14 +31,11 @@ def test_made_records_are_read_like_real_ones(tmp_path):
     assert set(pd.read_parquet(path)["subset"]) == {"train", "validation", "test"}
 
 
-def test_the_analyses_read_both_stages(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, tmp_path / "s", {("cross_entropy", "clean"): [0.3, 0.9]})
+def test_the_analyses_read_both_stages(made_store):
+    made_store.search({("cross_entropy", "clean"): [0.3, 0.9]})
     skills = {("cross_entropy", "clean", "default"): 0.5, ("cross_entropy", "clean", "search-1"): 0.9}
-    make_confirm(client, experiment, tmp_path / "s", skills, folds=(3, 4))
-    records = open_records(RecordsOptions(uri, "made"))
+    made_store.confirm(skills, folds=(3, 4))
+    records = made_store.records()
     assert len(records.search.table) == 2
     assert len(records.confirmed) == 12
     assert set(records.confirmed["searched"]) == {("optimizer.lr",)}
@@ -56,17 +52,15 @@ def test_the_analyses_read_both_stages(tmp_path):
     (chosen,) = representatives(records.confirmed, records.selection).to_dict("records")
     assert chosen["candidate"] == "search-1"
     with pytest.raises(UserError, match="Did you mean 'made'"):
-        open_records(RecordsOptions(uri, "mad"))
+        open_records(RecordsOptions(made_store.uri, "mad"))
 
 
-def test_copies_are_read_like_the_trial_that_they_copy(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, tmp_path / "s", {("proselflc", "noisy-B"): [0.9, 0.8]})
-    (parent,) = search_all(client, [experiment], "tags.kind = 'parent'")
+def test_copies_are_read_like_the_trial_that_they_copy(made_store, tmp_path):
+    client = made_store.client
+    made_store.search({("proselflc", "noisy-B"): [0.9, 0.8]})
+    (parent,) = search_all(client, [made_store.experiment], "tags.kind = 'parent'")
     copy_trials(tmp_path / "m.db", parent.info.run_id, 30)
-    records = open_records(RecordsOptions(uri, "made"))
+    records = made_store.records()
     table = records.search.table
     assert sorted(table["trial"]) == [f"{number:03d}" for number in range(1, 31)]
     assert table["run_id"].nunique() == 30

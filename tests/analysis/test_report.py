@@ -1,33 +1,31 @@
-"""The page holds what is known, says what is missing, and loads nothing from anywhere."""
+"""The page has what is known, says what is missing, and loads nothing from the network."""
 
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common import registry
+from analysis.common.records import RecordsOptions
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
-from analysis.page import build as report
-from analysis.page.build import keep, main
-from analysis.page.provenance import (
-    commands,
-    cost_section,
-    duration,
-    noise_section,
-    read_provenance,
-    reproduction_section,
-)
+from analysis.page import reproduction
+from analysis.page.artifacts import log_report
+from analysis.page.build import ReportOptions, main, make_sections
+from analysis.page.costs import cost_section
+from analysis.page.noise import noise_section
+from analysis.page.provenance import read_provenance
 from analysis.page.render import FULL_ROWS, LARGEST_SVG, mark_commands, page_figure, page_table, render
+from analysis.page.reproduction import reproduction_commands
+from analysis.sections.curves import section as curves
 from ser.utils.command_line import run_command
+from ser.utils.errors import UserError
 from study.environment import CODE_ROOT as ROOT
 from study.options import StudyOptions
-from study.tracking.store import experiment_id, open_client, search_all
-from tests.helpers.made_records import make_confirm, make_search
+from study.tracking.store import search_all
 
 SPACES = ("cross_entropy", "proselflc")
 VOID = {"meta", "link", "img", "br", "input"}
@@ -62,34 +60,21 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_window():
-    matplotlib.use("agg")
-
-
 @pytest.fixture(scope="module")
-def both_stages(tmp_path_factory):
+def both_stages(new_made_store):
     """A store with a search and its confirmation."""
-    folder = tmp_path_factory.mktemp("both")
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, folder / "s", {(space, "noisy-B"): [0.3, 0.6] for space in SPACES}, stopped=1)
-    make_confirm(
-        client, experiment, folder / "s", {(space, "noisy-B", "search-1"): 0.6 for space in SPACES}, seeds=(1,)
-    )
-    return uri
+    store = new_made_store()
+    store.search({(space, "noisy-B"): [0.3, 0.6] for space in SPACES}, stopped=1)
+    store.confirm({(space, "noisy-B", "search-1"): 0.6 for space in SPACES}, seeds=(1,))
+    return store
 
 
 @pytest.fixture(scope="module")
-def search_alone(tmp_path_factory):
+def search_alone(new_made_store):
     """A store with one method's search at one level."""
-    folder = tmp_path_factory.mktemp("search")
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, folder / "s", {("proselflc", "noisy-B"): [0.5]})
-    return uri
+    store = new_made_store()
+    store.search({("proselflc", "noisy-B"): [0.5]})
+    return store
 
 
 def called(monkeypatch, *arguments):
@@ -98,7 +83,7 @@ def called(monkeypatch, *arguments):
 
 
 def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, capsys):
-    assert called(monkeypatch, "--tracking-uri", both_stages, "--output", str(tmp_path)) == 0
+    assert called(monkeypatch, "--tracking-uri", both_stages.uri, "--output", str(tmp_path)) == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert len(page.all("h1")) == 1
@@ -124,53 +109,54 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
 
 
 def test_a_search_alone_says_what_is_missing_and_how_to_get_it(search_alone, tmp_path, monkeypatch):
-    assert called(monkeypatch, "--tracking-uri", search_alone, "--output", str(tmp_path)) == 0
+    assert called(monkeypatch, "--tracking-uri", search_alone.uri, "--output", str(tmp_path)) == 0
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "The search alone cannot tell" in page.text
-    assert f"python study/confirm.py --experiment made --tracking-uri {search_alone}" in page.text
+    assert "The search alone cannot show which loss" in page.text
+    assert f"python study/confirm.py --experiment made --tracking-uri {search_alone.uri}" in page.text
     assert not re.search(r"\bnan\b", page.text)
     assert any(attributes["id"] == "figure-best_runs" for attributes in page.all("figure") if "id" in attributes)
 
 
-def test_one_analysis_that_fails_does_not_cost_the_others(both_stages, monkeypatch):
+def test_a_section_that_fails_leaves_the_others(both_stages, monkeypatch):
     def broken(*_, **__):
-        raise report.UserError("the table is another one")
+        raise UserError("the table is another one")
 
-    monkeypatch.setattr(report.curves, "section", broken)
-    records = open_records(RecordsOptions(both_stages))
-    sections = {section.name: section for section in report.gather(records, "cross_entropy", "never")}
+    monkeypatch.setattr(curves, "section", broken)
+    names = ("curves", "costs")
+    monkeypatch.setattr("analysis.page.build.SECTIONS", {name: registry.SECTIONS[name] for name in names})
+    sections = {section.name: section for section in make_sections(both_stages.records(), ReportOptions())}
     assert sections["curves"].missing == ("the table is another one",)
     assert sections["costs"].sentences
 
 
 def test_mistakes_end_with_one_message(both_stages, search_alone, tmp_path, monkeypatch, capsys):
-    assert called(monkeypatch, "--tracking-uri", both_stages, "--reference", "proselfcl") == 2
+    assert called(monkeypatch, "--tracking-uri", both_stages.uri, "--reference", "proselfcl") == 2
     assert "Did you mean 'proselflc'" in capsys.readouterr().err
     taken = tmp_path / "file"
     taken.write_text("")
-    assert called(monkeypatch, "--tracking-uri", search_alone, "--output", str(taken)) == 2
+    assert called(monkeypatch, "--tracking-uri", search_alone.uri, "--output", str(taken)) == 2
     assert "not writable" in capsys.readouterr().err
-    assert called(monkeypatch, "--tracking-uri", search_alone, "--experiment", "mad") == 2
+    assert called(monkeypatch, "--tracking-uri", search_alone.uri, "--experiment", "mad") == 2
 
 
 def test_the_report_is_kept_in_mlflow_once_and_changes_no_trial(search_alone, tmp_path):
-    records = open_records(RecordsOptions(search_alone))
+    records = search_alone.records()
     path = tmp_path / "report.html"
     path.write_text("<p>")
     (tmp_path / "curves").mkdir()
     figure = tmp_path / "curves" / "curves.png"
     figure.write_bytes(b"png")
-    run = keep(records, [path, figure], tmp_path)
-    assert keep(records, [path, figure], tmp_path) == run
+    run = log_report(records, [path, figure], tmp_path)
+    assert log_report(records, [path, figure], tmp_path) == run
     assert [item.path for item in records.client.list_artifacts(run)] == ["curves", "report.html"]
-    again = open_records(RecordsOptions(search_alone))
+    again = search_alone.records()
     assert list(again.search.table["run_id"]) == list(records.search.table["run_id"])
 
 
 @pytest.mark.parametrize("older", [False, True])
 def test_costs_are_the_seconds_on_record(both_stages, older):
     """Trials of an older version have no sum on record, and those of this one need no curves."""
-    records = open_records(RecordsOptions(both_stages))
+    records = both_stages.records()
     found = read_provenance(records)
     if older:
         for run in found.trials:
@@ -183,13 +169,12 @@ def test_costs_are_the_seconds_on_record(both_stages, older):
         f"{stage}{space}": seconds for stage, seconds in (("search", 9.0), ("confirm", 6.0)) for space in SPACES
     }
     assert "6 trials trained for 30 s" in section.sentences[0]
-    assert "6 s of it (20%) went to 2 trials that have not finished" in section.sentences[1]
-    assert [duration(seconds) for seconds in (119, 600, 7200)] == ["119 s", "10 min", "2.0 h"]
+    assert "6 s of it (20%) were spent on 2 trials that did not finish" in section.sentences[1]
 
 
 def test_the_sheet_tells_what_is_recorded_and_what_is_not(both_stages):
-    records = open_records(RecordsOptions(both_stages))
-    section = reproduction_section(records, read_provenance(records))
+    records = both_stages.records()
+    section = reproduction.section(records, RecordsOptions())
     sheet = dict(zip(section.tables[0].data["what"], section.tables[0].data["value"], strict=True))
     assert sheet["corpus"] == "made"
     assert sheet["utterances"] == "192"
@@ -201,19 +186,19 @@ def test_the_sheet_tells_what_is_recorded_and_what_is_not(both_stages):
 
 
 def test_the_commands_of_a_study_are_those_options_that_differ(both_stages):
-    records = open_records(RecordsOptions(both_stages))
+    records = both_stages.records()
     found = read_provenance(records)
     options = StudyOptions(space=("proselflc", "elr"), corpus="ravdess", trials=6, settings=("model.dropout=0",))
     parents = {run.data.tags["mlflow.parentRunId"] for run in found.search}
     written = replace(found, studies={parent: {"options": options.to_json()} for parent in parents})
-    assert commands(records, written) == [
+    assert reproduction_commands(records, written) == [
         "python study/run.py --space proselflc elr --corpus ravdess --trials 6 --set model.dropout=0",
-        f"python study/confirm.py --experiment made --tracking-uri {both_stages} --top 1 --seeds 1 --folds 4",
+        f"python study/confirm.py --experiment made --tracking-uri {both_stages.uri} --top 1 --seeds 1 --folds 4",
     ]
 
 
 def test_the_noise_is_told_from_the_manifest(search_alone):
-    found = read_provenance(open_records(RecordsOptions(search_alone)))
+    found = read_provenance(search_alone.records())
     (parent,) = found.parents
     manifest = {
         "recipe": "human", "definition": "share of wrong labels.", "rate_asked": 0.4, "rate_realised": 0.4, "seed": 0,
@@ -233,7 +218,7 @@ def test_every_filter_of_the_page_on_mlflow_is_understood(both_stages):
     rows = (ROOT / "docs" / "mlflow.md").read_text(encoding="utf-8").partition("## Filters")[2].partition("##")[0]
     filters = [both or one for both, one in re.findall(r"``(.*?)``|`((?:tags|metrics|params)\..*?)`", rows)]
     assert len(filters) >= 11
-    records = open_records(RecordsOptions(both_stages))
+    records = both_stages.records()
     found = {text: len(search_all(records.client, [records.identifier], text)) for text in filters}
     assert found["tags.kind = 'parent'"] == 4
     assert found["tags.kind = 'trial' and tags.space = 'proselflc'"] == 3
@@ -273,6 +258,7 @@ def test_names_with_markup_are_shown_and_not_obeyed():
         ("Use python study/run.py --resume --trials 10. Then wait.", "python study/run.py --resume --trials 10"),
         ("Or (python study/confirm.py --experiment 'a b')", "python study/confirm.py --experiment &#39;a b&#39;"),
         ("A python is a snake.", ""),
+        ("To confirm: ambivalent confirm --experiment a", None),
     ],
 )  # fmt: skip
 def test_commands_are_marked_and_prose_is_not(sentence, command):
@@ -296,4 +282,4 @@ def test_a_long_table_is_cut_and_says_so():
     assert len(found.rows) == FULL_ROWS
     assert [column.kind for column in found.columns] == ["text", "number"]
     page = Page(render("t", "s", [], None, [], [Section("a", "A", tables=(table,))]))
-    assert "The first 60 rows are shown of: long" in page.text
+    assert "Only the first 60 rows are shown of: long" in page.text

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Chromium without a window, driven over two pipes by its DevTools protocol."""
+"""Headless Chromium for the tests, controlled over two pipes by its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHONE = 390
 
 
 def chromium() -> str | None:
-    """The browser on this machine, None without one."""
+    """Return the path of the browser on this machine; None if there is none."""
     return next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
 
 
@@ -28,8 +28,8 @@ class Browser:
     """One page of one Chromium.
 
     Args:
-        executable: The browser.
-        wait: Seconds to wait for an answer at most.
+        executable: Path of the browser.
+        wait: Longest time in seconds to wait for an answer.
     """
 
     def __init__(self, executable: str, wait: float = SECONDS) -> None:
@@ -74,7 +74,7 @@ class Browser:
         self._folder.cleanup()
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Asks for something and waits for the answer; what happens meanwhile is kept in ``events``."""
+        """Send a command and return its result; events that arrive in the meantime are added to ``events``."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session and not method.startswith(("Browser.", "Target.")):
@@ -102,7 +102,7 @@ class Browser:
         return answer
 
     def open(self, url: str, *, width: int = 1280, dark: bool = False, media: str = "screen") -> None:
-        """Loads a page and waits until it is whole."""
+        """Open a page and wait until it has loaded."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width <= PHONE
@@ -115,23 +115,23 @@ class Browser:
             self.events.append(self._next(deadline))
 
     def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited if it is a promise."""
+        """Return the value of a JavaScript expression, awaited if it is a promise."""
         answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise OSError(answer["exceptionDetails"]["text"])
         return answer["result"].get("value")
 
     def until(self, script: str) -> Any:
-        """Waits until an expression is true, and gives its value."""
+        """Wait until an expression is true, and return its value."""
         deadline = time.monotonic() + self._wait
         while not (value := self.evaluate(script)):
             if time.monotonic() > deadline:
-                raise OSError(f"it never came true: {script}")
+                raise OSError(f"timed out waiting for: {script}")
             time.sleep(0.2)
         return value
 
     def errors(self) -> list[str]:
-        """What the console has of errors and warnings."""
+        """Return the errors and warnings of the console."""
         found = []
         for event in self.events:
             parameters = event.get("params", {})
@@ -146,7 +146,7 @@ class Browser:
         return found
 
     def requests(self) -> list[str]:
-        """Every address that was asked for, less those within the page itself."""
+        """Return every address that was requested, except data within the page."""
         return [
             event["params"]["request"]["url"]
             for event in self.events
@@ -155,6 +155,6 @@ class Browser:
         ]
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """Writes a PNG of the page."""
+        """Write a PNG of the page."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -14,7 +14,7 @@ CLASSES = ("angry", "sad")
 PER_CLASS = 10
 
 Right = Callable[[int, int], int]
-"""speaker, seed → how many of the ten utterances of each class are predicted rightly."""
+"""speaker, seed → number of the ten utterances of each class that are predicted correctly."""
 
 
 def confirmed_records(
@@ -24,13 +24,13 @@ def confirmed_records(
     held_out: Sequence[int] = (),
     seeds: Sequence[int] = (1, 2),
 ) -> Records:
-    """The records.
+    """Return records of a confirmation.
 
     Args:
-        methods: (noise, space) → what its only candidate, ``search-1``, predicts.
+        methods: (noise, space) → predictions of its only candidate, ``search-1``.
         folds: Fold → its test speakers.
-        held_out: The folds that the search has not seen; none is all.
-        seeds: Of each configuration.
+        held_out: Folds that the search has not seen; empty is all.
+        seeds: Seeds of each configuration.
     """
     rows, tables = [], {}
     for (noise, space), right in methods.items():
@@ -54,7 +54,7 @@ def confirmed_records(
 
 
 def predictions(members: Sequence[int], seed: int, right: Right) -> pd.DataFrame:
-    """A table of utterances with a test part, and a train part that must not be counted."""
+    """Return a per-utterance table with test rows, and with training rows that must not be counted."""
     rows = [
         {
             "utterance_id": f"{speaker}-{label}-{number}", "subset": part, "speaker": f"s{speaker:02d}", "label": label,

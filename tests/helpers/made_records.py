@@ -1,13 +1,17 @@
-"""Records of studies that never ran: written through the real outbox into a real store, with known numbers.
+"""Records of studies that never ran, written through the real event log into a real store, with known numbers.
 
-``make_search`` writes a search's trials, ``make_confirm`` those of a confirmation, each with curves over epochs and a
-table of utterances. Scores follow from ``skill``: the chance of a right prediction. ``copy_trials`` makes thousands of
-trials of a few, by writing to the database itself.
+``make_search`` writes the trials of a search, ``make_confirm`` those of a confirmation, each with curves over epochs
+and a per-utterance table. Scores follow from ``skill``, the probability of a correct prediction. ``copy_trials`` makes
+thousands of trials from a few, by writing to the database directly.
 """
 
 from __future__ import annotations
 
+import functools
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,13 @@ from mlflow.entities import Dataset
 from mlflow.store.tracking.dbmodels.models import SqlInput, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from analysis.common.records import Records, RecordsOptions, open_records
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA
 from ser.utils.hashing import digest
 from study.schema import CONFIRM, DEFAULT, FINISHED, SEARCH, SECONDS, STOPPED, UTTERANCES, Tag
 from study.tracking.searches import SCORES
-from study.tracking.store import open_parent
+from study.tracking.store import experiment_id, open_client, open_parent
 from study.tracking.upload import deliver
 from study.trial.event_log import Outbox
 
@@ -38,6 +43,53 @@ COPIED = (SqlRun, SqlTag, SqlParam, SqlMetric, SqlLatestMetric)
 MANIFEST = {"digest": "d", "recipe": "disagreement", "parts": {}}
 
 
+EXPERIMENT = "made"
+
+
+@dataclass(frozen=True)
+class MadeStore:
+    """A store with one experiment, ``made``.
+
+    Args:
+        uri: Tracking URI.
+        client: The store.
+        experiment: Experiment id.
+        folder: Folder of the database.
+    """
+
+    uri: str
+    client: MlflowClient
+    experiment: str
+    folder: Path
+
+    def search(self, skills: Mapping[tuple[str, str], Sequence[float]], **options: Any) -> None:
+        """Write the trials of a search, as ``make_search``."""
+        make_search(self.client, self.experiment, self.folder / "studies", skills, **options)
+
+    def confirm(self, skills: Mapping[tuple[str, str, str], float], **options: Any) -> None:
+        """Write the trials of a confirmation, as ``make_confirm``."""
+        make_confirm(self.client, self.experiment, self.folder / "studies", skills, **options)
+
+    def records(self) -> Records:
+        """Read the experiment."""
+        return open_records(RecordsOptions(self.uri, EXPERIMENT))
+
+
+def make_store(folder: Path) -> MadeStore:
+    """Make a store in a folder, by a copy of an empty database, because MLflow takes seconds to create one."""
+    shutil.copy(_empty_database(), folder / "m.db")
+    uri = f"sqlite:///{folder}/m.db"
+    client = open_client(uri)
+    return MadeStore(uri, client, experiment_id(client, uri, EXPERIMENT), folder)
+
+
+@functools.cache
+def _empty_database() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="empty-store-")) / "m.db"
+    open_client(f"sqlite:///{path}")
+    return path
+
+
 def make_search(
     client: MlflowClient,
     experiment: str,
@@ -48,16 +100,16 @@ def make_search(
     fold: int = FOLDS,
     stopped: int = 0,
 ) -> None:
-    """Writes the trials of a search.
+    """Write the trials of a search.
 
     Args:
         client: The store.
         experiment: Experiment id.
-        folder: Where the outboxes lie.
+        folder: Folder of the event logs.
         skills: (space, noise level) → the skill of each trial.
-        study: Its name.
+        study: Name of the study.
         fold: The fold that is held out.
-        stopped: The last trials of each search were stopped after half of the epochs.
+        stopped: Number of trials, the last of each search, that were stopped after half of the epochs.
     """
     for (space, noise), values in skills.items():
         tags = _tags(space, noise, study, fold, 0, "protocol")
@@ -84,18 +136,18 @@ def make_confirm(
     held_out: int = FOLDS,
     source: str = "a-run",
 ) -> None:
-    """Writes the trials of a confirmation.
+    """Write the trials of a confirmation.
 
     Args:
         client: The store.
         experiment: Experiment id.
-        folder: Where the outboxes lie.
+        folder: Folder of the event logs.
         skills: (space, noise level, candidate) → skill; a candidate is ``search-1``, …, or ``default``.
-        study: Its name.
+        study: Name of the study.
         seeds: Training and noise seeds.
         folds: Folds that were tested.
         held_out: The fold that the search held out.
-        source: The search's run that every ``search-1``, … comes from.
+        source: The search's run from which every ``search-1``, … comes.
     """
     numbers: dict[tuple[str, str], int] = {}
     for (space, noise, candidate), skill in skills.items():
@@ -117,16 +169,16 @@ def make_confirm(
 
 
 def copy_trials(database: Path, parent: str, trials: int) -> None:
-    """Brings a search to so many trials by copies of its first one.
+    """Add copies of a search's first trial until it has a number of trials.
 
-    Rows are written many at a time through MLflow's own tables, as no client could within minutes. A copy has all rows
-    of its original; its number, its searched parameters, and its scores, which lie below, are its own. It has no table
-    of utterances, which nobody reads of a trial that is not chosen.
+    Rows are written in bulk through MLflow's own tables, because its client would take minutes. A copy has all rows of
+    its original, except for its number, its searched parameters, and its scores, which are lower. It has no
+    per-utterance table, which is read of chosen trials only.
 
     Args:
-        database: An SQLite store of MLflow's.
+        database: An SQLite store of MLflow.
         parent: Run id of the search, with at least one trial.
-        trials: How many it is to have.
+        trials: Number of trials.
     """
     engine = sqlalchemy.create_engine(f"sqlite:///{database}")
     with engine.begin() as connection:
@@ -249,7 +301,7 @@ def _write(
 def _part(
     name: str, first: int, last: int, skill: float, tags: Mapping[str, str], rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Utterances of speakers ``first`` to before ``last``, predicted rightly with the chance ``skill``."""
+    """Return utterances of speakers ``first`` to ``last − 1``, predicted correctly with probability ``skill``."""
     rows = []
     for speaker in range(first, last):
         for number in range(PER_SPEAKER):

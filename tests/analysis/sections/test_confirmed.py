@@ -1,23 +1,21 @@
 """The best runs' confirmed scores: pooled, with their spread, and how far they fall below the search."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.best_runs.section import section
-from analysis.sections.best_runs.test_scores import confirmed_scores, confirmed_text, drop_sentences, parameters_text
+from analysis.sections.best_runs.confirmed_scores import (
+    confirmed_scores,
+    confirmed_text,
+    difference_sentences,
+    parameters_text,
+)
+from analysis.sections.best_runs.section import Options, section
 from analysis.sections.significance.comparisons import HELD_OUT, SEEN, read_tested
-from study.tracking.store import experiment_id, open_client
 from tests.helpers.confirmed_records import confirmed_records
-from tests.helpers.made_records import make_confirm, make_search
 
-ROOT = Path(__file__).resolve().parents[3]
 TEN = {1: range(5), 2: range(5, 10)}
 
 
@@ -43,9 +41,9 @@ def test_scores_are_means_over_seeds_of_pooled_folds():
 def test_the_drop_is_told_for_each_level():
     methods = {("clean", name): (lambda speaker, seed: 5) for name in ("cross_entropy", "elr")}
     scores = scores_of(confirmed_records(methods, folds=TEN), {"clean-elr": 0.6, "clean-cross_entropy": 0.54})
-    (sentence,) = drop_sentences(scores)
+    (sentence,) = difference_sentences(scores)
     assert "cross_entropy search-1 0.540, then 0.500; elr search-1 0.600, then 0.500. Mean drop +7.0" in sentence
-    assert drop_sentences(scores_of(confirmed_records(methods, folds=TEN))) == []
+    assert difference_sentences(scores_of(confirmed_records(methods, folds=TEN))) == []
 
 
 def test_without_tables_or_a_search_there_is_a_mean_and_no_interval():
@@ -79,31 +77,32 @@ def test_parameters_that_differ_by_fold_are_said_to():
     assert parameters_text(scores_of(records))["parameters"].tolist() == ["differ by fold"]
 
 
-def test_best_runs_tell_of_both_stages(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, tmp_path / "s", {("elr", "clean"): [0.9]})
-    early = section(open_records(RecordsOptions(uri)))
-    assert [table.name for table in early.tables] == ["best_runs"]
-    assert re.search(r"To confirm: python study/confirm\.py --experiment made", early.missing[0])
-    (source,) = open_records(RecordsOptions(uri)).search.table["run_id"]
+def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
+    made_store.search({("elr", "clean"): [0.9]})
+    early = made_store.records()
+    found = section(early, Options())
+    assert [table.name for table in found.tables] == ["best_runs"]
+    assert re.search(r"To confirm: python study/confirm\.py --experiment made", found.missing[0])
+    (source,) = early.search.table["run_id"]
     skills = {("elr", "clean", "search-1"): 0.5, ("elr", "clean", "default"): 0.4}
-    make_confirm(client, experiment, tmp_path / "s", skills, folds=(3, 4), seeds=(1, 2), source=source)
-    command = ["analysis/best_runs.py", "--tracking-uri", uri, "--output", str(tmp_path / "out")]
-    found = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
+    made_store.confirm(skills, folds=(3, 4), seeds=(1, 2), source=source)
+    where = ["--tracking-uri", made_store.uri, "--output", str(tmp_path / "out")]
+    code, printed, error = call_section("best_runs", *where)
+    assert (code, error) == (0, "")
     best = pd.read_csv(tmp_path / "out" / "best_runs.csv")
     table = pd.read_csv(tmp_path / "out" / "best_runs_confirmed.csv").set_index("candidate")
     assert table.loc["search-1", "search_uar"] == best["uar"].iloc[0]
     assert table.loc["search-1", "drop"] == pytest.approx(best["uar"].iloc[0] - table.loc["search-1", "uar"])
     assert np.isnan(table.loc["default", "drop"])
-    told = "clean, validation UAR in the search, then test UAR on fresh seeds: elr search-1"
-    assert told in found.stdout
-    assert not re.search(r"\bnan\b", found.stdout)
-    confirmed = open_records(RecordsOptions(uri)).confirmed
+    assert "clean, validation UAR in the search, then test UAR on new seeds: elr search-1" in printed
+    assert not re.search(r"\bnan\b", printed)
+    confirmed = made_store.records().confirmed
     mine = confirmed[(confirmed["candidate"] == "search-1") & (confirmed["fold"] == 4)]
     assert table.loc["search-1", "uar"] == pytest.approx(mine["uar"].mean())
-    unknown = subprocess.run([sys.executable, *command, "--study", "mad"], cwd=ROOT, capture_output=True, text=True)
-    assert unknown.returncode == 2
-    assert "unknown study 'mad'. Did you mean 'made'? Known: made." in unknown.stderr
+    assert {f"best_runs.{suffix}" for suffix in ("csv", "md", "tex", "svg", "png")} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    code, _, error = call_section("best_runs", *where, "--study", "mad")
+    assert code == 2
+    assert "unknown study 'mad'. Did you mean 'made'? Known: made." in error
+    assert call_section("best_runs", *where, "--top", "0")[0] == 2

@@ -1,7 +1,5 @@
 """Confusion matrices: numbers known by hand and scikit-learn's, what is missing, and the command line."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +8,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import classification_report as sklearn_report
 
 from analysis.common.methods import choose_methods
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.confusion import section as confusion
 from analysis.sections.confusion.figures import draw_confusions, draw_differences
 from analysis.sections.confusion.matrices import (
     classification_report,
@@ -23,9 +19,8 @@ from analysis.sections.confusion.matrices import (
     share_differences,
     shares,
 )
-from ser.utils.command_line import run_command
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import CLASSES, make_confirm, make_search
+from analysis.sections.confusion.section import Options, section
+from tests.helpers.made_records import CLASSES
 
 AB = ("A", "B")
 
@@ -128,24 +123,20 @@ def test_numbers_stand_in_the_cells():
 
 
 @pytest.fixture(scope="module")
-def confirmed(tmp_path_factory):
+def confirmed(new_made_store):
     """A search and the confirmation of two of its three methods at noisy-B."""
-    folder = tmp_path_factory.mktemp("confirmed")
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    found = {("cross_entropy", "noisy-B"): [0.5], ("proselflc", "noisy-B"): [0.6], ("gce", "noisy-B"): [0.6]}
-    make_search(client, experiment, folder / "s", found)
+    store = new_made_store()
+    store.search({("cross_entropy", "noisy-B"): [0.5], ("proselflc", "noisy-B"): [0.6], ("gce", "noisy-B"): [0.6]})
     skills = {("cross_entropy", "noisy-B", "default"): 0.4, ("proselflc", "noisy-B", "search-1"): 0.9}
-    make_confirm(client, experiment, folder / "s", skills, folds=(3, 4))
-    return uri
+    store.confirm(skills, folds=(3, 4), seeds=(1, 2))
+    return store
 
 
 def test_confirmed_methods_are_scored_on_unseen_test_folds(confirmed):
-    records = open_records(RecordsOptions(confirmed, "made"))
+    records = confirmed.records()
     assert {run.fold for method in choose_methods(records).methods for run in method.runs} == {4}
-    found = confusion.section(records)
-    assert "test part" in found.title
+    found = section(records, Options())
+    assert "test subset" in found.title
     tables = {table.name: table.data for table in found.tables}
     report = tables["classification_report"].set_index(["space", "class"])
     for space in ("cross_entropy", "proselflc"):
@@ -163,13 +154,10 @@ def test_confirmed_methods_are_scored_on_unseen_test_folds(confirmed):
     assert any(line.startswith("Searched but not confirmed: noisy-B gce.") for line in found.missing)
 
 
-def test_a_search_alone_is_scored_on_validation_and_compares_nothing_in_words(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    skills = {("cross_entropy", "clean"): [0.5, 0.6], ("proselflc", "clean"): [0.9], ("gce", "clean"): [0.2]}
-    make_search(client, experiment_id(client, uri, "made"), tmp_path / "s", skills)
-    found = confusion.section(open_records(RecordsOptions(uri, "made")))
-    assert "validation part" in found.title
+def test_a_search_alone_is_scored_on_validation_and_compares_nothing_in_words(made_store):
+    made_store.search({("cross_entropy", "clean"): [0.5, 0.6], ("proselflc", "clean"): [0.9], ("gce", "clean"): [0.2]})
+    found = section(made_store.records(), Options())
+    assert "validation subset" in found.title
     assert "one seed" in found.title
     assert not any("compared with" in line for line in found.sentences)
     assert any("study/confirm.py --experiment made" in line for line in found.missing)
@@ -177,14 +165,14 @@ def test_a_search_alone_is_scored_on_validation_and_compares_nothing_in_words(tm
 
 
 def test_one_method_without_gender_votes_or_truth_is_told(confirmed, monkeypatch):
-    records = open_records(RecordsOptions(confirmed, "made"))
+    records = confirmed.records()
     for unknown, expected in (({"gender": "unknown", "agreement": None}, 2), ({"label": None}, 0)):
         for run_id in records.confirmed["run_id"]:
             table = records.utterances(run_id)
             records._tables[run_id] = table.assign(
                 **{name: pd.array([value] * len(table), dtype="string") for name, value in unknown.items()}
             )
-        found = confusion.section(records)
+        found = section(records, Options())
         assert len(found.figures) == expected
         told = " ".join(found.missing)
         assert ("No true label is known" in told) == (expected == 0)
@@ -193,15 +181,9 @@ def test_one_method_without_gender_votes_or_truth_is_told(confirmed, monkeypatch
 
 
 @pytest.fixture
-def call(confirmed, monkeypatch, capsys, tmp_path):
-    def run(*arguments):
-        where = ["--tracking-uri", confirmed, "--experiment", "made", "--output", str(tmp_path / "output")]
-        monkeypatch.setattr(sys, "argv", ["confusion.py", *where, *arguments])
-        code = run_command(confusion.main)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
+def call(confirmed, call_section, tmp_path):
+    where = ["--tracking-uri", confirmed.uri, "--experiment", "made", "--output", str(tmp_path / "output")]
+    return lambda *arguments: call_section("confusion", *where, *arguments)
 
 
 def test_the_command_writes_tables_and_figures(call, tmp_path):
@@ -213,10 +195,10 @@ def test_the_command_writes_tables_and_figures(call, tmp_path):
     assert len(cells) == 2 * 5 * len(CLASSES) ** 2
     for suffix in ("svg", "pdf", "png"):
         assert (folder / f"confusion-difference-noisy-B.{suffix}").stat().st_size > 5_000
-    assert (folder / "confusion.md").read_text().startswith("# What is taken for what (test part")
+    assert (folder / "confusion.md").read_text().startswith("# Confusion matrices (test subset")
 
 
-def test_a_misspelt_reference_is_told(call):
+def test_a_misspelt_reference_is_an_error(call):
     code, _, error = call("--reference", "proselfl")
     assert code == 2
     assert "Did you mean 'proselflc'" in error

@@ -1,6 +1,5 @@
-"""The analysis of flipped and suspicious labels: numbers known by hand, what is missing, and the command line."""
+"""Corrected and suspicious labels: numbers known by hand, what is missing, and the command line."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from analysis.common.label_flips import by_group, correction_scores, first_changes, flipped_pairs
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.corrections import section as corrections
+from analysis.common.corrected_labels import by_group, corrected_pairs, correction_scores, first_changes
+from analysis.sections.corrections.section import Options, section
 from analysis.sections.corrections.suspicious import compare_rankings, precision_at, rank_labels
-from ser.utils.command_line import run_command
 from study.schema import FINISHED, SEARCH, TRIAL, UTTERANCES
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import EPOCHS, make_confirm, make_search
+from study.tracking.store import open_client
+from tests.helpers.made_records import EPOCHS, make_store
 
 CLASSES = ("A", "B", "C")
 
@@ -36,11 +33,11 @@ def table_of(rows):
 
 T, V = "train", "validation"
 SIX = [
-    (T, "s1", "female", "A", "B", "B", 0.2, 0.8, 3, (0.1, 0.8, 0.1)),  # rightly flipped
-    (T, "s1", "female", "A", "B", "B", 0.3, 0.7, 1, (0.2, 0.7, 0.1)),  # rightly flipped
-    (T, "s2", "male", "A", "A", "B", 0.4, 0.6, 3, (0.3, 0.6, 0.1)),  # wrongly flipped
-    (T, "s2", "male", "C", "B", "C", 0.7, 0.3, 2, (0.1, 0.4, 0.5)),  # mislabelled, and back as it was
-    (T, "s2", "male", "C", None, "A", 0.1, 0.9, 4, (0.9, 0.1, 0.0)),  # flipped, who knows
+    (T, "s1", "female", "A", "B", "B", 0.2, 0.8, 3, (0.1, 0.8, 0.1)),  # corrected to the true label
+    (T, "s1", "female", "A", "B", "B", 0.3, 0.7, 1, (0.2, 0.7, 0.1)),  # corrected to the true label
+    (T, "s2", "male", "A", "A", "B", 0.4, 0.6, 3, (0.3, 0.6, 0.1)),  # corrected to a wrong label
+    (T, "s2", "male", "C", "B", "C", 0.7, 0.3, 2, (0.1, 0.4, 0.5)),  # mislabelled, and changed back
+    (T, "s2", "male", "C", None, "A", 0.1, 0.9, 4, (0.9, 0.1, 0.0)),  # corrected, true label unknown
     (T, "s1", "female", "B", "B", "B", 0.9, 0.1, None, (0.0, 0.9, 0.1)),
     (V, "s3", "male", "A", "A", None, None, None, None, (0.6, 0.3, 0.1)),
     (V, "s3", "male", "B", "A", None, None, None, None, (0.5, 0.4, 0.1)),
@@ -53,11 +50,11 @@ def six():
     return table_of(SIX)
 
 
-# Flips
+# Corrected labels
 
 
-def test_the_flips_of_six_utterances_are_known(six):
-    pairs = flipped_pairs(six)
+def test_the_corrected_pairs_of_six_utterances_are_known(six):
+    pairs = corrected_pairs(six)
     assert pairs.drop(columns="share_right").to_numpy().tolist() == [
         ["A", "B", 3, 3, 2, 1],
         ["C", "A", 1, 0, 0, 0],
@@ -65,8 +62,8 @@ def test_the_flips_of_six_utterances_are_known(six):
     np.testing.assert_allclose(pairs["share_right"], [2 / 3, np.nan])
 
 
-def test_the_flips_of_a_gender_and_a_speaker_are_known(six):
-    pairs = by_group(six, flipped_pairs)[["by", "group", "noisy_label", "corrected_label", "flips", "right"]]
+def test_the_corrected_pairs_of_a_gender_and_a_speaker_are_known(six):
+    pairs = by_group(six, corrected_pairs)[["by", "group", "noisy_label", "corrected_label", "flips", "right"]]
     assert pairs.to_numpy().tolist() == [
         ["all", "all", "A", "B", 3, 2],
         ["all", "all", "C", "A", 1, 0],
@@ -96,12 +93,12 @@ def test_first_changes_are_counted_by_epoch(six):
 
 def test_equally_frequent_pairs_stand_in_the_order_of_their_names():
     rows = [(T, "s", "male", *labels, 0.1, 0.9, 1, (0, 0.5, 0.5)) for labels in (("C", "A", "A"), ("A", "A", "C"))]
-    assert flipped_pairs(table_of(rows))["noisy_label"].tolist() == ["A", "C"]
+    assert corrected_pairs(table_of(rows))["noisy_label"].tolist() == ["A", "C"]
 
 
-def test_a_loss_that_flips_nothing_has_empty_tables_of_the_same_columns(six):
+def test_a_loss_that_corrects_nothing_has_empty_tables_of_the_same_columns(six):
     still = six.assign(corrected_label=six["noisy_label"], first_epoch_changed=pd.array([None] * 9, dtype="Int64"))
-    for compute in (flipped_pairs, first_changes):
+    for compute in (corrected_pairs, first_changes):
         assert len(compute(still)) == 0
         assert list(compute(still)) == list(compute(six))
     assert correction_scores(still)["recall"].tolist() == [0]
@@ -117,7 +114,7 @@ def test_what_was_never_drawn_is_in_no_count(six):
     missing = six.copy()
     missing.loc[0, ["corrected_label", "kept", "trust", "first_epoch_changed", "p_A", "p_B", "p_C"]] = pd.NA
     assert correction_scores(missing)["utterances"].tolist() == [5]
-    assert flipped_pairs(missing)["flips"].tolist() == [2, 1]
+    assert corrected_pairs(missing)["flips"].tolist() == [2, 1]
     ranked = rank_labels(missing)
     assert ranked[ranked["subset"] == T]["utterance_id"].iloc[-1] == "u0"
     assert ranked.set_index("utterance_id").loc["u0", "rank_loss":].isna().all()
@@ -197,16 +194,16 @@ def test_equals_at_the_cut_count_by_their_mean_over_all_orders(items, data):
 
 
 def test_test_utterances_have_no_noisy_label_and_no_rank(six):
-    tested = six.assign(part="test", noisy_label=pd.array([None] * 9, dtype="string"))
+    tested = six.assign(subset="test", noisy_label=pd.array([None] * 9, dtype="string"))
     pd.testing.assert_frame_equal(rank_labels(pd.concat([six, tested], ignore_index=True)), rank_labels(six))
 
 
 # The section
 
 
-def test_the_course_of_the_corrections_is_told_over_all_trials_of_a_method(tmp_path):
-    records = made(tmp_path)
-    found = corrections.section(records)
+def test_precision_and_recall_are_means_over_all_trials_of_a_method(made_store):
+    made_store.confirm({("proselflc", "noisy-B", "search-1"): 0.8})
+    found = section(made_store.records(), Options())
     (told,) = [line for line in found.sentences if "precision" in line]
     # made_records: precision .5 and recall .2 in every epoch of its three seeds.
     assert told.startswith("noisy-B, proselflc, last epoch (mean of 3 trials): of the labels that it changed, 50%")
@@ -216,25 +213,16 @@ def test_the_course_of_the_corrections_is_told_over_all_trials_of_a_method(tmp_p
     assert {figure.name for figure in found.figures} == {"corrections", "correction_curves"}
     assert "one trial for each method" in " ".join(found.notes)
     assert not found.sounds
-    assert any(line.startswith("No audio: run") and "is not there" in line for line in found.missing)
+    assert any(line.startswith("No audio: run") and "does not exist here" in line for line in found.missing)
     assert not any("nan" in line for line in (*found.sentences, *found.notes, *found.missing))
 
 
-def test_without_any_finished_trial_the_section_says_how_to_go_on(tmp_path):
-    client = open_client(f"sqlite:///{tmp_path}/m.db")
-    experiment = experiment_id(client, f"sqlite:///{tmp_path}/m.db", "made")
-    make_search(client, experiment, tmp_path / "s", {("proselflc", "clean"): [0.5]}, stopped=1)
-    found = corrections.section(open_records(RecordsOptions(f"sqlite:///{tmp_path}/m.db", "made")))
+def test_without_any_finished_trial_the_section_says_how_to_resume(made_store):
+    made_store.search({("proselflc", "clean"): [0.5]}, stopped=1)
+    found = section(made_store.records(), Options())
     assert not found.tables
     assert "has finished yet" in found.missing[0]
     assert "--resume" in found.missing[0]
-
-
-def made(folder):
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    make_confirm(client, experiment_id(client, uri, "made"), folder / "s", {("proselflc", "noisy-B", "search-1"): 0.8})
-    return open_records(RecordsOptions(uri, "made"))
 
 
 # The command line
@@ -243,7 +231,7 @@ def made(folder):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """URI of a database for all tests; each has an experiment of its own."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/m.db"
+    return make_store(tmp_path_factory.mktemp("store")).uri
 
 
 @pytest.fixture
@@ -273,17 +261,14 @@ def dataset():
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, store, tmp_path, request):
-    """Runs the command line in this process → exit code, stdout, stderr."""
+def call(call_section, store, tmp_path, request):
+    """Runs the command on the experiment of the test."""
 
     def run(*arguments):
         where = ["--tracking-uri", store, "--output", str(tmp_path / "output")]
         if not {"--run", "--experiment"} & {*arguments}:
             where += ["--experiment", request.node.name]
-        monkeypatch.setattr(sys, "argv", ["corrections.py", *where, *arguments])
-        code = run_command(corrections.main)
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        return call_section("corrections", *where, *arguments)
 
     return run
 
@@ -293,12 +278,12 @@ def test_the_best_trial_of_each_level_and_space_is_told_and_written(six, record,
     flipping, plain = record("proselflc", "noisy-A", six), record("cross_entropy", "noisy-A", still)
     code, printed, error = call()
     assert (code, error) == (0, "")
-    assert "Flipped labels, the 10 most frequent pairs of each trial" in printed
-    assert "No label is flipped at the end: noisy-A cross_entropy 001" in printed
-    assert "noisy-A cross_entropy 001: the loss does not ask the network" in printed
+    assert "Corrected labels, the 10 most frequent pairs of each trial" in printed
+    assert "No label is corrected at the end: noisy-A cross_entropy 001" in printed
+    assert "noisy-A cross_entropy 001: the loss does not use the network's predictions" in printed
     assert "noisy-A cross_entropy 001; noisy-A proselflc 001: some true labels are unknown" in printed
     assert (
-        "Labels changed at some time: 5, first in epochs 1 to 4, half of them by epoch 3; back at the end: 1."
+        "Labels changed at least once: 5, first in epochs 1 to 4, half of them by epoch 3; changed back at the end: 1."
         in printed
     )
     folder = tmp_path / "output"
@@ -327,7 +312,7 @@ def test_one_trial_can_be_asked_for(six, record, call, tmp_path):
     assert set(pd.read_csv(tmp_path / "output" / "summary.csv")["trial"]) == {2}
 
 
-def test_without_a_flip_a_figure_of_an_earlier_call_does_not_stay(six, record, call, tmp_path):
+def test_a_figure_of_an_earlier_call_is_removed(six, record, call, tmp_path):
     run = record("proselflc", "noisy-A", six)
     call("--run", run)
     still = six.assign(corrected_label=six["noisy_label"], first_epoch_changed=pd.NA)
@@ -356,7 +341,6 @@ def test_without_truth_and_gender_it_says_so(six, record, call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), f"1 of 1 trials have no {UTTERANCES}"),
         (("--run", "0" * 32), "cannot be read from sqlite"),
         (("--run", "x", "--experiment", "e"), "leave --experiment and --study out"),
         (("--experiment", "f"), "unknown experiment 'f'"),
@@ -377,11 +361,16 @@ def test_a_parent_run_is_no_trial(record, call):
     assert "is no trial of a study" in error
 
 
-def test_only_unfinished_trials_are_told(record, call):
-    record("proselflc", "noisy-A", status="stopped")
-    code, _, error = call()
-    assert code == 2
-    assert "has finished yet" in error
+@pytest.mark.parametrize(
+    ("status", "message"), [("stopped", "has finished yet"), (FINISHED, f"1 of 1 trials have no {UTTERANCES}")]
+)
+def test_nothing_to_show_is_one_sentence_and_no_mistake(record, call, tmp_path, status, message):
+    record("proselflc", "noisy-A", status=status)
+    code, printed, error = call()
+    assert (code, error) == (0, "")
+    assert message in printed
+    assert "wrote" not in printed
+    assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize("damage", ["torn", "another"])

@@ -1,18 +1,13 @@
-"""Curves over epochs: means known by hand, which runs are shown, and the command line."""
-
-import sys
+"""Training curves: means known by hand, which runs are shown, and the command line."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.curves import section as curves
 from analysis.sections.curves.epochs import MEMORISED, VALIDATION_F1, Line, mean_curves, summarise
-from ser.utils.command_line import run_command
+from analysis.sections.curves.section import Options, section
 from ser.utils.errors import UserError
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import EPOCHS, make_confirm, make_search
+from tests.helpers.made_records import EPOCHS
 
 VALUES = {
     ("r1", VALIDATION_F1): [0.2, 0.6, 0.5],
@@ -48,19 +43,16 @@ def test_trust_is_known_of_losses_that_have_it():
     assert Line("clean", "elr", "", ("r1",)).trust is None
 
 
-@pytest.fixture
-def store(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    skills = {(space, noise): [0.5, 0.9] for space in ("proselflc", "cross_entropy") for noise in ("clean", "noisy-B")}
-    make_search(client, experiment, tmp_path / "s", skills)
-    return uri, client, experiment, tmp_path
+@pytest.fixture(scope="module")
+def searched(new_made_store):
+    store = new_made_store()
+    spaces, levels = ("proselflc", "cross_entropy"), ("clean", "noisy-B")
+    store.search({(space, noise): [0.5, 0.9] for space in spaces for noise in levels})
+    return store
 
 
-def test_without_a_confirmation_the_best_trials_are_shown(store):
-    uri, *_ = store
-    found = curves.section(open_records(RecordsOptions(uri, "made")))
+def test_without_a_confirmation_the_best_trials_are_shown(searched):
+    found = section(searched.records(), Options())
     assert any("study/confirm.py" in line for line in found.missing)
     summary, points = (table.data for table in found.tables)
     assert summary["detail"].tolist() == ["trial 002"] * 4
@@ -69,36 +61,31 @@ def test_without_a_confirmation_the_best_trials_are_shown(store):
     assert any("proselflc (τ 0.24, B 6) ends at 0.99" in line for line in found.sentences)
 
 
-def test_the_confirmed_representatives_are_shown_on_unseen_folds(store):
-    uri, client, experiment, folder = store
+def test_the_confirmed_representatives_are_shown_on_unseen_folds(made_store):
     skills = {("proselflc", "noisy-B", "default"): 0.5, ("proselflc", "noisy-B", "search-1"): 0.9}
-    make_confirm(client, experiment, folder / "s", skills, folds=(3, 4))
-    found = curves.section(open_records(RecordsOptions(uri, "made")))
+    made_store.confirm(skills, folds=(3, 4))
+    found = section(made_store.records(), Options())
     (row,) = found.tables[0].data.to_dict("records")
     assert (row["detail"], row["runs"], row["noise"]) == ("search-1", 3, "noisy-B")
     assert not any("confirm.py" in line for line in found.missing)
     assert "nan" not in " ".join(found.sentences)
 
 
-def test_any_runs_can_be_shown(store, monkeypatch, capsys):
-    uri, _, _, folder = store
-    records = open_records(RecordsOptions(uri, "made"))
+def test_any_runs_can_be_shown(searched, tmp_path, call_section):
+    records = searched.records()
     first, second = records.search.table["run_id"].iloc[:2]
-    out = folder / "out"
-    base = ["curves.py", "--tracking-uri", uri, "--output", str(out), "--run"]
-    monkeypatch.setattr(sys, "argv", [*base, first, second])
-    assert run_command(curves.main) == 0
+    base = ["--tracking-uri", searched.uri, "--output", str(tmp_path), "--run"]
+    assert call_section("curves", *base, first, second)[0] == 0
     assert {"curves.csv", "epochs.csv", "curves.svg", "curves.pdf", "curves.png"} <= {
-        path.name for path in out.iterdir()
+        path.name for path in tmp_path.iterdir()
     }
-    assert pd.read_csv(out / "curves.csv")["line"].nunique() == 2
-    monkeypatch.setattr(sys, "argv", [*base, "none"])
-    assert run_command(curves.main) == 2
-    assert "best_runs.csv" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", [*base, first, "--experiment", "made"])
-    assert run_command(curves.main) == 2
+    assert pd.read_csv(tmp_path / "curves.csv")["line"].nunique() == 2
+    code, _, error = call_section("curves", *base, "none")
+    assert code == 2
+    assert "best_runs.csv" in error
+    assert call_section("curves", *base, first, "--experiment", "made")[0] == 2
     with pytest.raises(UserError, match="twice"):
-        curves.section(records, [first, first])
+        section(records, Options(run=(first, first)))
     parent = records.client.get_run(first).data.tags["mlflow.parentRunId"]
     with pytest.raises(UserError, match="no trial"):
-        curves.section(records, [parent])
+        section(records, Options(run=(parent,)))

@@ -1,6 +1,5 @@
-"""What mattered in a search: answers known by hand, chance, bounds, budgets, and the command line on made records."""
+"""Importance of parameters: answers known by hand, chance, bounds, expected performance, and the command line."""
 
-import sys
 from itertools import combinations
 
 import numpy as np
@@ -10,15 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.common.parameters import Axis, axes_of, leaning, positions
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.importance import section as importance
-from analysis.sections.importance.expected_performance import enough, expected_best
+from analysis.common.parameters import Parameter, parameters_of, positions, values_near_bounds
+from analysis.sections.importance.expected_performance import expected_performance, sufficient_trials
 from analysis.sections.importance.scores import FANOVA, PED_ANOVA, importances
+from analysis.sections.importance.section import Options, section
 from analysis.sections.importance.smoothing import kernel_mean
-from ser.utils.command_line import run_command
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import make_search
 
 
 def trials_of(count, seed=0):
@@ -28,11 +23,11 @@ def trials_of(count, seed=0):
     return [{"optimizer.lr": str(a), "optimizer.weight_decay": str(b)} for a, b in zip(rates, decays, strict=True)]
 
 
-# Axes
+# Parameters
 
 
 def test_a_space_knows_its_ranges_and_scales():
-    rate, decay = axes_of("cross_entropy", trials_of(5))
+    rate, decay = parameters_of("cross_entropy", trials_of(5))
     assert (rate.name, rate.low, rate.high, rate.log, rate.declared) == ("optimizer.lr", 3e-4, 1e-2, True, True)
     assert decay.positions(["0.0001", "0.01", "0.1"]) == pytest.approx([0, 2 / 3, 1])
     assert decay.value_at(2 / 3) == pytest.approx(0.01)
@@ -43,7 +38,7 @@ def test_a_choice_and_a_step_are_those_of_the_space():
         {"loss.temperature.kind": kind, "loss.temperature.start": start}
         for kind, start in (("linear", "0.4"), ("constant", "0.7000000000000001"))
     ]
-    kind, start = axes_of("proselflc", trials)
+    kind, start = parameters_of("proselflc", trials)
     assert kind.choices == ("constant", "linear", "cosine")
     assert kind.numbers(["linear", "cosine"]).tolist() == [1, 2]
     assert start.positions(["0.7"]) == pytest.approx([0.5])
@@ -54,17 +49,17 @@ def test_only_what_all_trials_have_and_what_differs_is_compared():
         {"loss.name": "elr", "optimizer.lr": "0.001", "loss.momentum": "0.7", "optimizer.weight_decay": "0.01"},
         {"loss.name": "focal", "optimizer.lr": "0.002", "loss.gamma": "2", "optimizer.weight_decay": "0.01"},
     ]
-    assert [axis.name for axis in axes_of("all_losses", trials)] == ["loss.name", "optimizer.lr"]
-    assert axes_of("all_losses", trials)[0].declared
+    assert [parameter.name for parameter in parameters_of("all_losses", trials)] == ["loss.name", "optimizer.lr"]
+    assert parameters_of("all_losses", trials)[0].declared
 
 
 def test_an_unknown_space_and_one_that_has_changed_take_the_range_of_the_trials():
     trials = [{"a.x": value, "a.y": name} for value, name in (("1", "p"), ("1000", "q"), ("10", "p"))]
-    x, y = axes_of("mine", trials)
+    x, y = parameters_of("mine", trials)
     assert (x.low, x.high, x.log, x.declared) == (1, 1000, True, False)
     assert (y.choices, y.declared) == (("p", "q"), False)
     outside = [{"optimizer.lr": "0.5"}, {"optimizer.lr": "0.001"}]
-    assert not axes_of("cross_entropy", outside)[0].declared
+    assert not parameters_of("cross_entropy", outside)[0].declared
 
 
 def test_values_near_a_bound_are_told_with_a_range_that_the_configuration_takes():
@@ -72,28 +67,28 @@ def test_values_near_a_bound_are_told_with_a_range_that_the_configuration_takes(
         {"loss.momentum": "0.949", "loss.strength": "3.0", "optimizer.lr": "0.00031"},
         {"loss.momentum": "0.6", "loss.strength": "5.0", "optimizer.lr": "0.001"},
     ]
-    momentum, rate = leaning("elr", axes_of("elr", trials), trials[0]).to_dict("records")
+    momentum, rate = values_near_bounds("elr", parameters_of("elr", trials), trials[0]).to_dict("records")
     assert (momentum["parameter"], momentum["bound"], momentum["wider_low"]) == ("loss.momentum", "upper", 0.5)
     assert 0.95 < momentum["wider_high"] <= 1  # a quarter of .45 would go beyond 1, which no momentum takes
     assert (rate["parameter"], rate["bound"], rate["wider_high"]) == ("optimizer.lr", "lower", 0.01)
     assert 0 < rate["wider_low"] < 3e-4
-    assert leaning("elr", axes_of("elr", trials), trials[1]).empty
+    assert values_near_bounds("elr", parameters_of("elr", trials), trials[1]).empty
 
 
 def test_what_has_no_room_beyond_its_bound_is_not_widened():
     trials = [{"loss.q": "1.0", "optimizer.lr": "0.001"}, {"loss.q": "0.5", "optimizer.lr": "0.002"}]
-    axes = axes_of("generalized_cross_entropy", trials)
-    (row,) = leaning("generalized_cross_entropy", axes, trials[0]).to_dict("records")
+    parameters = parameters_of("generalized_cross_entropy", trials)
+    (row,) = values_near_bounds("generalized_cross_entropy", parameters, trials[0]).to_dict("records")
     assert (row["wider_low"], row["wider_high"]) == (row["low"], row["high"])
 
 
-def test_the_end_of_a_constant_temperature_leans_on_nothing():
+def test_the_unused_end_of_a_constant_temperature_is_near_no_bound():
     trials = [
         {"loss.temperature.kind": kind, "loss.temperature.end": end}
         for kind, end in (("constant", "1.0"), ("linear", "1.0"), ("linear", "0.7"))
     ]
-    axes = axes_of("proselflc", trials)
-    assert [len(leaning("proselflc", axes, trial)) for trial in trials] == [0, 1, 0]
+    parameters = parameters_of("proselflc", trials)
+    assert [len(values_near_bounds("proselflc", parameters, trial)) for trial in trials] == [0, 1, 0]
 
 
 # Importance
@@ -102,17 +97,17 @@ def test_the_end_of_a_constant_temperature_leans_on_nothing():
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     trials = trials_of(40)
-    axes = axes_of("cross_entropy", trials)
-    rate = positions(axes, trials)[:, 0]
+    parameters = parameters_of("cross_entropy", trials)
+    rate = positions(parameters, trials)[:, 0]
     scores = rate if mode == "max" else -rate
-    table = importances(axes, trials, scores, mode)
+    table = importances(parameters, trials, scores, mode)
     for evaluator in (FANOVA, PED_ANOVA):
         part = table[table["evaluator"] == evaluator].set_index("parameter")
         assert part["importance"].sum() == pytest.approx(1, abs=0.1 if evaluator == FANOVA else 1e-9)
         assert part.at["optimizer.lr", "importance"] > 0.7
         assert part["stands_out"].to_dict() == {"optimizer.lr": True, "optimizer.weight_decay": False}
     assert (table["low"] <= table["high"]).all()
-    pd.testing.assert_frame_equal(table, importances(axes, trials, scores, mode))
+    pd.testing.assert_frame_equal(table, importances(parameters, trials, scores, mode))
 
 
 def test_some_at_random_stand_for_many_trials(monkeypatch):
@@ -125,48 +120,48 @@ def test_some_at_random_stand_for_many_trials(monkeypatch):
         lambda study, **options: sizes.append(len(study.trials)) or real(study, **options),
     )
     trials = trials_of(120)
-    axes = axes_of("cross_entropy", trials)
-    scores = positions(axes, trials)[:, 0]
-    table = importances(axes, trials, scores, "max", seed=3)
+    parameters = parameters_of("cross_entropy", trials)
+    scores = positions(parameters, trials)[:, 0]
+    table = importances(parameters, trials, scores, "max", seed=3)
     assert set(sizes) == {40}
     assert set(table[table["stands_out"]]["parameter"]) == {"optimizer.lr"}
-    pd.testing.assert_frame_equal(importances(axes, trials, scores, "max", seed=3), table)
+    pd.testing.assert_frame_equal(importances(parameters, trials, scores, "max", seed=3), table)
 
 
 def test_scores_without_a_cause_rarely_stand_out():
     trials = trials_of(16)
-    axes = axes_of("cross_entropy", trials)
+    parameters = parameters_of("cross_entropy", trials)
     marked = []
     for seed in range(2):
         scores = np.random.default_rng(seed).normal(size=16)
-        table = importances(axes, trials, scores, "max", seed)
+        table = importances(parameters, trials, scores, "max", seed)
         marked += [bool(part["stands_out"].any()) for _, part in table.groupby("evaluator")]
     assert sum(marked) <= 1
 
 
-# Budget
+# Expected validation performance
 
 
 def test_the_expected_best_of_four_is_known():
-    curve = expected_best(np.array([3.0, 1.0, 4.0, 2.0]), "max")
+    curve = expected_performance(np.array([3.0, 1.0, 4.0, 2.0]), "max")
     assert curve["expected"].tolist() == pytest.approx([2.5, 20 / 6, 3.75, 4])
     assert curve["deviation"].iloc[1] == pytest.approx(np.std([2, 3, 4, 3, 4, 4]))
     assert curve["band"].tolist() == [True, True, False, False]
-    assert enough(curve, 0.3) == 3
-    smallest = expected_best(np.array([3.0, 1.0, 4.0, 2.0]), "min")
+    assert sufficient_trials(curve, 0.3) == 3
+    smallest = expected_performance(np.array([3.0, 1.0, 4.0, 2.0]), "min")
     assert smallest["expected"].tolist() == pytest.approx([2.5, 10 / 6, 1.25, 1])
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=7))
 def test_the_expected_best_is_the_mean_over_all_subsets(scores):
-    curve = expected_best(np.array(scores), "max")
+    curve = expected_performance(np.array(scores), "max")
     for n, expected in zip(curve["trials"], curve["expected"], strict=True):
         best = [max(chosen) for chosen in combinations(scores, n)]
         assert expected == pytest.approx(np.mean(best), abs=1e-9)
 
 
 def test_many_trials_do_not_overflow():
-    curve = expected_best(np.linspace(0, 1, 2000), "max")
+    curve = expected_performance(np.linspace(0, 1, 2000), "max")
     assert np.isfinite(curve[["expected", "deviation"]].to_numpy()).all()
     assert curve["expected"].is_monotonic_increasing
     assert curve["expected"].iloc[0] == pytest.approx(0.5)
@@ -186,23 +181,28 @@ def test_the_kernel_mean_keeps_a_constant_and_is_silent_far_from_all_trials():
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("importance")
-    uri = f"sqlite:///{folder}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
+def searched(new_made_store):
+    store = new_made_store()
     rng = np.random.default_rng(0)
     skills = {
-        ("proselflc", "noisy-A"): rng.uniform(0.3, 0.9, 13).tolist(),
+        ("proselflc", "noisy-A"): rng.uniform(0.3, 0.9, 11).tolist(),
         ("cross_entropy", "noisy-A"): rng.uniform(0.3, 0.9, 11).tolist(),
         ("proselflc", "noisy-B"): [0.5, 0.8],
     }
-    make_search(client, experiment, folder / "s", skills, stopped=1)
-    return uri
+    store.search(skills, stopped=1)
+    return store
 
 
-def test_the_section_says_what_is_known_and_what_is_not(uri):
-    found = importance.section(open_records(RecordsOptions(uri, "made")))
+@pytest.fixture
+def small_forests(monkeypatch):
+    """Few resamples and shuffles: forests take most of the time, and their answers are tested above."""
+    for name, value in {"TREES": 8, "RESAMPLED_TREES": 2, "RESAMPLES": 2, "SHUFFLES": 2}.items():
+        monkeypatch.setattr(f"analysis.sections.importance.scores.{name}", value)
+
+
+@pytest.mark.usefixtures("small_forests")
+def test_the_section_says_what_is_known_and_what_is_not(searched):
+    found = section(searched.records(), Options())
     assert {table.name for table in found.tables} >= {"importance", "expected_best"}
     assert {figure.name for figure in found.figures} == {
         "importance", "expected_best", "slices", "contours", "parallel",
@@ -215,17 +215,17 @@ def test_the_section_says_what_is_known_and_what_is_not(uri):
     assert "nan" not in " ".join([*found.sentences, *found.notes, *found.missing]).replace("fANOVA", "")
 
 
-def test_the_command_writes_its_files_and_knows_its_spaces(uri, tmp_path, monkeypatch, capsys):
-    options = ["importance.py", "--tracking-uri", uri, "--output", str(tmp_path / "out"), "--space"]
-    monkeypatch.setattr(sys, "argv", [*options, "proselflc"])
-    assert run_command(importance.main) == 0
+@pytest.mark.usefixtures("small_forests")
+def test_the_command_writes_its_files_and_knows_its_spaces(searched, tmp_path, call_section):
+    options = ["--tracking-uri", searched.uri, "--output", str(tmp_path / "out"), "--space"]
+    assert call_section("importance", *options, "proselflc")[0] == 0
     assert {"importance.csv", "expected_best.tex", "slices.pdf", "parallel.png", "contours.svg"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
-    monkeypatch.setattr(sys, "argv", [*options, "proselfl"])
-    assert run_command(importance.main) == 2
-    assert "Did you mean 'proselflc'" in capsys.readouterr().err
+    code, _, error = call_section("importance", *options, "proselfl")
+    assert code == 2
+    assert "Did you mean 'proselflc'" in error
 
 
-def test_an_axis_without_extent_places_all_trials_at_its_start():
-    assert Axis("a.x", 1.0, 1.0).positions(["1", "1"]).tolist() == [0, 0]
+def test_a_parameter_with_one_value_places_all_trials_at_its_start():
+    assert Parameter("a.x", 1.0, 1.0).positions(["1", "1"]).tolist() == [0, 0]

@@ -3,19 +3,16 @@
 import numpy as np
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
 from analysis.sections.embeddings import section as embeddings
 from analysis.sections.embeddings.figures import draw_embeddings
 from analysis.sections.embeddings.projection import neighbour_agreement, perplexity_of, tsne
 from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.features.store import FeatureStore
-from ser.training.batches import crop_frames
 from ser.training import save_state, train
+from ser.training.batches import crop_frames
 from ser.training.task import Task
 from ser.utils.errors import UserError
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import make_search
 
 
 def test_the_neighbours_of_two_bundles_are_known():
@@ -78,38 +75,38 @@ def test_a_checkpoint_embeds_what_its_head_reads(task_at, store: FeatureStore, t
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), checkpoint.predict(store, rows), atol=1e-5)
 
 
-@pytest.fixture
-def searched(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    skills = {("cross_entropy", "clean"): [0.5], ("cross_entropy", "noisy-B"): [0.5], ("proselflc", "noisy-B"): [0.6]}
-    make_search(client, experiment_id(client, uri, "made"), tmp_path / "s", skills)
-    return open_records(RecordsOptions(uri, "made"))
+@pytest.fixture(scope="module")
+def searched(new_made_store):
+    store = new_made_store()
+    store.search(
+        {("cross_entropy", "clean"): [0.5], ("cross_entropy", "noisy-B"): [0.5], ("proselflc", "noisy-B"): [0.6]}
+    )
+    return store.records()
 
 
 def test_networks_that_are_not_on_this_machine_are_told(searched):
-    found = embeddings.section(searched)
+    found = embeddings.section(searched, embeddings.Options())
     assert not found.tables
     assert not found.figures
     missing = [line for line in found.missing if line.startswith("No embeddings of noisy-B")]
     assert len(missing) == 2
-    assert all("is not there" in line for line in missing)
+    assert all("does not exist here" in line for line in missing)
 
 
 def test_embeddings_are_told_and_drawn(searched, monkeypatch):
-    def known(records, method, part):
+    def known(records, method, subset):
         rng = np.random.default_rng(0)
         genders = ["female", "male"] * 15
         about = {"emotion": list("abc") * 10, "gender": genders, "speaker": genders}
         return embeddings.Embedded(rng.normal(size=(30, 5)), about, of=90)
 
     monkeypatch.setattr(embeddings, "embed", known)
-    found = embeddings.section(searched)
+    found = embeddings.section(searched, embeddings.Options())
     (table,) = found.tables
     assert table.data["space"].unique().tolist() == ["cross_entropy", "proselflc"]
     assert set(table.text["utterances"]) == {"30 of 90"}
     assert [figure.name for figure in found.figures] == ["embeddings-noisy-B"]
     assert "n = 30, perplexity 10" in found.figures[0].caption
-    assert len(embeddings.section(searched, ["clean", "noisy-B"]).figures) == 2
+    assert len(embeddings.section(searched, embeddings.Options(noise=("clean", "noisy-B"))).figures) == 2
     with pytest.raises(UserError, match="Did you mean 'noisy-B'"):
-        embeddings.section(searched, ["noisy-b"])
+        embeddings.section(searched, embeddings.Options(noise=("noisy-b",)))

@@ -1,13 +1,9 @@
 """Choices by other labels and at other levels: numbers known by hand, what cannot be answered, and the command line."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
-from analysis.sections.selection import section as selection
 from analysis.sections.selection.label_choice import (
     agreements,
     best_by,
@@ -16,12 +12,10 @@ from analysis.sections.selection.label_choice import (
     spearman_interval,
     transfers,
 )
-from ser.utils.command_line import run_command
+from analysis.sections.selection.section import Options, section
 from study.schema import SELECTIONS
-from study.tracking.store import experiment_id, open_client
-from tests.helpers.made_records import make_search
 
-NOISY = SELECTIONS["noisy"]
+NOISY, SOFT = SELECTIONS["noisy"], SELECTIONS["soft"]
 
 
 def trials_of(uar, noisy, soft=None, rates=None, space="cross_entropy"):
@@ -50,9 +44,9 @@ def test_the_regret_of_four_trials_is_known():
 
 def test_equals_are_chosen_by_time_and_labels_that_scored_not_all_are_left_out():
     trials = trials_of([0.5, 0.6, 0.7], [0.4, 0.4, 0.3], [1.0, np.nan, 1.1])
-    assert best_by(trials, "noisy") == 0
+    assert best_by(trials, NOISY) == 0
     assert list(regrets(trials, {})["by"]) == ["noisy", "clean"]
-    assert best_by(trials_of([0.5], [0.4]), "soft") is None
+    assert best_by(trials_of([0.5], [0.4]), SOFT) is None
     assert regrets(trials_of([], []), {}).empty
 
 
@@ -97,42 +91,32 @@ def test_shared_configurations_are_paired():
     assert shared_scores(a, b, "uar").to_numpy().tolist() == [[0.6, 0.1]]
 
 
-@pytest.fixture
-def store(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    return uri, client, experiment_id(client, uri, "made"), tmp_path
-
-
-def test_the_section_of_two_levels(store):
-    uri, client, experiment, folder = store
-    skills = {
-        (space, noise): [0.4, 0.9, 0.6, 0.5] for space in ("proselflc", "elr") for noise in ("noisy-A", "noisy-B")
-    }
-    make_search(client, experiment, folder / "s", skills)
-    found = selection.section(open_records(RecordsOptions(uri, "made")))
+def test_the_section_of_two_levels(made_store):
+    made_store.search(
+        {(space, noise): [0.4, 0.9, 0.6, 0.5] for space in ("proselflc", "elr") for noise in ("noisy-A", "noisy-B")}
+    )
+    found = section(made_store.records(), Options())
     (table,) = (table for table in found.tables if table.name == "selection")
-    # Two spaces and both together, two levels, three kinds of labels.
+    # Two spaces and both together, two levels, three selection rules.
     assert len(table.data) == 3 * 2 * 3
     assert (table.data["regret"] >= 0).all()
+    assert set(table.text["by"]) == {"noisy", "soft"}  # the oracle chooses the best by definition
     assert len([line for line in found.sentences if "of all spaces" in line]) == 4
     assert {figure.name for figure in found.figures} == {"selection", "transfer"}
     assert "nan" not in " ".join([*found.sentences, *found.missing])
 
 
-def test_one_level_and_one_trial_say_what_is_missing(store, monkeypatch, capsys):
-    uri, client, experiment, folder = store
-    make_search(
-        client, experiment, folder / "s", {("elr", "noisy-A"): [0.5, 0.5], ("focal", "noisy-A"): [0.4]}, stopped=1
-    )
-    found = selection.section(open_records(RecordsOptions(uri, "made")))
+def test_one_level_and_one_trial_say_what_is_missing(made_store, call_section, tmp_path):
+    made_store.search({("elr", "noisy-A"): [0.5, 0.5], ("focal", "noisy-A"): [0.4]}, stopped=1)
+    found = section(made_store.records(), Options())
     assert any("one finished trial" in line for line in found.sentences)
     assert any("No trial has finished: noisy-A focal" in line for line in found.missing)
     assert any("--noise clean noisy-A noisy-B" in line for line in found.missing)
-    out = folder / "out"
-    monkeypatch.setattr(sys, "argv", ["selection.py", "--tracking-uri", uri, "--output", str(out)])
-    assert run_command(selection.main) == 0
-    assert {path.name for path in out.iterdir()} >= {"selection.csv", "selection.md", "selection.tex", "selection.pdf"}
-    monkeypatch.setattr(sys, "argv", ["selection.py", "--tracking-uri", uri, "--experiment", "mad"])
-    assert run_command(selection.main) == 2
-    assert "Did you mean 'made'" in capsys.readouterr().err
+    where = ["--tracking-uri", made_store.uri, "--output", str(tmp_path / "out")]
+    assert call_section("selection", *where)[0] == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "selection.csv", "selection.md", "selection.tex", "selection.pdf",
+    }  # fmt: skip
+    code, _, error = call_section("selection", *where, "--experiment", "mad")
+    assert code == 2
+    assert "Did you mean 'made'" in error

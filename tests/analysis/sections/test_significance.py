@@ -1,17 +1,14 @@
 """Comparisons of confirmed methods: known predictions, known differences, and words that claim no more."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from analysis.common.section import write
+from analysis.common.text import points
 from analysis.sections.significance.comparisons import (
     BETTER,
     HELD_OUT,
@@ -24,16 +21,12 @@ from analysis.sections.significance.comparisons import (
     read_tested,
 )
 from analysis.sections.significance.figures import draw_differences, draw_rankings
-from analysis.sections.significance.section import points, section
+from analysis.sections.significance.section import Options, section
 from analysis.sections.significance.speaker_counts import count, full_blocks
 from ser.utils.errors import UserError
 from study.schema import STOPPED
-from study.tracking.store import experiment_id, open_client
 from tests.helpers.confirmed_records import CLASSES, confirmed_records, predictions
-from tests.helpers.made_records import make_confirm, make_search
 
-matplotlib.use("agg")
-ROOT = Path(__file__).resolve().parents[3]
 TEN = {1: range(5), 2: range(5, 10)}
 
 
@@ -130,7 +123,7 @@ def test_too_few_speakers_are_told():
     records = confirmed_records(methods, folds={1: range(3)})
     (row,) = compared(records).to_dict("records")
     assert (row["verdict"], row["p"], row["smallest_detectable"]) == (IMPOSSIBLE, 0.25, np.inf)
-    text = no_nan(section(records))
+    text = no_nan(section(records, Options()))
     assert "with 3 speakers p cannot fall below 0.25" in text
     assert "too short" in text
     assert "Evidence that" not in text
@@ -140,7 +133,7 @@ def test_many_comparisons_can_make_evidence_impossible():
     methods = {("clean", "cross_entropy"): constant(2), **{("clean", f"m{i}"): constant(9) for i in range(3)}}
     records = confirmed_records(methods, folds={1: range(6)})
     assert set(compared(records)["verdict"]) == {IMPOSSIBLE}
-    text = no_nan(section(records))
+    text = no_nan(section(records, Options()))
     assert "below 0.0312, and below 0.0938 once corrected for 3 comparisons (it is 0.031 before)" in text
 
 
@@ -151,10 +144,10 @@ def test_no_evidence_is_said_with_what_could_have_been_seen():
     )
     (row,) = compared(records).to_dict("records")
     assert row["verdict"] == NO_EVIDENCE
-    text = no_nan(section(records))
+    text = no_nan(section(records, Options()))
     assert f"A difference of {100 * row['smallest_detectable']:.1f} points would have shown four times in five" in text
     alike = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): wavering}, folds=TEN)
-    assert "score alike for every speaker" in no_nan(section(alike))
+    assert "score alike for every speaker" in no_nan(section(alike, Options()))
 
 
 def test_points_have_a_sign():
@@ -170,13 +163,14 @@ def test_ranks_are_over_folds_and_seeds():
     assert level.methods == ("a", "b", "cross_entropy")
     assert list(level.ranking.ranks) == [3, 1, 2]
     assert (level.blocks, level.mean_uar) == (4, pytest.approx((0.5, 0.9, 0.7)))
-    text = no_nan(section(confirmed_records(methods, folds=TEN)))
+    text = no_nan(section(confirmed_records(methods, folds=TEN), Options()))
     assert "mean ranks over 4 blocks (fold × seed): b 1.00, cross_entropy 2.00, a 3.00. They differ" in text
     assert "b before a" in text
 
 
 def test_two_methods_have_no_diagram():
-    found = section(confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN))
+    methods = {("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}
+    found = section(confirmed_records(methods, folds=TEN), Options())
     assert [figure.name for figure in found.figures] == ["significance"]
     assert "No critical-difference diagram of clean: it compares three methods or more" in " ".join(found.missing)
 
@@ -189,8 +183,8 @@ def test_unfinished_and_unpaired_trials_are_left_out_and_told():
     records.confirmed.loc[records.confirmed["run_id"] == "clean-elr-2-2", "status"] = STOPPED
     (row,) = compared(records).to_dict("records")
     assert (row["seeds"], row["fold_names"], row["unpaired"]) == ("1", "1, 2", 3)
-    text = no_nan(section(records))
-    assert "1 confirming trials have not finished" in text
+    text = no_nan(section(records, Options()))
+    assert "1 of 8 trials of the confirmation have not finished" in text
     assert "3 trials have no counterpart" in text
     assert "nothing is known of its chance. To add seeds: python study/confirm.py --experiment made --seeds 5" in text
 
@@ -205,7 +199,7 @@ def test_a_second_confirmation_takes_the_place_of_the_first(source):
     tested = read_tested(records)
     assert tested.repeated == 8
     assert not tested.trials["run_id"].str.startswith("old").any()
-    assert "8 trials were left out, for a newer confirmation" in no_nan(section(records))
+    assert "8 trials were left out because a newer confirmation replaces them" in no_nan(section(records, Options()))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +209,7 @@ def test_methods_without_predictions_are_told(table, told):
     records = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN)
     for name in [name for name in records._tables if "elr" in name]:
         records._tables[name] = None if table is None else records._tables[name].assign(label=None)
-    text = no_nan(section(records))
+    text = no_nan(section(records, Options()))
     assert told in text
     assert "of both cross_entropy and the other: elr at clean" in text
 
@@ -223,11 +217,11 @@ def test_methods_without_predictions_are_told(table, told):
 def test_folds_that_the_search_has_seen_are_labelled():
     methods = {("clean", name): constant(right) for name, right in {"a": 5, "b": 9, "cross_entropy": 7}.items()}
     records = confirmed_records(methods, folds=TEN, held_out=[9])
-    text = no_nan(section(records))
+    text = no_nan(section(records, Options()))
     assert "2 comparisons with cross_entropy on folds that the search has seen: evidence of a better" in text
     assert "No fold that the search held out was confirmed" in text
     assert "--folds held-out" in text
-    both = section(confirmed_records(methods, folds=TEN, held_out=[1]))
+    both = section(confirmed_records(methods, folds=TEN, held_out=[1]), Options())
     assert [table.name for table in both.tables] == ["significance", "significance_seen", "ranks"]
     assert "no part of the findings" in no_nan(both)
 
@@ -240,7 +234,7 @@ def test_folds_that_the_search_has_seen_are_labelled():
     ],
 )
 def test_one_method_is_compared_with_none(methods, told):
-    found = section(confirmed_records(methods, folds=TEN, seeds=[1]))
+    found = section(confirmed_records(methods, folds=TEN, seeds=[1]), Options())
     assert found.sentences == ()
     assert told in no_nan(found)
 
@@ -249,15 +243,15 @@ def test_methods_tested_on_different_utterances_are_refused():
     records = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN)
     records._tables["clean-elr-1-1"] = records._tables["clean-elr-1-1"].iloc[1:]
     with pytest.raises(UserError, match="different utterances"):
-        section(records)
+        section(records, Options())
 
 
 def test_results_repeat(tmp_path):
     methods = {("clean", name): wavering for name in ("a", "b")} | {("clean", "cross_entropy"): constant(6)}
     first, second = (confirmed_records(methods, folds=TEN) for _ in range(2))
     pd.testing.assert_frame_equal(compared(first), compared(second))
-    write([section(first)], tmp_path / "1")
-    write([section(second)], tmp_path / "2")
+    write(section(first, Options()), tmp_path / "1")
+    write(section(second, Options()), tmp_path / "2")
     for path in (tmp_path / "1").glob("*.[cms]*"):
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
 
@@ -295,29 +289,23 @@ def test_figures_show_every_verdict_and_level():
 # The command.
 
 
-def test_the_command_reads_a_store_and_writes_what_it_found(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
-    make_search(client, experiment, tmp_path / "s", {("cross_entropy", "clean"): [0.5]})
-
-    def call(*more):
-        command = [sys.executable, "analysis/significance.py", "--tracking-uri", uri, "--output", str(tmp_path / "out")]
-        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
-
-    early = call()
-    assert (early.returncode, early.stderr) == (0, "")
-    assert f"To confirm: python study/confirm.py --experiment made --tracking-uri {uri}" in early.stdout
+def test_the_command_reads_a_store_and_writes_what_it_found(made_store, tmp_path, call_section):
+    made_store.search({("cross_entropy", "clean"): [0.5]})
+    where = ["--tracking-uri", made_store.uri, "--output", str(tmp_path / "out")]
+    code, printed, error = call_section("significance", *where)
+    assert (code, error) == (0, "")
+    assert f"To confirm: python study/confirm.py --experiment made --tracking-uri {made_store.uri}" in printed
+    assert not (tmp_path / "out").exists()
     skills = {("cross_entropy", "clean", "search-1"): 0.4, ("elr", "clean", "search-1"): 0.95}
-    make_confirm(client, experiment, tmp_path / "s", skills, folds=(1, 2, 3), held_out=1, seeds=(1,))
-    found = call()
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "clean, elr against cross_entropy: test UAR" in found.stdout
+    made_store.confirm(skills, folds=(1, 2), held_out=1, seeds=(1,))
+    code, printed, error = call_section("significance", *where)
+    assert (code, error) == (0, "")
+    assert "clean, elr against cross_entropy: test UAR" in printed
     table = pd.read_csv(tmp_path / "out" / "significance.csv")
     assert table["speakers"].tolist() == [2]
     assert table["difference"].iloc[0] > 0.2
     assert (tmp_path / "out" / "significance.png").stat().st_size > 5_000
     assert r"\toprule" in (tmp_path / "out" / "significance_seen.tex").read_text()
-    typo = call("--reference", "err")
-    assert (typo.returncode, typo.stdout) == (2, "")
-    assert "unknown --reference 'err'. Did you mean 'elr'?" in typo.stderr
+    code, printed, error = call_section("significance", *where, "--reference", "err")
+    assert (code, printed) == (2, "")
+    assert "unknown --reference 'err'. Did you mean 'elr'?" in error
