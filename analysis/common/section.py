@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from analysis.common.style import save
-from analysis.common.text import MISSING
 from ser.utils.errors import UserError
-from study.console import say
+from study.console import column_kinds, say, terminal_table
 
-LONGEST_WORD = 18
-"""Characters up to which a table cell is kept on one line."""
-NUMBER = r"^[-+−<]?[.\d]"
 LATEX = {"number": "r", "word": "l", "text": "p{6cm}"}
 
 
@@ -145,7 +137,7 @@ def show(section: Section, console: Console) -> None:
     for sentence in section.sentences:
         say(console, f"  {sentence}")
     for table in section.displayed_tables:
-        console.print(rich_table(table))
+        console.print(terminal_table(table.text, table.caption, table.below))
     for note in (*section.notes, *section.missing):
         say(console, note)
 
@@ -208,47 +200,6 @@ def page(section: Section) -> str:
     for table in section.displayed_tables:
         lines += [f"## {table.caption}", "", markdown_table(table.text), ""]
     return "\n".join([*lines, *(f"* {note}" for note in (*section.notes, *section.missing)), ""])
-
-
-def column_kinds(text: pd.DataFrame) -> list[str]:
-    """Return the kind of each column of a table.
-
-    Args:
-        text: The table as displayed.
-
-    Returns:
-        ``number``; ``word``, if no cell needs a line break; or ``text``.
-
-    Example:
-        >>> column_kinds(pd.DataFrame({"space": ["elr"], "UAR": ["0.5"], "reason": ["a trial ran out of memory"]}))
-        ['word', 'number', 'text']
-    """
-    kinds = []
-    for place in range(text.shape[1]):
-        cells = text.iloc[:, place].astype(str)
-        filled = cells[cells != MISSING]
-        is_number = len(filled) > 0 and bool(filled.str.match(NUMBER).all())
-        kinds.append("text" if (cells.str.len() > LONGEST_WORD).any() else "number" if is_number else "word")
-    return kinds
-
-
-def rich_table(table: NamedTable) -> Table | Group:
-    """Return a table for the terminal, numbers aligned on the right."""
-    text = table.text.drop(columns=table.below or [])
-    drawn = Table(title=Text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name, kind in zip(text.columns, column_kinds(text), strict=True):
-        drawn.add_column(str(name), justify="right" if kind == "number" else "left", overflow="fold")
-    for row in text.itertuples(index=False):
-        drawn.add_row(*map(str, row))
-    if table.below is None:
-        return drawn
-    return Group(drawn, Text(f"{table.below}:"), *map(Text, _lines_below(table.text, table.below)))
-
-
-def _lines_below(text: pd.DataFrame, column: str) -> Iterable[str]:
-    key = [name for name in ("noise", "space", "trial", "candidate") if name in text]
-    for row in text.to_dict("records"):
-        yield f"  {' '.join(row[name] for name in key)}: {row[column] or MISSING}"
 
 
 def markdown_table(text: pd.DataFrame) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-MISSING = "–"
-"""Text of a value that is unknown or undefined."""
+from study.console import MISSING as MISSING
+
 LEAST_P = 0.001
 
 

@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section, column_kinds
+from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
+from study.console import column_kinds
 
 TEMPLATE = "report.html.j2"
 PIXELS_PER_INCH = 96

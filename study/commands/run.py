@@ -18,7 +18,7 @@ from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from study.backend.trial_resources import TrialResources
 from study.commands.printed import analysis_command, resume_command
-from study.console import make_console, say
+from study.console import make_console, say, terminal_table
 from study.environment import BEGAN
 from study.messages import without_password
 from study.options import StudyOptions
@@ -29,7 +29,7 @@ from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
 from study.setup.pruners import grace_period, scheduler_warning
 from study.setup.spaces import load_space, space_names
-from study.tracking.best_table import rich_table, text_table
+from study.tracking.best_table import PARAMETERS, text_table
 from study.tracking.searches import best_runs, caveats, read_trials
 
 SCRIPT = "study/run.py"
@@ -137,9 +137,8 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
         return
     best = best_runs(trials)
     console.print()
-    console.print(
-        rich_table(text_table(best, trials.selection), f"Best run per noise level, study {prepared.options.name}")
-    )
+    title = f"Best run per noise level, study {prepared.options.name}"
+    console.print(terminal_table(text_table(best, trials.selection), title, below=PARAMETERS))
     for line in caveats(trials, best):
         console.print(line, highlight=False)
     if prepared.data.corpus.name == "synthetic":

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
 from ser.metrics.classification import METRICS
+from study.console import MISSING
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 
 OVERVIEW = tuple(name for name, metric in METRICS.items() if metric.in_overview and name != "uar")
@@ -40,16 +36,16 @@ def text_table(best: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """
 
     def number(value: float | None) -> str:
-        return "–" if value is None or pd.isna(value) else f"{value:.3f}"
+        return MISSING if value is None or pd.isna(value) else f"{value:.3f}"
 
     text = pd.DataFrame(index=best.index)
     text["noise"] = best["noise"]
-    text["rate"] = ["–" if pd.isna(rate) else f"{rate:.2%}" for rate in best["rate"]]
+    text["rate"] = [MISSING if pd.isna(rate) else f"{rate:.2%}" for rate in best["rate"]]
     text["space"] = best["space"]
     for column in ("selected", "uar", *OVERVIEW):
         text[column] = [number(value) for value in best[column]]
     text["uar_best_epoch"] = [
-        "–" if pd.isna(uar) else f"{uar:.3f} @ {epoch:.0f}"
+        MISSING if pd.isna(uar) else f"{uar:.3f} @ {epoch:.0f}"
         for uar, epoch in zip(best["uar_best_epoch"], best["best_epoch"], strict=True)
     ]
     text["trial"] = best["trial"]
@@ -76,24 +72,3 @@ def short_parameters(parameters: dict[str, str]) -> str:
             return value
 
     return ", ".join(f"{name.partition('.')[2]}={short(value)}" for name, value in sorted(parameters.items()))
-
-
-def rich_table(text: pd.DataFrame, title: str) -> Group:
-    """Return the table for the terminal, with the parameters in a line for each run below it.
-
-    Args:
-        text: Table from ``text_table``.
-        title: Title above the table.
-    """
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = text.drop(columns=PARAMETERS)
-    for column in shown.columns:
-        table.add_column(str(column), justify="left" if column in {"noise", "space"} else "right")
-    levels = list(text["noise"])
-    for row, following in zip(shown.itertuples(index=False), [*levels[1:], None], strict=True):
-        table.add_row(*map(str, row), end_section=following not in (None, row[0]))
-    lines = [
-        Text(f"  {row['noise']} {row['space']} {row['trial']}: {row[PARAMETERS] or '–'}")
-        for row in text.to_dict("records")
-    ]
-    return Group(table, Text("parameters:"), *lines)

@@ -175,7 +175,7 @@ def correction_sentence(curves: pd.DataFrame) -> str:
 
 
 def _mean_and_range(shares: pd.Series[float]) -> str:
-    spread = f" ({between(shares.min(), shares.max(), '.0%')})" if shares.count() > 1 else ""
+    spread = f" ({between(shares.min(), shares.max(), '.0%')})" if shares.max() > shares.min() else ""
     return f"{percent(shares.mean())}{spread}"
 
 

@@ -326,7 +326,7 @@ def _transfer_sentences(data: pd.DataFrame) -> list[str]:
 def _transfer_text(data: pd.DataFrame) -> pd.DataFrame:
     text = data[["space", "from", "to", "trial", "match"]].copy()
     text["distance"] = [number(value, 2) for value in data["distance"]]
-    for column, heading in {"moved": "transferred", "own": "own choice", "random": "random baseline"}.items():
+    for column, heading in {"moved": "moved", "own": "own choice", "random": "random"}.items():
         text[heading] = data[column].map(number)
     text["difference"] = data["difference"].map(signed)
     text["shared"] = data["shared"].astype(str)
