@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+
 from ser.metrics.classification import METRICS
 from study.console import MISSING
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
