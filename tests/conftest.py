@@ -17,7 +17,7 @@ CLASSES = ("high", "low")
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    # The networks here are so narrow that a second thread costs more than it gives.
+    # The networks of the tests are so narrow that a second thread makes them slower.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -25,7 +25,7 @@ def one_thread() -> Iterator[None]:
 
 
 def voice(utterance_id: str) -> NDArray[np.float32]:
-    """A tone with a little noise, high or low as the name says, from .45 to 1.3 s long."""
+    """Return a high or low tone, according to the name, with a little noise, 0.45 to 1.3 s long."""
     _, number, label = utterance_id.split("-")
     rng = np.random.default_rng(int(number))
     time = np.arange(int(rng.uniform(0.45, 1.3) * SYNTHESIS_RATE)) / SYNTHESIS_RATE
@@ -35,7 +35,7 @@ def voice(utterance_id: str) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def tones() -> Corpus:
-    """Six speakers with four utterances each, two of either class; three annotators, one of whom dissents at times."""
+    """Six speakers with two utterances of each class; three annotators, one of whom dissents on a third of them."""
     ids = [f"s{number // 4}-{number:02d}-{CLASSES[number % 2]}" for number in range(24)]
     labels = [name.split("-")[2] for name in ids]
     dissenting = [number % 3 == 0 for number in range(24)]
@@ -53,7 +53,7 @@ def store(tones: Corpus, tmp_path_factory: pytest.TempPathFactory) -> FeatureSto
 
 @pytest.fixture(scope="session")
 def task_at(tones: Corpus, store: FeatureStore) -> Callable[..., Task]:
-    """level, noise seed → the task of the last fold: 16 training and 4 validation utterances."""
+    """Function of level and noise seed to the task of the last fold: 16 training and 4 validation utterances."""
 
     def make(level: str = "clean", noise_seed: int = 0) -> Task:
         return make_task(tones, split(tones), store.path, level, noise_seed)

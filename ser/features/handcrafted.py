@@ -129,7 +129,7 @@ def harmonic_part(signal: Signal) -> Signal:
     window = hann(FRAME, sym=False)
     spectrum = rfft(_frames(signal) * window, axis=1)  # (T, bins)
     magnitude = np.abs(spectrum)
-    harmonic, percussive = _running_median(magnitude.T).T, _running_median(magnitude)
+    harmonic, percussive = running_median(magnitude.T).T, running_median(magnitude)
     largest = np.maximum(harmonic, percussive)
     scale = np.where(largest > 0, largest, 1.0)  # otherwise the squares of small magnitudes underflow
     harmonic, percussive = (harmonic / scale) ** 2, (percussive / scale) ** 2
@@ -152,7 +152,7 @@ def _overlap_add(frames: Signal, samples: int) -> Signal:
     return total[FRAME // 2 : FRAME // 2 + samples]
 
 
-def _running_median(values: Signal) -> Signal:
+def running_median(values: Signal) -> Signal:
     """Return medians over ``MEDIAN_LENGTH`` neighbours along the last axis, mirrored at its ends."""
     from scipy.ndimage import median_filter
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,6 +48,26 @@ def valid_frames(
 ) -> NDArray[np.int64]:
     """Return the number of frames without padding, (n,), of each window that ``gather`` copies."""
     return np.asarray(np.minimum(store.lengths[rows] - starts, frames))
+
+
+def epoch_order(
+    balance: Tensor, class_balance: Literal["weighting", "sampling", "none"], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the utterances of an epoch in random order.
+
+    Args:
+        balance: (n,) inverse frequencies of the utterances' classes.
+        class_balance: ``sampling`` draws n utterances with replacement, all classes equally often; otherwise each
+            utterance occurs once.
+        rng: Random generator.
+
+    Returns:
+        (n,) positions in the training subset.
+    """
+    if class_balance != "sampling":
+        return rng.permutation(len(balance))
+    chances = balance.numpy()
+    return rng.choice(len(balance), size=len(balance), p=chances / chances.sum())
 
 
 def random_starts(lengths: NDArray[np.int64], frames: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ser.config import Config
 from ser.losses import build_loss
 from ser.models import Classifier
-from ser.training.batches import crop_frames, gather, random_starts, spec_augment, valid_frames
+from ser.training.batches import crop_frames, epoch_order, gather, random_starts, spec_augment, valid_frames
 from ser.training.evaluation import predict, subset_metrics, test_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
 from ser.training.optimizer import make_optimizer, set_learning_rate
@@ -189,7 +189,7 @@ class _Run:
         torch.manual_seed(derived_seed(self.seed, "dropout", epoch))
         log = BatchLog()
         self.model.train()
-        order = _epoch_order(self.balance, config, rng)
+        order = epoch_order(self.balance, config.training.class_balance, rng)
         starts = random_starts(self.store.lengths[rows], self.frames, rng)
         for batch in range(self.steps_per_epoch):
             step = (epoch - 1) * self.steps_per_epoch + batch
@@ -279,11 +279,3 @@ class _Run:
             "utterances": self.utterances.state_dict(),
             "best": self.best,
         }
-
-
-def _epoch_order(balance: Tensor, config: Config, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return an epoch's utterances: each once, or drawn with replacement so that all classes are equally frequent."""
-    if config.training.class_balance != "sampling":
-        return rng.permutation(len(balance))
-    chances = balance.numpy()
-    return rng.choice(len(balance), size=len(balance), p=chances / chances.sum())

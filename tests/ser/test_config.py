@@ -115,7 +115,7 @@ def test_a_configuration_does_not_alter_what_it_is_made_from() -> None:
         ({"training.precision": "float23"}, "'float32'"),
     ],
 )
-def test_a_misspelt_name_is_told_with_the_nearest(values: dict[str, Any], nearest: str) -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest(values: dict[str, Any], nearest: str) -> None:
     with pytest.raises(UserError, match=f"Did you mean .*{nearest}"):
         Config.from_dotted(values)
 
@@ -164,7 +164,7 @@ def test_a_misspelt_name_is_told_with_the_nearest(values: dict[str, Any], neares
         ("training.precision", 32),
     ],
 )
-def test_a_value_of_the_wrong_type_or_range_is_told_with_its_key(key: str, value: Any) -> None:
+def test_a_value_of_the_wrong_type_or_range_is_reported_with_its_key(key: str, value: Any) -> None:
     with pytest.raises(UserError, match=key.partition(".")[2]) as raised:
         Config.from_dotted({key: value})
     assert str(value) in str(raised.value)
@@ -263,7 +263,7 @@ def test_settings_are_names_and_values() -> None:
         (["optimizer.lr=1", "optimizer.lr=1"], "'optimizer.lr' is set twice"),
     ],
 )
-def test_settings_that_are_none_or_repeated_are_told(given: list[str], message: str) -> None:
+def test_settings_that_are_none_or_repeated_are_reported(given: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_settings(given)
 
@@ -320,7 +320,7 @@ def test_files_may_nest_names_or_dot_them(tmp_path: Path, text: str) -> None:
         (b"optimizer: {lr: 1}\noptimizer.lr: 2\n", "'optimizer.lr' is set twice"),
     ],
 )
-def test_files_that_hold_no_configuration_are_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_files_that_hold_no_configuration_are_reported(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "config.yaml"
     if content is not None:
         file.write_bytes(content)
@@ -335,7 +335,7 @@ def test_every_corpus_has_valid_defaults_and_synthetic_small_ones(corpus: str, w
     assert config.training.epochs == epochs
 
 
-def test_a_key_that_stands_twice_in_a_file_is_told(tmp_path: Path) -> None:
+def test_a_key_set_twice_in_a_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("optimizer: {lr: 0.1}\nmodel: {width: 0.5}\noptimizer: {weight_decay: 0.1}\n")
     with pytest.raises(UserError, match="'optimizer' is set twice"):
@@ -343,14 +343,14 @@ def test_a_key_that_stands_twice_in_a_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: 2020-99-99", "a: &x [*x]", "a: !!int abc", "a: {b: &y {c: *y}}"])
-def test_yaml_that_cannot_be_meant_is_told(tmp_path: Path, text: str) -> None:
+def test_malformed_yaml_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text(text)
     with pytest.raises(UserError):
         Config.from_dotted(read_config(path))
 
 
-OWN = '''
+OWN = """
 from dataclasses import dataclass
 from ser.losses import CrossEntropy
 from ser.models import Cnn6
@@ -361,7 +361,7 @@ class Scaled(CrossEntropy):
 
 class Mine(Cnn6):
     pass
-'''
+"""
 
 
 def test_losses_and_networks_of_the_users_own_are_named_by_their_import_path(

@@ -58,8 +58,8 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         words = ["--checkpoint", str(state), *corpus_of(folder, table), "--output", str(output), *more]
         monkeypatch.setattr(sys, "argv", ["evaluate", *words])
         code = run_command(evaluate.main)
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -204,7 +204,7 @@ def test_a_file_that_is_no_whole_state_is_refused(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no archive"])
-def test_a_file_that_is_missing_or_damaged_is_told(call: Call, tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_missing_or_damaged_is_reported(call: Call, tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "state.pt").write_bytes(content)
     code, _, error = call(tmp_path / "output", checkpoint=tmp_path / "state.pt")
@@ -212,7 +212,7 @@ def test_a_file_that_is_missing_or_damaged_is_told(call: Call, tmp_path: Path, c
     assert "cannot be read" in error
 
 
-def test_weights_that_are_not_finite_are_told(folder: Path, call: Call, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_reported(folder: Path, call: Call, tmp_path: Path) -> None:
     state = load_state(folder / "run" / "state.pt")
     state["model"]["head.bias"].fill_(float("nan"))
     save_state(state, tmp_path / "state.pt")

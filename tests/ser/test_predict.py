@@ -42,7 +42,7 @@ def test_predictions_are_the_mean_over_an_utterances_segments(model: torch.nn.Mo
                 assert not torch.allclose(expected[0], expected[1], atol=1e-4)
 
 
-def test_a_short_utterance_is_predicted_with_silence_behind_it(model: torch.nn.Module, store: FeatureStore) -> None:
+def test_a_short_utterance_is_predicted_with_silence_after_it(model: torch.nn.Module, store: FeatureStore) -> None:
     padded = np.full((1, 80, 64), SILENCE_DB, dtype=np.float32)
     padded[0, :53] = store.utterance(3)
     model.eval()

@@ -23,7 +23,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def folder(tones: Corpus, task_at: Callable[..., Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six of the tones as WAV files, and a network that has learnt them."""
+    """Six of the tones as WAV files, and a network that has learned them."""
     folder = tmp_path_factory.mktemp("predict")
     for name in tones.table["utterance_id"][:6]:
         soundfile.write(folder / f"{name}.wav", tones.synthesize(name), 16000, subtype="FLOAT")
@@ -43,8 +43,8 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     def run(*words: str | Path, checkpoint: str = "state.pt") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["predict", "--checkpoint", str(folder / checkpoint), *map(str, words)])
         code = run_command(predict.main)
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -64,9 +64,9 @@ def test_files_get_the_label_of_their_tone(folder: Path, call: Call, tmp_path: P
     for row in rows:
         assert float(row["p_high"]) + float(row["p_low"]) == pytest.approx(1, abs=2e-6)
         (line,) = [line for line in out.splitlines() if row["file"] in line]
-        told = sorted(((float(row[f"p_{name}"]), name) for name in ("high", "low")), reverse=True)
-        assert line.split()[1] == row["predicted"] == told[0][1]
-        assert " ".join(line.split()[2:]) == ", ".join(f"{name} {share:.2f}" for share, name in told)
+        reported = sorted(((float(row[f"p_{name}"]), name) for name in ("high", "low")), reverse=True)
+        assert line.split()[1] == row["predicted"] == reported[0][1]
+        assert " ".join(line.split()[2:]) == ", ".join(f"{name} {share:.2f}" for share, name in reported)
 
 
 def test_a_file_gets_the_probabilities_of_its_utterance(
@@ -108,7 +108,7 @@ def test_nothing_is_written_where_no_file_can_be_used(call: Call, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_are_told(folder: Path, call: Call, tmp_path: Path) -> None:
+def test_mistakes_are_reported(folder: Path, call: Call, tmp_path: Path) -> None:
     good = folder / "s0-01-low.wav"
     assert call()[::2] == (
         2,

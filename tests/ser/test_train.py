@@ -202,7 +202,7 @@ def test_resuming_with_another_configuration_is_refused_and_leaves_the_folder_al
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
-def test_a_misspelt_key_is_told_without_a_traceback(arguments: Arguments, tmp_path: Path) -> None:
+def test_a_misspelt_key_is_reported_without_a_traceback(arguments: Arguments, tmp_path: Path) -> None:
     done = process(arguments(tmp_path / "output", settings=("optimizer.lrr=1",)), tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown configuration key 'optimizer.lrr'. Did you mean 'optimizer.lr'")
@@ -223,7 +223,7 @@ def test_a_misspelt_key_is_told_without_a_traceback(arguments: Arguments, tmp_pa
         (["--set", "training.epochs"], "not KEY=VALUE"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(
+def test_mistakes_are_reported_before_anything_is_written(
     arguments: Arguments,
     call: Callable[..., tuple[int, str]],
     tmp_path: Path,
@@ -238,7 +238,7 @@ def test_mistakes_are_told_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_a_folder_is_told(
+def test_an_output_that_cannot_be_a_folder_is_reported(
     arguments: Arguments, call: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -266,7 +266,7 @@ def test_excluded_utterances_take_no_part(
     assert manifest["parts"]["train"]["utterances"] == 14
 
 
-def test_weights_that_do_not_fit_are_told_before_features_are_computed(
+def test_weights_that_do_not_fit_are_reported_before_features_are_computed(
     arguments: Arguments, call: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     torch.save({"bn0.weight": torch.ones(64)}, tmp_path / "weights.pt")

@@ -202,9 +202,9 @@ def test_the_embedded_corpus_says_so_also_where_it_comes_through_the_door() -> N
 
 
 def test_progress_counts_to_the_number_of_utterances(corpus: Corpus, stores: Path) -> None:
-    told: list[tuple[int, int]] = []
-    open_store(corpus, "panns_16k", stores, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    reported: list[tuple[int, int]] = []
+    open_store(corpus, "panns_16k", stores, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_building_leaves_torchs_threads_as_they_were(corpus: Corpus, stores: Path) -> None:
@@ -289,7 +289,7 @@ def test_what_a_killed_builder_left_is_removed(corpus: Corpus, stores: Path) -> 
     assert left_in(stores) == [path.name]
 
 
-def test_an_interrupted_build_leaves_nothing_behind(corpus: Corpus, stores: Path) -> None:
+def test_an_interrupted_build_leaves_no_files(corpus: Corpus, stores: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -299,7 +299,7 @@ def test_an_interrupted_build_leaves_nothing_behind(corpus: Corpus, stores: Path
     assert open_store(corpus, "panns_16k", stores).built
 
 
-def test_files_that_change_while_they_are_read_are_told(corpus: Corpus, data: Path, stores: Path) -> None:
+def test_files_that_change_while_they_are_read_are_reported(corpus: Corpus, data: Path, stores: Path) -> None:
     def change(done: int, total: int) -> None:
         os.utime(data / "a.wav", ns=(0, done))
 
@@ -308,7 +308,7 @@ def test_files_that_change_while_they_are_read_are_told(corpus: Corpus, data: Pa
     assert left_in(stores) == []
 
 
-def test_a_full_disk_is_told_and_cleaned_up(corpus: Corpus, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_cleaned_up(corpus: Corpus, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -318,7 +318,7 @@ def test_a_full_disk_is_told_and_cleaned_up(corpus: Corpus, stores: Path, monkey
     assert left_in(stores) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         open_store(corpus, "panns_16k", tmp_path / "file" / "stores")
@@ -350,9 +350,9 @@ def test_of_two_builders_at_once_one_builds_and_both_have_the_store(data: Path, 
         assert builder.stdin is not None
         builder.stdin.write("\n")
         builder.stdin.flush()
-    told = [builder.communicate()[0].split() for builder in builders]
-    assert sorted(words[0] for words in told) == ["False", "True"]
-    assert told[0][1:] == told[1][1:]
+    reported = [builder.communicate()[0].split() for builder in builders]
+    assert sorted(words[0] for words in reported) == ["False", "True"]
+    assert reported[0][1:] == reported[1][1:]
     assert len(left_in(stores)) == 1
 
 

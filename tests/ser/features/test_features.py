@@ -159,5 +159,5 @@ def test_a_native_part_that_refuses_this_torch_is_done_without() -> None:
         "from ser.utils.torchaudio_import import HAS_NATIVE_PART, torchaudio\n"
         "print(HAS_NATIVE_PART, torchaudio.functional.melscale_fbanks(257, 50., 8000., 64, 16000).shape)\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("False torch.Size([257, 64])")
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("False torch.Size([257, 64])")

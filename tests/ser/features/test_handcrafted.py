@@ -15,8 +15,8 @@ from ser.features.handcrafted import (
     frame_rms,
     handcrafted,
     harmonic_part,
+    running_median,
 )
-from ser.features.handcrafted import _running_median as running_median
 
 RATE = 16000
 

@@ -69,7 +69,7 @@ def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_s
     assert (handcrafted_store.content == waveforms.content).all()
 
 
-# What is learnt.
+# What is learned.
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
@@ -125,7 +125,7 @@ def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_no_label_is_changed_and_every_utterance_is_told(name, easy):
+def test_no_label_is_changed_and_every_utterance_is_reported(name, easy):
     task, features = easy("noisy-A")
     _, table = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
     train, rest = table[table["subset"] == "train"], table[table["subset"] == "validation"]
@@ -212,7 +212,7 @@ def test_a_whole_number_may_be_written_in_any_way(text):
         ({"model.name": ["mlp"]}, r"model\.name"),
     ],
 )
-def test_a_mistake_is_told(values, said):
+def test_a_mistake_is_reported(values, said):
     with pytest.raises(UserError, match=said):
         Config.from_dotted(values)
 
@@ -249,16 +249,16 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
     base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
     context = make_context(task, experiment, tmp_path / "search", "s", base)
     configuration = {TRIAL_KEY: 1, "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3}
-    told = Attempt(configuration, context).step()
+    reported = Attempt(configuration, context).step()
     assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "finished")
     assert run.data.params["model.trees"] == "20"
     assert {"val/uar", "val_noisy/uar", "train/memorised"} <= run.data.metrics.keys()
     expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: base["training.epochs"], DONE: True}
-    assert told == {**expected, "done": True}
+    assert reported == {**expected, "done": True}
 
     monkeypatch.setattr(trainable, "train_classical", lambda *_: pytest.fail("fitted again"))
-    assert Attempt(configuration, context).step() == told
+    assert Attempt(configuration, context).step() == reported
     assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
     assert len(client.search_runs([experiment])) == 1

@@ -119,7 +119,7 @@ def test_an_embedding_is_the_mean_over_the_segments(
     assert {0, 1, 2} <= seen
 
 
-def test_padding_has_no_influence_where_the_network_is_told_lengths(tones: Corpus, tmp_path: Path) -> None:
+def test_padding_has_no_influence_where_the_network_is_given_lengths(tones: Corpus, tmp_path: Path) -> None:
     torch.manual_seed(12)
     network = build_model("wav2vec2_base", 2, 1 / 16).eval()
     torch.save(network.state_dict(), tmp_path / "base.pt")
@@ -230,14 +230,14 @@ def test_a_store_of_something_else_is_refused(values: Values, task_at: Callable[
         ({"model.name": "embeding_head"}, "'embedding_head'"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_told(values: Values, changes: Values, said: str) -> None:
+def test_a_mistake_in_the_configuration_is_reported(values: Values, changes: Values, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Config.from_dotted(
             values | ({"model.base": ""} if changes.get("model.name") == "embeding_head" else {}) | changes
         )
 
 
-def test_weights_that_do_not_fit_are_told_before_features_are_computed(values: Values) -> None:
+def test_weights_that_do_not_fit_are_reported_before_features_are_computed(values: Values) -> None:
     with pytest.raises(UserError, match=r"Set model\.name and model\.width"):
         check_weights(Config.from_dotted(values | {"model.width": 0.1}).model)
     with pytest.raises(UserError, match=r"Set model\.front_end=panns_16k"):
@@ -319,9 +319,9 @@ def test_a_study_searches_heads_on_one_store(values: Values) -> None:
 def test_the_header_names_every_kind_of_model() -> None:
     base = StudyOptions().defaults
     spaces = [load_space(name, {}) for name in ("cross_entropy", "classical")]
-    told = _models(spaces, base).split("; ")
-    assert told[0] == "cnn14 × 0.125, batch 16"
-    assert set(told[1:]) == {f"{name} on handcrafted_16k" for name in ("random_forest", "mlp", "gradient_boosting")}
+    reported = _models(spaces, base).split("; ")
+    assert reported[0] == "cnn14 × 0.125, batch 16"
+    assert set(reported[1:]) == {f"{name} on handcrafted_16k" for name in ("random_forest", "mlp", "gradient_boosting")}
 
 
 # Classical models where networks are meant

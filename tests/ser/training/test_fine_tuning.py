@@ -204,7 +204,7 @@ def test_a_waveform_is_not_masked_by_spec_augment(
     run(config_of(tiny), wave_task)
 
 
-def test_predictions_are_those_of_each_utterance_alone_where_the_network_is_told_lengths(
+def test_predictions_are_those_of_each_utterance_alone_where_the_network_is_given_lengths(
     wave_task: Task, store: FeatureStore
 ) -> None:
     """Segments of .8 s, longer than some of the utterances."""

@@ -80,14 +80,14 @@ def test_given_labels_have_the_truth_that_the_corpus_knows(tones: Corpus, store:
     known = [label if name != first else None for name, label in tones.table[["utterance_id", "label"]].to_numpy()]
     half_known = replace(tones, table=tones.table.assign(true_label=known))
     fold = split(tones)
-    told = make_task(half_known, fold, store.path, "given", 0)
-    untold = make_task(tones, fold, store.path, "given", 0)
-    assert truths(told.train) == [-1, *tones.labels[fold.train][1:]]
-    assert truths(untold.train) == [-1] * 16
-    assert untold.train.noisy.tolist() == told.train.noisy.tolist() == tones.labels[fold.train].tolist()
+    with_truth = make_task(half_known, fold, store.path, "given", 0)
+    without_truth = make_task(tones, fold, store.path, "given", 0)
+    assert truths(with_truth.train) == [-1, *tones.labels[fold.train][1:]]
+    assert truths(without_truth.train) == [-1] * 16
+    assert without_truth.train.noisy.tolist() == with_truth.train.noisy.tolist() == tones.labels[fold.train].tolist()
 
 
-def test_a_level_that_the_corpus_does_not_have_is_told(task_at: Callable[..., Task]) -> None:
+def test_a_level_that_the_corpus_does_not_have_is_reported(task_at: Callable[..., Task]) -> None:
     with pytest.raises(UserError, match="human"):
         task_at("human:0.2")  # "high" and "low" are no emotions
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ser.config import Config
 from ser.losses import Loss, LossOutput
 from ser.training import loop as training
+from ser.training.batches import epoch_order
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import inverse_frequencies, uses_bfloat16
 from ser.training.state import load_state, save_state
@@ -108,7 +109,7 @@ def test_best_is_the_first_of_the_highest_so_far_and_last_is_the_last(
     assert [epoch["best/epoch"] for epoch in metrics] == [1, 2, 2, 2]
 
 
-def test_an_easy_problem_is_learnt(task_at: Callable[..., Task]) -> None:
+def test_an_easy_problem_is_learned(task_at: Callable[..., Task]) -> None:
     easy = {
         "model.width": 0.0625,
         "model.dropout": 0.0,
@@ -198,7 +199,7 @@ def test_the_loss_sees_every_planned_step_and_every_noisy_label(
         assert sorted(recording.labels[16 * epoch : 16 * (epoch + 1)]) == sorted(noisy.train.noisy)
         assert sorted(recording.index[16 * epoch : 16 * (epoch + 1)]) == list(range(16))
     assert recording.labels == noisy.train.noisy[recording.index].tolist()
-    assert recording.labels[:16] != recording.labels[16:32]  # shuffled anew
+    assert recording.labels[:16] != recording.labels[16:32]  # shuffled again
 
 
 def test_the_plan_stays_when_training_is_resumed(noisy: Task, recordings: list[Recording]) -> None:
@@ -303,7 +304,7 @@ def test_a_write_that_fails_leaves_the_state_before_it(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, None])
-def test_a_torn_or_missing_state_is_told_with_its_path(tmp_path: Path, kept: float | None) -> None:
+def test_a_damaged_or_missing_state_is_reported_with_its_path(tmp_path: Path, kept: float | None) -> None:
     path = tmp_path / "state.pt"
     if kept is not None:
         save_state({"model": {"weight": torch.arange(1000)}}, path)
@@ -333,7 +334,7 @@ def test_code_in_a_state_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])
-def test_a_run_that_diverges_is_told_in_its_epoch(noisy: Task, batch_size: int) -> None:
+def test_a_run_that_diverges_is_reported_in_its_epoch(noisy: Task, batch_size: int) -> None:
     # With one batch an epoch the loss is still finite: the predictions tell.
     config = config_of(optimizer__lr=1e30, training__batch_size=batch_size, training__epochs=1)
     with pytest.raises(DivergedError, match=r"diverged in epoch 1.*optimizer\.lr \(now 1e\+30\)"):
@@ -348,7 +349,9 @@ def test_a_loss_that_is_not_finite_tells_although_the_predictions_are(
         list(train(config_of(optimizer__lr=1e30), noisy, seed=0))
 
 
-def test_a_gpu_without_memory_is_told_with_what_to_make_smaller(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_memory_is_reported_with_the_settings_to_reduce(
+    noisy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -384,10 +387,10 @@ def test_weights_of_classes_are_worked_out_by_hand(targets: list[Any], expected:
 
 def test_sampling_draws_an_epoch_in_which_classes_are_alike() -> None:
     balance, rng = inverse_frequencies(torch.tensor([0] * 3600 + [1] * 400), 2), np.random.default_rng(0)
-    drawn = training._epoch_order(balance, config_of(training__class_balance="sampling"), rng)
+    drawn = epoch_order(balance, "sampling", rng)
     assert len(drawn) == 4000
     assert np.mean(drawn >= 3600) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(4000))
-    once = training._epoch_order(balance, config_of(training__class_balance="weighting"), rng)
+    once = epoch_order(balance, "weighting", rng)
     assert sorted(once) == list(range(4000))
 
 

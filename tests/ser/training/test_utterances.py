@@ -227,7 +227,7 @@ def test_what_sampling_does_not_draw_keeps_its_older_value_or_none(
     noisy: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = iter([np.array([0, 0, 1, 2]), np.array([1, 1, 1, 3])])
-    monkeypatch.setattr(training, "_epoch_order", lambda *_: next(orders))
+    monkeypatch.setattr(training, "epoch_order", lambda *_: next(orders))
     five = replace(noisy.train, **{name: getattr(noisy.train, name)[:5] for name in Subset.__annotations__})
     config = config_of(training__epochs=2, training__batch_size=5)
     first, last = (copy.deepcopy(record.state) for record in train(config, replace(noisy, train=five), seed=0))
@@ -239,7 +239,7 @@ def test_what_sampling_does_not_draw_keeps_its_older_value_or_none(
     assert after[4].isnan().all()
 
 
-def test_a_state_without_a_table_is_told(noisy: Task) -> None:
+def test_a_state_without_a_table_is_reported(noisy: Task) -> None:
     state = next(iter(train(config_of(), noisy, seed=0))).state
     older = {name: value for name, value in state.items() if name != "utterances"}
     with pytest.raises(UserError, match="older version"):
