@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -18,8 +18,10 @@ from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError
 from study.messages import without_password
 from study.schema import SelectionName
-from study.setup.pruners import Sampler, Scheduler
-from study.tracking.store import DEFAULT_URI, absolute_uri
+from study.uri import DEFAULT_URI, absolute_uri
+
+Scheduler = Literal["none", "asha", "hyperband", "median"]
+Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"

@@ -15,9 +15,9 @@ from rich.progress import Progress
 
 from ser.corpora import load, needs_root, parse_options
 from ser.corpora.corpus import EXCLUDE_ADVICE
-from ser.corpora.description.printing import print_description
-from ser.corpora.description.summary import Description, describe
 from ser.corpora.fetch import FetchOptions, fetch
+from ser.description.printing import print_description
+from ser.description.summary import Description, describe
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.output_files import output_folder
@@ -85,7 +85,7 @@ def run_describe(options: DescribeOptions) -> None:
 
 def _check_output(folder: Path) -> None:
     """Raise before minutes of decoding if the folder holds files of the same names that no description wrote."""
-    from ser.corpora.description.figures import NAMES as FIGURES
+    from ser.description.figures import NAMES as FIGURES
 
     foreign = [name for name in (UTTERANCES, ERRORS, *FIGURES) if (folder / name).exists()]
     if foreign and not (folder / DESCRIPTION).exists():
@@ -96,8 +96,8 @@ def _check_output(folder: Path) -> None:
 
 def _write(found: Description, classes: tuple[str, ...], folder: Path) -> list[Path]:
     """Write all files, remove those of an earlier description, and return what was written."""
-    from ser.corpora.description.figures import NAMES as FIGURES
-    from ser.corpora.description.figures import (
+    from ser.description.figures import NAMES as FIGURES
+    from ser.description.figures import (
         draw,
     )  # Matplotlib takes half a second to import, which most calls do not need
 

@@ -10,8 +10,8 @@ import tyro
 
 from ser.evaluate import EvaluateOptions, evaluate
 from ser.utils.command_line import parse
-from study.tracking.store import DEFAULT_URI
 from study.tracking.trained_runs import find_trained
+from study.uri import DEFAULT_URI
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import tyro
 
 from ser.predict import PredictOptions, label
 from ser.utils.command_line import parse
-from study.tracking.store import DEFAULT_URI
 from study.tracking.trained_runs import find_trained
+from study.uri import DEFAULT_URI
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ser.utils.command_names import command_line
 from study.messages import without_password
 from study.options import StudyOptions
 from study.setup.resolve import absolute
-from study.tracking.store import is_default_uri
+from study.uri import is_default_uri
 
 
 def resume_command(script: str, options: StudyOptions) -> str:

@@ -30,8 +30,9 @@ from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.messages import first_line
 from study.schema import KIND, MODEL, Tag
-from study.tracking.store import DEFAULT_URI, absolute_uri, environment_tags, identity, open_client
+from study.tracking.store import environment_tags, identity, open_client
 from study.tracking.trained_runs import find_trained
+from study.uri import DEFAULT_URI, absolute_uri
 
 # Without stage, study and trial number: readers of the records find trials by these.
 COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.SEED, Tag.FOLD)

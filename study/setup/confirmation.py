@@ -31,8 +31,9 @@ from study.setup.prepared_study import PreparedStudy, RecordStore, Search, Study
 from study.setup.resolve import absolute
 from study.setup.spaces import Space, load_space
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import absolute_uri, experiment_id, open_client
+from study.tracking.store import experiment_id, open_client
 from study.trial.specification import TrialSpecification
+from study.uri import absolute_uri
 
 
 @dataclass(frozen=True)

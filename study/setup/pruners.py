@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 
+from study.options import Scheduler
 from study.setup.spaces import Space
-
-Scheduler = Literal["none", "asha", "hyperband", "median"]
-Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
 
 TRANSIT = "loss.transit_time_ratio"
 REDUCTION = 3

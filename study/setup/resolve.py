@@ -10,7 +10,7 @@ from ser.corpora import check_name
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError
 from study.options import StudyOptions
-from study.tracking.store import absolute_uri
+from study.uri import absolute_uri
 
 PRETRAINED = "model.pretrained"
 

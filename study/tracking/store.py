@@ -30,32 +30,14 @@ from ser.utils.hashing import digest
 from study.environment import CODE_ROOT, environment
 from study.messages import first_line, without_password
 from study.schema import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
+from study.uri import SQLITE
 
-SQLITE = "sqlite:///"
-DEFAULT_URI = f"{SQLITE}mlflow.db"
 ANSWER_SECONDS = 5
 FIRST_SERVER_ERROR = 500
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
 PACKAGES = ("ambivalent-ser", "torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 
 PAGE = 1000
-
-
-def absolute_uri(uri: str) -> str:
-    """Return a SQLite URI with an absolute path, so that a study can be resumed from any folder; others unchanged.
-
-    Example:
-        >>> absolute_uri("sqlite:////data/mlflow.db"), absolute_uri("http://localhost:5000")
-        ('sqlite:////data/mlflow.db', 'http://localhost:5000')
-    """
-    if not uri.startswith(SQLITE):
-        return uri
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().absolute()}"
-
-
-def is_default_uri(uri: str) -> bool:
-    """Return whether a tracking URI names the default store, ``mlflow.db`` in the current folder."""
-    return absolute_uri(uri) == absolute_uri(DEFAULT_URI)
 
 
 def open_client(uri: str) -> MlflowClient:

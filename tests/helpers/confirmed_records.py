@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.common.records import Records
 from study.schema import FINISHED, SELECTIONS
-from study.tracking.store import DEFAULT_URI
+from study.uri import DEFAULT_URI
 
 CLASSES = ("angry", "sad")
 PER_CLASS = 10

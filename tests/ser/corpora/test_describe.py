@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ser.corpora import Corpus, __main__
-from ser.corpora.description.figures import draw, draw_classes, draw_durations, draw_entropy
-from ser.corpora.description.printing import print_description
-from ser.corpora.description.summary import describe
+from ser.description.figures import draw, draw_classes, draw_durations, draw_entropy
+from ser.description.printing import print_description
+from ser.description.summary import describe
 from ser.utils.command_line import run_command
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ import soundfile
 
 from ser.corpora import NAMES, Corpus, load, without
 from ser.corpora.corpus import count_votes
-from ser.corpora.description.summary import describe
+from ser.description.summary import describe
 from ser.features.store import open_store
 from ser.metrics.agreement import strata
 from ser.noise import NAMED_LEVELS

@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from ser.utils.errors import UserError
 from study.environment import CODE_ROOT as ROOT
 from study.messages import without_password
-from study.tracking.store import absolute_uri, environment_tags, experiment_id, open_client, search_all
+from study.tracking.store import environment_tags, experiment_id, open_client, search_all
+from study.uri import absolute_uri
 
 
 @pytest.fixture(scope="module")

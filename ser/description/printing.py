@@ -1,4 +1,4 @@
-"""Tables of the numbers that ``ser.corpora.description.summary`` computes, in 80 columns."""
+"""Tables of the numbers that ``ser.description.summary`` computes, in 80 columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ser.corpora.description.summary import CLIPPED, QUIET
+from ser.description.summary import CLIPPED, QUIET
 
 MAX_NAMES = 4
 """Utterances listed per group of duplicates; describe.json has all of them."""

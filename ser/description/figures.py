@@ -1,4 +1,4 @@
-"""Figures of a corpus, from the numbers that ``ser.corpora.description.summary`` computes."""
+"""Figures of a corpus, from the numbers that ``ser.description.summary`` computes."""
 
 from __future__ import annotations
 
