@@ -16,8 +16,9 @@ RUNNING = "running"  # for trials that have not ended; never written
 # Artifact of a trial: the per-utterance table.
 UTTERANCES = "utterances.parquet"
 
-# Artifacts of a parent run: the noise manifest; the options of the study and the ranges of its space.
-MANIFEST, STUDY = "noise_manifest.json", "study.json"
+# Artifacts of a parent run: the noise manifest; the options of the study and the ranges of its space, which version 0.1
+# called study.json, as the file of options in a study's folder.
+MANIFEST, SEARCH_RECORD, OLD_SEARCH_RECORD = "noise_manifest.json", "search.json", "study.json"
 
 # Metrics: seconds of training and validation in an epoch, and in all epochs up to it.
 SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis.common.records import Records
-from study.schema import CONFIRM, KIND, MANIFEST, PARENT, SEARCH, STUDY
+from study.schema import CONFIRM, KIND, MANIFEST, OLD_SEARCH_RECORD, PARENT, SEARCH, SEARCH_RECORD
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ def read_provenance(records: Records) -> Provenance:
     known = {run.info.run_id: run for run in records.runs if run.data.tags.get(KIND) == PARENT}
     parents = {run_id: run for run_id, run in known.items() if run_id in wanted}
     manifests, studies = (
-        {run_id: content for run_id in parents if (content := records.document(run_id, name)) is not None}
-        for name in (MANIFEST, STUDY)
+        {run_id: content for run_id in parents if (content := _first(records, run_id, names)) is not None}
+        for names in ((MANIFEST,), (SEARCH_RECORD, OLD_SEARCH_RECORD))
     )
     return Provenance(search, confirm, parents, manifests, studies)
+
+
+def _first(records: Records, run_id: str, names: Iterable[str]) -> Any:
+    """Return the first of some JSON artifacts that a run has, None if it has none."""
+    return next((found for name in names if (found := records.document(run_id, name)) is not None), None)

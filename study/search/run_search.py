@@ -16,7 +16,7 @@ from ser.utils.hashing import derived_seed
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
 from study.options import StudyOptions
-from study.schema import CONFIRM, FAILED, FINISHED, SEARCH, STOPPED, STUDY, Tag
+from study.schema import CONFIRM, FAILED, FINISHED, SEARCH, SEARCH_RECORD, STOPPED, Tag
 from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress
 from study.search.searcher import StudyScheduler, StudySearch
@@ -183,7 +183,7 @@ def open_search(prepared: PreparedStudy, search: Search) -> str:
         manifest,
     )
     space = {"name": search.space.name, "source": search.space.source, "ranges": search.space.ranges()}
-    client.log_dict(parent, {"options": prepared.options.to_json(), "space": space}, STUDY)
+    client.log_dict(parent, {"options": prepared.options.to_json(), "space": space}, SEARCH_RECORD)
     return parent
 
 
