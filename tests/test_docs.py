@@ -16,6 +16,7 @@ from ser.evaluate import EvaluateOptions
 from ser.noise.__main__ import EstimateOptions, ExportOptions
 from ser.predict import PredictOptions
 from ser.train import TrainOptions
+from ser.utils.command_names import COMMANDS
 from study.commands.evaluate import EvaluateRunOptions
 from study.commands.predict import PredictRunOptions
 from study.commands.register import RegisterOptions
@@ -40,7 +41,8 @@ OPTIONS = (
     EvaluateOptions,
     PredictOptions,
 )
-ELSEWHERE = {"--backend-store-uri", "--allowed-hosts", "--head", "--repeats"}  # MLflow's, Ray's, benchmarks/faults.py's
+# Options of MLflow, Ray and benchmarks/faults.py, those of every command, and an old spelling.
+ELSEWHERE = {"--part", "--backend-store-uri", "--allowed-hosts", "--head", "--repeats", "--help", "--version"}
 
 
 def options():
@@ -77,6 +79,15 @@ def test_every_option_and_link_of_a_page_exists(page):
     assert "PLACEHOLDER" not in text
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert all((page.parent / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_script_and_command_of_a_page_exists(page):
+    text = page.read_text(encoding="utf-8")
+    scripts = re.findall(r"python ((?:study|analysis|benchmarks)/\w+\.py)", text)
+    assert all((ROOT / script).is_file() for script in scripts), scripts
+    assert set(re.findall(r"python -m (ser\.\w+)", text)) <= {command.script for command in COMMANDS.values()}
+    assert set(re.findall(r"(?:`|    )ambivalent ([a-z][a-z-]*)", text)) <= {*COMMANDS, "fetch"}
 
 
 @pytest.mark.parametrize(
