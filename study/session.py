@@ -32,7 +32,7 @@ DELIVERY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a session ended.
+    """End of a session.
 
     Args:
         outcomes: Of the searches that were begun, in order.
@@ -49,7 +49,7 @@ class Ended:
 
 @dataclass
 class _Progress:
-    """How far a session got.
+    """Progress of a session.
 
     Args:
         outcomes: Of the searches that were begun, in order.

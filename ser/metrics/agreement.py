@@ -280,7 +280,7 @@ def human_ceiling(annotations: pd.DataFrame, classes: Sequence[str]) -> HumanCei
 
 
 class _Answers(NamedTuple):
-    """What each annotator named for each utterance, one row for each of the P pairs.
+    """Categories that each annotator named for each utterance, one row for each of the P pairs.
 
     Args:
         utterance: (P,) index of the utterance.

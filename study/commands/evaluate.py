@@ -31,7 +31,7 @@ class EvaluateRunOptions:
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     options = parse(EvaluateRunOptions)
     trained = find_trained(options.run, options.tracking_uri)
     study = trained.study

@@ -28,7 +28,7 @@ class PredictRunOptions:
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     options = parse(PredictRunOptions)
     trained = find_trained(options.run, options.tracking_uri)
     return label(PredictOptions(files=options.files, checkpoint=trained.checkpoint, output=options.output))

@@ -1,7 +1,7 @@
 """The command ``python study/run.py``: search every space at every noise level.
 
 Read it from ``main`` down, then ``study/setup/prepare.py``, ``study/session.py``, ``study/search/run_search.py``,
-``study/trial/trainable.py`` and ``ser/training/loop.py``, for the whole life of a trial.
+``study/trial/trainable.py`` and ``ser/training/loop.py``: they are the whole life of a trial.
 """
 
 from __future__ import annotations

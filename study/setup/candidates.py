@@ -41,7 +41,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ConfirmationPlan:
-    """What a confirmation trains.
+    """Plan of a confirmation.
 
     Args:
         experiment: MLflow experiment of the search.

@@ -78,7 +78,7 @@ class StudyData:
 
 @dataclass(frozen=True)
 class RecordStore:
-    """Where the records go.
+    """Store of the records.
 
     Args:
         client: The MLflow store.

@@ -103,7 +103,7 @@ def _make_database(database: Path) -> None:
 
 
 def _health(uri: str) -> requests.Response:
-    """Ask a server for its health, twice if need be, since one that has just started is slow to answer."""
+    """Ask a server for its health, and again if it is slow, since one that has just started is slow to answer."""
     url = f"{uri.rstrip('/')}/health"
     try:
         return requests.get(url, timeout=ANSWER_SECONDS)

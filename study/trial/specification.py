@@ -51,7 +51,7 @@ class TrialSpecification:
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials of one search (a space at a noise level) share.
+    """Context that all trials of one search (a space at a noise level) share.
 
     Args:
         task: Train and validation data.

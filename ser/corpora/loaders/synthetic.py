@@ -4,7 +4,7 @@ The synthesiser is a source-filter model (Fant 1960; Klatt 1980): glottal pulses
 shimmer, spectral tilt, aspiration noise and a cascade of formant resonators. Pitch, loudness, tempo, tilt and the
 other parameters change with the emotion in the directions that Scherer (2003, Speech Communication 40, 227-256) and
 Juslin and Laukka (2003, Psychological Bulletin 129, 770-814) report for anger, joy and sadness; excitement is
-modelled as aroused joy, frustration as subdued anger. Effect sizes are chosen so that classes can be learnt but
+modelled as aroused joy, frustration as subdued anger. Effect sizes are chosen so that classes can be learned but
 overlap. Results on this corpus do not allow conclusions about real speech.
 
 Three simulated annotators vote on each utterance, with confusions that follow IEMOCAP's.
