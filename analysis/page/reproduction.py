@@ -43,11 +43,9 @@ def section(records: Records, options: RecordsOptions) -> Section:
             NamedTable("search_ranges", "Searched parameters: range on record, and values tried", ranges, ranges)
         )
     failures = _failures(found)
+    sentence = f"{len(failures)} of {counted(len(found.trials), 'trial')} failed."
     if len(failures):
         tables.append(NamedTable("failures", "Trials that failed, with the reason", failures, failures))
-        sentence = f"{len(failures)} of {counted(len(found.trials), 'trial')} failed; the table has the reasons."
-    else:
-        sentence = f"None of {counted(len(found.trials), 'trial')} failed."
     return Section("reproduction", TITLE, (sentence,), tuple(tables), missing=tuple(_not_recorded(found)))
 
 

@@ -94,6 +94,25 @@ def test_the_unused_end_of_a_constant_temperature_is_near_no_bound():
 # Importance
 
 
+def shrink_forests(monkeypatch, **sizes):
+    for name, value in sizes.items():
+        monkeypatch.setattr(f"analysis.sections.importance.scores.{name}", value)
+
+
+@pytest.fixture(params=["small", pytest.param("full", marks=pytest.mark.slow)])
+def forests(request, monkeypatch):
+    """Forests as they are, which take minutes, and smaller ones with the same answers."""
+    if request.param == "small":
+        shrink_forests(monkeypatch, TREES=16, RESAMPLED_TREES=4, RESAMPLES=4)
+
+
+@pytest.fixture
+def small_forests(monkeypatch):
+    """Few trees, resamples and shuffles, where only the form of the answers is tested."""
+    shrink_forests(monkeypatch, TREES=8, RESAMPLED_TREES=2, RESAMPLES=2, SHUFFLES=2)
+
+
+@pytest.mark.usefixtures("forests")
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     trials = trials_of(40)
@@ -110,6 +129,7 @@ def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     pd.testing.assert_frame_equal(table, importances(parameters, trials, scores, mode))
 
 
+@pytest.mark.usefixtures("forests")
 def test_some_at_random_stand_for_many_trials(monkeypatch):
     """All that is estimated sees so many at most; what decides is found still, and found again with the same seed."""
     sizes = []
@@ -128,6 +148,7 @@ def test_some_at_random_stand_for_many_trials(monkeypatch):
     pd.testing.assert_frame_equal(importances(parameters, trials, scores, "max", seed=3), table)
 
 
+@pytest.mark.usefixtures("forests")
 def test_scores_without_a_cause_rarely_stand_out():
     trials = trials_of(16)
     parameters = parameters_of("cross_entropy", trials)
@@ -191,13 +212,6 @@ def searched(new_made_store):
     }
     store.search(skills, stopped=1)
     return store
-
-
-@pytest.fixture
-def small_forests(monkeypatch):
-    """Few resamples and shuffles: forests take most of the time, and their answers are tested above."""
-    for name, value in {"TREES": 8, "RESAMPLED_TREES": 2, "RESAMPLES": 2, "SHUFFLES": 2}.items():
-        monkeypatch.setattr(f"analysis.sections.importance.scores.{name}", value)
 
 
 @pytest.mark.usefixtures("small_forests")
