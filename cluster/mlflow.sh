@@ -5,7 +5,7 @@
 #   export MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://mlflow:PASSWORD@localhost/mlflow
 #   export MLFLOW_AUTH_ADMIN_PASSWORD=... MLFLOW_FLASK_SERVER_SECRET_KEY=...    # at the first start; always
 #   cluster/mlflow.sh mlflow.example.org
-# The argument is the name or address by which the nodes call this machine; any other one is answered with 403.
+# The argument is the name or address by which the nodes reach this machine; requests to any other one get 403.
 set -euo pipefail
 : "${MLFLOW_BACKEND_STORE_URI:?is not set}" "${MLFLOW_FLASK_SERVER_SECRET_KEY:?is not set}"
 name=$1

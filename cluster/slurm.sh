@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # A study on Slurm, from the repository's root:
 #   sbatch cluster/slurm.sh first --space proselflc --corpus ravdess --corpus-root /mnt/shared/ravdess
-# The same line again goes on where the time limit or a failure has stopped it.
+# The same line again resumes the study after the time limit or a failure.
 #SBATCH --job-name=ambivalent
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
 #SBATCH --exclusive
 #SBATCH --time=24:00:00
-# --exclusive, for symmetric-run ends with "ray stop", which ends all of the user's Ray on the node.
+# --exclusive, because symmetric-run ends with "ray stop", which ends all of the user's Ray on the node.
 set -euo pipefail
 : "${MLFLOW_TRACKING_URI:?is not set; an MLflow server that all nodes reach, see cluster/mlflow.sh}"
 storage=${STORAGE:-$PWD/results}

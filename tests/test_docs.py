@@ -84,7 +84,7 @@ def test_every_option_and_link_of_a_page_exists(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_script_and_command_of_a_page_exists(page):
     text = page.read_text(encoding="utf-8")
-    scripts = re.findall(r"python ((?:study|analysis|benchmarks)/\w+\.py)", text)
+    scripts = re.findall(r"python ((?:study|analysis|benchmarks)/[a-z_]+\.py)", text)
     assert all((ROOT / script).is_file() for script in scripts), scripts
     assert set(re.findall(r"python -m (ser\.\w+)", text)) <= {command.script for command in COMMANDS.values()}
     assert set(re.findall(r"(?:`|    )ambivalent ([a-z][a-z-]*)", text)) <= {*COMMANDS, "fetch"}
