@@ -13,19 +13,19 @@ matplotlib.use("agg")
 
 @pytest.fixture
 def made_store(tmp_path) -> MadeStore:
-    """A store for one test."""
+    """Return a store for one test."""
     return make_store(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def new_made_store(tmp_path_factory) -> Callable[[], MadeStore]:
-    """Makes stores that several tests read."""
+    """Return a function that makes a store for several tests."""
     return lambda: make_store(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def call_section(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command of a section in this process: name, arguments → exit code, standard output, standard error."""
+    """Return a function that runs a section's command here: name, arguments → exit code, output, error output."""
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])

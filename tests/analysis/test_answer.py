@@ -53,7 +53,7 @@ def test_each_level_has_its_own_verdict():
     assert "at clean elr is worse than cross_entropy" in sentence
 
 
-def test_a_search_alone_cannot_tell():
+def test_a_search_alone_cannot_show_which_loss():
     sentence = which_loss(compared(), NONE, "cross_entropy")
     assert "The search alone cannot show which loss" in sentence
     assert certainty(compared(), "python study/confirm.py").endswith("python study/confirm.py")
@@ -86,7 +86,7 @@ def test_a_design_that_could_show_nothing_is_no_evidence_of_likeness():
     assert "no evidence that the losses are equally good" in sentence
 
 
-def test_seen_folds_are_called_so_and_no_nan_is_told():
+def test_seen_folds_are_named_and_nan_is_not_shown():
     row = comparison(folds=SEEN, low=NAN, high=NAN, smallest_detectable=NAN, seeds="1", speakers=1)
     sentence = certainty(compared(row), "")
     assert "folds that the search has seen" in sentence

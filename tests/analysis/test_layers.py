@@ -74,6 +74,6 @@ def test_the_script_of_a_section_is_thin_and_writes_to_a_folder_of_its_name(name
 @pytest.mark.slow
 def test_a_script_runs_in_a_profiler(tmp_path):
     command = [sys.executable, "-m", "cProfile", "-o", str(tmp_path / "profile"), str(ROOT / "analysis" / "curves.py")]
-    told = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "--run" in told.stdout
+    done = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--run" in done.stdout

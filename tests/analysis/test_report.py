@@ -172,7 +172,7 @@ def test_costs_are_the_seconds_on_record(both_stages, older):
     assert "6 s of it (20%) were spent on 2 trials that did not finish" in section.sentences[1]
 
 
-def test_the_sheet_tells_what_is_recorded_and_what_is_not(both_stages):
+def test_the_sheet_has_what_is_recorded_and_says_what_is_not(both_stages):
     records = both_stages.records()
     section = reproduction.section(records, RecordsOptions())
     sheet = dict(zip(section.tables[0].data["what"], section.tables[0].data["value"], strict=True))
@@ -197,7 +197,7 @@ def test_the_commands_of_a_study_are_those_options_that_differ(both_stages):
     ]
 
 
-def test_the_noise_is_told_from_the_manifest(search_alone):
+def test_the_noise_is_reported_from_the_manifest(search_alone):
     found = read_provenance(search_alone.records())
     (parent,) = found.parents
     manifest = {

@@ -26,7 +26,7 @@ AB = ("A", "B")
 
 
 def predicted(rows):
-    """(label, predicted, seed, fold, gender, agreement) a row → predictions."""
+    """Return predictions; a row is (label, predicted, seed, fold, gender, agreement)."""
     names = ["label", "predicted", "seed", "fold", "gender", "agreement"]
     return pd.DataFrame(rows, columns=names)
 
@@ -164,7 +164,7 @@ def test_a_search_alone_is_scored_on_validation_and_compares_nothing_in_words(ma
     assert not any("nan" in line for line in (*found.sentences, *found.notes, *found.missing))
 
 
-def test_one_method_without_gender_votes_or_truth_is_told(confirmed, monkeypatch):
+def test_one_method_without_gender_votes_or_truth_is_reported(confirmed, monkeypatch):
     records = confirmed.records()
     for unknown, expected in (({"gender": "unknown", "agreement": None}, 2), ({"label": None}, 0)):
         for run_id in records.confirmed["run_id"]:
@@ -174,10 +174,10 @@ def test_one_method_without_gender_votes_or_truth_is_told(confirmed, monkeypatch
             )
         found = section(records, Options())
         assert len(found.figures) == expected
-        told = " ".join(found.missing)
-        assert ("No true label is known" in told) == (expected == 0)
-        assert ("No speaker's gender is known" in told) == (expected == 2)
-        assert ("agreement is not known" in told) == (expected == 2)
+        missing = " ".join(found.missing)
+        assert ("No true label is known" in missing) == (expected == 0)
+        assert ("No speaker's gender is known" in missing) == (expected == 2)
+        assert ("agreement is not known" in missing) == (expected == 2)
 
 
 @pytest.fixture

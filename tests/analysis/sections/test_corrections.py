@@ -20,7 +20,7 @@ CLASSES = ("A", "B", "C")
 
 
 def table_of(rows):
-    """(part, speaker, gender, noisy, true, corrected, kept, trust, first epoch, probabilities) a row → the table."""
+    """Return a table; a row is (subset, speaker, gender, noisy, true, corrected, kept, trust, first epoch, probabilities)."""
     names = ["subset", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
     names += ["first_epoch_changed"]
     table = pd.DataFrame([row[:9] for row in rows], columns=names)
@@ -167,7 +167,7 @@ def test_how_well_a_ranking_finds_is_known(six):
     assert found.loc[(V, "self_confidence"), "average_precision"] == 1 / 2
 
 
-def test_what_cannot_be_told_is_missing(six):
+def test_undefined_scores_are_missing(six):
     for truth in (six["noisy_label"], pd.array([None] * 9, dtype="string")):
         found = compare_rankings(rank_labels(six.assign(label=truth)))
         assert found[["average_precision", "roc_auc", "precision_at_k"]].isna().all(axis=None)
@@ -204,9 +204,9 @@ def test_test_utterances_have_no_noisy_label_and_no_rank(six):
 def test_precision_and_recall_are_means_over_all_trials_of_a_method(made_store):
     made_store.confirm({("proselflc", "noisy-B", "search-1"): 0.8})
     found = section(made_store.records(), Options())
-    (told,) = [line for line in found.sentences if "precision" in line]
+    (sentence,) = [line for line in found.sentences if "precision" in line]
     # made_records: precision .5 and recall .2 in every epoch of its three seeds.
-    assert told.startswith("noisy-B, proselflc, last epoch (mean of 3 trials): of the labels that it changed, 50%")
+    assert sentence.startswith("noisy-B, proselflc, last epoch (mean of 3 trials): of the labels that it changed, 50%")
     tables = {table.name: table.data for table in found.tables}
     assert len(tables["correction_curves"]) == 3 * EPOCHS
     assert set(tables["summary"]["trial"]) == {"search-1 seed 1 fold 4"}
@@ -236,7 +236,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def record(store, tmp_path, request):
-    """Makes trials as a study records them; returns run ids."""
+    """Make trials as a study records them, and return run ids."""
     client = open_client(store)
     experiment = client.create_experiment(request.node.name, artifact_location=(tmp_path / "artifacts").as_uri())
 
@@ -262,7 +262,7 @@ def dataset():
 
 @pytest.fixture
 def call(call_section, store, tmp_path, request):
-    """Runs the command on the experiment of the test."""
+    """Run the command on the experiment of the test."""
 
     def run(*arguments):
         where = ["--tracking-uri", store, "--output", str(tmp_path / "output")]
@@ -273,7 +273,7 @@ def call(call_section, store, tmp_path, request):
     return run
 
 
-def test_the_best_trial_of_each_level_and_space_is_told_and_written(six, record, call, tmp_path):
+def test_the_best_trial_of_each_level_and_space_is_reported_and_written(six, record, call, tmp_path):
     still = six.assign(corrected_label=six["noisy_label"], first_epoch_changed=pd.NA, kept=1.0, trust=0.0)
     flipping, plain = record("proselflc", "noisy-A", six), record("cross_entropy", "noisy-A", still)
     code, printed, error = call()
@@ -347,7 +347,7 @@ def test_without_truth_and_gender_it_says_so(six, record, call):
         (("--study", "t"), "unknown study 't'"),
     ],
 )
-def test_mistakes_are_told(record, call, arguments, message):
+def test_mistakes_are_reported(record, call, arguments, message):
     record("proselflc", "noisy-A")
     code, _, error = call(*arguments)
     assert code == 2
@@ -374,7 +374,7 @@ def test_nothing_to_show_is_one_sentence_and_no_mistake(record, call, tmp_path, 
 
 
 @pytest.mark.parametrize("damage", ["torn", "another"])
-def test_a_damaged_table_is_told_with_its_run(six, record, call, store, damage):
+def test_a_damaged_table_is_reported_with_its_run(six, record, call, store, damage):
     run = record("proselflc", "noisy-A", six)
     path = Path(MlflowClient(store).get_run(run).info.artifact_uri.removeprefix("file://")) / UTTERANCES
     if damage == "torn":
@@ -387,7 +387,7 @@ def test_a_damaged_table_is_told_with_its_run(six, record, call, store, damage):
     assert ("cannot be read" if damage == "torn" else "it lacks kept") in error
 
 
-def test_an_output_that_cannot_be_a_folder_is_told(six, record, call, tmp_path):
+def test_an_output_that_cannot_be_a_folder_is_reported(six, record, call, tmp_path):
     record("proselflc", "noisy-A", six)
     (tmp_path / "output").touch()
     code, _, error = call()

@@ -62,7 +62,7 @@ def test_an_unknown_space_and_one_that_has_changed_take_the_range_of_the_trials(
     assert not parameters_of("cross_entropy", outside)[0].declared
 
 
-def test_values_near_a_bound_are_told_with_a_range_that_the_configuration_takes():
+def test_values_near_a_bound_are_reported_with_a_range_that_the_configuration_takes():
     trials = [
         {"loss.momentum": "0.949", "loss.strength": "3.0", "optimizer.lr": "0.00031"},
         {"loss.momentum": "0.6", "loss.strength": "5.0", "optimizer.lr": "0.001"},
@@ -131,7 +131,7 @@ def test_the_parameter_that_alone_decides_is_found_by_both(mode):
 
 @pytest.mark.usefixtures("forests")
 def test_some_at_random_stand_for_many_trials(monkeypatch):
-    """All that is estimated sees so many at most; what decides is found still, and found again with the same seed."""
+    """No estimate uses more trials than the limit; the deciding parameter is found, each time with the same seed."""
     sizes = []
     real = optuna.importance.get_param_importances
     monkeypatch.setattr("analysis.sections.importance.scores.MOST_TRIALS", 40)

@@ -118,7 +118,7 @@ def test_holm_corrects_over_methods_and_levels_of_the_held_out_folds():
     assert set(both["speakers"]) == {5}
 
 
-def test_too_few_speakers_are_told():
+def test_too_few_speakers_are_reported():
     methods = {("clean", "cross_entropy"): constant(2), ("clean", "elr"): constant(9)}
     records = confirmed_records(methods, folds={1: range(3)})
     (row,) = compared(records).to_dict("records")
@@ -178,7 +178,7 @@ def test_two_methods_have_no_diagram():
 # What is left out, and said.
 
 
-def test_unfinished_and_unpaired_trials_are_left_out_and_told():
+def test_unfinished_and_unpaired_trials_are_left_out_and_reported():
     records = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN)
     records.confirmed.loc[records.confirmed["run_id"] == "clean-elr-2-2", "status"] = STOPPED
     (row,) = compared(records).to_dict("records")
@@ -203,14 +203,14 @@ def test_a_second_confirmation_takes_the_place_of_the_first(source):
 
 
 @pytest.mark.parametrize(
-    ("table", "told"), [(None, "have no table of utterances"), ("unlabelled", "no true label in the test part")]
+    ("table", "message"), [(None, "have no table of utterances"), ("unlabelled", "no true label in the test part")]
 )
-def test_methods_without_predictions_are_told(table, told):
+def test_methods_without_predictions_are_reported(table, message):
     records = confirmed_records({("clean", "cross_entropy"): wavering, ("clean", "elr"): constant(6)}, folds=TEN)
     for name in [name for name in records._tables if "elr" in name]:
         records._tables[name] = None if table is None else records._tables[name].assign(label=None)
     text = no_nan(section(records, Options()))
-    assert told in text
+    assert message in text
     assert "of both cross_entropy and the other: elr at clean" in text
 
 
@@ -227,16 +227,16 @@ def test_folds_that_the_search_has_seen_are_labelled():
 
 
 @pytest.mark.parametrize(
-    ("methods", "told"),
+    ("methods", "message"),
     [
         ({("clean", "cross_entropy"): wavering}, "No other method than cross_entropy was confirmed"),
         ({("clean", "elr"): wavering}, "predictions of both cross_entropy and the other: elr at clean"),
     ],
 )
-def test_one_method_is_compared_with_none(methods, told):
+def test_one_method_is_compared_with_none(methods, message):
     found = section(confirmed_records(methods, folds=TEN, seeds=[1]), Options())
     assert found.sentences == ()
-    assert told in no_nan(found)
+    assert message in no_nan(found)
 
 
 def test_methods_tested_on_different_utterances_are_refused():

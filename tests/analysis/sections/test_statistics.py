@@ -256,7 +256,7 @@ def test_nemenyis_quantiles_are_the_printed_ones():
         assert critical_difference(methods, 10) == pytest.approx(expected, rel=1e-3)
 
 
-def test_bars_join_what_cannot_be_told_apart():
+def test_bars_join_what_cannot_be_distinguished():
     assert indistinct([1.0, 4.0, 2.5], 2.0) == ((0, 2), (2, 1))
     assert indistinct([1.0, 1.2, 1.4, 4.0], 0.5) == ((0, 1, 2),)
     assert indistinct([1.0, 2.0, 3.0], 0.5) == ()

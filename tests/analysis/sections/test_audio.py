@@ -1,4 +1,4 @@
-"""The audio of suspicious labels: what is heard is what was recorded, and only where the licence allows it."""
+"""Audio of suspicious labels: it is what was recorded, and included only if the licence permits it."""
 
 import io
 from dataclasses import replace
@@ -31,7 +31,7 @@ def decoded(content):
 
 @pytest.fixture
 def study(tones, tmp_path, monkeypatch):
-    """Makes a trial of a study on the tones, written as files, under a corpus's name; returns the corpus."""
+    """Make a trial of a study on the tones, written as files, under a corpus's name, and return the corpus."""
 
     def make(name="ravdess", seconds=6.0):
         paths = []
@@ -95,7 +95,7 @@ def test_never_is_never_and_says_nothing(study):
     assert (found.flac, found.missing) == ({}, ())
 
 
-def test_files_that_are_gone_are_told_and_the_others_heard(study):
+def test_missing_files_are_reported_and_the_others_have_audio(study):
     corpus = study()
     first, second = corpus.table["utterance_id"][:2]
     Path(corpus.table["path"][0]).unlink()
@@ -105,7 +105,7 @@ def test_files_that_are_gone_are_told_and_the_others_heard(study):
     assert "no longer in the corpus" in found.missing[1]
 
 
-def test_a_corpus_that_is_not_there_is_told(study, monkeypatch):
+def test_a_missing_corpus_is_reported(study, monkeypatch):
     study()
 
     def gone(self):

@@ -1,4 +1,4 @@
-"""The best runs' confirmed scores: pooled, with their spread, and how far they fall below the search."""
+"""Scores of the confirmed configurations: pooled, with their spread, and their difference from the search."""
 
 import re
 
@@ -38,7 +38,7 @@ def test_scores_are_means_over_seeds_of_pooled_folds():
     assert row["optimizer.lr"] == "0.001"
 
 
-def test_the_drop_is_told_for_each_level():
+def test_the_drop_is_reported_for_each_level():
     methods = {("clean", name): (lambda speaker, seed: 5) for name in ("cross_entropy", "elr")}
     scores = scores_of(confirmed_records(methods, folds=TEN), {"clean-elr": 0.6, "clean-cross_entropy": 0.54})
     (sentence,) = difference_sentences(scores)

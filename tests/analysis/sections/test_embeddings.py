@@ -23,7 +23,7 @@ def test_the_neighbours_of_two_bundles_are_known():
     found = neighbour_agreement(vectors, names, neighbours=2).set_index("attribute")
     assert found.loc["bundle"].tolist() == [1, pytest.approx(0.4)]  # two of the five others
     assert found.loc["same"].tolist() == [1, 1]
-    # Within a bundle a b a: 1/2, 0, 1/2, and b a b likewise.
+    # Within a bundle a b a: 1/2, 0, 1/2, and the same for b a b.
     assert found.loc["other", "same"] == pytest.approx(1 / 3)
 
 
@@ -84,7 +84,7 @@ def searched(new_made_store):
     return store.records()
 
 
-def test_networks_that_are_not_on_this_machine_are_told(searched):
+def test_networks_that_are_not_on_this_machine_are_reported(searched):
     found = embeddings.section(searched, embeddings.Options())
     assert not found.tables
     assert not found.figures
@@ -93,7 +93,7 @@ def test_networks_that_are_not_on_this_machine_are_told(searched):
     assert all("does not exist here" in line for line in missing)
 
 
-def test_embeddings_are_told_and_drawn(searched, monkeypatch):
+def test_embeddings_are_reported_and_drawn(searched, monkeypatch):
     def known(records, method, subset):
         rng = np.random.default_rng(0)
         genders = ["female", "male"] * 15
