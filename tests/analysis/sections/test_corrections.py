@@ -20,7 +20,7 @@ CLASSES = ("A", "B", "C")
 
 
 def table_of(rows):
-    """Return a table; a row is (subset, speaker, gender, noisy, true, corrected, kept, trust, first epoch, probabilities)."""
+    """Return a table; a row is (subset, speaker, gender, noisy, true, corrected, kept, trust, first change, p)."""
     names = ["subset", "speaker", "gender", "noisy_label", "label", "corrected_label", "kept", "trust"]
     names += ["first_epoch_changed"]
     table = pd.DataFrame([row[:9] for row in rows], columns=names)
