@@ -22,6 +22,7 @@ from ser.training.evaluation import predict
 from ser.training.setup import uses_bfloat16
 from ser.training.state import fingerprint, load_state
 from ser.training.task import Task
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 
 _KEYS = ("fingerprint", "epoch", "model", "config", "seed", "manifest")
@@ -153,8 +154,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(state, dict) or (missing := [key for key in _KEYS if key not in state]):
         lacking = f"it lacks {', '.join(missing)}" if isinstance(state, dict) else f"it holds a {type(state).__name__}"
         raise UserError(
-            f"checkpoint {str(path)!r} is not a training state ({lacking}). Pass the state.pt that python -m ser.train "
-            "wrote; a file of weights alone does not contain the configuration."
+            f"checkpoint {str(path)!r} is not a training state ({lacking}). Pass the state.pt that "
+            f"{command_line('ser.train')} wrote; a file of weights alone does not contain the configuration."
         )
     try:
         config = Config.from_dotted(state["config"])

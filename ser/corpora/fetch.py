@@ -23,6 +23,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from ser.audio import LFS_POINTER
 from ser.corpora.registry import check_name
 from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 
 _ARCHIVE = "archive.zip"
@@ -188,7 +189,7 @@ def fetch(name: str, root: str | Path, console: Console | None = None) -> Path:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"the disk of {str(root)!r} is full. Free some space. {AGAIN}") from error
         raise UserError(f"corpus root {str(root)!r} cannot be used: {error}.") from error
-    say(f"Next: python -m ser.corpora describe {name} --root {shlex.quote(str(root))}")
+    say(f"Next: {command_line('ser.corpora')} describe {name} --root {shlex.quote(str(root))}")
     return root
 
 

@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.utils.download import RemoteFile, check_room, obtain
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 
 PAGE = "https://zenodo.org/records/3987831"
@@ -114,9 +115,8 @@ def fetch(name: str, output: str | Path, console: Console | None = None) -> Path
         ) from error
     console.out(f"{target} is complete and has the published checksum.", highlight=False)
     settings = f"model.name={weights.model} model.front_end={weights.front_end}"
-    console.out(
-        f"Next: python -m ser.train --set {settings} {shlex.quote(f'model.pretrained={target}')}", highlight=False
-    )
+    pretrained = shlex.quote(f"model.pretrained={target}")
+    console.out(f"Next: {command_line('ser.train')} --set {settings} {pretrained}", highlight=False)
     return target
 
 

@@ -22,6 +22,7 @@ from ser.noise.manifest import NoisyLabels
 from ser.noise.printing import print_estimate, print_export
 from ser.splits import Fold, split
 from ser.utils.command_line import parse_commands, run_command
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
 
@@ -122,7 +123,8 @@ def run_export(options: ExportOptions, console: Console) -> None:
     if audio:
         console.print(f"  {label_files.AUDIO}/: {len(audio)} 16-bit WAV files, because the corpus is synthesised")
     table = shlex.quote(str(options.output / f"{stem}-train.csv"))
-    console.print(f"\nNext: python study/run.py --corpus table --corpus-root {table} --noise given", soft_wrap=True)
+    study = command_line("study/run.py")
+    console.print(f"\nNext: {study} --corpus table --corpus-root {table} --noise given", soft_wrap=True)
 
 
 def run_estimate(options: EstimateOptions, console: Console) -> None:

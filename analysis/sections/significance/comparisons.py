@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.common.records import Records
 from analysis.sections.significance.speaker_counts import Block, Counts, Pool, count, full_blocks, pool
 from analysis.sections.significance.statistics import ALPHA, Comparison, Ranking, compare, holm, rank_methods
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from study.schema import DEFAULT, FINISHED
 from study.tracking.confirmations import newest, representatives
@@ -176,7 +177,7 @@ def _pairs(tested: Tested, reference: str, classes: int, part: str) -> Iterator[
             if a.speakers != b.speakers or not np.array_equal(a.total, b.total):
                 raise UserError(
                     f"{method} and {reference} were tested on different utterances at {noise}. Confirm again: "
-                    "python study/confirm.py with a new --name."
+                    f"{command_line('study/confirm.py')} with a new --name."
                 )
             by_seed = a.uar_by_seed - b.uar_by_seed
             yield {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.sections.significance.statistics import uar
 from ser.training.utterance_table import PROBABILITY, TEST
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 
 Block = tuple[int, int]
@@ -81,7 +82,7 @@ def count(utterances: pd.DataFrame, classes: Sequence[str]) -> Counts | None:
     if unknown or not set(columns) <= set(test.columns):
         raise UserError(
             f"a table of utterances has other classes than its trial's record ({', '.join(classes)}). Confirm again: "
-            "python study/confirm.py with a new --name."
+            f"{command_line('study/confirm.py')} with a new --name."
         )
     if labelled.empty:
         return None
@@ -137,7 +138,7 @@ def pool(trials: Mapping[Block, Counts], seeds: Sequence[int], folds: Sequence[i
     if any(not table["total"].equals(summed[0]["total"]) for table in summed):
         raise UserError(
             f"seeds {', '.join(map(str, seeds))} of one configuration were tested on different utterances of folds "
-            f"{', '.join(map(str, folds))}. Confirm again: python study/confirm.py with a new --name."
+            f"{', '.join(map(str, folds))}. Confirm again: {command_line('study/confirm.py')} with a new --name."
         )
     shape = (len(speakers), classes)
     arrays = [table.reindex(cells, fill_value=0) for table in summed]

@@ -15,6 +15,7 @@ from filelock import FileLock
 from ser.corpora import load
 from ser.corpora.fetch import DOWNLOADS, NOT_FETCHED, FetchOptions, fetch
 from ser.utils.command_line import parse
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from tests.ser.corpora.download_server import (
     CLIPS,
@@ -39,7 +40,7 @@ def test_a_corpus_is_downloaded_once_checked_unpacked_and_loads(
     assert len(load("ravdess", tmp_path / "data")) == len(CLIPS)
     lines = output.splitlines()
     assert re.fullmatch(r"Test corpus: https://page\.example, 6\d\.\d kB\. Free\.", lines[0])
-    assert lines[-1] == f"Next: python -m ser.corpora describe ravdess --root {tmp_path / 'data'}"
+    assert lines[-1] == f"Next: {command_line('ser.corpora')} describe ravdess --root {tmp_path / 'data'}"
 
 
 def test_a_complete_corpus_is_not_asked_for_again_and_a_gap_is_filled(
