@@ -22,8 +22,8 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.audio import LFS_POINTER
 from ser.corpora.registry import check_name
-from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
 from ser.utils.command_names import command_line
+from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
 from ser.utils.errors import UserError
 
 _ARCHIVE = "archive.zip"

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from ser.utils.download import RemoteFile, check_room, obtain
 from ser.utils.command_names import command_line
+from ser.utils.download import RemoteFile, check_room, obtain
 from ser.utils.errors import UserError, unknown_name
 
 PAGE = "https://zenodo.org/records/3987831"
