@@ -68,7 +68,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["synthetic", "--recipe", "disagreement", "--rate", "0.2648", "--output", str(folder / "out")]
     done = process(arguments, folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "python study/run.py --corpus table --corpus-root" in done.stdout
+    assert "ambivalent study --corpus table --corpus-root" in done.stdout
     assert "hard-26.48-train.csv --noise given" in done.stdout
     assert "102 of 384 training labels are wrong, 26.56%" in done.stdout
     return folder / "out"
