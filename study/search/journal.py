@@ -77,7 +77,7 @@ class Journal:
         space: Search space.
         selection: Score that the search maximises or minimises.
         seed: Seed of the suggestions.
-        sampler: One of ``study.setup.pruners.Sampler``.
+        sampler: One of ``study.options.Sampler``.
         pruner: Pruner that stops trials early; None stops none.
 
     Raises:

@@ -13,10 +13,11 @@ import pytest
 from ray.tune.search import Searcher
 
 from ser.utils.errors import UserError
+from study.options import Sampler
 from study.schema import FAILED, FINISHED, RUNNING, SELECTIONS, STOPPED
 from study.search.journal import CONFIGURATION, JOURNAL, Journal
 from study.search.searcher import StudySearch
-from study.setup.pruners import Sampler, make_pruner
+from study.setup.pruners import make_pruner
 from study.setup.spaces import load_space
 from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
 
