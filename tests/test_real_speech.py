@@ -1,4 +1,4 @@
-"""The study on RAVDESS, where it is at hand."""
+"""The study on RAVDESS, where it is available."""
 
 import os
 import subprocess

@@ -68,7 +68,7 @@ class FaultyStudy:
         )
 
     def start(self, *more: str) -> subprocess.Popen[str]:
-        """Starts it, or goes on with it, in a process group of its own."""
+        """Start or resume the study in a process group of its own."""
         begun = (self.storage / "studies" / self.name / "study.json").exists()
         arguments = ("--resume",) if begun else (*ARGUMENTS, "--experiment", EXPERIMENT)
         return subprocess.Popen(
@@ -81,14 +81,14 @@ class FaultyStudy:
         )  # fmt: skip
 
     def finish(self, *more: str, seconds: float = 900) -> str:
-        """Goes on to the end; returns what was printed."""
+        """Resume the study until it has ended; return what was printed."""
         process = self.start(*more)
         printed, _ = process.communicate(timeout=seconds)
         assert process.returncode == 0, printed
         return printed
 
     def wait_for_epochs(self, process: subprocess.Popen[str], epochs: int, seconds: float = 300) -> bool:
-        """Waits until so many epochs are on disk; False if the study ended before."""
+        """Wait until this many epochs are on disk; return False if the study ended before."""
         end = time.monotonic() + seconds
         while self.epochs_on_disk < epochs:
             if process.poll() is not None or time.monotonic() > end:

@@ -378,14 +378,14 @@ def test_a_stray_quotation_mark_or_line_end_loses_no_judgement_in_silence(
     else:
         start = text.index("\n") + 1 if kind != "text" else 0
         changed = [text[:position] + mark + text[position:] for position in range(start, len(text), 11)]
-    told = 0
+    raised = 0
     for other in changed:
         path.write_text(other, encoding="utf-8")
         try:
             assert counted(load_msp_podcast(root).to_corpus()) == before
         except UserError:
-            told += 1
-    assert told > 0
+            raised += 1
+    assert raised > 0
 
 
 MUTATIONS = st.lists(

@@ -173,7 +173,7 @@ def test_synthesised_corpora_are_built_once_and_again_when_the_voice_changes(sto
         assert np.array_equal(store.utterance(row), spectrogram(noise(seed)))
     calls.clear()
     assert not open_store(voiced(1.0), "panns_16k", stores).built
-    assert calls == ["10", "11"]  # one utterance of each label tells whether the voice is still the same
+    assert calls == ["10", "11"]  # one utterance of each label shows whether the voice is still the same
     assert open_store(voiced(0.5), "panns_16k", stores).built
 
 

@@ -68,7 +68,7 @@ def test_targets_of_known_cases():
         (CrossEntropy(), (1, 0), 0, LOG_4),
         (LabelSmoothing(), (0.95, 0.05), 0, 0.95 * LOG_4 + 0.05 * LOG_4_3),
         (LabelSmoothing(0.2), (0.9, 0.1), 0, 0.9 * LOG_4 + 0.1 * LOG_4_3),
-        # H(p) = (log 4 + 3 log 4/3) / 4, and its weight is published as .1 beside cross entropy's 1.
+        # H(p) = (log 4 + 3 log 4/3) / 4, and its weight is published as .1 next to cross entropy's 1.
         (ConfidencePenalty(0.2), (0.75, -0.15), 0, 0.8 * LOG_4 - 0.2 * (LOG_4 + 3 * LOG_4_3) / 4),
         (ConfidencePenalty(1 / 11), (39 / 44, -3 / 44), 0, 10 / 11 * (LOG_4 - 0.1 * (LOG_4 + 3 * LOG_4_3) / 4)),
         (LabelCorrection(0.2), (0.85, 0.15), 0.2, 0.85 * LOG_4 + 0.15 * LOG_4_3),

@@ -44,7 +44,7 @@ def features(handcrafted_store):
 
 @pytest.fixture
 def easy(tones, handcrafted_store):
-    """level → a task and features of which the first tells the true class, if the labels are right."""
+    """level → a task and features of which the first gives the true class, if the labels are right."""
 
     def make(level="clean"):
         task = make_task(tones, split(tones), handcrafted_store.path, level, 0)

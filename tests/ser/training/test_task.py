@@ -22,7 +22,7 @@ def test_a_task_holds_the_train_and_validation_rows_and_no_test_row(
         assert list(part.utterance_ids) == tones.table["utterance_id"].iloc[rows].tolist()
         assert part.truth.tolist() == tones.labels[rows].tolist()
         assert list(part.speakers) == tones.table["speaker"].iloc[rows].tolist()
-        assert set(part.genders) == {"unknown"}  # the table tells none
+        assert set(part.genders) == {"unknown"}  # the table has none
     assert len(task.train) + len(task.validation) == len(tones) - len(fold.test)
 
 

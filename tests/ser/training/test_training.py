@@ -330,7 +330,7 @@ def test_code_in_a_state_is_not_run(tmp_path: Path) -> None:
     assert (tmp_path / "made").exists()
 
 
-# When it cannot go on
+# When it cannot continue
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])

@@ -25,7 +25,7 @@ EPOCH_SECONDS = 0.5
 
 
 def train(config: dict[str, Any]) -> None:
-    """A trial that writes down where each epoch was trained, and goes on from its checkpoint."""
+    """Trial that records where each epoch was trained, and resumes from its checkpoint."""
     address = ray.util.get_node_ip_address()
     checkpoint = tune.get_checkpoint()
     first = 1 + (int((Path(checkpoint.path) / "epoch").read_text()) if checkpoint else 0)

@@ -75,7 +75,7 @@ def test_two_thousand_trials_on_two_hundred_slots(tmp_path):
         f"{1000 * median(outcome.latencies[-100:]):.0f} ms; memory grew by {grown:.0f} MB; journal "
         f"{size / 1e6:.1f} MB; {sum(entry.status == STOPPED for entry in found)} stopped"
     )
-    # Far above what is measured (docs/faults.md); a suggestion that reads all trials anew would be far above this.
+    # Far above what is measured (docs/faults.md); a suggestion that reads all trials again would be far above this.
     assert median(outcome.latencies) < 1.0
     assert grown < 500
     assert size < 2000 * 20_000

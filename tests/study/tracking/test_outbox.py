@@ -54,7 +54,7 @@ def points(client, outbox, metric="train/loss"):
 
 
 class Flaky:
-    """A client that loses the server: after so many calls each one fails, with or without having been carried out."""
+    """A client that loses the server: after a number of calls each one fails, before or after it takes effect."""
 
     def __init__(self, client, calls, carried_out):
         self._client, self._left, self._carried_out = client, calls, carried_out
@@ -314,7 +314,7 @@ def test_the_courier_cuts_no_line_that_is_being_written(begun, courier):
 
 
 def test_the_courier_survives_a_line_of_rubbish(begun, courier):
-    """As a power loss leaves it; the trial's next process cuts it off and goes on, and others do not wait for it."""
+    """As a power loss leaves it; the trial's next process cuts it off and resumes, and others do not wait for it."""
     others = [begun(number) for number in ("000", "002")]
     outbox = begun()
     with (outbox.folder / RECORDS).open("ab") as file:
@@ -341,7 +341,7 @@ def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
 
 
 def test_what_another_process_adds_is_known_too(begun, store):
-    """A trial that has gone on elsewhere, while this process still has its outbox."""
+    """A trial that was resumed elsewhere, while this process still has its outbox."""
     client, _ = store
     outbox = begun()
     outbox.epoch(1, {"train/loss": 2.0, "train/seconds": 3.0})
@@ -402,7 +402,7 @@ def test_threads_that_read_at_the_same_time_count_each_line_once(tmp_path):
 
 
 def test_the_seconds_so_far_are_on_record(begun, store):
-    """Also where the trial goes on in another process; an epoch without a time has no sum."""
+    """Also where the trial is resumed in another process; an epoch without a time has no sum."""
     client, _ = store
     outbox = begun()
     outbox.epoch(1, {"train/seconds": 3.0})
