@@ -1,6 +1,6 @@
-"""What it costs to describe a corpus: python benchmarks/describe.py ravdess --root PATH.
+"""Measure the cost of describing a corpus: python benchmarks/describe.py ravdess --root PATH.
 
-Runs ``python -m ser.corpora describe`` several times over, each in a process of its own, and prints the medians of wall
+Runs ``python -m ser.corpora describe`` several times, each in its own process, and prints the medians of wall
 time, processor time and peak memory. A process that imports the command and does nothing is the baseline.
 """
 
@@ -19,18 +19,18 @@ from typing import Annotated
 
 import tyro
 
-# This process imports nothing large, since Linux begins a child's peak memory with its parent's.
+# This process imports nothing large, because on Linux a child's peak memory starts at its parent's.
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def run_once(arguments: list[str]) -> tuple[float, float, float]:
-    """Runs Python; returns wall seconds, processor seconds and peak memory in MiB."""
+    """Run Python; return wall seconds, processor seconds and peak memory in MiB."""
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        # For this child alone what resource.getrusage(RUSAGE_CHILDREN) gives for all.
+        # Like resource.getrusage(RUSAGE_CHILDREN), but for this child alone.
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -41,12 +41,12 @@ def run_once(arguments: list[str]) -> tuple[float, float, float]:
 
 
 def main(name: Annotated[str, tyro.conf.Positional], root: Path | None = None, repeats: int = 5) -> None:
-    """Prints the table.
+    """Print the table.
 
     Args:
-        name: Corpus, without faults in its audio.
-        root: The corpus's folder.
-        repeats: Rounds.
+        name: Name of a corpus without faults in its audio.
+        root: Folder of the corpus.
+        repeats: Number of runs of each variant.
     """
     command = ["-m", "ser.corpora", "describe", name]
     command += [] if root is None else ["--root", str(root.absolute())]

@@ -1,8 +1,9 @@
-"""A class head on stored embeddings against the same network frozen: seconds of an epoch, and CPU seconds.
+"""Compare the time of an epoch of a linear probe on stored embeddings with that of the same network, frozen.
 
 python benchmarks/embedding.py --corpus ravdess --corpus-root PATH
 
-Both start from the same file of weights: CNN14's initial ones, in PANNs' form, for the time does not depend on them.
+Both start from the same file with the initial weights of CNN14, in PANNs' form; the time does not depend on
+the weights.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ VARIANTS = {
 
 
 def main(corpus: str, corpus_root: Path, width: float = 1.0, epochs: int = 2) -> None:
-    """Prints the table.
+    """Print the table.
 
     Args:
         corpus: Name of a corpus.
-        corpus_root: Its folder.
+        corpus_root: Folder of the corpus.
         width: Scale of CNN14's channels.
-        epochs: So many are trained; the first is left out.
+        epochs: Number of epochs to train, at least 2; the first is not measured.
     """
     read = load(corpus, corpus_root)
     fold = split(read)

@@ -1,9 +1,8 @@
-"""Where an epoch and a trial spend their time: python benchmarks/epoch.py.
+"""Measure where an epoch and a trial spend their time: python benchmarks/epoch.py.
 
-Runs two trials, a short one and another, one after the other in one process, as a slot of the study does, with
-evaluation, label metrics, checkpoints and records in a real MLflow store, and takes the time of each part. Before the
-first trial there are the imports; the fixed cost of the second is what lies before its first step and behind its last
-evaluation.
+Runs a short trial and a longer one after it in one process, as a slot of the study does, with evaluation, label
+metrics, checkpoints and records in a real MLflow store, and measures the time of each part. The first trial includes
+the imports; the fixed cost of the second is the time before its first step and after its last evaluation.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import tyro
@@ -28,13 +27,13 @@ from benchmarks.measure import OUTPUT, Results, heading, run_worker, table
 from ser.utils.parallel import ALLOCATOR
 
 EPOCHS = (2, 16)
-"""Of the first trial, which warms the process, and of the second, which is measured."""
+"""Epochs of the first trial, which warms the process up, and of the second, which is measured."""
 PARTS = ("evaluation", "label metrics", "checkpoint", "records", "delivery")
 SPACE = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0, "optimizer.lr": 1e-3}
 
 
 class Clock:
-    """Seconds by part, and when things first and last happened."""
+    """Seconds by part, and the times of the first batch and the last evaluation."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -42,7 +41,7 @@ class Clock:
         self.last_evaluation = 0.0
 
     def patch(self, owner: Any, name: str, part: str) -> None:
-        """Adds the time of a function of a module or class to a part."""
+        """Add the time of a function of a module or class to a part."""
         function = getattr(owner, name)
 
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -57,7 +56,7 @@ class Clock:
         setattr(owner, name, timed)
 
     def watch(self, owner: Any, name: str) -> None:
-        """Notes when a function is first called; set ``first_batch`` to 0 to begin anew."""
+        """Record when a function is first called; set ``first_batch`` to 0 to record it again."""
         function = getattr(owner, name)
 
         def noted(*arguments: Any, **named: Any) -> Any:
@@ -68,7 +67,7 @@ class Clock:
 
 
 def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, features: str, began: str) -> None:
-    """Runs the two trials; prints what an epoch of the second takes."""
+    """Run the two trials; print the times of an epoch of the second."""
     import torch
 
     from ser.corpora import load
@@ -83,7 +82,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from study.trial.trainable import Attempt
 
     imported = time.time() - float(began)
-    # What the study's own process does beside the trials.
+    # Work of the study's own process, next to the trials.
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
 
@@ -152,15 +151,15 @@ def main(
     repeats: int = 2,
     output: Path = OUTPUT,
 ) -> None:
-    """Prints the tables, and writes JSON and a figure.
+    """Print the tables, and write JSON and a figure.
 
     Args:
-        widths: Of CNN14; up to .25 a trial has one thread, above all of them, as in the study.
+        widths: Widths of CNN14; up to .25 a trial has one thread, above .25 all threads, as in the study.
         corpus: Name of a corpus.
-        corpus_root: Its folder.
-        crop_seconds: Length of a crop.
+        corpus_root: Folder of the corpus.
+        crop_seconds: Length of a crop in seconds.
         repeats: Rounds over all widths.
-        output: Folder for JSON and figure.
+        output: Folder for the JSON file and the figure.
     """
     from ser.corpora import load
     from ser.features.store import open_store
@@ -200,7 +199,7 @@ def main(
         ),
     ]
     rows = [[name, *(results.cell(name, part) for part in fixed)] for name in results.rounds]
-    print("\nSeconds, once a process and once a trial:\n\n" + table(("CNN14", *fixed), rows))
+    print("\nSeconds per process (imports) and per trial:\n\n" + table(("CNN14", *fixed), rows))
     results.save(output)
     results.draw(output, "share", "share of an epoch that is not training")
 

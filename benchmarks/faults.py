@@ -1,9 +1,9 @@
-"""What a study loses when it is harmed: python benchmarks/faults.py.
+"""Measure what a study loses under faults: python benchmarks/faults.py.
 
-Runs a small study undisturbed, then again and again while its processes are killed, its tracking server is away, its
-disk is full, its newest checkpoint is torn and its clock jumps, and compares the records in MLflow, point by point,
-with those of the undisturbed one. Ray clusters of several nodes on this machine lose nodes. Linux; the full disk
-needs root.
+Runs a small study undisturbed, then several times while its processes are killed, its tracking server is down, its
+disk is full, its newest checkpoint is torn or its clock jumps, and compares the records in MLflow point by point with
+those of the undisturbed study. Nodes are killed in Ray clusters of several nodes on this machine. Linux only; the full
+disk needs root.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from statistics import median
 from typing import Any
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root and in its tests.
-    sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
+    # Run as a script: imports start at the repository root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from study.trial.checkpoints import checkpoints
 from tests.helpers.faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def row(fault: str, times: int, study: FaultyStudy, reference: Histories, recovery: list[float]) -> Row:
-    """What came of it, against the undisturbed study."""
+    """Return the row of a fault: the study's records compared with those of the undisturbed study."""
     found = study.histories()
     points = [point for history in found.values() for point in history]
     expected = {(number, step, value) for number, history in reference.items() for step, value in history}
@@ -59,12 +59,12 @@ def row(fault: str, times: int, study: FaultyStudy, reference: Histories, recove
 
 
 def recovered(study: FaultyStudy, process: Any, before: int, began: float) -> list[float]:
-    """Seconds until the next epoch is on record."""
+    """Return the seconds until the next epoch is on record, in a list; an empty list if the study ended before."""
     return [time.monotonic() - began] if study.wait_for_epochs(process, before + 1) else []
 
 
 def sigkills(folder: Path, times: int, rng: random.Random, reference: Histories) -> Row:
-    """Kills the whole process group of the study at random moments; a study that has ended gives way to the next."""
+    """Kill the whole process group of the study at random times; when a study has ended, start another one."""
     seconds: list[float] = []
     rows: list[Row] = []
     number = done = 0
@@ -77,7 +77,7 @@ def sigkills(folder: Path, times: int, rng: random.Random, reference: Histories)
             seconds += recovered(study, process, before, began) if study.trials else []
             try:
                 process.wait(rng.uniform(0.0, 8.0) if study.trials else rng.uniform(5.0, 25.0))
-                break  # it has ended
+                break  # the study has ended
             except Exception:
                 kill(process)
                 done += 1
@@ -87,14 +87,14 @@ def sigkills(folder: Path, times: int, rng: random.Random, reference: Histories)
     for key in ("lost", "doubled", "other values"):
         total[key] = sum(one[key] for one in rows)
     for key in ("trials", "runs", "points"):
-        parts = [tuple(map(int, one[key].split(" of "))) for one in rows]
-        total[key] = f"{sum(a for a, _ in parts)} of {sum(b for _, b in parts)}"
+        counts = [tuple(map(int, one[key].split(" of "))) for one in rows]
+        total[key] = f"{sum(found for found, _ in counts)} of {sum(expected for _, expected in counts)}"
     total["seconds to recover"] = round(median(seconds), 1) if seconds else "–"
     return total
 
 
 def outages(folder: Path, times: int, rng: random.Random, reference: Histories) -> Row:
-    """Kills the tracking server for a while, several times in one study."""
+    """Kill the tracking server several times in one study, and restart it after a while."""
     server = Server(folder / "server")
     server.start()
     try:
@@ -117,7 +117,7 @@ def outages(folder: Path, times: int, rng: random.Random, reference: Histories) 
 
 
 def full_disk(folder: Path, reference: Histories) -> Row | None:
-    """Lets the disk of the study run full in mid-trial; more room, and it goes on."""
+    """Fill the disk of the study during a trial, then free space and resume the study."""
     disk = SmallDisk(folder / "disk", 200)
     if not disk.mounted:
         return None
@@ -139,13 +139,13 @@ def full_disk(folder: Path, reference: Histories) -> Row | None:
         process.communicate(timeout=600)
         return row("disk full", 1, study, reference, seconds)
     finally:
-        with suppress(ValueError):  # it has ended
+        with suppress(ValueError):  # the study has ended
             kill(process)
         disk.close()
 
 
 def torn(folder: Path, reference: Histories) -> Row:
-    """Kills the study and cuts the newest checkpoint in half."""
+    """Kill the study, cut its newest checkpoint in half, and resume."""
     study = FaultyStudy(folder / "torn", "torn")
     process = study.start()
     study.wait_for_epochs(process, 3)
@@ -160,7 +160,7 @@ def torn(folder: Path, reference: Histories) -> Row:
 
 
 def clock_step(folder: Path, reference: Histories) -> Row:
-    """Sets the clock that Python reads back by an hour, in mid-study."""
+    """Set the clock that Python reads back by an hour during the study."""
     (folder / "clock").mkdir()
     (folder / "clock" / "sitecustomize.py").write_text(CLOCK.format(after=12), encoding="utf-8")
     study = FaultyStudy(folder / "clockstep", "clock", environment={**os.environ, "PYTHONPATH": str(folder / "clock")})
@@ -169,7 +169,7 @@ def clock_step(folder: Path, reference: Histories) -> Row:
 
 
 def lost_nodes(folder: Path, times: int, rng: random.Random, reference: Histories) -> Row:
-    """Kills the node of a running trial, adds another one, and again."""
+    """Kill a node and add another one, several times in one study."""
     server = Server(folder / "nodes-server")
     server.start()
     seconds: list[float] = []
@@ -195,9 +195,9 @@ def lost_nodes(folder: Path, times: int, rng: random.Random, reference: Historie
 
 
 def cut_off(folder: Path, reference: Histories) -> Row | None:
-    """Pulls the cable of a node in mid-trial until the head has given it up, then puts it back.
+    """Disconnect a node during a trial until the head considers it dead, then reconnect it.
 
-    The disk is shared, so what ran on the node runs on beside the trial's next attempt for a while.
+    The disk is shared, so the processes of the node run for a while at the same time as the trial's next attempt.
     """
     if not can_sever():
         return None
@@ -214,7 +214,7 @@ def cut_off(folder: Path, reference: Histories) -> Row | None:
             study.wait_for_epochs(process, 2)
             cluster.cut_off(nodes[0])
             began, before = time.monotonic(), study.epochs_on_disk
-            wait_until(lambda: nodes[0].address not in cluster.alive(), 60, "the head has given the node up")
+            wait_until(lambda: nodes[0].address not in cluster.alive(), 60, "the head considers the node dead")
             cluster.reconnect(nodes[0])
             seconds = recovered(study, process, before, began)
             printed, _ = process.communicate(timeout=600)
@@ -225,14 +225,14 @@ def cut_off(folder: Path, reference: Histories) -> Row | None:
 
 
 def main() -> int:
-    """Runs the command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--outages", type=int, default=3)
-    parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", help="part of a fault's name")
-    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--kills", type=int, default=50, help="number of SIGKILLs")
+    parser.add_argument("--outages", type=int, default=3, help="number of outages of the tracking server")
+    parser.add_argument("--nodes", type=int, default=5, help="number of nodes to kill")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the faults")
+    parser.add_argument("--only", help="run only the faults whose name contains this text")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="faults") as name:
@@ -255,7 +255,7 @@ def main() -> int:
                 continue
             found = fault()
             if found is None:
-                print(f"{key}: cannot be done here", flush=True)
+                print(f"{key}: left out, needs Linux and root", flush=True)
                 continue
             rows.append(found)
             print(found, flush=True)

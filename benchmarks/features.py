@@ -1,12 +1,12 @@
-"""The feature store against librosa and torchaudio: time to build and to open, memory of many trials on one node.
+"""Compare the feature store with librosa and torchaudio: time to build and to open it, memory of several processes.
 
 python benchmarks/features.py
 python benchmarks/features.py --corpus ravdess --corpus-root PATH
 
-Audio is copied to 16 kHz WAV and FLAC (PCM 16) in a temporary folder first. The rivals compute the same log-mels file
-by file in a process for each core, as is usual, and are timed once their processes have started and are warm; the
-store is timed with its checks, digests and fsync, from the call to the opened store. librosa is not among the
-project's dependencies: pip install librosa
+Audio is first copied to 16 kHz WAV and FLAC (PCM 16) in a temporary folder. librosa and torchaudio compute the same
+log-mels file by file in one process per core, and are timed after their processes have started and warmed up. The store
+is timed with its checks, digests and fsync, from the call to the opened store. librosa is not a dependency of the
+project: pip install librosa
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -55,14 +55,14 @@ BUILDS = {
 }
 PROCESSES = (1, 2, 4)
 SYNTHETIC_COPIES = 4
-"""The synthetic corpus is small; so many times over, it is timed rather than the start of the threads."""
+"""Copies of the synthetic corpus, which alone is so small that the start of the threads would dominate the time."""
 COMPARED = 8
-"""Rows of the store that are compared with the rivals' log-mels."""
+"""Number of rows of the store that are compared with torchaudio's log-mels."""
 
 
 def librosa_log_mel(path: str) -> np.ndarray:
-    """(T, M) log-mel in dB of one file, as PANNs' front end defines it."""
-    import librosa  # not among the project's dependencies
+    """Return (T, M) the log-mel in dB of one file by librosa, as PANNs' front end defines it."""
+    import librosa  # not a dependency of the project
 
     spec = front_end(FRONT_END)
     samples, _ = librosa.load(path, sr=spec.sample_rate, mono=True)
@@ -83,7 +83,7 @@ _transform: torch.nn.Module | None = None
 
 
 def torchaudio_log_mel(path: str) -> np.ndarray:
-    """The same by torchaudio's transforms, which are made once in each process."""
+    """Return (T, M) the same by torchaudio's transforms, which are created once in each process."""
     global _transform
     if _transform is None:
         torch.set_num_threads(1)
@@ -104,11 +104,11 @@ def torchaudio_log_mel(path: str) -> np.ndarray:
         return _transform(torch.from_numpy(samples)).T.contiguous().numpy()
 
 
-RIVALS: dict[str, Callable[[str], np.ndarray]] = {"librosa": librosa_log_mel, "torchaudio": torchaudio_log_mel}
+OTHERS: dict[str, Callable[[str], np.ndarray]] = {"librosa": librosa_log_mel, "torchaudio": torchaudio_log_mel}
 
 
 def build(kind: str, count: str, listing: str) -> dict[str, float]:
-    """Seconds to build once; of the store also the largest difference to torchaudio in dB."""
+    """Build once and return the seconds; for the store also the largest difference to torchaudio in dB."""
     used = int(count) or cores()
     if used == 1:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -122,7 +122,7 @@ def build(kind: str, count: str, listing: str) -> dict[str, float]:
             rows = np.unique(np.linspace(0, len(paths) - 1, COMPARED).astype(int))
             apart = [np.abs(torchaudio_log_mel(paths[row]) - store.utterance(row)).max() for row in rows]
             return {"seconds": seconds, "difference_db": float(max(apart))}
-        log_mel = RIVALS[kind]
+        log_mel = OTHERS[kind]
         with ProcessPoolExecutor(used) as pool:
             list(pool.map(log_mel, paths[: 8 * used]))
             began = time.perf_counter()
@@ -132,7 +132,7 @@ def build(kind: str, count: str, listing: str) -> dict[str, float]:
 
 
 def opening(listing: str, stores: str) -> dict[str, float]:
-    """Milliseconds to find and open a store: with its corpus, whose files are looked at, and by its path."""
+    """Return the milliseconds to open a store: by its corpus, whose files are checked, and by its path."""
     corpus = load("table", listing)
     began = time.perf_counter()
     store = open_store(corpus, FRONT_END, stores)
@@ -142,7 +142,7 @@ def opening(listing: str, stores: str) -> dict[str, float]:
 
 
 def memory(path: str, count: str) -> dict[str, float]:
-    """MiB (proportional set size) of so many processes that have read every row of one store."""
+    """Return the memory in MiB (proportional set size) of ``count`` processes that have read every row of one store."""
     command = [sys.executable, __file__, "--worker", "reader", path]
     readers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(int(count))
@@ -159,7 +159,7 @@ def memory(path: str, count: str) -> dict[str, float]:
 
 
 def read_all(path: str) -> dict[str, float]:
-    """Reads every row, says so, and stays until it is told to go."""
+    """Read every row, print a line, and wait for a line of input."""
     store = FeatureStore.open(path)
     total = sum(float(store.utterance(row).sum()) for row in range(len(store)))
     print("ready", flush=True)
@@ -168,7 +168,7 @@ def read_all(path: str) -> dict[str, float]:
 
 
 def _proportional(pid: int) -> tuple[float, float]:
-    """MiB of a process and of the store's frames in it, pages that are shared counted in parts (PSS)."""
+    """Return the MiB of a process and of the store's frames in it; shared pages count by their share (PSS)."""
     total = mapped = 0
     inside = False
     for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
@@ -189,7 +189,7 @@ WORKERS: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def copies(corpus: Corpus, folder: Path) -> float:
-    """Writes a corpus as 16 kHz PCM 16 in each of ``FORMATS``, with a table beside each; returns hours of audio."""
+    """Write a corpus as 16 kHz PCM 16 in each of ``FORMATS``, each with a table; return the hours of audio."""
     times = SYNTHETIC_COPIES if corpus.synthesize is not None else 1
     rows, seconds = [], 0.0
     for number, (name, path, start, end) in enumerate(
@@ -214,11 +214,11 @@ def copies(corpus: Corpus, folder: Path) -> float:
 
 
 def main(corpus: str = "synthetic", corpus_root: Path | None = None, repeats: int = 3, output: Path = OUTPUT) -> None:
-    """Prints the tables, and saves them as JSON with a figure.
+    """Print the tables, and save them as JSON with a figure.
 
     Args:
         corpus: Name of a corpus without faults in its audio.
-        corpus_root: Its folder; ``synthetic`` takes none.
+        corpus_root: Folder of the corpus; ``synthetic`` needs none.
         repeats: Rounds over all variants.
         output: Folder of the results.
     """
@@ -229,7 +229,7 @@ def main(corpus: str = "synthetic", corpus_root: Path | None = None, repeats: in
         store = open_store(load("table", listings["wav"]), FRONT_END, folder / "stores")
         results = Results("features", {"corpus": corpus, "clips": len(store), "hours": round(hours, 3)})
         print(heading(results.about))
-        missing = {kind for kind in RIVALS if find_spec(kind) is None}
+        missing = {kind for kind in OTHERS if find_spec(kind) is None}
         for kind in sorted(missing):
             print(f"left out: {kind}, which is not installed (pip install {kind})")
         worker = partial(run_worker, __file__)
@@ -244,7 +244,7 @@ def main(corpus: str = "synthetic", corpus_root: Path | None = None, repeats: in
         shared = [f"processes: {count}" for count in PROCESSES if Path("/proc/self/smaps").exists()]
         variants |= {name: partial(worker, "memory", store.path, name.split()[-1]) for name in shared}
         if not shared:
-            print("left out: memory of several processes, which Linux alone tells")
+            print("left out: memory of several processes, which only Linux reports")
         results.run(variants, repeats)
         size = store.frames.nbytes / 2**20
     _print(results, builds, shared, size)
@@ -267,15 +267,15 @@ def _print(results: Results, builds: list[str], shared: list[str], size: float) 
         ]
         for name in builds
     ]
-    print(table(["build", "s", "clips a second", "× real time", "store's speed to it"], rows))
+    print(table(["build", "s", "clips a second", "× real time", "relative speed of the store"], rows))
     apart = max(max(results.values(name, "difference_db"), default=0.0) for name in builds)
     print(f"\nLargest difference to torchaudio in {COMPARED} rows: {apart:.1e} dB.")
     print(
-        f"Opening a store: {results.cell('open', 'with_corpus_ms')} ms with its corpus, whose files are looked at; "
+        f"Opening a store: {results.cell('open', 'with_corpus_ms')} ms by its corpus, whose files are checked; "
         f"{results.cell('open', 'by_path_ms')} ms by its path.\n"
     )
     rows = [[name.split()[-1], results.cell(name, "total_mib"), results.cell(name, "store_mib")] for name in shared]
-    header = ["processes that read it all", "memory of all (PSS), MiB", f"of which the store of {size:.0f} MiB"]
+    header = ["processes that have read all rows", "memory of all (PSS), MiB", f"of which the store of {size:.0f} MiB"]
     if rows:
         print(table(header, rows))
 

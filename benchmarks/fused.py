@@ -1,9 +1,9 @@
-"""Several trials trained as one network, against the same trials one by one: python benchmarks/fused.py.
+"""Compare several trials trained as one network with the same trials trained one by one: python benchmarks/fused.py.
 
-Trials of one space differ in numbers and seeds, not in shapes, so k of them can be one network whose convolutions have
-k groups. Batch norm and pooling work channel by channel as they are. Measured is forward, backward and the optimizer's
-step, each trial with a batch of its own: k networks one after the other, one network of k groups, and, on a CPU of
-several cores, as the study runs them, side by side with one thread each.
+Trials of one space differ in numbers and seeds, not in shapes, so k trials can be one network whose convolutions have
+k groups. Batch norm and pooling already work channel by channel. Measured are forward pass, backward pass and optimizer
+step, where each trial has its own batch: k networks one after the other, one network of k groups, and, on a CPU with
+several cores, k networks in parallel with one thread each, as the study runs them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
@@ -36,7 +36,7 @@ ONE_BY_ONE, FUSED, SIDE_BY_SIDE = "one by one", "fused", "side by side, 1 thread
 
 
 class FusedCnn14(nn.Module):
-    """k CNN14 without dropout: convolutions of k groups, linear layers as products of k matrices."""
+    """Network of k CNN14 without dropout: convolutions with k groups, linear layers as products of k matrices."""
 
     def __init__(self, trials: int, width: float) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class FusedCnn14(nn.Module):
         self.head = nn.Parameter(torch.randn(trials, size, CLASSES) / size**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, k, T, 64) → (k, N, C)."""
+        """Map features (N, k, T, 64) to logits (k, N, C)."""
         n, trials, frames, bins = features.shape
         x = self.bn0(features.permute(0, 1, 3, 2).reshape(n, trials * bins, frames))
         x = x.view(n, trials, bins, frames).transpose(2, 3).contiguous(memory_format=torch.channels_last)
@@ -68,7 +68,7 @@ class FusedCnn14(nn.Module):
 
 
 def worker(variant: str, trials: str, width: str, threads: str) -> None:
-    """Trains, and prints the trials' clips per second."""
+    """Train, and print the clips per second of all trials."""
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -104,13 +104,13 @@ def main(
     repeats: int = 3,
     output: Path = OUTPUT,
 ) -> None:
-    """Prints the table, and writes JSON and a figure.
+    """Print the table, and write JSON and a figure.
 
     Args:
-        widths: Of the networks.
-        trials: How many are trained together.
+        widths: Widths of the networks.
+        trials: Numbers of trials trained together.
         repeats: Rounds over all variants.
-        output: Folder for JSON and figure.
+        output: Folder for the JSON file and the figure.
     """
     cores = len(os.sched_getaffinity(0))
     results = Results("fused", {"network": "CNN14", "batch": BATCH, "crops of": "5 s", "rounds": repeats})
@@ -119,13 +119,13 @@ def main(
     for width in widths:
         for k in trials:
             rows += compare(results, width, k, cores, repeats)
-    print(table(("width", "trials", "variant", "clips/s", "against the study's way"), rows))
+    print(table(("width", "trials", "variant", "clips/s", "relative to the study"), rows))
     results.save(output)
-    results.draw(output, "clips_per_second", "clips of 5 s in a second, all trials together")
+    results.draw(output, "clips_per_second", "clips of 5 s per second, all trials together")
 
 
 def compare(results: Results, width: float, k: int, cores: int, repeats: int) -> list[list[str]]:
-    """Measures k trials of one width; returns the rows of the table."""
+    """Measure k trials of one width; return the rows of the table."""
     title = f"width {width:g}, {k} trials"
 
     def together() -> dict[str, float]:

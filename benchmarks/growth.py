@@ -1,16 +1,17 @@
-"""How a study grows: python benchmarks/growth.py.
+"""Measure how the cost of a study grows with its number of trials: python benchmarks/growth.py.
 
-Three parts, each variant in a process of its own, all in turn:
+Each variant of the three parts runs in its own process, in turn:
 
-* searches of 100 and 1,000 trials in simulated time (``tests/simulation.py``), through the study's journal and searcher
-  and through Ray Tune's OptunaSearch: what a suggestion takes, what the process grows by, what lies on disk. Of more
-  than 1,000 trials all but the last 300 are drawn at random, for a suggestion of TPE's takes as long whoever drew them;
-* 100 trials of made-up training on a real Ray, their records brought to MLflow (SQLite): through the study, and through
-  plain Ray Tune with MLflowLoggerCallback;
-* MLflow records of as many trials, made by copying rows (``tests/made_records.py``), read by ``analysis/best_runs.py``
-  and ``analysis/report.py``.
+* search: searches of 100 and 1,000 trials in simulated time (``tests/helpers/simulation.py``), with the study's journal
+  and searcher and with Ray Tune's OptunaSearch. Measured are the time of a suggestion, the growth of the process and
+  the size on disk. With more than 1,000 trials, all but the last 300 are suggested at random, because the time of a
+  TPE suggestion does not depend on who suggested the earlier trials;
+* ray: 100 trials of made-up training on a real Ray, recorded in MLflow (SQLite), by the study and by plain Ray Tune
+  with MLflowLoggerCallback;
+* records: ``analysis/best_runs.py`` and ``analysis/report.py`` on MLflow records of the same numbers of trials, made by
+  copying rows (``tests/helpers/made_records.py``).
 
-It takes four minutes a round; ``--trials 100 1000 10000`` takes seven more.
+A round takes four minutes; ``--trials 100 1000 10000`` takes seven more.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root and in its tests, in Ray's workers too.
-    sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+    # Run as a script: imports start at the repository root, also in Ray's workers.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = sys.path[0]
 
 import numpy as np
 import optuna
@@ -63,7 +64,7 @@ METRIC = SELECTIONS["noisy"].metric
 STUDY, PLAIN = "study", "plain Ray Tune"
 SLOTS, EPOCHS = 20, 8  # simulated
 RAY_TRIALS, RAY_EPOCHS, RAY_SLOTS = 100, 5, 2
-LEARNT, DRAWN = 1000, 300  # so many trials are all TPE's; of more, the last ones
+MOST_BY_TPE, LAST_BY_TPE = 1000, 300  # up to the first number TPE suggests all trials, above it only the last ones
 LAST = 100
 SPACES, LEVELS = ("cross_entropy", "proselflc"), ("clean", "noisy-B")
 COMMANDS = ("best_runs", "report")
@@ -71,22 +72,22 @@ COMMANDS = ("best_runs", "report")
 
 @dataclass(frozen=True)
 class GrowthOptions:
-    """What a study costs as it grows."""
+    """Options of the benchmark."""
 
     trials: tuple[int, ...] = (100, 1000)
-    """Sizes."""
+    """Numbers of trials."""
     repeats: int = 2
-    """Rounds."""
+    """Rounds over all variants."""
     parts: tuple[Literal["search", "ray", "records"], ...] = ("search", "ray", "records")
-    """Which parts."""
+    """Parts to run."""
     output: Path = OUTPUT
     """Folder for the JSON and the figure."""
     worker: tuple[str, ...] = ()
-    """Internal: what one process runs."""
+    """Internal: work of one process."""
 
 
 def main() -> int:
-    """Runs the command line."""
+    """Run the command line."""
     options = tyro.cli(GrowthOptions, description=__doc__)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if options.worker:
@@ -115,7 +116,7 @@ def main() -> int:
 
 
 def variants(options: GrowthOptions, folder: Path) -> dict[str, Callable[[], Measurement]]:
-    """Name → what measures it."""
+    """Return the measuring function of each variant by name."""
     found: dict[str, Callable[[], Measurement]] = {}
     for size in options.trials:
         if "search" in options.parts:
@@ -138,20 +139,20 @@ def _worker(kind: str, size: int) -> Measurement:
 
 
 def search_costs(kind: str, folder: Path, size: int) -> Measurement:
-    """A search in simulated time.
+    """Measure a search in simulated time.
 
     Args:
-        kind: Whose searcher.
-        folder: An empty one.
-        size: Trials.
+        kind: Searcher: ``STUDY`` or ``PLAIN``.
+        folder: Empty folder.
+        size: Number of trials.
 
     Returns:
-        ``median``, ``most`` (95 %) and ``last`` (median of the last hundred): milliseconds of a suggestion of TPE's;
-        ``memory``: KB that the process has grown by for each trial; ``state``: MB on disk.
+        ``median``, ``most`` (95 % quantile) and ``last`` (median of the last hundred): milliseconds per TPE
+        suggestion; ``memory``: growth of the process per trial in KB; ``state``: size on disk in MB.
     """
     options: dict[str, Any] = {"scheduler": "none", "records": False}
-    learned = size if size <= LEARNT else DRAWN
-    simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # what is imported and compiled once
+    learned = size if size <= MOST_BY_TPE else LAST_BY_TPE
+    simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # imports and compiles everything once
     simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
     gc.collect()
     before = 1e6 * memory_mb(field="VmRSS")
@@ -182,11 +183,11 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
 
 
 def plain_search(sampler: str, known: OptunaSearch | None = None) -> OptunaSearch:
-    """Ray Tune's OptunaSearch over the study's space, with the study's sampler.
+    """Return Ray Tune's OptunaSearch over the study's space, with the study's sampler.
 
     Args:
         sampler: ``tpe`` or ``random``.
-        known: Whose trials it knows.
+        known: Searcher whose trials are kept; only its sampler is replaced.
     """
     space = load_space("proselflc", {})
     made = (
@@ -202,10 +203,10 @@ def plain_search(sampler: str, known: OptunaSearch | None = None) -> OptunaSearc
 
 
 def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
-    """Trials of made-up training on a real Ray.
+    """Measure trials of made-up training on a real Ray.
 
     Returns:
-        ``seconds``, ``memory`` (KB that the driver's peak has grown by for each trial), ``state`` (MB on disk).
+        ``seconds``, ``memory`` (growth of the driver's peak per trial in KB), ``state`` (size on disk in MB).
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray.init(address="local", num_cpus=RAY_SLOTS, include_dashboard=False, log_to_driver=False)
@@ -240,22 +241,22 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
 
 
 class Made(tune.Trainable):  # type: ignore[misc]
-    """Training that takes no time."""
+    """Trainable whose training takes no time."""
 
     def setup(self, config: dict[str, Any], folder: Path | None = None, experiment: str = "") -> None:
-        """Takes a trial; with a folder, its records are kept there."""
+        """Start a trial; with a folder, write its records there."""
         self._configuration, self._epoch = config, 0
         self._outbox: Outbox | None = None
         self._folder, self._experiment = folder, experiment
 
     def reset_config(self, new_config: dict[str, Any], **shared: Any) -> bool:
-        """Takes the next one."""
+        """Start the next trial in the same actor."""
         self.setup(new_config, **shared)
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
-        if self._folder is not None and not self._epoch:  # an actor may be set up for a trial that another one runs
+        """Train one epoch."""
+        if self._folder is not None and not self._epoch:  # an actor may be set up for a trial that another actor runs
             number = self._configuration[TRIAL_KEY]
             self._outbox = Outbox(trial_folder(self._folder, number))
             names = (self._experiment, "parent", str(number), {"trial": str(number)})
@@ -270,14 +271,14 @@ class Made(tune.Trainable):  # type: ignore[misc]
         return {**result, DONE: done, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing."""
+        """Save nothing."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing."""
+        """Load nothing."""
 
 
 def make_database(folder: Path, size: int) -> None:
-    """MLflow records of a study of four searches: twelve trials through the study's own outbox, the others copied."""
+    """Make MLflow records of a study of four searches: twelve trials as a study records them, and copies of them."""
     folder.mkdir(parents=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = open_client(uri)
@@ -288,7 +289,7 @@ def make_database(folder: Path, size: int) -> None:
 
 
 def command_costs(command: str, folder: Path) -> Measurement:
-    """One of the analyses' commands on such records: ``seconds`` and ``memory``, the peak in MB."""
+    """Run an analysis on these records; return its ``seconds`` and ``memory``, the peak in MB."""
     arguments = ["--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--experiment", "made"]
     began = time.monotonic()
     process = subprocess.Popen(
@@ -306,7 +307,7 @@ def command_costs(command: str, folder: Path) -> Measurement:
 
 
 def search_table(results: Results, sizes: tuple[int, ...]) -> str:
-    """What a suggestion takes, and what grows."""
+    """Return the table of suggestion times, memory and size on disk."""
     header = ("trials, simulated", "", "suggestion, ms", "95 %", "of the last hundred", "KB a trial", "state, MB")
     rows = []
     for size in sizes:
@@ -323,17 +324,17 @@ def search_table(results: Results, sizes: tuple[int, ...]) -> str:
 
 
 def ray_table(results: Results) -> str:
-    """What the driver costs on a real Ray."""
+    """Return the table of the driver's costs on a real Ray."""
     keys = ("seconds", "memory", "state")
     names = [f"{name}, real Ray" for name in (STUDY, PLAIN)]
     rows = [(name, *(results.cell(name, key) for key in keys)) for name in names]
     rows.append(("study / plain", *(f"{results.ratio(*names, key):.2f} ×" for key in keys)))
-    header = (f"{RAY_TRIALS} trials, {RAY_SLOTS} at a time", "seconds", "driver grew, KB a trial", "state, MB")
+    header = (f"{RAY_TRIALS} trials, {RAY_SLOTS} at a time", "seconds", "driver growth, KB a trial", "state, MB")
     return table(header, rows)
 
 
 def records_table(results: Results, sizes: tuple[int, ...]) -> str:
-    """What the analyses take."""
+    """Return the table of the analyses' time and memory."""
     names = [f"{command}, {size} trials" for command in COMMANDS for size in sizes]
     rows = [(name, results.cell(name, "seconds"), results.cell(name, "memory")) for name in names]
     return table(("analysis", "seconds", "peak, MB"), rows)

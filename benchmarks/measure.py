@@ -1,4 +1,4 @@
-"""What all benchmarks share: rounds in turn, medians with quartiles, ratios within a round, a table, JSON, a figure."""
+"""Functions shared by all benchmarks: measuring in rounds, medians with quartiles, ratios, tables, JSON and figures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Measurement = Mapping[str, float]
 
 @dataclass
 class Results:
-    """The measurements of a benchmark.
+    """Measurements of a benchmark.
 
     Args:
-        name: The benchmark's name; files are called so.
-        about: What was run: sizes, data and options, for people and for the JSON.
-        rounds: Variant → one measurement a round.
+        name: Name of the benchmark and of its files.
+        about: Sizes, data and options of the run, for the heading and the JSON file.
+        rounds: Measurements of each variant, one per round.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Results:
     rounds: dict[str, list[Measurement]] = field(default_factory=dict)
 
     def run(self, variants: Mapping[str, Callable[[], Measurement]], repeats: int) -> None:
-        """Measures all variants in turn, so many times over: what disturbs the machine disturbs all of them.
+        """Measure all variants in turn, in several rounds, so that disturbances of the machine affect all of them.
 
         Args:
-            variants: Name → what measures it, once.
-            repeats: Rounds.
+            variants: Function of each variant that measures it once.
+            repeats: Number of rounds.
         """
         for number in range(1, repeats + 1):
             for name, measure in variants.items():
@@ -51,38 +51,38 @@ class Results:
                 print(f"round {number} of {repeats}, {name}: {values}", file=sys.stderr, flush=True)
 
     def values(self, variant: str, key: str) -> list[float]:
-        """One number of a variant, round by round; empty where it has none."""
+        """Return one quantity of a variant by round; empty if the variant does not have it."""
         return [found[key] for found in self.rounds[variant] if key in found]
 
     def quartiles(self, variant: str, key: str) -> tuple[float, float, float]:
-        """Lower quartile, median, upper quartile over the rounds."""
+        """Return lower quartile, median and upper quartile over the rounds."""
         lower, middle, upper = np.quantile(self.values(variant, key), [0.25, 0.5, 0.75])
         return float(lower), float(middle), float(upper)
 
     def median(self, variant: str, key: str) -> float:
-        """The median over the rounds."""
+        """Return the median over the rounds."""
         return self.quartiles(variant, key)[1]
 
     def ratio(self, variant: str, to: str, key: str) -> float:
-        """The median over the rounds of a variant's number divided by another's in the same round."""
+        """Return the median over the rounds of a variant's quantity divided by another variant's in the same round."""
         pairs = zip(self.values(variant, key), self.values(to, key), strict=True)
         return float(np.median([one / other for one, other in pairs]))
 
     def cell(self, variant: str, key: str, digits: int = 3) -> str:
-        """``median (lower–upper)`` for a table, or a dash."""
+        """Return ``median (lower–upper)`` for a table, or a dash."""
         if not self.values(variant, key):
             return "–"
         lower, middle, upper = (f"{value:.{digits}g}" for value in self.quartiles(variant, key))
         return f"{middle} ({lower}–{upper})"
 
     def save(self, folder: Path) -> Path:
-        """Writes everything as JSON, with the command, the machine and the versions.
+        """Write everything as JSON, with the command, the machine and the versions.
 
         Args:
-            folder: Created if need be.
+            folder: Folder of the file; created if missing.
 
         Returns:
-            The file.
+            Path of the file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
@@ -98,18 +98,18 @@ class Results:
         return path
 
     def draw(self, folder: Path, key: str, label: str, variants: Sequence[str] | None = None) -> Path:
-        """Draws one number of the variants as bars, with quartiles.
+        """Draw one quantity of the variants as bars with quartiles.
 
         Args:
-            folder: Created if need be.
-            key: The number.
-            label: Of the axis, with the unit.
-            variants: Which, from the top; None is all.
+            folder: Folder of the file; created if missing.
+            key: Name of the quantity.
+            label: Label of the axis, with the unit.
+            variants: Variants to draw, from the top; None draws all.
 
         Returns:
-            The file.
+            Path of the file.
         """
-        from matplotlib.figure import Figure  # takes long to import, and workers draw nothing
+        from matplotlib.figure import Figure  # slow to import, and workers draw nothing
 
         names = [name for name in variants or self.rounds if self.values(name, key)]
         figure = Figure(figsize=(8, 0.8 + 0.36 * len(names)), layout="constrained")
@@ -133,7 +133,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, memory, GPU and versions, for the heading of a table."""
+    """Return processor, cores, memory, GPU and versions for the heading of a table."""
     found = {"processor": _processor(), "cores": str(len(os.sched_getaffinity(0)))}
     found["memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
     found["python"] = platform.python_version()
@@ -150,20 +150,20 @@ def machine() -> dict[str, str]:
 
 
 def heading(about: Mapping[str, Any]) -> str:
-    """Two lines: the machine, and what is run."""
+    """Return two lines: the machine, and the settings of the run."""
     return "\n".join(", ".join(f"{key} {value}" for key, value in part.items()) for part in (machine(), about))
 
 
 def run_worker(script: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Runs a benchmark's worker in a process of its own.
+    """Run a worker of a benchmark in its own process.
 
     Args:
-        script: The benchmark's ``__file__``; it is called with ``--worker`` and the arguments.
-        arguments: Of the worker.
-        environment: Variables besides this process's own.
+        script: ``__file__`` of the benchmark; it is called with ``--worker`` and the arguments.
+        arguments: Arguments of the worker.
+        environment: Environment variables in addition to those of this process.
 
     Returns:
-        What its last line says, as JSON.
+        Content of the last line that the worker prints, read as JSON.
     """
     command = [sys.executable, script, "--worker", *map(str, arguments)]
     done = subprocess.run(
@@ -174,14 +174,14 @@ def run_worker(script: str, *arguments: object, environment: Mapping[str, str] |
 
 
 def memory_mb(process: int | str = "self", field: str = "VmHWM") -> float:
-    """Memory of a process; unlike ``getrusage``'s, it does not begin with that of the process that started it.
+    """Return the memory of a process; unlike ``getrusage``, it does not start at that of the parent process.
 
     Args:
-        process: Its id.
-        field: ``VmHWM``, the most so far, or ``VmRSS``, now.
+        process: Process id.
+        field: ``VmHWM``, the peak, or ``VmRSS``, the current value.
 
     Returns:
-        Megabytes; 0 of a process that has ended, and where the system does not tell.
+        Megabytes; 0 if the process has ended or the system does not report it.
     """
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()

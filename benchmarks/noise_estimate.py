@@ -1,4 +1,4 @@
-"""What `python -m ser.noise estimate` reads where the noise is known: the table of docs/noise.md.
+"""Compare what `python -m ser.noise estimate` estimates with known noise: the table of docs/noise.md.
 
 python benchmarks/noise_estimate.py --corpus ravdess --corpus-root PATH
 """
@@ -19,7 +19,10 @@ from ser.utils.hashing import hashed_uniform
 
 
 def ambiguous(labels: np.ndarray, probabilities: np.ndarray, ids: list[str], rate: float, seed: int) -> np.ndarray:
-    """Labels that become the likeliest other class, first where that one is likeliest: as annotators may err."""
+    """Return labels of which some are replaced by the most probable other class, as annotators confuse classes.
+
+    Utterances whose other class is more probable are replaced first, up to ``rate``.
+    """
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = 0
     clock = -np.log(hashed_uniform(seed, "benchmark.ambiguous", ids)) / np.maximum(others.max(axis=1), 1e-9)
@@ -30,12 +33,12 @@ def ambiguous(labels: np.ndarray, probabilities: np.ndarray, ids: list[str], rat
 
 
 def main(corpus: str = "synthetic", corpus_root: Path | None = None, seeds: int = 5) -> None:
-    """Prints the table.
+    """Print the table.
 
     Args:
-        corpus: Name of a corpus whose labels are taken for true.
-        corpus_root: Its folder.
-        seeds: Draws of the noise for each level.
+        corpus: Name of a corpus whose labels are taken as true.
+        corpus_root: Folder of the corpus.
+        seeds: Number of noise draws at each level.
     """
     read = load(corpus, corpus_root)
     ids, classes = list(read.table["utterance_id"]), len(read.classes)

@@ -1,8 +1,8 @@
-"""Compares the log-mels of PANNs' front ends with those of torchlibrosa, which PANNs were trained on.
+"""Compare the log-mels of PANNs' front ends with those of torchlibrosa, on which PANNs were trained.
 
 python benchmarks/parity.py --corpus ravdess --corpus-root PATH
 
-Needs torchlibrosa and librosa beside the project: pip install torchlibrosa librosa
+Needs torchlibrosa and librosa in addition to the project: pip install torchlibrosa librosa
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ser.features.front_ends import FrontEnd, front_end, log_mel
 
 NAMES = ("panns_16k", "panns_32k")
 QUIET = -60.0
-"""In dB: below it, beside a loud band, float32 of either side is at its end."""
+"""Level in dB below which, next to a loud band, both computations reach the precision of float32."""
 
 
 def published(spec: FrontEnd) -> torch.nn.Module:
-    """(N, samples) → (N, 1, T, M) in dB, as PANNs' own models begin."""
+    """Return the first layers of PANNs' own models: samples (N, samples) to log-mel (N, 1, T, M) in dB."""
     from torchlibrosa.stft import LogmelFilterBank, Spectrogram  # not among the project's dependencies
 
     spectrogram = Spectrogram(n_fft=spec.n_fft, hop_length=spec.hop_length, win_length=spec.n_fft)
@@ -43,7 +43,7 @@ def published(spec: FrontEnd) -> torch.nn.Module:
 
 @torch.no_grad()
 def differences(name: str, paths: list[str]) -> np.ndarray:
-    """(clips, 2) the largest absolute difference of each, in dB: of all values, and of those above ``QUIET``."""
+    """Return (clips, 2) the largest absolute difference in dB of each clip: of all values, and above ``QUIET``."""
     spec = front_end(name)
     reference = published(spec)
     found = []
@@ -51,20 +51,20 @@ def differences(name: str, paths: list[str]) -> np.ndarray:
         samples = torch.from_numpy(read_audio(path, rate=spec.sample_rate))[None]
         ours, theirs = log_mel(samples, spec), reference(samples)[:, 0]
         if ours.shape != theirs.shape:
-            raise SystemExit(f"{path}: {tuple(ours.shape)} here, {tuple(theirs.shape)} there")
+            raise SystemExit(f"{path}: {tuple(ours.shape)} in this project, {tuple(theirs.shape)} in torchlibrosa")
         apart = (ours - theirs).abs()
         found.append([float(apart.max()), float(apart[theirs > QUIET].max())])
     return np.array(found)
 
 
 def main(corpus: str, corpus_root: Path, clips: int = 200, output: Path | None = None) -> None:
-    """Prints the table.
+    """Print the table.
 
     Args:
-        corpus: Name of a corpus of audio files that are not cut.
-        corpus_root: Its folder.
-        clips: So many are compared, evenly spread over the table.
-        output: JSON file of the same figures; default none.
+        corpus: Name of a corpus whose utterances are whole audio files.
+        corpus_root: Folder of the corpus.
+        clips: Number of clips to compare, evenly spread over the table.
+        output: JSON file to write the same figures to; None writes none.
     """
     table = load(corpus, corpus_root).table
     chosen = np.unique(np.linspace(0, len(table) - 1, clips).round().astype(int))

@@ -1,7 +1,8 @@
-"""Whether the fast path learns what the plain one learns: python benchmarks/precision.py.
+"""Compare learning curves in bfloat16 and float32: python benchmarks/precision.py.
 
-Trains the same configuration from several seeds in float32, the plain path (``--precision float32``), and in bfloat16
-with all that comes with it, and compares the curves: a difference within the scatter of the seeds is none.
+Trains the same configuration from several seeds in float32 (``training.precision=float32``) and in bfloat16, with the
+other settings that follow from it, and compares the curves. A difference within the scatter of the seeds is no
+difference.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -36,7 +37,7 @@ LOSS = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base
 def worker(
     precision: str, seed: str, width: str, epochs: str, seconds: str, corpus_name: str, root: str, features: str
 ) -> None:
-    """Trains once; prints every curve's values by epoch."""
+    """Train once; print the values of every curve by epoch."""
     corpus = load(corpus_name, Path(root) if root != "-" else None)
     task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(features)).path, "noisy-A", 0)
     settings = {
@@ -59,16 +60,16 @@ def main(
     crop_seconds: float = 2.0,
     output: Path = OUTPUT,
 ) -> None:
-    """Prints the table, and writes JSON and a figure.
+    """Print the table, and write JSON and a figure.
 
     Args:
-        width: Of CNN14.
-        epochs: Of a run.
-        seeds: Runs of each precision.
+        width: Width of CNN14.
+        epochs: Epochs of a run.
+        seeds: Number of seeds, and so of runs at each precision.
         corpus: Name of a corpus, at noise level noisy-A.
-        corpus_root: Its folder.
-        crop_seconds: Length of a crop.
-        output: Folder for JSON and figure.
+        corpus_root: Folder of the corpus.
+        crop_seconds: Length of a crop in seconds.
+        output: Folder for the JSON file and the figure.
     """
     about = {"corpus": f"{corpus} noisy-A", "network": f"CNN14 × {width:g}", "epochs": epochs, "seeds": seeds}
     results = Results("precision", about)
@@ -90,13 +91,15 @@ def main(
         rows.append([curve, *cells, f"{difference.mean():.4f}", f"{scatter.mean():.4f}"])
     header = ("", *(f"{name}, last epoch" for name in PRECISIONS), "difference of the means", "scatter of the seeds")
     print(table(header, rows))
-    print("\nThe last two are means over the epochs; the scatter is float32's standard deviation.")
+    print(
+        "\nThe last two columns are means over the epochs; the scatter is the standard deviation of the float32 runs."
+    )
     results.save(output)
     _draw(plain, fast, output)
 
 
 def _curves(results: Results, precision: str, epochs: int) -> NDArray[np.float64]:
-    """(seeds, curves, epochs)."""
+    """Return (seeds, curves, epochs) the values of all curves."""
     runs = results.rounds[precision]
     return np.array([[[run[f"{curve} {e}"] for e in range(1, epochs + 1)] for curve in CURVES] for run in runs])
 

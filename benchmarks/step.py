@@ -1,9 +1,9 @@
-"""A training step of this project against a reference loop, as the field writes it: python benchmarks/step.py.
+"""Compare a training step of this project with that of a common reference loop: python benchmarks/step.py.
 
 Both train the same network with the same loss on the same crops of 5 s. The reference reads waveforms in a DataLoader
-with workers, computes log-mels inside the model at every step, trains in float32 with the memory format, the allocator
-and the optimizer that torch has by default, and asks for the loss and the accuracy by ``.item()`` at every step. Each
-variant runs in a process of its own, in turn.
+with workers, computes log-mels inside the model at every step, trains in float32 with torch's default memory format,
+allocator and optimizer, and reads loss and accuracy by ``.item()`` at every step. Each variant runs in its own process,
+in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -50,7 +50,7 @@ REFERENCE, OURS, FLOAT32, PAIR = "reference loop", "this project", "this project
 
 
 class Recordings(Dataset[tuple[Tensor, int]]):
-    """Random crops of WAV files, as a project's own dataset class reads them."""
+    """Dataset of random crops of WAV files, as projects commonly write it."""
 
     def __init__(self, folder: Path, count: int) -> None:
         files = sorted(folder.glob("*.wav"))
@@ -70,7 +70,7 @@ class Recordings(Dataset[tuple[Tensor, int]]):
 
 
 class OnWaveforms(nn.Module):
-    """A network with its front end and SpecAugment inside, as PANNs' own code has them."""
+    """Network that contains its front end and SpecAugment, as in PANNs' own code."""
 
     def __init__(self, network: Classifier) -> None:
         super().__init__()
@@ -85,21 +85,21 @@ class OnWaveforms(nn.Module):
         self.network = network
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """(N, samples) → (N, C)."""
+        """Map waveforms (N, samples) to logits (N, C)."""
         log_mel = self.masks(self.decibels(self.mel(waveform)).unsqueeze(1)).squeeze(1)
         logits: Tensor = self.network(log_mel.transpose(1, 2))
         return logits
 
 
 def reference(name: str, width: float, batch: int, steps: int, folder: Path) -> Iterator[float]:
-    """Trains as the field does; yields the seconds of each epoch."""
+    """Train with the reference loop; yield the seconds of each epoch."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     network = build_model(name, CLASSES, width)
     for module in list(network.modules()):
         for child, layer in module.named_children():
             if isinstance(layer, nn.Dropout):
-                setattr(module, child, nn.Dropout(layer.p))  # torch's own
+                setattr(module, child, nn.Dropout(layer.p))  # torch's dropout instead of the project's
     model = OnWaveforms(network).to(device).train()
     loss = build_loss(*_loss(), EPOCHS * steps, batch * steps, CLASSES)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
@@ -126,7 +126,7 @@ def reference(name: str, width: float, batch: int, steps: int, folder: Path) -> 
 
 
 def ours(name: str, width: float, batch: int, steps: int, precision: str, task: Task) -> Iterator[float]:
-    """Trains as a trial does, with two utterances for validation; yields the seconds of each epoch."""
+    """Train as a trial does, with two validation utterances; yield the seconds of each epoch."""
     settings = {"model.name": name, "model.width": width, "training.precision": precision}
     settings |= {"training.batch_size": batch, "training.crop_seconds": SECONDS, "training.epochs": EPOCHS}
     rows = np.arange(batch * steps) % len(task.train)
@@ -144,7 +144,7 @@ def _loss() -> tuple[str, dict[str, Any]]:
 
 
 def prepare(folder: Path) -> None:
-    """Writes the synthetic corpus as WAV, and its feature store."""
+    """Write the synthetic corpus as WAV files, and its feature store."""
     corpus = load("synthetic")
     assert corpus.synthesize is not None
     for number, row in enumerate(corpus.table.itertuples()):
@@ -155,7 +155,7 @@ def prepare(folder: Path) -> None:
 
 
 def worker(variant: str, name: str, width: str, batch: str, steps: str, threads: str, folder: str) -> None:
-    """Trains, and prints what a step costs."""
+    """Train, and print the cost of a step."""
     torch.set_num_threads(int(threads))
     if variant == REFERENCE:
         epochs = reference(name, float(width), int(batch), int(steps), Path(folder))
@@ -174,7 +174,7 @@ def worker(variant: str, name: str, width: str, batch: str, steps: str, threads:
 
 
 def flop_per_clip(name: str, width: float) -> float:
-    """Floating-point operations of a step for one clip: forward, and backward to weights and inputs."""
+    """Return the floating-point operations of a step for one clip: forward, and backward to weights and inputs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model = build_model(name, CLASSES, width)
@@ -183,8 +183,8 @@ def flop_per_clip(name: str, width: float) -> float:
     return counter.get_total_flops() / 2
 
 
-def ceiling() -> float:
-    """The fastest of ten products of bfloat16 matrices, in floating-point operations a second."""
+def peak_flops() -> float:
+    """Return the floating-point operations per second of the fastest of ten bfloat16 matrix products."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     one = torch.randn(GEMM, GEMM, device=device).bfloat16()
     best = 0.0
@@ -202,16 +202,16 @@ def main(
     repeats: int = 2,
     output: Path = OUTPUT,
 ) -> None:
-    """Prints the table, and writes JSON and a figure.
+    """Print the table, and write JSON and a figure.
 
     Args:
-        networks: NAME:WIDTH.
-        batches: Crops in a step.
+        networks: Networks as NAME:WIDTH.
+        batches: Batch sizes.
         repeats: Rounds over all variants.
-        output: Folder for JSON and figure.
+        output: Folder for the JSON file and the figure.
     """
     cores = len(os.sched_getaffinity(0))
-    peak = ceiling()
+    peak = peak_flops()
     about = {"crops of": f"{SECONDS:g} s", "rounds": repeats, "bf16 gemm": f"{peak / 1e9:.0f} GFLOP/s"}
     results = Results("step", about)
     print(heading(about))
@@ -222,17 +222,17 @@ def main(
         for network, batch in [(network, batch) for network in networks for batch in batches]:
             model, width = network.split(":")
             rows += compare(results, model, float(width), batch, cores, peak, folder, repeats)
-    header = ("network", "batch", "variant", "clips/s", "against the reference", "of the bf16 ceiling", "peak MB")
+    header = ("network", "batch", "variant", "clips/s", "relative to the reference", "of the bf16 peak", "peak MB")
     print(table(header, rows))
     results.save(output)
     fast = [name for name in results.rounds if not name.endswith(REFERENCE)]
-    results.draw(output, "ratio", "speed, the reference loop is 1", fast)
+    results.draw(output, "ratio", "speed relative to the reference loop", fast)
 
 
 def compare(
     results: Results, model: str, width: float, batch: int, cores: int, peak: float, folder: Path, repeats: int
 ) -> list[list[str]]:
-    """Measures one network at one batch size; returns the rows of its table."""
+    """Measure one network at one batch size; return the rows of its table."""
     flop = flop_per_clip(model, width)
     narrow = width <= 0.25 and cores > 1
     steps = max(1, (48 if flop > 5e9 else 240) // batch)

@@ -1,13 +1,12 @@
-"""What a study costs beyond its training: python benchmarks/study.py.
+"""Measure what a study costs beyond its training: python benchmarks/study.py.
 
 Runs ``python study/run.py`` on the synthetic corpus, two trials of one CPU at a time: 8 trials of 30 s, then 64 of 2 s.
-Beside it the same training under plain Ray Tune, with OptunaSearch, a checkpoint an epoch and MLflowLoggerCallback on
-SQLite, with and without reuse of actors, and the training alone in two processes, with the allocator's settings that
-the study's workers have. Each is a command of its own, on a feature store and an MLflow database that are there
-already, as for every study of a machine but its first. Reported is the time from the command's start to its end
-against the seconds of training on record, divided by the slots; from the start to the first step; between the last
-step of a trial and the first of the next in its slot; from the last step to the end; and how far the slots' ends lie
-apart.
+It is compared with the same training under plain Ray Tune (OptunaSearch, a checkpoint per epoch, MLflowLoggerCallback
+on SQLite), with and without reuse of actors, and with the training alone in two processes with the allocator settings
+of the study's workers. Each variant is a command of its own. Feature store and MLflow database exist already, as for
+every study of a machine but its first. Reported are the time of the whole command relative to the recorded seconds of
+training divided by the number of slots; the time from the start to the first step, from the last step of a trial to the
+first of the next in its slot, and from the last step to the end; and the time between the ends of the slots.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from statistics import median
 from typing import Any, Literal
 
 if not __package__:
-    # Run as a script: imports begin at the repository's root, not in this folder.
+    # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
@@ -52,13 +51,13 @@ SEED = 0
 LEVEL, SPACE, METRIC = "noisy-A", "proselflc", "val_noisy/uar"
 FIXED = {"training.batch_size": 16, "training.crop_seconds": 2.0}
 
-# Of one trial: time of day at its first step and after its last, seconds of its epochs.
+# A trial: time of its first step, time after its last step, and the seconds of its epochs.
 Trial = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """So many trials of about so many seconds."""
+    """Number of trials, approximate seconds of each, and width of the network."""
 
     trials: int
     seconds: float
@@ -66,7 +65,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name that is printed."""
         return f"{self.trials} × {self.seconds:g} s"
 
 
@@ -74,22 +73,22 @@ SHAPES = {"long": Shape(8, 30.0, 0.125), "short": Shape(64, 2.0, 0.03125)}
 
 
 def make_synthetic_task(features: Path) -> Task:
-    """What all variants train on."""
+    """Return the task that all variants train on."""
     corpus = load("synthetic")
     return make_task(corpus, split(corpus), open_store(corpus, "panns_16k", features).path, LEVEL, SEED)
 
 
 def settings(epochs: int, width: float) -> dict[str, Any]:
-    """What all variants train, less what is searched."""
+    """Return the settings of all variants that are not searched."""
     fixed = {**FIXED, "model.width": width, "training.epochs": epochs}
     return {**fixed, **load_space(SPACE, fixed).constants}
 
 
-# What is measured.
+# Variants
 
 
 def run_study(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
-    """The study's own command; its trials, from its records."""
+    """Run the study's command; return its trials, read from its records."""
     command = [
         sys.executable, str(ROOT / "study" / "run.py"), "--space", SPACE, "--noise", LEVEL, "--seed", str(SEED),
         "--trials", str(shape.trials), "--epochs", str(epochs), "--width", str(shape.width),
@@ -110,32 +109,32 @@ def run_study(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
 
 
 def run_plain(shape: Shape, epochs: int, folder: Path, *, reuse: bool) -> list[Trial]:
-    """Plain Ray Tune, in a process of its own."""
-    told: Any = run_worker(__file__, "plain", int(reuse), shape.trials, epochs, shape.width, folder)
-    return [tuple(trial) for trial in told["trials"]]
+    """Run plain Ray Tune in its own process; return its trials."""
+    found: Any = run_worker(__file__, "plain", int(reuse), shape.trials, epochs, shape.width, folder)
+    return [tuple(trial) for trial in found["trials"]]
 
 
 def run_alone(shape: Shape, epochs: int, folder: Path) -> list[Trial]:
-    """Training and nothing else, in as many processes as there are slots."""
+    """Run the training alone, in one process per slot; return its trials."""
     arguments = ("alone", shape.trials // SLOTS, epochs, shape.width, folder)
     with ThreadPoolExecutor(SLOTS) as pool:
-        asked = [pool.submit(run_worker, __file__, *arguments, environment=ALLOCATOR) for _ in range(SLOTS)]
-    told: list[Any] = [answer.result() for answer in asked]
-    return [tuple(trial) for answer in told for trial in answer["trials"]]
+        futures = [pool.submit(run_worker, __file__, *arguments, environment=ALLOCATOR) for _ in range(SLOTS)]
+        answers: list[Any] = [future.result() for future in futures]
+    return [tuple(trial) for answer in answers for trial in answer["trials"]]
 
 
-def measure(run: Any, shape: Shape, epochs: int, there: Path) -> dict[str, float]:
-    """Runs a variant in a new folder and reads its times.
+def measure(run: Any, shape: Shape, epochs: int, template: Path) -> dict[str, float]:
+    """Run a variant in a new folder and return its times.
 
     Args:
-        run: The variant.
-        shape: Trials, their seconds and width.
-        epochs: Of a trial.
-        there: The folder with feature store and database; both are copied.
+        run: Function that runs the variant.
+        shape: Number of trials, their seconds and width.
+        epochs: Epochs of a trial.
+        template: Folder with feature store and database; it is copied.
     """
     with tempfile.TemporaryDirectory(prefix="study") as name:
         folder = Path(name)
-        shutil.copytree(there, folder, dirs_exist_ok=True)
+        shutil.copytree(template, folder, dirs_exist_ok=True)
         began = time.time()
         trials = run(shape, epochs, folder)
         ended = time.time()
@@ -154,7 +153,7 @@ def measure(run: Any, shape: Shape, epochs: int, there: Path) -> dict[str, float
 
 
 def gaps(trials: list[Trial]) -> Iterator[float]:
-    """Seconds from the end of a trial to the first step of the next one in its slot."""
+    """Yield the seconds from the end of a trial to the first step of the next one in its slot."""
     free: list[float] = []
     for first, last, _ in sorted(trials):
         if len(free) == SLOTS:
@@ -165,16 +164,16 @@ def gaps(trials: list[Trial]) -> Iterator[float]:
 
 
 def apart(trials: list[Trial]) -> float:
-    """Seconds from the end of the first slot that has no more to do to that of the last."""
+    """Return the seconds from the end of the first slot to that of the last."""
     ends = sorted(last for _, last, _ in trials)
     return ends[-1] - ends[-SLOTS]
 
 
-# The workers.
+# Workers
 
 
 def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) -> None:
-    """Plain Ray Tune as its documentation has it; prints the trials' times."""
+    """Run plain Ray Tune as in its documentation; print the times of the trials."""
     os.environ["PYTHONPATH"] = str(ROOT)
     import optuna
     import ray
@@ -183,7 +182,7 @@ def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) 
     from ray.tune.search.optuna import OptunaSearch
 
     class Plain(tune.Trainable):
-        """An epoch a step, a checkpoint an epoch."""
+        """Trainable with one epoch per step and one checkpoint per epoch."""
 
         def setup(self, config: dict[str, Any], task: Task, fixed: dict[str, Any]) -> None:
             torch.set_num_threads(1)
@@ -191,7 +190,7 @@ def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) 
             self._began, self._seconds = 0.0, 0.0
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.setup(new_config)  # with_parameters adds the rest
+            self.setup(new_config)  # with_parameters adds the other arguments
             return True
 
         def step(self) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) 
             save_state(self._record.state, Path(checkpoint_dir) / "state.pt")
 
         def load_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing is resumed here."""
+            """Load nothing: this benchmark does not resume."""
 
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     task = make_synthetic_task(Path(folder) / "features")
@@ -226,24 +225,24 @@ def plain_worker(reuse: str, trials: str, epochs: str, width: str, folder: str) 
             verbose=0,
         ),
     ).fit()
-    told = [[result.metrics[name] for name in ("began", "ended", "seconds")] for result in results]
+    times = [[result.metrics[name] for name in ("began", "ended", "seconds")] for result in results]
     ray.shutdown()
-    print("\n" + json.dumps({"trials": told}))
+    print("\n" + json.dumps({"trials": times}))
 
 
 def alone_worker(trials: str, epochs: str, width: str, folder: str) -> None:
-    """Trains, one after the other; prints the trials' times."""
+    """Train trials one after the other; print their times."""
     torch.set_num_threads(1)
     task = make_synthetic_task(Path(folder) / "features")
     fixed = settings(int(epochs), float(width))
     config = Config.from_dotted({**fixed, **load_space(SPACE, fixed).points_to_evaluate[0]})
-    told = []
+    times = []
     for _ in range(int(trials)):
         began, clock = time.time(), time.monotonic()
         for _ in train(config, task, seed=SEED):
             pass
-        told.append([began, time.time(), time.monotonic() - clock])
-    print(json.dumps({"trials": told}))
+        times.append([began, time.time(), time.monotonic() - clock])
+    print(json.dumps({"trials": times}))
 
 
 def main(
@@ -257,13 +256,13 @@ def main(
     repeats: int = 1,
     output: Path = OUTPUT,
 ) -> None:
-    """Prints a table for each shape; about 15 minutes a round on two cores.
+    """Print a table for each shape; a round takes about 15 minutes on two cores.
 
     Args:
-        shapes: 8 trials of 30 s, 64 of 2 s.
+        shapes: 8 trials of 30 s (long), 64 trials of 2 s (short).
         variants: The study, plain Ray Tune with and without reuse of actors, the training alone.
         repeats: Rounds over all variants and shapes.
-        output: Folder of the JSON and the figure.
+        output: Folder for the JSON file and the figure.
     """
     results = Results("study", {"network": "CNN14", "batch": 16, "crops": "2 s", "slots": SLOTS, "rounds": repeats})
     known = {
@@ -273,36 +272,37 @@ def main(
         "alone": ("training alone, two processes", run_alone),
     }
     runs = dict(known[variant] for variant in variants)
-    with tempfile.TemporaryDirectory(prefix="there") as name:
-        there = Path(name)
-        open_store(load("synthetic"), "panns_16k", there / "features")
-        open_client(f"sqlite:///{there}/mlflow.db")
+    with tempfile.TemporaryDirectory(prefix="template") as name:
+        template = Path(name)
+        open_store(load("synthetic"), "panns_16k", template / "features")
+        open_client(f"sqlite:///{template}/mlflow.db")
         measured = {}
         for shape in (SHAPES[name] for name in shapes):
-            epochs = epochs_of(shape, there)
+            epochs = epochs_of(shape, template)
             results.about = {**results.about, shape.name: f"width {shape.width:g}, {epochs} epochs"}
             for variant, run in runs.items():
-                measured[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, there)
+                measured[f"{shape.name}, {variant}"] = partial(measure, run, shape, epochs, template)
         results.run(measured, repeats)
     report(results, output, [SHAPES[name] for name in shapes], list(runs))
 
 
-def epochs_of(shape: Shape, there: Path) -> int:
-    """How many epochs take about as long as the shape asks for, two trials at a time."""
+def epochs_of(shape: Shape, template: Path) -> int:
+    """Return the number of epochs that take about the seconds of a shape, with two trials at a time."""
     few, more = (
-        max(seconds for _, _, seconds in run_alone(Shape(SLOTS, 0.0, shape.width), epochs, there)) for epochs in (1, 4)
+        max(seconds for _, _, seconds in run_alone(Shape(SLOTS, 0.0, shape.width), epochs, template))
+        for epochs in (1, 4)
     )
     return max(2, round(shape.seconds * 3 / (more - few)))
 
 
 def report(results: Results, output: Path, shapes: list[Shape], variants: list[str]) -> None:
-    """Prints the tables, and writes JSON and figure.
+    """Print the tables, and write JSON and a figure.
 
     Args:
-        results: All rounds.
-        output: Folder.
-        shapes: That were run.
-        variants: Their names; walls are compared with the first and the last.
+        results: Measurements of all rounds.
+        output: Folder for the JSON file and the figure.
+        shapes: Shapes that were run.
+        variants: Names of the variants; wall times are compared with the first and the last.
     """
     print(heading(results.about))
     columns = {
@@ -312,7 +312,7 @@ def report(results: Results, output: Path, shapes: list[Shape], variants: list[s
         "first": "to the first step, s",
         "between": "between trials, s",
         "tail": "tail, s",
-        "apart": "slots' ends apart, s",
+        "apart": "between the slots' ends, s",
     }
     header = ["", *columns.values(), f"wall, {variants[0]} = 1", f"wall, {variants[-1]} = 1"]
     for shape in shapes:

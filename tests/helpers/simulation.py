@@ -19,10 +19,11 @@ from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from study.options import Sampler, Scheduler
 from study.schema import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.search.journal import Journal
 from study.search.searcher import StudyScheduler, StudySearch
-from study.setup.pruners import Sampler, Scheduler, make_pruner
+from study.setup.pruners import make_pruner
 from study.setup.spaces import load_space
 from study.trial.event_log import Outbox
 from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, TRIAL_KEY, trial_folder

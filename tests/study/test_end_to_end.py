@@ -197,8 +197,8 @@ def test_best_runs_agrees_with_the_store(client, runs, folder, done):
 
 
 def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, tmp_path):
-    told = call("analysis/corrections.py", folder, "--experiment", "e2e", "--output", "corrections")
-    assert (told.returncode, told.stderr) == (0, "")
+    printed = call("analysis/corrections.py", folder, "--experiment", "e2e", "--output", "corrections")
+    assert (printed.returncode, printed.stderr) == (0, "")
     best = pd.read_csv(call_best_runs(folder))["run_id"]
     summary, pairs, ranked = (
         pd.read_csv(folder / "corrections" / f"{name}.csv") for name in ("summary", "pairs", "suspicious")
@@ -218,7 +218,7 @@ def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, t
         assert (line["flipped"], line["right"]) == (len(flipped), right)
         assert right / len(train) == run.data.metrics["train/labels_corrected"]
         assert len(ranked[ranked["run_id"] == run_id]) == len(table)
-        assert f"{len(flipped):,}" in told.stdout
+        assert f"{len(flipped):,}" in printed.stdout
         if run.data.tags["space"] == "cross_entropy":
             assert flipped.empty
             assert (train["kept"] == 1).all()
@@ -312,7 +312,7 @@ def epochs_on_disk(folder, name):
 
 
 def signal_after(folder, name, epochs, process, number):
-    """Sends a signal to a study's whole process group once so many epochs are on disk; False if it ended before."""
+    """Send a signal to a study's whole process group once ``epochs`` epochs are on disk; return whether it was sent."""
     deadline = time.monotonic() + 300
     while epochs_on_disk(folder, name) < epochs and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
@@ -335,7 +335,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
     assert signal_after(folder, "broken", 5, process, signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
-    assert "Interrupted. Go on with:" in printed
+    assert "Interrupted. Resume with:" in printed
     assert 5 <= epochs_recorded(client, "broken") < 12
     experiment = client.get_experiment_by_name("broken").experiment_id
     assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")

@@ -72,7 +72,7 @@ def test_a_finished_study_is_extended_and_a_time_budget_only_delays(tmp_path, re
         if process.returncode == 0:
             break
         assert process.returncode == 130, printed
-        assert "The time budget of 12s is used up. Go on with:" in printed
+        assert "The time budget of 12s is used up. Resume with:" in printed
     assert study.histories() == reference
     extended = study.finish("--trials", "5")
     assert "5 trials" in extended
