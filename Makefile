@@ -1,6 +1,6 @@
 # make study   sets everything up in .venv, then runs the study on the embedded corpus
 # make test    sets everything up, then runs the tests
-# make bench   sets everything up, then runs the benchmarks of docs/performance.md, an hour
+# make bench   sets everything up, then runs the benchmarks of docs/performance.md, which take an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -31,9 +31,9 @@ install: .venv/.installed
 
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	  { echo "Python 3.11 or newer is required. Name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
-	  { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; rm -rf .venv; exit 2; }
+	  { echo "$(PYTHON) cannot create a virtual environment. On Debian: apt install python3-venv"; rm -rf .venv; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
