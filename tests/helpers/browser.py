@@ -25,7 +25,7 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One page of one Chromium.
+    """Page of a Chromium.
 
     Args:
         executable: Path of the browser.

@@ -1,4 +1,4 @@
-"""A small study whose processes, servers and files come to harm, and what its records are compared with."""
+"""A small study under faults: its processes, servers and files are damaged, and its records compared."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Histories = dict[str, list[tuple[int, float]]]
 
 @dataclass
 class FaultyStudy:
-    """A study of ``TRIALS`` trials of ``EPOCHS`` epochs that is started, harmed and resumed.
+    """Study of ``TRIALS`` trials of ``EPOCHS`` epochs that is started, disturbed and resumed.
 
     Args:
-        folder: Where it all lies.
-        name: Of the study; each has a store and a tracking database of its own.
-        uri: Tracking URI; default a database in the folder.
-        more: Further arguments of every call.
-        environment: Of every call.
+        folder: Folder of all files of the study.
+        name: Name of the study.
+        uri: Tracking URI; by default a database in the folder.
+        more: Additional arguments of every call.
+        environment: Environment variables of every call.
     """
 
     folder: Path
@@ -52,17 +52,17 @@ class FaultyStudy:
 
     @property
     def storage(self) -> Path:
-        """The study's storage path."""
+        """Return the study's storage path."""
         return self.folder / "out"
 
     @property
     def trials(self) -> list[Path]:
-        """Folders of the trials that have begun."""
+        """Return the folders of the trials that have begun."""
         return sorted((self.storage / "studies" / self.name).glob("*/trial_*"))
 
     @property
     def epochs_on_disk(self) -> int:
-        """Epochs of all trials on record."""
+        """Return the number of recorded epochs of all trials."""
         return sum(
             path.read_bytes().count(b'"kind": "epoch"') for path in self.storage.glob("studies/*/*/*/records.jsonl")
         )
@@ -81,14 +81,14 @@ class FaultyStudy:
         )  # fmt: skip
 
     def finish(self, *more: str, seconds: float = 900) -> str:
-        """Resume the study until it has ended; return what was printed."""
+        """Start or resume the study, wait for its end, and return its output."""
         process = self.start(*more)
         printed, _ = process.communicate(timeout=seconds)
         assert process.returncode == 0, printed
         return printed
 
     def wait_for_epochs(self, process: subprocess.Popen[str], epochs: int, seconds: float = 300) -> bool:
-        """Wait until this many epochs are on disk; return False if the study ended before."""
+        """Wait until ``epochs`` epochs are on disk; return False if the study ends or the time runs out before."""
         end = time.monotonic() + seconds
         while self.epochs_on_disk < epochs:
             if process.poll() is not None or time.monotonic() > end:
@@ -98,41 +98,41 @@ class FaultyStudy:
 
     @property
     def client(self) -> MlflowClient:
-        """Of the study's store."""
+        """Return a client of the study's store."""
         return MlflowClient(self.uri)
 
     def histories(self, metric: str = "val/nll") -> Histories:
-        """Each trial's number → its points (step, value) of a metric in MLflow, and the doubled ones twice."""
+        """Return the points (step, value) of a metric in MLflow by trial number; duplicate points occur twice."""
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         query = f"tags.study = '{self.name}' and tags.kind = 'trial'"
         found: Histories = {}
         for run in self.client.search_runs([experiment.experiment_id], query):
             points = [(p.step, p.value) for p in self.client.get_metric_history(run.info.run_id, metric)]
             number = run.data.tags["trial"]
-            # A second run of a trial shows as doubled points.
+            # A second run of the same trial shows as duplicate points.
             found[number] = found.get(number, []) + (points if run.data.tags["status"] == "finished" else [])
         return found
 
     def runs(self) -> int:
-        """Trials' runs in MLflow."""
+        """Return the number of runs of trials in MLflow."""
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         query = f"tags.study = '{self.name}' and tags.kind = 'trial'"
         return len(self.client.search_runs([experiment.experiment_id], query))
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to a study's whole process group, its Ray included."""
+    """Send SIGKILL to a study's whole process group, including its Ray."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 class Server:
-    """An MLflow server that can be killed and started again on the same database and port.
+    """MLflow server that can be killed and restarted on the same database and port.
 
     Args:
-        folder: Where its database and artifacts lie.
-        host: The address that it listens on.
+        folder: Folder of its database and artifacts.
+        host: Address that it listens on.
     """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
@@ -145,11 +145,11 @@ class Server:
 
     @property
     def uri(self) -> str:
-        """Its tracking URI."""
+        """Return the tracking URI of the server."""
         return f"http://{self._host}:{self.port}"
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Start the server and wait until it answers."""
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -170,7 +170,7 @@ class Server:
         raise TimeoutError("the MLflow server does not answer")
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes."""
+        """Send SIGKILL to all processes of the server."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -178,11 +178,11 @@ class Server:
 
 
 class SmallDisk:
-    """A file system of a few megabytes on memory; needs the right to mount.
+    """File system of a few megabytes in memory; needs the right to mount.
 
     Args:
-        path: Where it is mounted.
-        megabytes: Its size.
+        path: Mount point.
+        megabytes: Size.
     """
 
     def __init__(self, path: Path, megabytes: int) -> None:
@@ -194,11 +194,11 @@ class SmallDisk:
         self.mounted = done.returncode == 0
 
     def grow(self, megabytes: int) -> None:
-        """Gives it more room, as an administrator would."""
+        """Enlarge the file system, as an administrator would."""
         subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.path)], check=True)
 
     def close(self) -> None:
-        """Unmounts it."""
+        """Unmount the file system."""
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.path)], check=False)
         shutil.rmtree(self.path, ignore_errors=True)

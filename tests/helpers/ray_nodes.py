@@ -7,8 +7,8 @@
         subprocess.run([sys.executable, "driver.py", cluster.address], env=cluster.environment, check=True)
         cluster.kill(first)
 
-Every node runs in a POSIX session of its own, which its raylet and workers never leave (workers do leave the process
-group), so a node dies whole, and no other Ray on the machine is touched. Linux only.
+Every node runs in its own POSIX session, which its raylet and workers never leave (workers do leave the process group),
+so all processes of a node can be killed without affecting any other Ray on the machine. Linux only.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from ray.core.generated.gcs_pb2 import GcsNodeInfo
 START_SECONDS = 60
 OBJECT_STORE_BYTES = 100_000_000
 ENVIRONMENT = {
-    # A token file in the home folder would turn authentication on for the head alone.
+    # A token file in the home folder would enable authentication for the head only.
     "RAY_AUTH_MODE": "disabled",
-    # A node that is gone is found to be so after about ten seconds; Ray's own values make it a minute.
+    # Lost nodes are detected after about ten seconds; with Ray's defaults after a minute.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
-    # What else runs on the machine shall not make Ray kill a worker.
+    # Memory used by other programs on the machine must not make Ray kill a worker.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -51,14 +51,14 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Node:
-    """One node.
+    """Node of a Ray cluster.
 
     Args:
-        address: Its own IP address.
+        address: IP address of the node.
         folder: Ray's temporary folder of this node.
-        process: ``ray start --block``; its id is that of the node's session.
-        guard: Kills the node where the tests are killed.
-        link: The host's end of its cable, where it has one.
+        process: Process of ``ray start --block``; its id is also the id of the node's session.
+        guard: Process that kills the node if the tests are killed.
+        link: Network interface on the host that connects the node; None without a network namespace.
     """
 
     address: str
@@ -69,17 +69,17 @@ class Node:
 
     @property
     def processes(self) -> list[int]:
-        """Ids of the node's living processes."""
+        """Return the ids of the node's living processes."""
         return [pid for pid in _all_processes() if _session(pid) == self.process.pid]
 
 
 class Cluster:
-    """A head and as many other nodes as are added; a context manager, at whose end all of it is gone.
+    """Context manager of a Ray cluster: a head, and the nodes that are added; everything is removed at its end.
 
     Args:
         cpus: CPUs of the head; with 0 no trial runs there.
         severable: Give every other node a network namespace, so that it can be cut off. Needs root; see ``can_sever``.
-        environment: Variables of all nodes and drivers, over ``ENVIRONMENT``.
+        environment: Environment variables of all nodes and drivers, in addition to ``ENVIRONMENT``.
     """
 
     def __init__(self, cpus: int = 0, *, severable: bool = False, environment: Mapping[str, str] | None = None) -> None:
@@ -108,7 +108,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Kills every node and removes their folders and networks; a second call does nothing."""
+        """Kill every node and remove their folders and networks; a second call does nothing."""
         for node in self.nodes:
             self.kill(node)
         if self._network:
@@ -117,36 +117,36 @@ class Cluster:
 
     @property
     def host(self) -> str:
-        """An address of this machine that every node reaches; a tracking server may listen there."""
+        """Return an address of this machine that every node reaches, for example for a tracking server."""
         return f"{self._subnet}.1"
 
     @property
     def address(self) -> str:
-        """What drivers join: ``ray.init(address=...)``, ``--address``; empty while the head starts."""
-        # The head takes a port of the system's choice, and writes it down here.
+        """Return the address for drivers (``ray.init(address=...)``, ``--address``); empty while the head starts."""
+        # The head listens on a port that the system chooses, and writes it to this file.
         path = self.head.folder / "ray_current_cluster"
         return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment for drivers, which must be processes of their own, for Ray reads it once in a process."""
+        """Return the environment for drivers, which must run in their own process: Ray reads it once per process."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         return {**inherited, **self._variables}
 
     def add_node(self, cpus: int = 1, resources: Mapping[str, float] | None = None) -> Node:
-        """Starts a node and waits until the head knows it.
+        """Start a node and wait until the head knows it.
 
         Args:
-            cpus: CPUs that it offers.
-            resources: Custom resources that it offers.
+            cpus: CPUs that the node offers.
+            resources: Custom resources that the node offers.
 
         Raises:
-            RuntimeError: It did not start; the message has its output.
+            RuntimeError: The node did not start; the message contains its output.
         """
         return self._start(["--address", self.address], cpus, resources or {})
 
     def kill(self, node: Node) -> None:
-        """Ends a node as a power cut does: SIGKILL to all of its processes; returns when none is left."""
+        """End a node as a power cut does: send SIGKILL to all of its processes, and return when none is left."""
 
         def gone() -> bool:
             for pid in node.processes:
@@ -154,21 +154,21 @@ class Cluster:
             return not node.processes
 
         wait_until(gone, 20, f"node {node.address} has no process")
-        # In this order, for the session's number may be another's once the process has been waited for.
+        # In this order, because the session's id can be reused once the process has been waited for.
         node.guard.kill()
         node.guard.communicate()
         node.process.wait()
 
     def cut_off(self, node: Node) -> None:
-        """Pulls a node's cable: its processes run on, and nothing that it sends or is sent arrives."""
+        """Disconnect a node: its processes keep running, but neither send nor receive anything."""
         _ip("link", "set", _link(node), "down")
 
     def reconnect(self, node: Node) -> None:
-        """Puts the cable back in."""
+        """Reconnect a node that was cut off."""
         _ip("link", "set", _link(node), "up")
 
     def alive(self) -> set[str]:
-        """Addresses of the nodes that the head takes for alive."""
+        """Return the addresses of the nodes that the head considers alive."""
         known = GcsClient(address=self.address).get_all_node_info(timeout=5).values()
         return {node.node_manager_address for node in known if node.state == GcsNodeInfo.GcsNodeState.ALIVE}
 
@@ -184,7 +184,7 @@ class Cluster:
             *(*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", *role),
             *("--block", "--node-ip-address", address, "--temp-dir", str(folder), "--num-cpus", str(cpus)),
             *("--resources", json.dumps(dict(resources)), "--object-store-memory", str(OBJECT_STORE_BYTES)),
-            # The operating system chooses; the range that is the default is every node's and every other Ray's.
+            # The operating system chooses free ports; the default range is shared by all nodes and other clusters.
             *("--min-worker-port", "0", "--max-worker-port", "0"),
         ]
         with (folder / "output.txt").open("wb") as output:
@@ -213,16 +213,16 @@ class Cluster:
 
 
 class Network:
-    """A bridge on this machine, and network namespaces plugged into it by a cable each.
+    """Network bridge on this machine, and network namespaces that are connected to it.
 
     Args:
-        tag: Begins the names of all interfaces; Linux has room for 15 characters.
+        tag: Prefix of the names of all interfaces, of which Linux allows 15 characters; random by default.
     """
 
     def __init__(self, tag: str | None = None) -> None:
         self._tag = tag or f"rn{random.SystemRandom().randrange(16**6):06x}"
         self._bridge = f"{self._tag}b"
-        # 198.18.0.0/15 is set aside for tests between networks (RFC 2544), so nobody's real hosts are there.
+        # 198.18.0.0/15 is reserved for tests between networks (RFC 2544), so no real hosts are there.
         taken = _ip("-o", "-4", "addr")
         free = [f"198.{a}.{b}" for a in (18, 19) for b in range(256) if f" 198.{a}.{b}." not in taken]
         self.subnet = random.SystemRandom().choice(free)
@@ -235,13 +235,13 @@ class Network:
         _ip("link", "set", self._bridge, "up")
 
     def plug_in(self, number: int) -> tuple[str, list[str]]:
-        """Makes a namespace with the address ``subnet.number``.
+        """Create a namespace with the address ``subnet.number``.
 
         Args:
             number: 2 to 254.
 
         Returns:
-            The host's end of its cable; what a command begins with to run inside.
+            Interface on the host that connects the namespace; prefix of a command to run in the namespace.
         """
         name, link, inner = f"{self._tag}n{number}", f"{self._tag}v{number}", f"{self._tag}i{number}"
         _ip("netns", "add", name)
@@ -253,17 +253,17 @@ class Network:
         return link, ["ip", "netns", "exec", name]
 
     def close(self) -> None:
-        """Removes everything."""
+        """Remove the bridge and all namespaces."""
         end(self._guard)
 
 
 def at_the_end(command: str) -> subprocess.Popen[bytes]:
-    """Has a shell command done by ``end``, or where this process ends in whatever way before.
+    """Prepare a shell command that runs when ``end`` is called, or when this process ends in any other way.
 
     Args:
-        command: For ``sh``.
+        command: Command for ``sh``.
     """
-    # The pipe breaks when this process is no more, be it by SIGKILL.
+    # The pipe breaks when this process ends, even by SIGKILL.
     return subprocess.Popen(
         ["sh", "-c", f"read _; {command}"],
         stdin=subprocess.PIPE,
@@ -274,12 +274,12 @@ def at_the_end(command: str) -> subprocess.Popen[bytes]:
 
 
 def end(guard: subprocess.Popen[bytes]) -> None:
-    """Has what ``at_the_end`` was given done now; a second call does nothing."""
+    """Run a command given to ``at_the_end`` now; a second call does nothing."""
     guard.communicate()
 
 
 def can_sever() -> bool:
-    """Whether this user may make network namespaces here."""
+    """Return whether this user may create network namespaces on this machine."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         return False
     try:
@@ -296,37 +296,37 @@ def can_sever() -> bool:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process still runs; a dead one may wait for its parent to notice."""
+    """Return whether a process still runs; a zombie does not."""
     return _session(pid) is not None
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Waits for a condition, and fails the test where it does not come true.
+    """Wait for a condition, and fail the test if it does not become true.
 
     Args:
-        condition: Asked ten times a second.
-        seconds: How long it may take.
-        what: The condition in words.
+        condition: Function that is called ten times a second.
+        seconds: Longest time to wait.
+        what: Description of the condition.
 
     Returns:
-        The seconds that it took.
+        Seconds that it took.
     """
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:
-            pytest.fail(f"after {seconds:g} s it is not so that {what}", pytrace=True)
+            pytest.fail(f"after {seconds:g} s it is not true that {what}", pytrace=True)
         time.sleep(0.1)
     return time.monotonic() - began
 
 
 def _link(node: Node) -> str:
     if node.link is None:
-        raise ValueError(f"node {node.address} has no cable; only added nodes of Cluster(severable=True) have")
+        raise ValueError(f"node {node.address} cannot be disconnected; only added nodes of Cluster(severable=True) can")
     return node.link
 
 
 def _loopback_subnet() -> str:
-    # Ray takes 127.0.0.1 for the whole machine and replaces it by the machine's outer address.
+    # Not 127.0.0.1, which Ray replaces by the machine's outer address.
     return f"127.{random.SystemRandom().randint(1, 254)}.{random.SystemRandom().randint(0, 254)}"
 
 
@@ -342,12 +342,12 @@ def _all_processes() -> list[int]:
 
 
 def _session(pid: int) -> int | None:
-    """The session of a process, or None where it lives no more."""
+    """Return the session of a process, or None if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name in brackets may hold anything; state, parent, group and session follow it.
+    # The name in brackets may contain any character; state, parent, group and session follow it.
     state, _, _, session = status.rpartition(")")[2].split()[:4]
     return None if state in "ZX" else int(session)
 

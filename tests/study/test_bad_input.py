@@ -1,4 +1,4 @@
-"""Every mistake gives one readable message and exit code 2, before Ray starts."""
+"""Every user error gives one readable message and exit code 2, before Ray starts."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, capsys):
-    """Runs the study's command line in this process; returns the exit code and what it printed as an error."""
+    """Return a function that runs the study's command line in this process and returns exit code and error output."""
 
     def call(*arguments):
         defaults = {"--storage-path": str(tmp_path / "out"), "--tracking-uri": f"sqlite:///{tmp_path}/m.db"}
@@ -28,7 +28,7 @@ def study(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["run.py", *given, *arguments])
         try:
             code = run_command(run.main)
-        except SystemExit as stop:  # how the parser of the command line ends
+        except SystemExit as stop:  # raised by the parser of the command line
             code = stop.code
         assert not ray.is_initialized()
         message = " ".join(capsys.readouterr().err.split())
@@ -39,7 +39,7 @@ def study(tmp_path, monkeypatch, capsys):
 
 
 def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
-    """A small RAVDESS tree of half-second tones."""
+    """Make a small RAVDESS tree of half-second tones."""
     rng = np.random.default_rng(0)
     for actor in actors:
         folder = root / f"Actor_{actor:02d}"
@@ -106,7 +106,7 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--set", "augment.time_masks=1000000"], ["augment.time_masks", "1000"]),
     ],
 )
-def test_a_mistake_is_told_in_one_message(study, arguments, said):
+def test_a_mistake_is_reported_in_one_message(study, arguments, said):
     code, message = study(*arguments)
     assert code == 2
     for words in said:

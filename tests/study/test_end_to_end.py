@@ -1,4 +1,4 @@
-"""The real command on a small study: a real Ray, a real MLflow store, read back through MLflow's own client."""
+"""The real command on a small study, with Ray and an MLflow store, read back through MLflow's own client."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def command(script, folder, *arguments):
 
 
 def call(script, folder, *arguments):
-    # Another working directory than the repository's: nothing may depend on it.
+    # The working directory is not the repository: nothing may depend on it.
     return subprocess.run(
         command(script, folder, *arguments), capture_output=True, text=True, cwd=folder, check=False, timeout=500
     )
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    """A finished study of two spaces at two levels, one trial at a time."""
+    """Run a study of two spaces at two levels, one trial at a time, to its end."""
     return call(
         "study/run.py", folder, "--space", *SPACES, "--noise", *LEVELS, *SIZE, *SETTINGS,
         "--max-concurrent", "1", "--storage-path", "out", "--name", "small", "--experiment", "e2e",
@@ -53,7 +53,7 @@ def done(folder):
 
 
 def call_best_runs(folder):
-    """The CSV of the study's best runs."""
+    """Return the CSV file of the study's best runs."""
     shown = call("analysis/best_runs.py", folder, "--experiment", "e2e", "--output", "best")
     assert shown.returncode == 0, shown.stderr
     return folder / "best" / "best_runs.csv"
@@ -82,7 +82,7 @@ def test_it_ends_well_and_says_what_it_did_and_what_comes_next(done):
     assert done.returncode == 0, done.stderr
     assert "Best run per noise level" in done.stdout
     assert "features  built" in done.stdout
-    assert "nothing is concluded" in done.stdout
+    assert "nothing can be concluded" in done.stdout
     assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout
     assert "--resume --name small" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -253,7 +253,7 @@ def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
     experiment = client.get_experiment_by_name("e2e").experiment_id
     after = client.search_runs([experiment])
     trials = [run for run in kind(after, "trial") if run.data.tags["stage"] == "confirm"]
-    # The best and the default of each, or the default alone where that was the best.
+    # The best and the default configuration of each, or the default alone if it was the best.
     assert len(SPACES) * len(LEVELS) <= len(trials) <= 2 * len(SPACES) * len(LEVELS)
     for run in trials:
         tags = run.data.tags
@@ -264,7 +264,7 @@ def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
             source = client.get_run(tags["source"])
             assert source.data.params == run.data.params
     assert {run.data.tags["space"] for run in trials if run.data.tags["candidate"] == "default"} == set(SPACES)
-    # Nothing was added to the search.
+    # The runs of the search are unchanged.
     assert {run.info.run_id for run in after if run.data.tags["study"] == "small"} == {run.info.run_id for run in runs}
     for level in LEVELS:
         path = folder / "recommended" / "sure" / f"recommended-{level}.yaml"
@@ -297,7 +297,7 @@ def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(
 
 
 def epochs_recorded(client, name):
-    """Epochs in the records of an experiment, over all its trials."""
+    """Return the number of epochs in the records of an experiment, over all its trials."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return 0
@@ -306,7 +306,7 @@ def epochs_recorded(client, name):
 
 
 def epochs_on_disk(folder, name):
-    """Epochs that the trials of a study have left in its folder; MLflow has them a little later."""
+    """Return the number of epochs in the folder of a study; MLflow gets them a little later."""
     found = (folder / "out" / "studies" / name).glob("*/trial_*/records.jsonl")
     return sum(path.read_text(encoding="utf-8").count('"kind": "epoch"') for path in found)
 
@@ -322,7 +322,7 @@ def signal_after(folder, name, epochs, process, number):
     return True
 
 
-def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
+def test_an_interrupted_study_says_how_to_resume_and_is_resumed(client, folder):
     arguments = (
         "--space", "cross_entropy", "--noise", "clean", "--trials", "3", "--epochs", "4", *SIZE[4:], *SETTINGS,
         "--max-concurrent", "1", "--name", "broken", "--experiment", "broken",
@@ -331,7 +331,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
         command("study/run.py", folder, *arguments, "--storage-path", str(folder / "out")),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
     )  # fmt: skip
-    # What Ctrl-C does: the whole foreground group gets it.
+    # Ctrl-C sends the signal to the whole foreground group.
     assert signal_after(folder, "broken", 5, process, signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
@@ -349,7 +349,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(client, folder):
         assert [step for step, _ in history(client, run, "train/loss")] == [1, 2, 3, 4]
 
 
-def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_rest_goes_on(client, folder):
+def test_trials_that_diverge_end_with_code_1_and_a_reason_and_the_other_trials_finish(client, folder):
     space = folder / "reckless.py"
     space.write_text(
         "'One rate that no training survives, and one that it does; 2026.'\n"

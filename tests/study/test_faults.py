@@ -1,4 +1,4 @@
-"""A study that is harmed ends with the records of one that is not. Minutes; benchmarks/faults.py does it more often."""
+"""A study under faults ends with the records of an undisturbed one. Takes minutes; benchmarks/faults.py repeats it."""
 
 import os
 import random
@@ -55,7 +55,7 @@ def test_a_clock_set_back(tmp_path, reference):
 
 
 def test_a_lost_node(tmp_path, reference):
-    # Two slots: what a draw learns from depends on which trial ends first.
+    # Two slots: what a suggestion is based on depends on which trial ends first.
     unharmed(faults.lost_nodes(tmp_path, 1, random.Random(1), reference), to_the_digit=False)
 
 
@@ -81,7 +81,7 @@ def test_a_finished_study_is_extended_and_a_time_budget_only_delays(tmp_path, re
     assert sorted(after) == ["001", "002", "003", "004", "005"]
 
 
-def test_a_plan_is_told_and_nothing_is_left_behind(tmp_path):
+def test_a_plan_is_printed_and_leaves_no_files(tmp_path):
     study = FaultyStudy(tmp_path / "plan", "plan")
     process = study.start("--plan")
     printed, _ = process.communicate(timeout=300)
@@ -94,10 +94,10 @@ def test_a_plan_is_told_and_nothing_is_left_behind(tmp_path):
 
 
 def test_a_password_in_the_tracking_uri_is_written_nowhere(tmp_path):
-    """Neither on the console, nor in the study's folder, the records, or Ray's logs."""
+    """Look for it on the console, in the study's folder, in the records, and in Ray's logs."""
     server = faults.Server(tmp_path / "server")
     server.start()
-    ray_folder = Path(tempfile.mkdtemp(prefix="r"))  # a short path, for Ray's sockets
+    ray_folder = Path(tempfile.mkdtemp(prefix="r"))  # a short path, because of Ray's sockets
     try:
         study = FaultyStudy(
             tmp_path / "secret", "secret", server.uri.replace("http://", "http://me:s3cret@"),
@@ -105,7 +105,7 @@ def test_a_password_in_the_tracking_uri_is_written_nowhere(tmp_path):
         )  # fmt: skip
         process = study.start()
         study.wait_for_epochs(process, 2)
-        server.kill()  # errors tend to name what they could not reach
+        server.kill()  # error messages often contain the address that did not answer
         study.wait_for_epochs(process, 6)
         server.start()
         printed, _ = process.communicate(timeout=600)

@@ -1,4 +1,4 @@
-"""The study's options: written, read back, and changed by a resuming call."""
+"""Tests of the study's options: written, read back, and changed when a study is resumed."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_time_budgets_have_units(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5 weeks", "1h30m"])
-def test_what_is_no_time_is_told(text):
+def test_an_invalid_time_budget_is_reported(text):
     with pytest.raises(UserError, match="--time-budget"):
         StudyOptions(time_budget=text)
 

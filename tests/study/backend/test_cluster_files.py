@@ -1,4 +1,4 @@
-"""The files in cluster/ say what Ray, KubeRay, MLflow and the study understand."""
+"""Tests that Ray, KubeRay, MLflow and the study accept the files in cluster/."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def loaded(name):
 
 
 def text_of(name):
-    """A script as one command a line, without comments."""
+    """Return a script with one command per line, without comments."""
     lines = (CLUSTER / name).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
@@ -53,7 +53,7 @@ def start_commands(name):
 
 
 def entrypoint(name):
-    """The options of study/run.py in a file, up to where the caller's own follow."""
+    """Return the options of study/run.py in a file, without those of the caller."""
     if name == "kuberay.yaml":
         return loaded(name)["spec"]["entrypoint"].partition("study/run.py ")[2]
     return text_of(name).partition("study/run.py ")[2].strip()
@@ -83,7 +83,7 @@ def test_the_start_commands_of_the_launcher_files_are_rays(name):
         assert "ray stop" in command or "RAY_AUTH_MODE=token" in command
 
 
-def test_no_machine_comes_or_goes_while_a_study_counts_its_slots():
+def test_the_number_of_machines_is_constant_during_a_study():
     config = loaded("aws.yaml")
     workers = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
     assert all(kind["min_workers"] == kind["max_workers"] for kind in workers)
@@ -104,7 +104,7 @@ def test_the_ray_job_is_whole():
     for pod in pods:
         (container,) = pod["containers"]
         assert container["image"] == pods[0]["containers"][0]["image"]
-        # Kubernetes wants whole GPUs, and as many requested as allowed.
+        # Kubernetes requires whole GPUs, with the same number in requests and limits.
         assert container["resources"]["requests"] == container["resources"]["limits"]
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"]: "/mnt/shared" for volume in pod["volumes"]}
@@ -116,7 +116,7 @@ def test_the_study_understands_its_options(name):
     own = entrypoint(name)
     names = {"--" + field.name.replace("_", "-") for field in fields(StudyOptions)}
     assert {"--address", "--storage-path"} <= flags(own) <= names
-    # A word for every variable, and nothing for the caller's own arguments.
+    # Every variable is set, and the caller gives no arguments.
     words = shlex.split(re.sub(r"\$\w+", "word", own.replace('"$@"', "")))
     asked = tyro.cli(StudyOptions, args=words)
     assert asked.address
@@ -144,7 +144,7 @@ def test_the_job_sets_nothing_that_the_study_sets():
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_the_scripts_are_bash_and_stop_at_the_first_fault(path):
+def test_the_scripts_are_bash_and_stop_at_the_first_error(path):
     subprocess.run(["bash", "-n", str(path)], check=True)
     assert os.access(path, os.X_OK)
     assert "set -euo pipefail" in path.read_text(encoding="utf-8")
@@ -162,7 +162,7 @@ def test_a_script_without_its_variables_says_which():
 
 @pytest.fixture
 def recorded(tmp_path):
-    """Runs slurm.sh with Slurm's and Ray's commands replaced by one that writes down its arguments."""
+    """Return a function that runs slurm.sh with Slurm's and Ray's commands replaced by one that logs its arguments."""
     bin_ = tmp_path / ".venv" / "bin"
     bin_.mkdir(parents=True)
     (bin_ / "activate").write_text(f"PATH={bin_}:$PATH\n", encoding="utf-8")
@@ -189,7 +189,7 @@ def recorded(tmp_path):
     return run
 
 
-def test_slurm_begins_a_study_and_then_goes_on_with_it(recorded, tmp_path):
+def test_slurm_starts_a_study_and_then_resumes_it(recorded, tmp_path):
     words = recorded("first", "--space", "proselflc", "--noise", "clean")
     start, study = words[: words.index("--")], words[words.index("--") + 1 :]
     assert start == ["ray", "symmetric-run", "--address", "node1:23456", "--min-nodes", "2"]

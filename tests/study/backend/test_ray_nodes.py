@@ -1,4 +1,4 @@
-"""Nodes that die, appear and are cut off: what Ray Tune makes of it."""
+"""Ray Tune on nodes that die, are added and are cut off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCH_SECONDS = 0.5
 
 
 def train(config: dict[str, Any]) -> None:
-    """Trial that records where each epoch was trained, and resumes from its checkpoint."""
+    """Train a trial that logs the node of each epoch, and resume it from its checkpoint."""
     address = ray.util.get_node_ip_address()
     checkpoint = tune.get_checkpoint()
     first = 1 + (int((Path(checkpoint.path) / "epoch").read_text()) if checkpoint else 0)
@@ -41,7 +41,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def drive(address: str, folder: str, trials: str) -> None:
-    """Runs the trials on the cluster, and prints how each ended."""
+    """Run the trials on the cluster, and print how each ended."""
     ray.init(address=address, log_to_driver=False)
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
@@ -78,18 +78,18 @@ def driver(cluster: Cluster, folder: Path, trials: int) -> Iterator[subprocess.P
 
 
 def ended(output: str) -> list[Any]:
-    """What the driver prints after whatever Tune has printed."""
+    """Return what the driver prints after the output of Tune."""
     return json.loads(output.splitlines()[-1])
 
 
 def epochs(folder: Path, trial: int) -> list[tuple[str, int]]:
-    """Address and epoch of each line that a trial has written."""
+    """Return address and epoch of each line that a trial has written."""
     path = folder / f"trial{trial}.txt"
     lines = path.read_text().splitlines() if path.exists() else []
     return [(address, int(epoch)) for address, epoch in (line.split() for line in lines)]
 
 
-def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_a_node_that_is_added(tmp_path):
+def test_a_trial_whose_node_dies_resumes_from_its_checkpoint_on_a_node_that_is_added(tmp_path):
     with Cluster(cpus=0) as cluster:
         nodes = {node.address: node for node in (cluster.add_node(), cluster.add_node())}
         assert cluster.alive() == {cluster.head.address, *nodes}
@@ -103,7 +103,7 @@ def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_a_node_that_is_a
             output, _ = process.communicate(timeout=120)
         assert ended(output) == [EPOCHS, EPOCHS]
         there, elsewhere = ([n for a, n in epochs(tmp_path, 0) if a == place] for place in (first, added.address))
-        # The last epoch may have been written down and not yet checkpointed.
+        # The last epoch may have been logged but not yet saved in a checkpoint.
         assert elsewhere[0] in {there[-1], there[-1] + 1}
         assert elsewhere[-1] == EPOCHS
         assert epochs(tmp_path, 1) == [(second, epoch) for epoch in range(1, EPOCHS + 1)]
@@ -111,7 +111,7 @@ def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_a_node_that_is_a
 
 
 @pytest.mark.usefixtures("namespaces")
-def test_a_node_that_is_cut_off_trains_on_unseen_and_ends_when_it_is_back(tmp_path):
+def test_a_node_that_is_cut_off_keeps_training_unseen_and_ends_when_it_is_back(tmp_path):
     with Cluster(cpus=0, severable=True) as cluster:
         lost = cluster.add_node()
         with driver(cluster, tmp_path, 1) as process:
@@ -174,7 +174,7 @@ def test_everything_is_gone_at_the_end_and_another_cluster_is_untouched():
         assert not any(map(lives, processes))
         assert not node.folder.parent.exists()
         assert set(others) <= set(other.head.processes)
-    with pytest.raises(ValueError, match="no cable"):
+    with pytest.raises(ValueError, match="cannot be disconnected"):
         other.cut_off(other.head)
 
 

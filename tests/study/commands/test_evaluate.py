@@ -8,7 +8,7 @@ from ser.utils.command_line import parse
 from study.commands.evaluate import EvaluateRunOptions
 
 
-@pytest.mark.parametrize("option", ["--subset", "--part"])  # --part is the spelling of version 0.1
+@pytest.mark.parametrize("option", ["--subset", "--part"])  # --part is the name of the option in version 0.1
 def test_the_subset_is_chosen_by_either_spelling(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate", "--run", "0", option, "test"])
     assert parse(EvaluateRunOptions).subset == "test"

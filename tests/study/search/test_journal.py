@@ -1,4 +1,4 @@
-"""The journal and the searcher: what is on disk decides what a search does next."""
+"""Tests of the journal and the searcher: the files on disk determine what a search does next."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def searched(folder, trials, **options):
 
 
 def optuna_trials(folder):
-    """Read the journal as any user of Optuna would."""
+    """Read the journal through Optuna's public interface."""
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
     return optuna.load_study(study_name="search", storage=storage).trials
 
@@ -104,7 +104,7 @@ def test_stopped_trials_are_pruned_for_optuna_and_finished_ones_alone_complete(t
     states = {trial.state.name for trial in optuna_trials(tmp_path)}
     assert states == {"PRUNED", "COMPLETE"}
     assert all(entry.epochs < EPOCHS for entry in stopped)
-    # What is stopped looks worse than what is not.
+    # Stopped trials look worse than the others.
     assert max(entry.value for entry in finished) >= max(entry.value for entry in stopped)
 
 
@@ -117,7 +117,7 @@ def test_no_trial_is_stopped_in_the_grace_period(tmp_path):
 
 @pytest.mark.parametrize("cut", range(1, 60, 3))
 def test_a_journal_cut_anywhere_is_read_up_to_there(tmp_path, cut):
-    """A power loss: the file ends at any byte."""
+    """Cut the file at every byte, as a power loss may leave it."""
     entries = searched(tmp_path, 4)
     path = tmp_path / JOURNAL
     content = path.read_bytes()
@@ -157,7 +157,7 @@ def test_a_journal_damaged_in_its_middle_is_an_error(tmp_path):
 
 
 def test_zeros_that_a_power_loss_left_are_cut_off_and_the_configuration_suggested_again(tmp_path):
-    """Journals of version 0.1 can end so: several lines were written before the disk was waited for."""
+    """Append zeros, as in a journal of version 0.1, which wrote several lines before it waited for the disk."""
     entries = searched(tmp_path, 3)
     path = tmp_path / JOURNAL
     whole = path.read_bytes()
@@ -178,7 +178,7 @@ def test_zeros_above_what_was_waited_for_are_damage(tmp_path):
         journal(tmp_path)
 
 
-def test_what_counts_is_on_disk_before_it_is_told(tmp_path, monkeypatch):
+def test_a_configuration_is_on_disk_before_it_is_returned(tmp_path, monkeypatch):
     path = tmp_path / JOURNAL
     synced = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
@@ -197,13 +197,13 @@ def test_what_counts_is_on_disk_before_it_is_told(tmp_path, monkeypatch):
         note()
         assert before < path.stat().st_size == synced[-1]
     before = len(synced)
-    assert not opened.report(1, 3, 0.7)  # the trial has ended: there is nothing to note
+    assert not opened.report(1, 3, 0.7)  # the trial has ended: there is nothing to record
     assert len(synced) == before
 
 
 @pytest.fixture
 def file_size_limit():
-    """Limit the size of every file that this process writes, as a full disk would; lifted after the test."""
+    """Limit the size of every file that this process writes, as a full disk does, until the end of the test."""
     _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_no_half_line_and_the_configuration_is_suggested_agai
     assert journal(tmp_path / "full").suggest().configuration == whole[3].configuration
 
 
-def test_a_journal_goes_on_after_a_full_disk_in_the_same_process(tmp_path, file_size_limit):
+def test_a_journal_continues_after_a_full_disk_in_the_same_process(tmp_path, file_size_limit):
     opened = journal(tmp_path)
     entry = opened.suggest()
     opened.report(entry.number, 1, 0.5)
@@ -247,7 +247,7 @@ def test_optuna_reads_the_journal_with_its_own_means(tmp_path):
     "lock", [optuna.storages.journal.JournalFileSymlinkLock, optuna.storages.journal.JournalFileOpenLock]
 )
 def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path, lock):
-    """Neither lock of Optuna's, as its own tools may have left it; nor is one made that a kill could leave."""
+    """Leave both kinds of Optuna's locks, as a killed tool of Optuna does; the study itself creates none."""
     path = tmp_path / JOURNAL
     searched(tmp_path, 1)
     assert list(tmp_path.iterdir()) == [path]
@@ -257,7 +257,7 @@ def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path, lock):
 
 @pytest.mark.parametrize("trials", [4, 20])
 def test_a_kill_during_a_suggestion_suggests_the_same_again(tmp_path, monkeypatch, trials):
-    """Also where TPE has begun to learn: what was cut off is not taken for a trial that runs."""
+    """Kill a suggestion also after TPE has begun to learn: the trial that was cut off does not count as running."""
     whole = searched(tmp_path / "whole", trials + 1)
     searched(tmp_path / "killed", trials)
     opened = journal(tmp_path / "killed")
@@ -279,12 +279,12 @@ def test_a_kill_during_a_suggestion_suggests_the_same_again(tmp_path, monkeypatc
 
 def test_no_pickled_object_is_read(tmp_path):
     for sampler in get_args(Sampler):
-        if sampler != "cmaes":  # whose strategy is pickled into the journal by Optuna itself
+        if sampler != "cmaes":  # Optuna pickles its strategy into the journal
             searched(tmp_path / sampler, 12, sampler=sampler)
             assert all(json.loads(line) for line in (tmp_path / sampler / JOURNAL).read_text().splitlines())
 
 
-# The searcher.
+# Searcher
 
 
 def search(folder, trials=4, **options):

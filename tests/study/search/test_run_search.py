@@ -1,4 +1,4 @@
-"""What a search asks of the machine."""
+"""Tests of the resources that a search requests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Studies of many trials in one process: nothing is lost, and the driver stays quick and small."""
+"""Simulated studies of many trials in one process: no record is lost, and the driver stays fast and small."""
 
 import json
 import resource
@@ -24,7 +24,7 @@ def entries(folder):
 
 
 def check(folder, trials, slots, outcome):
-    """Every trial has ended once, and its records say the same as the journal."""
+    """Assert that every trial has ended once, and that its records agree with the journal."""
     found = entries(folder)
     assert [entry.number for entry in found] == list(range(1, trials + 1))
     assert {entry.status for entry in found} == {FINISHED, STOPPED, FAILED}
@@ -75,7 +75,7 @@ def test_two_thousand_trials_on_two_hundred_slots(tmp_path):
         f"{1000 * median(outcome.latencies[-100:]):.0f} ms; memory grew by {grown:.0f} MB; journal "
         f"{size / 1e6:.1f} MB; {sum(entry.status == STOPPED for entry in found)} stopped"
     )
-    # Far above what is measured (docs/faults.md); a suggestion that reads all trials again would be far above this.
+    # Far above the measured times (docs/faults.md), far below those of a suggestion that reads all trials again.
     assert median(outcome.latencies) < 1.0
     assert grown < 500
     assert size < 2000 * 20_000

@@ -1,4 +1,4 @@
-"""What a confirmation chooses, and what it recommends."""
+"""Tests of what a confirmation trains, and what it recommends."""
 
 import math
 
@@ -32,7 +32,7 @@ def confirmed(store):
 
 
 def trials_with(store, folder, configurations):
-    """A search whose trials have these configurations; the last scores best."""
+    """Return a search whose trials have these configurations; the last one has the best score."""
     client, experiment = store
     skills = [0.3 + 0.1 * number for number in range(len(configurations))]
     make_search(client, experiment, folder, {("cross_entropy", "noisy-B"): skills})
@@ -70,12 +70,12 @@ def test_folds_are_all_the_held_out_one_or_numbers():
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"top": -1}, {"resume": True}])
-def test_mistakes_in_the_call_are_told(options):
+def test_mistakes_in_the_call_are_reported(options):
     with pytest.raises(UserError, match=r"--(seeds|top|resume)"):
         ConfirmOptions(**options)
 
 
-def test_the_choice_is_made_on_validation_scores_and_the_test_score_is_told(store, tmp_path):
+def test_the_choice_is_made_on_validation_scores_and_the_test_score_is_reported(store, tmp_path):
     client, experiment = store
     skills = {
         ("cross_entropy", "noisy-B", "default"): 0.5, ("cross_entropy", "noisy-B", "search-1"): 0.8,

@@ -1,4 +1,4 @@
-"""Search spaces: one battery over all that come with the project, and spaces of one's own."""
+"""Tests of all search spaces that come with the project, and of user-defined spaces."""
 
 import importlib
 import re
@@ -29,7 +29,7 @@ def described(space):
     return {pair[1]: pair[2] for pair in pairs if pair and not pair[1].startswith("point")}
 
 
-# The battery.
+# All spaces
 
 
 def test_every_loss_has_its_space_one_has_all_and_one_has_the_models_without_a_loss():
@@ -67,7 +67,7 @@ def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(n
     for point in space.points_to_evaluate:
         study.enqueue_trial(dict(point))
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Optuna warns of a value outside its range
+            warnings.simplefilter("error")  # Optuna warns about a value outside its range
             trial, _ = space.ask(study)
         assert trial.params == dict(point)
 
@@ -96,7 +96,7 @@ def test_the_control_is_searched_as_proselflc_is():
     assert control.points_to_evaluate == proselflc.points_to_evaluate
 
 
-# All losses in one.
+# All losses in one space
 
 
 def test_all_losses_but_the_oracle_are_searched_together():
@@ -124,7 +124,7 @@ def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(t
         Config.from_dotted(values)
 
 
-# The list.
+# List of spaces
 
 
 def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch, capsys):
@@ -145,7 +145,7 @@ def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch
     assert "point 1: loss.strength 3, loss.momentum 0.7, optimizer.lr 0.001" in blocks["elr"]
 
 
-# Votes.
+# Votes
 
 
 def test_a_corpus_without_votes_is_an_error_before_any_trial(tmp_path, monkeypatch, capsys):
@@ -162,7 +162,7 @@ def test_a_corpus_without_votes_is_an_error_before_any_trial(tmp_path, monkeypat
     assert "the corpus has no votes" in message
 
 
-# Fixed parameters, and spaces of one's own.
+# Fixed parameters, and user-defined spaces
 
 
 def test_a_fixed_parameter_is_not_searched():

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from mlflow.exceptions import MlflowException
 
+import ser
 from ser.audio import read_audio
 from ser.checkpoint import open_checkpoint
 from ser.config import Config
@@ -109,6 +110,17 @@ def test_a_model_carries_the_code_that_it_runs_and_asks_for_no_package_of_this_p
     assert (folder / "code" / "ser" / "checkpoint.py").is_file()
     assert [path.name for path in (folder / "code").iterdir()] == ["ser"]
     assert not list(folder.rglob("*.pyc"))
+
+
+def test_a_network_and_a_loss_of_ones_own_are_stored_with_the_model(tmp_path, monkeypatch):
+    (tmp_path / "own_networks").mkdir()
+    (tmp_path / "own_networks" / "narrow.py").write_text("from ser.models import Cnn6\nclass Narrow(Cnn6): pass\n")
+    (tmp_path / "own_loss.py").write_text("from ser.losses import CrossEntropy\nclass Mine(CrossEntropy): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Config.from_dotted({"model.name": "own_networks.narrow.Narrow", "loss.name": "own_loss.Mine"})
+    config.model.build(2)
+    found = register.code_paths(config)
+    assert found == [str(tmp_path / "own_loss.py"), str(tmp_path / "own_networks"), str(Path(ser.__file__).parent)]
 
 
 IMPORTED_BY_SER = """

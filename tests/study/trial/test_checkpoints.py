@@ -1,4 +1,4 @@
-"""Checkpoints: whole, or recognised as torn."""
+"""Tests of checkpoints: complete, or recognised as torn."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""A trial killed at chosen points: it resumes from what is on disk."""
+"""Tests of a trial that is killed at chosen points and resumes from the files on disk."""
 
 import errno
 import gc
@@ -28,12 +28,12 @@ from tests.helpers.trial_context import CONFIGURATION, EPOCHS, make_context
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_saved(monkeypatch):
-    """Save every epoch, however slow the disk; tests of fewer saved states set the constant themselves."""
+    """Save the state of every epoch, also on a slow disk; tests of fewer saved states set the constant themselves."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 0.0)
 
 
 class Killed(BaseException):
-    """End of a process as by SIGKILL: no code of the trial handles it."""
+    """End of a process as by SIGKILL, which no code of the trial handles."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def folder(context):
 
 
 def run(context, configuration=CONFIGURATION, steps=None):
-    """Step a trial to its end, or some steps and then no more, as after a kill; return its results for Tune."""
+    """Step a trial to its end, or a number of steps as before a kill; return its results for Tune."""
     attempt = Attempt(dict(configuration), context)
     results = []
     while not (results and results[-1]["done"]) and len(results) != steps:
@@ -63,7 +63,7 @@ def run(context, configuration=CONFIGURATION, steps=None):
 
 
 def die(context):
-    """Take the trial over in a process that is killed while it trains the next epoch."""
+    """Resume the trial in a process that is killed while it trains the next epoch."""
 
     def killed(*_, **__):
         raise Killed
@@ -76,7 +76,7 @@ def die(context):
 
 
 def actor(context, **configuration):
-    """Return a trainable with its first trial; the constructor of Ray's class would expect to run in an actor."""
+    """Return a trainable with its first trial, without Ray's constructor, which expects to run in an actor."""
     trial = StudyTrial.__new__(StudyTrial)
     trial.setup({**CONFIGURATION, **configuration}, context)
     return trial
@@ -218,7 +218,7 @@ def test_progress_gives_a_trial_new_attempts(context):
 
 
 def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
-    """Return the epochs whose states are saved, where training one takes a second and saving a state ``seconds``."""
+    """Return the epochs whose states are saved if training takes a second per epoch and saving takes ``seconds``."""
     now, saved = [0.0], []
 
     def save(state, *_, **__):
@@ -243,9 +243,9 @@ def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
     [
         (0.01, 20.0, [1, 2, 3, 4, 5, 6]),  # sqrt(2 · .01 · 20) is less than an epoch of one second
         (0.125, 16.0, [1, 3, 5, 6]),  # two seconds lie between two states
-        (0.125, 64.0, [1, 5, 6]),  # four seconds: twice as far apart with four times the time between kills
-        (0.5, 16.0, [1, 5, 6]),  # or where saving takes four times as long
-        (5.0, 20.0, [1, 6]),  # the last one always
+        (0.125, 64.0, [1, 5, 6]),  # four seconds: twice the distance with four times the time between kills
+        (0.5, 16.0, [1, 5, 6]),  # or with four times the time to save
+        (5.0, 20.0, [1, 6]),  # the last state is always saved
     ],
 )
 def test_states_are_saved_at_youngs_interval(context, monkeypatch, seconds, between, expected):
@@ -266,7 +266,7 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
 
 
 def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
-    """Each process gets one epoch further than the one before, though all of them begin with the first."""
+    """Each process trains one epoch more than the one before, but all of them begin with the first epoch."""
     monkeypatch.setattr(trainable, "save_checkpoint", lambda *_, **__: None)
     longer = replace(context, defaults={**context.defaults, "training.epochs": 7})
     for steps in range(1, 6):
@@ -345,7 +345,7 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
     found = client.search_runs([experiment], f"tags.study = '{context.key['study']}'")
     ends = {one.data.tags["trial"]: (one.info.status, one.data.tags["status"]) for one in found}
     assert ends == {"001": ("KILLED", "stopped"), "002": ("FINISHED", "finished")}
-    # Nothing of the first trial is in the second.
+    # The second trial contains nothing of the first.
     fresh = replace(context, folder=context.folder.parent / "fresh", key={"study": "fresh"})
     fresh.folder.mkdir()
     run(fresh, {**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
@@ -353,7 +353,7 @@ def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(con
 
 
 def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder, undisturbed, monkeypatch):
-    """However few states are saved, so that what is scored or resumed is what is on record."""
+    """Save few states: what is scored or resumed is still what is on record."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     trial = actor(context)
     for _ in range(2):
@@ -380,7 +380,7 @@ def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, fol
 
 
 def process_state():
-    """Return what a trial could leave behind in its process for the next one."""
+    """Return what a trial could leave in its process for the next one."""
     gc.collect()
     return {
         "threads of torch": torch.get_num_threads(),
@@ -400,7 +400,7 @@ def process_state():
 
 
 def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
-    """Ended, stopped, diverged or of another size: the next trial finds the same process."""
+    """End a trial in several ways: each time the next trial finds the process unchanged."""
     trial = actor(context)
     while not trial.step()["done"]:
         pass
