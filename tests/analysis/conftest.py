@@ -1,7 +1,8 @@
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 from analysis.common.command import section_command
@@ -9,6 +10,12 @@ from ser.utils.command_line import run_command
 from tests.helpers.made_records import MadeStore, make_store
 
 matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

@@ -77,6 +77,12 @@ def search_alone(new_made_store):
     return store
 
 
+@pytest.fixture
+def without_figure_files(monkeypatch):
+    """Figures take most of a report's time, and their files are tested with the whole page."""
+    monkeypatch.setattr("analysis.common.section.save", lambda figure, path: None)
+
+
 def called(monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["report.py", *arguments])
     return run_command(main)
@@ -108,6 +114,7 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert str(tmp_path / "report.html") in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_figure_files")
 def test_a_search_alone_says_what_is_missing_and_how_to_get_it(search_alone, tmp_path, monkeypatch):
     assert called(monkeypatch, "--tracking-uri", search_alone.uri, "--output", str(tmp_path)) == 0
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -129,6 +136,7 @@ def test_a_section_that_fails_leaves_the_others(both_stages, monkeypatch):
     assert sections["costs"].sentences
 
 
+@pytest.mark.usefixtures("without_figure_files")
 def test_mistakes_end_with_one_message(both_stages, search_alone, tmp_path, monkeypatch, capsys):
     assert called(monkeypatch, "--tracking-uri", both_stages.uri, "--reference", "proselfcl") == 2
     assert "Did you mean 'proselflc'" in capsys.readouterr().err
