@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import mlflow
 import numpy as np
@@ -41,11 +42,9 @@ WAVEFORM_MODEL = Path(__file__).parents[1] / "tracking" / "waveform_model.py"
 """The model's code; not imported here, because it hands a model to MLflow on import."""
 
 REQUIREMENTS = (
-    "filelock",
     "krippendorff",
     "numpy",
     "pandas",
-    "pyyaml",
     "rich",
     "soundfile",
     "soxr",
@@ -53,7 +52,7 @@ REQUIREMENTS = (
     "torchaudio",
     "tyro",
 )
-"""Distributions that ``ser.checkpoint`` and ``ser.predict`` import; MLflow adds itself."""
+"""Distributions that the code of a registered model imports, for loading and predicting; MLflow adds itself."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,12 @@ def code_paths(config: Config) -> list[str]:
     """
     names = (config.loss.name, config.model.name, config.model.front_end)
     modules = {"ser", *(name.partition(".")[0] for name in names if "." in name)}
-    found = [Path(str(sys.modules[name].__file__)) for name in sorted(modules)]
-    return [str(file.parent if file.name == "__init__.py" else file) for file in found]
+    return [_source(sys.modules[name]) for name in sorted(modules)]
+
+
+def _source(module: ModuleType) -> str:
+    """Return the folder of a package, or the file of a module."""
+    return str(next(iter(module.__path__)) if hasattr(module, "__path__") else module.__file__)
 
 
 def _signature(classes: int) -> ModelSignature:
