@@ -198,10 +198,10 @@ def wait(settings: Settings) -> None:
         torch.cuda.synchronize()
 
 
-def attempt(settings: Settings, measure: Callable[..., Row], **row: Any) -> Row:
+def attempt(measure: Callable[..., Row], **row: Any) -> Row:
     """Return a row together with what ``measure`` finds for it, or with the error, and with the peak memory."""
     gc.collect()
-    if settings.device == "cuda":
+    if torch.cuda.is_initialized():  # the calls below would initialise it, and processes could not be forked
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -209,7 +209,7 @@ def attempt(settings: Settings, measure: Callable[..., Row], **row: Any) -> Row:
     except Exception as error:
         traceback.print_exc()
         found = {"error": f"{type(error).__name__}: {error}"}
-    if settings.device == "cuda":
+    if torch.cuda.is_initialized():
         found["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return {**row, **found}
 
@@ -245,7 +245,7 @@ def losses(settings: Settings, task: Task) -> Iterator[Row]:
         return found | {"of_gradient": float(apart.norm() / norms.norm()), "of_a_tensor": float((apart / norms).max())}
 
     for name in LOSSES:
-        yield attempt(settings, compare, loss=name)
+        yield attempt(compare, loss=name)
 
 
 def whole_training(settings: Settings, task: Task) -> Iterator[Row]:
@@ -263,7 +263,7 @@ def whole_training(settings: Settings, task: Task) -> Iterator[Row]:
 
     for device in dict.fromkeys((settings.device, "cpu")):
         for precision in ("auto", "float32"):
-            yield attempt(settings, run, device=device, precision=precision)
+            yield attempt(run, device=device, precision=precision)
 
 
 def waits(settings: Settings, task: Task) -> Iterator[Row]:
@@ -284,8 +284,9 @@ def waits(settings: Settings, task: Task) -> Iterator[Row]:
         found = {place: number / 4 for place, number in counts.items() if number}
         return {"waits_per_step": sum(found.values()), "where": ", ".join(f"{k} × {n:g}" for k, n in found.items())}
 
+    places("cross_entropy", 1)  # warms up
     for name in LOSSES:
-        yield attempt(settings, count, loss=name)
+        yield attempt(count, loss=name)
 
 
 def determinism(settings: Settings, task: Task) -> Iterator[Row]:
@@ -305,7 +306,7 @@ def determinism(settings: Settings, task: Task) -> Iterator[Row]:
 
     for width in dict.fromkeys((settings.widths[-1], settings.widths[0])):
         for deterministic in (False, True):
-            yield attempt(settings, compare, width=width, deterministic=deterministic)
+            yield attempt(compare, width=width, deterministic=deterministic)
 
 
 def memory(settings: Settings, task: Task) -> Iterator[Row]:
@@ -321,7 +322,7 @@ def memory(settings: Settings, task: Task) -> Iterator[Row]:
         return found
 
     for width, batch in ((0.125, 16), (1.0, HUGE_BATCH), (0.125, 16)):
-        yield attempt(settings, run, width=width, batch=batch)
+        yield attempt(run, width=width, batch=batch)
 
 
 def step_times(settings: Settings, task: Task) -> Iterator[Row]:
@@ -352,7 +353,7 @@ def step_times(settings: Settings, task: Task) -> Iterator[Row]:
     for width in settings.widths:
         for batch in settings.batches:
             for variant in (FIELD, FIELD_MIXED, OURS, OURS_ON_DEVICE):
-                yield attempt(settings, measure, width=width, batch=batch, variant=variant)
+                yield attempt(measure, width=width, batch=batch, variant=variant)
 
 
 def sharing(settings: Settings, task: Task) -> Iterator[Row]:
@@ -370,7 +371,7 @@ def sharing(settings: Settings, task: Task) -> Iterator[Row]:
         return {"clips_per_second": sum(found), "slowest": min(found), "mps": mps}
 
     for processes in settings.processes:
-        yield attempt(settings, measure, processes=processes)
+        yield attempt(measure, processes=processes)
 
 
 def share(settings: Settings, task: Task, barrier: Any, speeds: Any) -> None:
@@ -391,8 +392,18 @@ def share(settings: Settings, task: Task, barrier: Any, speeds: Any) -> None:
         speeds.put(f"{type(error).__name__}: {error}")
 
 
-def graphs(settings: Settings, task: Task) -> Iterator[Row]:
-    """Time a step as it is, in a CUDA graph, and with a compiled network."""
+def captured(settings: Settings, task: Task) -> Iterator[Row]:
+    """Time a step as it is, and as a CUDA graph."""
+    return variants(settings, ("as it is", "captured"))
+
+
+def compiled(settings: Settings, task: Task) -> Iterator[Row]:
+    """Time a step with a compiled network, and both as a CUDA graph."""
+    return variants(settings, ("compiled", "compiled, captured"))
+
+
+def variants(settings: Settings, names: tuple[str, ...]) -> Iterator[Row]:
+    """Time variants of ``device_step`` for the widest and the narrowest network."""
     batch = settings.batches[len(settings.batches) // 2]
 
     def measure(width: float, variant: str) -> Row:
@@ -404,9 +415,9 @@ def graphs(settings: Settings, task: Task) -> Iterator[Row]:
         seconds = time_steps(settings, step, settings.steps)
         return {"step_ms": 1000 * seconds, "clips_per_second": batch / seconds, "seconds_to_prepare": prepared}
 
-    for variant in ("as it is", "captured", "compiled", "compiled, captured"):
+    for variant in names:
         for width in dict.fromkeys((settings.widths[0], settings.widths[-1])):
-            yield attempt(settings, measure, width=width, variant=variant)
+            yield attempt(measure, width=width, variant=variant)
 
 
 PARTS: dict[str, tuple[Callable[[Settings, Task], Iterator[Row]], float]] = {
@@ -418,8 +429,9 @@ PARTS: dict[str, tuple[Callable[[Settings, Task], Iterator[Row]], float]] = {
     "memory": (memory, 30),
     "steps": (step_times, 150),
     "sharing": (sharing, 90),
-    "graphs": (graphs, 120),
+    "captured": (captured, 60),
+    "compiled": (compiled, 120),
 }
 """Name → function, and the seconds after which it is stopped. The parts that take long come last."""
 
-ON_A_GPU_ONLY = ("waits", "memory", "graphs")
+ON_A_GPU_ONLY = ("waits", "memory", "captured", "compiled")
