@@ -1,13 +1,17 @@
-"""Imports run one way, between packages and within each, and the science stands alone."""
+"""Imports run one way, ``ser`` runs without Ray, Optuna and MLflow, and sections of the report follow a convention."""
 
 import ast
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import fields, is_dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from analysis.common.records import RecordsOptions
+from analysis.common.registry import SECTIONS, load_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ser", "search_spaces", "study", "analysis", "ambivalent_ser")
@@ -17,8 +21,8 @@ FORBIDDEN = {
     "study": {"analysis"},
     "analysis": {"ray"},
 }
-# Each line may import from the lines above it, and the packages of a line from each other in the order given. A package
-# that is run as a command (python -m ser.corpora) may import more in its __main__.
+# Modules and subpackages of each package, in order: each may import only those before it. The __main__ of a package
+# that runs as a command (python -m ser.corpora) may import more.
 ORDER = {
     "ser": (
         "utils audio metrics corpora splits features noise description losses models config config_file training "
@@ -34,7 +38,11 @@ ORDER = {
     ),
 }
 MAX_MODULES = 13
-"""Modules of one folder, besides ``__init__`` and ``__main__``."""
+"""Largest number of modules in one folder, without ``__init__`` and ``__main__``."""
+
+SECTION_IMPORTS = {("best_runs", "significance")}
+"""Sections of the report that import another: best runs pool test scores as the comparisons do."""
+COMMANDS = [name for name, path in SECTIONS.items() if path.startswith("analysis.sections.")]
 
 
 def modules():
@@ -50,7 +58,7 @@ MODULES = modules()
 
 
 def imported(path):
-    """Return what a file imports, dotted: modules of the repository, else top-level names."""
+    """Yield what a file imports: dotted names for modules of the repository, else top-level names."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -99,17 +107,55 @@ def test_the_order_names_what_is_there():
         assert names == set(order.split())
 
 
-def test_a_folder_can_be_taken_in_at_a_glance():
+def test_folders_hold_few_modules_and_modules_are_short():
     folders = Counter(path.parent for path in MODULES.values() if not path.name.startswith("__"))
     crowded = {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > MAX_MODULES}
     assert set(crowded) <= {"search_spaces"}  # one file for each space
     assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 500 for path in MODULES.values())
 
 
-def test_the_science_loads_where_the_study_cannot():
+def test_ser_runs_without_ray_optuna_and_mlflow():
     script = (
         "import sys\n"
         "for name in ('ray', 'optuna', 'mlflow'): sys.modules[name] = None\n"
         "import ser.train, ser.corpora, ser.noise, ser.training.loop\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+# Sections of the analysis
+
+
+def test_sections_do_not_import_each_other():
+    pairs = set()
+    for name, path in MODULES.items():
+        if name.startswith("analysis.sections.") and path.name != "__init__.py":
+            own = name.split(".")[2]
+            pairs |= {(own, other.split(".")[2]) for other in imported(path) if other.startswith("analysis.sections.")}
+    assert {(own, other) for own, other in pairs if own != other} == SECTION_IMPORTS
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_has_a_title_options_and_a_function(name):
+    module = load_section(name)
+    assert module.TITLE
+    assert is_dataclass(module.Options)
+    assert issubclass(module.Options, RecordsOptions)
+    assert callable(module.section)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_script_of_a_section_is_thin_and_writes_to_a_folder_of_its_name(name):
+    output = {option.name: option.default for option in fields(load_section(name).Options)}["output"]
+    assert output == Path("results") / name
+    script = (ROOT / "analysis" / f"{name}.py").read_text(encoding="utf-8")
+    assert f'main = section_command("{name}")' in script
+    assert len(script.splitlines()) < 20
+
+
+@pytest.mark.slow
+def test_a_script_runs_in_a_profiler(tmp_path):
+    command = [sys.executable, "-m", "cProfile", "-o", str(tmp_path / "profile"), str(ROOT / "analysis" / "curves.py")]
+    done = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--run" in done.stdout

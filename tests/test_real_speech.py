@@ -1,4 +1,4 @@
-"""The study on RAVDESS, where it is available."""
+"""Test of the study on RAVDESS; skipped where RAVDESS is not available."""
 
 import os
 import subprocess
@@ -24,6 +24,6 @@ def test_a_study_of_ravdess_at_exact_noise_rates(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1440 utterances, 24 speakers, 8 classes" in done.stdout
-    # 434 of 1,080 and 72 of 180 are the nearest to 40.19 %; RAVDESS has no votes.
+    # 434 of 1,080 and 72 of 180 are the numbers of labels closest to 40.19 %. RAVDESS has no votes.
     assert "noisy-B: human, realised: train 40.19%, validation 40.00%" in done.stdout
     assert "validation (Actor_19, Actor_20, Actor_21)" in done.stdout

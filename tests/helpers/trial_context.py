@@ -1,4 +1,4 @@
-"""A trial's context for tests."""
+"""Context of a trial for tests."""
 
 from study.trial.specification import TrialContext
 

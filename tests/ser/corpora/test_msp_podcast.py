@@ -146,7 +146,7 @@ def test_each_workers_judgement_is_kept_by_name(tmp_path: Path, kind: str) -> No
         [IDS[0], "WORKER00000007", "sadness", False],
         [IDS[0], "WORKER00000009", "other", False],
     ]
-    # Utterances outside the classes included.
+    # Includes utterances outside the classes.
     assert set(corpus.annotations["utterance_id"]) == set(IDS[:5])
     first = corpus.ratings.to_dict("records")[0]
     assert first == {
@@ -351,7 +351,7 @@ def test_an_utterance_with_other_votes_alone_is_an_error(root: Path, detailed: P
     assert errors_of(root) == [(IDS[1], "no worker named one of the classes")]
 
 
-# Nothing is lost silently
+# No record is lost without a message
 
 
 def counted(corpus: Corpus) -> tuple[int, int, dict[str, int]]:
@@ -372,7 +372,7 @@ def test_a_stray_quotation_mark_or_line_end_loses_no_judgement_in_silence(
     before = counted(load_msp_podcast(root).to_corpus())
     text = path.read_text(encoding="utf-8")
     if mark is None:
-        # Up to the last, whose loss changes nothing.
+        # Every line end but the last, whose loss changes nothing.
         ends = [position for position, letter in enumerate(text[:-1]) if letter == "\n"]
         changed = [text[:position] + text[position + 1 :] for position in ends]
     else:

@@ -35,7 +35,7 @@ def spectrogram(samples: NDArray[np.float32], front_end: str = "panns_16k") -> N
 
 
 def corpus_of(folder: Path, *files: str) -> Corpus:
-    """A table corpus of these files, with their names without suffix as ids and two labels in turn."""
+    """Return a table corpus of these files, with file stems as ids and two labels in turn."""
     rows = [{"path": file, "speaker": "s", "label": "xy"[row % 2]} for row, file in enumerate(files)]
     pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
     return load("table", folder / "table.csv")
@@ -195,7 +195,7 @@ def test_a_corpus_that_says_what_its_sounds_follow_from_is_not_asked_for_one(sto
     assert open_store(following_from("another"), "panns_16k", stores).built
 
 
-def test_the_embedded_corpus_says_so_also_where_it_comes_through_the_door() -> None:
+def test_the_embedded_corpus_knows_what_its_sounds_follow_from_also_when_loaded_by_name() -> None:
     whole = load("synthetic")
     assert whole.synthesis == load_synthetic().synthesis != ""
     assert without(whole, [whole.table["utterance_id"][0]]).synthesis == whole.synthesis
@@ -225,7 +225,7 @@ def test_a_pickled_store_is_its_path(corpus: Corpus, stores: Path) -> None:
     assert np.array_equal(pickle.loads(pickled).frames, store.frames)
 
 
-# Stale, damaged and left-over stores
+# Stale, damaged and leftover stores
 
 
 def test_a_changed_file_gives_a_new_store_and_leaves_the_old_one_as_it_was(

@@ -1,4 +1,4 @@
-"""Cross entropy, and the losses that mix the target by a constant share."""
+"""Tests of cross entropy, and of the losses that mix the target by a constant share."""
 
 import math
 
@@ -26,7 +26,7 @@ QUARTER, LABEL = torch.tensor([[0.0, math.log(3)]]), torch.tensor([0])
 LOG_4, LOG_4_3 = math.log(4), math.log(4 / 3)
 
 
-# Pure functions.
+# Functions
 
 
 def test_cross_entropy_with_logits_of_a_known_case():
@@ -59,7 +59,7 @@ def test_targets_of_known_cases():
     torch.testing.assert_close(by_sample, torch.tensor([[1.0, 0.0], [0.6, 0.4], [0.2, 0.8]]))
 
 
-# Classes, by hand.
+# Classes: cases computed by hand
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_targets_of_known_cases():
         (CrossEntropy(), (1, 0), 0, LOG_4),
         (LabelSmoothing(), (0.95, 0.05), 0, 0.95 * LOG_4 + 0.05 * LOG_4_3),
         (LabelSmoothing(0.2), (0.9, 0.1), 0, 0.9 * LOG_4 + 0.1 * LOG_4_3),
-        # H(p) = (log 4 + 3 log 4/3) / 4, and its weight is published as .1 next to cross entropy's 1.
+        # H(p) = (log 4 + 3 log 4/3) / 4; its published weight is .1, that of cross entropy 1.
         (ConfidencePenalty(0.2), (0.75, -0.15), 0, 0.8 * LOG_4 - 0.2 * (LOG_4 + 3 * LOG_4_3) / 4),
         (ConfidencePenalty(1 / 11), (39 / 44, -3 / 44), 0, 10 / 11 * (LOG_4 - 0.1 * (LOG_4 + 3 * LOG_4_3) / 4)),
         (LabelCorrection(0.2), (0.85, 0.15), 0.2, 0.85 * LOG_4 + 0.15 * LOG_4_3),
@@ -103,7 +103,7 @@ def test_soft_labels_are_cross_entropy_that_asks_for_votes():
     assert (SoftLabels().targets, CrossEntropy().targets) == ("soft", "noisy")
 
 
-# Identities.
+# Identities
 
 
 @pytest.mark.parametrize("make", [LabelSmoothing, ConfidencePenalty, LabelCorrection])

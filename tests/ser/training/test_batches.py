@@ -14,7 +14,7 @@ from ser.training.batches import crop_frames, gather, random_starts, segments, s
 
 
 def store_of(lengths: list[int]) -> FeatureStore:
-    """Utterances whose every frame holds (row, position) in its first two bins."""
+    """Return a store of utterances whose every frame contains (row, position) in its first two bins."""
     frames = np.zeros((sum(lengths), 64), dtype=np.float32)
     frames[:, 0] = np.repeat(np.arange(len(lengths)), lengths)
     frames[:, 1] = np.concatenate([np.arange(length) for length in lengths])
@@ -109,7 +109,7 @@ def test_segments_leave_out_less_than_the_shortest(lengths: list[int], frames: i
         assert (seen == 0).sum() < shortest
 
 
-# SpecAugment. Crops of noise: no cell has the mean's value by chance.
+# SpecAugment, on crops of noise: no cell has the value of the mean by chance
 
 CROPS = torch.rand((40, 100, 64), generator=torch.Generator().manual_seed(0))
 

@@ -1,4 +1,4 @@
-"""The classical models: what they learn, that it repeats, and their life as trials of the study."""
+"""Tests of the classical models: what they learn, that it is repeatable, and their use as trials of a study."""
 
 import dataclasses
 import warnings
@@ -38,13 +38,13 @@ def handcrafted_store(tones, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def features(handcrafted_store):
-    """Of each utterance, as a store holds them."""
+    """Return the features of each utterance, as a store contains them."""
     return np.asarray(handcrafted_store.frames)
 
 
 @pytest.fixture
 def easy(tones, handcrafted_store):
-    """level → a task and features of which the first gives the true class, if the labels are right."""
+    """Return a function from noise level to a task whose first feature separates the true classes."""
 
     def make(level="clean"):
         task = make_task(tones, split(tones), handcrafted_store.path, level, 0)
@@ -56,7 +56,7 @@ def easy(tones, handcrafted_store):
     return make
 
 
-# The features of a corpus.
+# Features of a corpus
 
 
 def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_store):
@@ -69,7 +69,7 @@ def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_s
     assert (handcrafted_store.content == waveforms.content).all()
 
 
-# What is learned.
+# Training
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
@@ -167,7 +167,7 @@ def test_a_class_that_the_training_labels_lack_gets_probability_zero(name):
     assert (found[:, [1, 2, 4]] == 0).all()
 
 
-# Configurations.
+# Configurations
 
 
 def test_what_is_not_named_has_the_published_value():
@@ -217,7 +217,7 @@ def test_a_mistake_is_reported(values, said):
         Config.from_dotted(values)
 
 
-# As a space of the study.
+# Space of the study
 
 
 def test_the_published_values_are_the_points_of_the_space():

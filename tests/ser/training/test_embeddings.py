@@ -1,4 +1,4 @@
-"""A class head on the stored embeddings of a frozen network."""
+"""Tests of the linear probe on the stored embeddings of a frozen network."""
 
 import copy
 import shutil
@@ -44,7 +44,7 @@ Values = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Published-like weights for a small CNN6: a network's own first ones."""
+    """Write a file of weights like the published ones: the initial weights of a small CNN6."""
     torch.manual_seed(11)
     network = build_model("cnn6", 2, WIDTH)
     state = {**panns_state(network, "panns_16k"), **network.state_dict()}
@@ -84,7 +84,7 @@ def task(tones: Corpus, embedded: FeatureStore) -> Task:
 
 
 def network_of(values: Values, weights: Path) -> Classifier:
-    """The base with the file's weights, in evaluation mode."""
+    """Return the base with the file's weights, in evaluation mode."""
     network = build_model(values["model.base"], 2, values["model.width"])
     load_pretrained(network, weights)
     return network.eval()
@@ -94,13 +94,13 @@ def run(config: Config, task: Task, **more: Any) -> list[EpochRecord]:
     return [replace(record, state=copy.deepcopy(record.state)) for record in train(config, task, seed=0, **more)]
 
 
-# What is stored
+# Stored embeddings
 
 
 def test_an_embedding_is_the_mean_over_the_segments(
     store: FeatureStore, embedded: FeatureStore, values: Values, weights: Path
 ) -> None:
-    """Segments of 60 frames; of the rest, one below that is left out unless it is all there is."""
+    """Cut segments of 60 frames; a shorter rest is left out unless it is the whole utterance."""
     network = network_of(values, weights)
     assert embedded.frames.shape == (len(store), network.embedding_size)
     assert embedded.front_end.kind == "vector"
@@ -168,13 +168,13 @@ def test_a_store_that_is_there_is_opened_without_the_network(
     assert again.path == embedded.path
 
 
-# The head
+# Linear probe
 
 
 def test_the_head_predicts_what_the_whole_network_with_it_would(
     tones: Corpus, store: FeatureStore, values: Values, weights: Path, tmp_path: Path
 ) -> None:
-    """Of utterances that are one segment; its training changes nothing but the head."""
+    """Compare utterances of one segment; training changes only the head."""
     config = Config.from_dotted(values | {"training.crop_seconds": 1.5})
     vectors = open_store(tones, extractor(config), tmp_path)
     *_, last = run(config, make_task(tones, split(tones), vectors.path, "clean", 0))
@@ -251,7 +251,7 @@ def test_weights_that_do_not_fit_are_reported_before_features_are_computed(value
 
 @pytest.fixture
 def trained(values: Values, weights: Path, tones: Corpus, tmp_path: Path) -> tuple[Path, Path, FeatureStore]:
-    """A checkpoint, the weights that it goes with, and the embeddings."""
+    """Return a checkpoint, the weights that belong to it, and the embeddings."""
     shutil.copyfile(weights, own := tmp_path / "own.pth")
     config = Config.from_dotted(values | {"model.pretrained": str(own)})
     store = open_store(tones, extractor(config), tmp_path)
@@ -324,7 +324,7 @@ def test_the_header_names_every_kind_of_model() -> None:
     assert set(reported[1:]) == {f"{name} on handcrafted_16k" for name in ("random_forest", "mlp", "gradient_boosting")}
 
 
-# Classical models where networks are meant
+# Classical models given as networks
 
 
 def test_a_classical_model_is_sent_to_its_space(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the training loop does with weights from a file, with frozen parts, and with waveforms."""
+"""Tests of the training loop with weights from a file, with frozen layers, and with waveforms."""
 
 import copy
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def wave_task(tones: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """Published-like weights for the small CNN6, on 16 kHz."""
+    """Write a file of weights like the published ones, for the small CNN6 on 16 kHz."""
     torch.manual_seed(11)
     path = tmp_path / "cnn6.pth"
     torch.save(panns_checkpoint(panns_state(build_model("cnn6", 2, 1 / 32), "panns_16k")), path)
@@ -65,7 +65,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["wav2vec2_base", "wavlm_base"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Configuration of a tiny wav2vec 2.0 or WavLM and its weights."""
+    """Return the configuration of a tiny wav2vec 2.0 or WavLM, and its weights."""
     torch.manual_seed(12)
     path = tmp_path_factory.mktemp("weights") / "base.pt"
     torch.save(build_model(request.param, 2, 1 / 16).state_dict(), path)
@@ -81,7 +81,7 @@ def run(config: Config, task: Task, **more: Any) -> list[EpochRecord]:
 
 
 def moved(config: Config, task: Task, start: dict[str, Tensor]) -> set[str]:
-    """Names of what an epoch changes, of ``start``'s."""
+    """Return the names of the parameters in ``start`` that an epoch changes."""
     (first, *_) = train(config, task, seed=0)
     return {name for name, value in weights_of(first).items() if name in start and not torch.equal(value, start[name])}
 
@@ -142,7 +142,7 @@ def test_a_store_of_another_front_end_is_refused(task: Task, wave_task: Task) ->
         next(train(config_of(), wave_task, seed=0))  # type: ignore[call-overload]
 
 
-# Frozen parts and slower ones
+# Frozen layers, and layers with a lower learning rate
 
 
 def test_a_frozen_base_is_trained_in_its_head_alone(task: Task) -> None:
@@ -153,7 +153,7 @@ def test_a_frozen_base_is_trained_in_its_head_alone(task: Task) -> None:
 
 
 def test_the_base_learns_as_much_slower_as_asked(task: Task) -> None:
-    """Adam's first steps are as large as the learning rate, whatever the gradient."""
+    """Compare the first steps, which Adam makes as large as the learning rate, whatever the gradient."""
     torch.manual_seed(derived_seed(0, "model"))
     start = copy.deepcopy(build_model("cnn6", 2, 1 / 32).state_dict())
     config = {"training__batch_size": 16, "optimizer__weight_decay": 0, "training__epochs": 1}
@@ -207,7 +207,7 @@ def test_a_waveform_is_not_masked_by_spec_augment(
 def test_predictions_are_those_of_each_utterance_alone_where_the_network_is_given_lengths(
     wave_task: Task, store: FeatureStore
 ) -> None:
-    """Segments of .8 s, longer than some of the utterances."""
+    """Cut segments of .8 s, longer than some of the utterances."""
     waves = FeatureStore.open(wave_task.store)
     exact = torch.autocast("cpu", torch.bfloat16, enabled=False)
     rows = np.array([3, 0, 4])

@@ -1,4 +1,4 @@
-"""What training imports: a machine for benchmarks needs torch, torchaudio and NumPy alone."""
+"""Tests of what training imports: a machine for benchmarks needs only torch, torchaudio and NumPy."""
 
 import subprocess
 import sys

@@ -35,7 +35,7 @@ def update(
 
 def test_four_utterances_give_the_shares_worked_out_by_hand() -> None:
     label_metrics = LabelMetrics(3, CPU)
-    # Kept; rightly changed, though the wrong label is predicted; wrongly changed; changed with unknown truth.
+    # Kept; correctly changed, though the wrong label is predicted; wrongly changed; changed with unknown truth.
     update(
         label_metrics,
         [0, 1, 2, 2],

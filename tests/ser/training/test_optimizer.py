@@ -1,4 +1,4 @@
-"""The optimizer: groups of torch's AdamW, old states, the learning rate by the step."""
+"""Tests of the optimizer: parameter groups of torch's AdamW, old states, the learning rate by step."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_soft_labels_are_the_shares_of_the_votes(tones: Corpus, task_at: Callabl
 
 
 def test_agreement_is_that_of_all_votes_also_of_those_outside_the_classes(tones: Corpus, store: FeatureStore) -> None:
-    # Every third utterance has votes of 2 to 1, the others of 3 to 0, and one of these three for something else.
+    # Every third utterance has votes of 2 to 1, the others of 3 to 0. Utterance 1 has 3 votes outside the classes.
     others = replace(tones, table=tones.table.assign(other_votes=[3 * (number == 1) for number in range(24)]))
     train = make_task(others, split(others), store.path, "clean", 0).train
     assert train.agreement is not None

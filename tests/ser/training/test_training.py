@@ -63,12 +63,12 @@ def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def run(config: Config, task: Task, seed: int = 0) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
-    """Metrics of every epoch, and the final weights."""
+    """Return the metrics of every epoch, and the final weights."""
     records = list(train(config, task, seed=seed))
     return [record.metrics for record in records], weights_of(records[-1])
 
 
-# What an epoch gives
+# Results of an epoch
 
 
 def test_records_count_epochs_and_steps_to_the_plan(noisy: Task) -> None:
@@ -155,7 +155,7 @@ def test_a_seed_gives_the_same_numbers_and_another_one_others(noisy: Task) -> No
 
 
 class Recording:
-    """A loss that notes its calls."""
+    """Loss that records its calls."""
 
     def __init__(self, loss: Loss, total_steps: int) -> None:
         self.loss, self.total_steps = loss, total_steps
@@ -330,18 +330,18 @@ def test_code_in_a_state_is_not_run(tmp_path: Path) -> None:
     assert (tmp_path / "made").exists()
 
 
-# When it cannot continue
+# Failures
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])
 def test_a_run_that_diverges_is_reported_in_its_epoch(noisy: Task, batch_size: int) -> None:
-    # With one batch an epoch the loss is still finite: the predictions tell.
+    # With one batch per epoch the loss is still finite: the predictions show the divergence.
     config = config_of(optimizer__lr=1e30, training__batch_size=batch_size, training__epochs=1)
     with pytest.raises(DivergedError, match=r"diverged in epoch 1.*optimizer\.lr \(now 1e\+30\)"):
         list(train(config, noisy, seed=0))
 
 
-def test_a_loss_that_is_not_finite_tells_although_the_predictions_are(
+def test_a_loss_that_is_not_finite_is_reported_although_the_predictions_are_finite(
     noisy: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "predict", lambda *_: np.full((4, 2), 0.5))
@@ -376,7 +376,7 @@ def test_an_epoch_reports_the_learning_rate_of_its_last_step(noisy: Task) -> Non
         ([0, 0, 0, 1], [4 / 6, 4 / 6, 4 / 6, 4 / 2]),
         ([0, 0, 1, 1], [1.0, 1.0, 1.0, 1.0]),
         ([1, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]),  # none is 0
-        # Two for class 0, one for class 1; the third is half of each.
+        # Two utterances of class 0, one of class 1; the third is half of each.
         ([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]], [3 / 4, (3 / 4 + 3 / 2) / 2, (3 / 4 + 3 / 2) / 2]),
         ([[0.0, 1.0], [0.0, 1.0]], [0.5, 0.5]),
     ],

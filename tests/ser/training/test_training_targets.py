@@ -1,4 +1,4 @@
-"""What training hands to a loss, and keeps for it: the targets, the utterances' positions, and what it remembers."""
+"""Tests of what training passes to a loss (targets, positions of utterances) and stores of it (its state)."""
 
 import copy
 from collections.abc import Callable
@@ -88,14 +88,14 @@ def test_what_a_loss_remembers_of_every_utterance_is_in_the_state(noisy: Task, b
     (one,) = records(noisy, "elr", training__class_balance=balance, training__epochs=1)
     memory = one.state["loss"]["memory"]
     assert memory.shape == (16, 2)
-    # Each drawing adds .3 of what is missing to 1; sampling leaves some utterances out, and takes others more often.
+    # Each draw adds .3 of the difference to 1; sampling omits some utterances and draws others several times.
     sizes = [0.0, 0.3, 0.51, 0.657, 0.7599, 0.83193]
     assert all(min(abs(total - size) for size in sizes) < 1e-5 for total in memory.sum(dim=1).tolist())
     assert (memory.sum(dim=1) - 0.3).abs().max().item() < 1e-5 or balance == "sampling"
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_what_was_remembered_decides_how_training_goes_on(noisy: Task, balance: str) -> None:
+def test_the_state_of_the_loss_determines_how_training_continues(noisy: Task, balance: str) -> None:
     config = Config.from_dotted(SMALL | {"loss.name": "elr", "training.class_balance": balance})
     state = copy.deepcopy(next(iter(train(config, noisy, seed=0))).state)
     forgetful = {**state, "loss": {"memory": torch.zeros(16, 2)}}

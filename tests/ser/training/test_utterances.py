@@ -1,4 +1,4 @@
-"""What is kept of each utterance during training, and the table that comes of it."""
+"""Tests of what training records of each utterance, and of the per-utterance table."""
 
 import copy
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Options of study/evaluate.py."""
+"""Tests of the options of study/evaluate.py."""
 
 import sys
 

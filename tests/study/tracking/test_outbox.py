@@ -1,4 +1,4 @@
-"""Records wait on disk and arrive once, complete and in order."""
+"""Tests that records wait on disk and arrive in MLflow once, complete and in order."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.helpers.trial_context import DATASET
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """Making and migrating a database takes seconds; each test gets a copy."""
+    """Create a database, which takes seconds; each test gets a copy."""
     path = tmp_path_factory.mktemp("database") / "m.db"
     open_client(f"sqlite:///{path}")
     return path
@@ -33,7 +33,7 @@ def store(tmp_path, database):
 
 @pytest.fixture
 def begun(store, tmp_path):
-    """Makes the outbox of a trial that has begun."""
+    """Return a function that makes the outbox of a trial that has begun."""
 
     def make(number="001"):
         outbox = Outbox(tmp_path / number)
@@ -54,7 +54,7 @@ def points(client, outbox, metric="train/loss"):
 
 
 class Flaky:
-    """A client that loses the server: after a number of calls each one fails, before or after it takes effect."""
+    """Client that loses the server: after a number of calls each one fails, before or after it takes effect."""
 
     def __init__(self, client, calls, carried_out):
         self._client, self._left, self._carried_out = client, calls, carried_out
@@ -92,7 +92,7 @@ def test_records_arrive_complete_and_in_order(begun, store):
 @pytest.mark.parametrize("carried_out", [False, True])
 @pytest.mark.parametrize("calls", range(12))
 def test_a_server_lost_at_any_call_doubles_and_loses_nothing(begun, store, calls, carried_out):
-    """Also where the call was carried out and only its answer was lost."""
+    """Fail at every call, also after the call was carried out, so that only its answer is lost."""
     client, experiment = store
     outbox = begun()
     outbox.epoch(1, {"train/loss": 2.0})
@@ -147,7 +147,7 @@ def test_half_a_line_is_dropped(begun, tail):
     assert again.last_epoch == 2
 
 
-def test_a_trial_that_goes_on_is_running_again(begun, store):
+def test_a_trial_that_is_resumed_is_running_again(begun, store):
     client, _ = store
     outbox = begun()
     outbox.end(FAILED, "worker died at http://me:s3cret@host")
@@ -188,7 +188,7 @@ def test_more_metrics_than_one_call_takes(begun, store):
     assert points(client, outbox, "m69") == [(epoch, float(epoch)) for epoch in range(1, 31)]
 
 
-def test_deliver_all_tells_what_waits_and_comes_back_for_it(begun, store):
+def test_deliver_all_reports_what_waits_and_delivers_it_later(begun, store):
     client, _ = store
     folders = [begun(number).folder for number in ("001", "002", "003")]
     lost = Flaky(client, 3, carried_out=False)
@@ -200,7 +200,7 @@ def test_deliver_all_tells_what_waits_and_comes_back_for_it(begun, store):
 
 @pytest.fixture
 def courier(store, monkeypatch):
-    """A courier that looks often, and its client, which loses the server when ``away`` is set."""
+    """Return a courier that polls often, and its client, which loses the server while ``away`` is set."""
     monkeypatch.setattr("study.tracking.upload.ROUND_SECONDS", 0.05)
 
     class Away(threading.Event):
@@ -239,8 +239,8 @@ def test_the_courier_delivers_once_the_server_is_back(begun, courier):
     wait_for(lambda: outbox.pending == 0)
 
 
-def test_the_courier_brings_what_nobody_told_it_of(begun, store, courier):
-    """A trial that was stopped notes its end after Tune's last word of it."""
+def test_the_courier_delivers_records_without_a_notice(begun, store, courier):
+    """Record the end of a trial without a notice: a stopped trial records its end after Tune's last callback."""
     outbox = begun()
     courier[0].tell(outbox.folder)
     wait_for(lambda: outbox.pending == 0)
@@ -279,7 +279,7 @@ def test_the_courier_brings_the_epochs_of_a_round_in_one_batch(begun, store, mon
 
 
 def test_records_that_are_refused_hold_up_no_others(begun, store):
-    """By the courier, and at the end; the server is there, and takes what it understands."""
+    """Refuse one record, to the courier and at the end; the server accepts all others."""
     client, _ = store
     outboxes = [begun(number) for number in ("001", "002", "003")]
     outboxes[1].epoch(1, {"m" * 300: 1.0})  # a name too long for MLflow
@@ -314,7 +314,7 @@ def test_the_courier_cuts_no_line_that_is_being_written(begun, courier):
 
 
 def test_the_courier_survives_a_line_of_rubbish(begun, courier):
-    """As a power loss leaves it; the trial's next process cuts it off and resumes, and others do not wait for it."""
+    """Write the line that a power loss leaves; the trial's next process cuts it off, and other trials do not wait."""
     others = [begun(number) for number in ("000", "002")]
     outbox = begun()
     with (outbox.folder / RECORDS).open("ab") as file:
@@ -341,7 +341,7 @@ def test_the_sweep_ends_what_was_left_running_and_nothing_else(begun, store):
 
 
 def test_what_another_process_adds_is_known_too(begun, store):
-    """A trial that was resumed elsewhere, while this process still has its outbox."""
+    """Resume the trial in another process while this one still has its outbox."""
     client, _ = store
     outbox = begun()
     outbox.epoch(1, {"train/loss": 2.0, "train/seconds": 3.0})
@@ -363,7 +363,7 @@ def test_what_another_process_adds_is_known_too(begun, store):
 
 
 def test_an_epoch_costs_the_same_however_many_there_were(tmp_path, monkeypatch):
-    """Each line is read once, whatever is asked for, and not again for every epoch."""
+    """Count the lines that are read: each line is read once, and not again for every epoch."""
     outbox = Outbox(tmp_path)
     read = []
     real = json.loads
@@ -402,7 +402,7 @@ def test_threads_that_read_at_the_same_time_count_each_line_once(tmp_path):
 
 
 def test_the_seconds_so_far_are_on_record(begun, store):
-    """Also where the trial is resumed in another process; an epoch without a time has no sum."""
+    """Resume the trial in another process, too; an epoch without a time has no sum."""
     client, _ = store
     outbox = begun()
     outbox.epoch(1, {"train/seconds": 3.0})

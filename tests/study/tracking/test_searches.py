@@ -1,4 +1,4 @@
-"""Ranking: which trial is the best of its level and space, and how it is shown."""
+"""Tests of ranking: which trial is the best of its level and space, and how it is shown."""
 
 import pandas as pd
 
@@ -50,7 +50,7 @@ def test_a_level_without_a_finished_trial_is_shown_empty():
     assert any("Unequal budgets at clean: a 0, b 1" in line for line in caveats(trials, best))
 
 
-def test_equal_budgets_need_no_word():
+def test_equal_budgets_are_not_mentioned():
     trials, best = ranked([trial("clean", "a", 1, 0.3), trial("clean", "b", 2, 0.4)])
     assert len(caveats(trials, best)) == 1
 

@@ -1,4 +1,4 @@
-"""The MLflow store: opening, paging, creation by several processes, and what every run records."""
+"""Tests of the MLflow store: opening, paging, creation by several processes, and what every run records."""
 
 import multiprocessing
 import shutil

@@ -143,7 +143,7 @@ def test_a_killed_trial_resumes_and_ends_with_the_numbers_of_an_undisturbed_one(
 def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
     context, recorded, undisturbed, monkeypatch, at, epoch
 ):
-    """The kill comes just before the metrics, the checkpoint, or the end of the trial is written."""
+    """Kill the trial just before the metrics, the checkpoint, or the end of the trial is written."""
 
     def kill_at(real, when):
         def killing(*arguments, **options):
@@ -266,7 +266,7 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
 
 
 def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
-    """Each process trains one epoch more than the one before, but all of them begin with the first epoch."""
+    """Kill processes that each train one epoch more than the one before; all of them begin with the first epoch."""
     monkeypatch.setattr(trainable, "save_checkpoint", lambda *_, **__: None)
     longer = replace(context, defaults={**context.defaults, "training.epochs": 7})
     for steps in range(1, 6):
