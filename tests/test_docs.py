@@ -109,3 +109,19 @@ def test_the_pages_that_the_code_names_exist():
     named = {name for path in sources for name in re.findall(r"docs/[a-z_]+\.md", path.read_text(encoding="utf-8"))}
     assert named
     assert all((ROOT / name).exists() for name in named), named
+
+
+def test_nothing_installs_the_project_by_name_from_an_index():
+    """On the package index, ``ambivalent`` is another project."""
+    folders = ("ambivalent_ser", "analysis", "benchmarks", "cluster", "docs", "search_spaces", "ser", "study")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix not in {".pyc", ".svg"}]
+    files += [ROOT / name for name in ("README.md", "Makefile", "setup.cfg", "constraints.txt", ".ci/run")]
+    pattern = re.compile(r"install\b.*\bambivalent\b(?!/)|ambivalent(-ser)?(\[\w+\])?\s*[=<>~]=")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        if path.is_file()
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if pattern.search(line)
+    ]
+    assert not found, found
