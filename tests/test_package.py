@@ -140,7 +140,10 @@ def test_a_wheel_works_in_a_folder_with_packages_of_the_same_names(wheel_environ
     run("report", "--output", "report")
     made = {path.name for path in hostile_folder.iterdir()} - set(PACKAGES)
     assert {"results", "mlflow.db", "mlartifacts", "report"} <= made
-    assert (hostile_folder / "report" / "report.html").is_file()
+    page = (hostile_folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert "ambivalent confirm" in page
+    assert "python study/" not in page
+    assert "python analysis/" not in page
     assert listing(wheel_environment) == before
 
 
