@@ -293,7 +293,7 @@ def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(
     assert unknown.returncode == 2
     assert "there is no run 'nothing'" in unknown.stderr
     parent = kind(runs, "parent")[0].info.run_id
-    assert "is not of a trial" in call("study/predict.py", folder, "--run", parent, "x.wav").stderr
+    assert "is not a trial" in call("study/predict.py", folder, "--run", parent, "x.wav").stderr
 
 
 def epochs_recorded(client, name):
