@@ -3,16 +3,13 @@
 import os
 import random
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from benchmarks import faults
 from tests.helpers.faulty_study import FaultyStudy
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import faults
 
 pytestmark = pytest.mark.slow
 
