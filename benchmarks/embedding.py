@@ -31,12 +31,12 @@ VARIANTS = {
 }
 
 
-def main(corpus: str, corpus_root: Path, width: float = 1.0, epochs: int = 2) -> None:
+def main(corpus: str, corpus_root: Path | None = None, width: float = 1.0, epochs: int = 2) -> None:
     """Print the table.
 
     Args:
         corpus: Name of a corpus.
-        corpus_root: Folder of the corpus.
+        corpus_root: Folder of the corpus; ``synthetic`` needs none.
         width: Scale of CNN14's channels.
         epochs: Number of epochs to train, at least 2; the first is not measured.
     """
