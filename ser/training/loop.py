@@ -131,6 +131,7 @@ class _Run:
         self.frames = crop_frames(config.training.crop_seconds, self.store.front_end)
         self.steps_per_epoch = math.ceil(len(task.train) / config.training.batch_size)
         self.total_steps = self.steps_per_epoch * config.training.epochs
+        self.fingerprint = fingerprint(config, seed, task)
         self.model = self._initial_model(fresh=state is None)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
@@ -267,7 +268,7 @@ class _Run:
 
     def _state(self, epoch: int) -> State:
         return {
-            "fingerprint": fingerprint(self.config, self.seed, self.task),
+            "fingerprint": self.fingerprint,
             "config": self.config.to_dotted(),
             "front_end": self.store.front_end.name,
             "seed": self.seed,
