@@ -16,6 +16,7 @@ import pytest
 import ray
 from ray import tune
 
+from study.environment import CODE_ROOT
 from tests.helpers.ray_nodes import Cluster, can_sever, lives, wait_until
 
 pytestmark = pytest.mark.slow
@@ -65,10 +66,16 @@ def namespaces() -> None:
 
 @contextmanager
 def driver(cluster: Cluster, folder: Path, trials: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, __file__, cluster.address, str(folder), str(trials)]
+    command = [sys.executable, "-m", __name__, cluster.address, str(folder), str(trials)]
     with (folder / "driver.txt").open("w") as output:
         process = subprocess.Popen(
-            command, env=cluster.environment, stdout=subprocess.PIPE, stderr=output, text=True, start_new_session=True
+            command,
+            cwd=CODE_ROOT,
+            env=cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            start_new_session=True,
         )
     try:
         yield process
@@ -146,15 +153,15 @@ def test_a_node_that_is_back_in_time_is_kept():
 
 def test_nothing_is_left_where_the_tests_are_killed():
     script = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from ray_nodes import Cluster\n"
+        "import time; from tests.helpers.ray_nodes import Cluster\n"
         "with Cluster() as cluster:\n"
         "    cluster.add_node()\n"
         "    processes = [pid for node in cluster.nodes for pid in node.processes]\n"
         "    print(cluster.head.folder.parent, *processes, flush=True)\n"
         "    time.sleep(600)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=CODE_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder, *processes = process.stdout.readline().split()
         assert len(processes) > 6
