@@ -68,7 +68,11 @@ def quieten() -> None:
     # Tune reports interruptions and failures with tracebacks, and with ways to resume that are not this study's.
     for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
-    # Slurm and Kubernetes end a job that has used up its time by SIGTERM; it means what Ctrl-C means.
+    treat_sigterm_as_interrupt()
+
+
+def treat_sigterm_as_interrupt() -> None:
+    """Let SIGTERM, by which Slurm and Kubernetes end a job whose time is used up, mean what Ctrl-C means."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
@@ -115,6 +119,7 @@ def _run_searches(
 ) -> None:
     """Start Ray, open the searches, and run them one after the other."""
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
+    treat_sigterm_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
     prepared.options.write(prepared.data.digest)
     # All of them now: while trials run, the tracking server may come and go.

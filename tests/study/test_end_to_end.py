@@ -322,6 +322,25 @@ def signal_after(folder, name, epochs, process, number):
     return True
 
 
+def test_sigterm_means_what_an_interrupt_means(folder):
+    """Slurm and Kubernetes send it; Ray, which starts later than the command, has a handler of its own."""
+    arguments = (
+        "--space", "cross_entropy", "--noise", "clean", "--trials", "1", "--epochs", "20", *SIZE[4:], *SETTINGS,
+        "--max-concurrent", "1", "--name", "terminated", "--experiment", "terminated",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command("study/run.py", folder, *arguments, "--storage-path", str(folder / "out")),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while epochs_on_disk(folder, "terminated") < 1 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "Interrupted. Resume with:" in printed
+
+
 def test_an_interrupted_study_says_how_to_resume_and_is_resumed(client, folder):
     arguments = (
         "--space", "cross_entropy", "--noise", "clean", "--trials", "3", "--epochs", "4", *SIZE[4:], *SETTINGS,
