@@ -12,6 +12,10 @@ import ray
 from ser.utils.parallel import ALLOCATOR, cores
 from study.environment import CODE_ROOT, environment
 
+# A signal to the whole process group, as `timeout` and Slurm send it, ends Ray's processes before the study's, which
+# would then look for them for a minute. Ray's guide to GCS fault tolerance documents the setting.
+RECONNECT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -28,5 +32,5 @@ def start() -> None:
     # Ray's future default, of which it warns until then. A trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers import from the driver's current folder first, and another `study` or `ser` may be there.
-    with contextlib.chdir(CODE_ROOT), environment(worker_variables()):
+    with contextlib.chdir(CODE_ROOT), environment({**worker_variables(), **RECONNECT}):
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **QUIET)
