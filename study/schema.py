@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-# Stages of a trial.
-SEARCH, CONFIRM = "search", "confirm"
+# Stages of a trial. The trainings of a pilot tell how much scores vary, and are never results.
+SEARCH, CONFIRM, PILOT = "search", "confirm", "pilot"
 
 # Statuses of a trial.
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -20,11 +20,18 @@ UTTERANCES = "utterances.parquet"
 # called study.json, as the file of options in a study's folder.
 MANIFEST, SEARCH_RECORD, OLD_SEARCH_RECORD = "noise_manifest.json", "search.json", "study.json"
 
+# Artifact of a confirmation's parent runs, and file in its folder: what was declared before it began.
+DESIGN = "design.json"
+
 # Metrics: seconds of training and validation in an epoch, and in all epochs up to it.
 SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"
 
 # Candidates of a confirmation: search-1, search-2, … (the best configurations of a search) and the published default.
 SEARCH_RANK, DEFAULT = "search-", "default"
+
+# What a search did with the test speakers of a fold, before a configuration of its own was tested there. A published
+# default was chosen by no search, so every speaker is unseen.
+UNSEEN, TRAINED_BY, CHOSEN_BY = "unseen", "trained_by", "chosen_by"
 
 # Kinds of runs: one parent for each (space, noise level) of a study; one trial for each configuration, in the confirm
 # stage for each (configuration, seed, fold).
@@ -64,7 +71,9 @@ class Tag:
     # Of the confirm stage only.
     CANDIDATE = "candidate"  # search-1, search-2, … or default
     SOURCE = "source"  # run of the search that found the configuration, empty for a default
-    SEEN = "seen_by_search"  # whether the search trained on, or selected by, test rows of this fold: true or false
+    DESIGN = "design"  # digest of the confirmation's design, also on its parent runs
+    EXPOSURE = "exposure"  # unseen, trained_by or chosen_by
+    OLD_SEEN = "seen_by_search"  # instead of EXPOSURE in confirmations of version 0.1: true or false
 
 
 def status_of(tags: Mapping[str, str], default: str) -> str:
@@ -81,6 +90,26 @@ def status_of(tags: Mapping[str, str], default: str) -> str:
         'running'
     """
     return tags.get(Tag.STATUS) or tags.get(Tag.OLD_STATUS) or default
+
+
+def exposure_of(tags: Mapping[str, str]) -> str:
+    """Return what a search did with the test speakers of a confirmed trial.
+
+    Args:
+        tags: Tags of its run, of this version or of version 0.1.
+
+    Example:
+        >>> exposure_of({"candidate": "search-1", "exposure": "unseen"})
+        'unseen'
+        >>> exposure_of({"candidate": "search-1", "seen_by_search": "true"})
+        'trained_by'
+        >>> exposure_of({"candidate": "default", "seen_by_search": "true"})
+        'unseen'
+    """
+    if Tag.EXPOSURE in tags:
+        return tags[Tag.EXPOSURE]
+    searched = tags[Tag.CANDIDATE] != DEFAULT
+    return TRAINED_BY if searched and tags[Tag.OLD_SEEN] == "true" else UNSEEN
 
 
 SelectionName = Literal["noisy", "clean", "soft"]

@@ -8,20 +8,22 @@ import pandas as pd
 from mlflow.entities import Run
 
 from ser.metrics.classification import METRICS
-from study.schema import FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, status_of
+from study.schema import CHOSEN_BY, FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, exposure_of, status_of
 
 # Column of the table of confirmed trials → metric of the records.
 TEST_SCORES = {
     "uar": "test/last/uar",
     "uar_best_epoch": "test/best/uar",
+    "uar_stopped": "test/stopped/uar",
     **{name: f"test/last/{name}" for name in METRICS if name not in ("uar", "loss")},  # loss is nll again
     "best_epoch": "best/epoch",
+    "stopped_epoch": "stopped/epoch",
     "validation_uar": "val/uar",
 }
 
 COLUMNS = (
-    "noise", "rate", "space", "candidate", "source", "seed", "fold", "seen", "status", "selected", "parameters",
-    "searched", "start", "run_id", *TEST_SCORES,
+    "study", "design", "noise", "rate", "space", "candidate", "source", "seed", "fold", "exposure", "status", "selected",
+    "parameters", "searched", "start", "run_id", *TEST_SCORES,
 )  # fmt: skip
 
 
@@ -32,10 +34,12 @@ def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
         runs: All trials of the confirm stage.
 
     Returns:
-        One row per trial: ``noise``, ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``seen``
-        (whether the search has seen the fold's test rows), ``status``, ``selected`` (the selection score on the
-        validation subset), ``parameters`` (all, by dotted name), ``searched`` (names of those that a search varied),
-        ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None if there is none.
+        One row per trial: ``study`` (the confirmation), ``design`` (its digest; empty in version 0.1), ``noise``,
+        ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``exposure`` (what a search did with the
+        fold's test speakers: ``unseen``, ``trained_by`` or ``chosen_by``), ``status``, ``selected`` (the
+        selection score on the validation subset), ``parameters`` (all, by dotted name), ``searched`` (names of those
+        that a search varied), ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None
+        if there is none.
     """
     if not runs:
         return pd.DataFrame(columns=list(COLUMNS)), None
@@ -48,6 +52,8 @@ def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
 def _row(run: Run) -> dict[str, object]:
     tags, metrics = run.data.tags, run.data.metrics
     return {
+        "study": tags.get(Tag.STUDY, ""),
+        "design": tags.get(Tag.DESIGN, ""),
         "noise": tags[Tag.NOISE],
         "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
         "space": tags[Tag.SPACE],
@@ -55,7 +61,7 @@ def _row(run: Run) -> dict[str, object]:
         "source": tags[Tag.SOURCE],
         "seed": int(tags[Tag.SEED]),
         "fold": int(tags[Tag.FOLD]),
-        "seen": tags[Tag.SEEN] == "true",
+        "exposure": exposure_of(tags),
         "status": status_of(tags, RUNNING if run.info.status == "RUNNING" else STOPPED),
         "selected": metrics.get(SELECTIONS[tags[Tag.SELECT_ON]].metric),
         "parameters": dict(run.data.params),
@@ -66,40 +72,45 @@ def _row(run: Run) -> dict[str, object]:
     }
 
 
-def newest(finished: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials that count where an experiment was confirmed more than once.
+def chosen(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the trial that stands for its method in each fold and seed: that of the best validation score there.
 
-    A second confirmation repeats the seeds of the first, and its ``search-1`` is another configuration if the search
-    was extended in the meantime.
+    The choice looks at the validation speakers of the very fold. A mean over folds would look at the fold's test
+    speakers too, because they validate in other folds.
 
     Args:
-        finished: Finished trials, from ``confirmed_table``.
+        confirmed: Table from ``confirmed_table``.
+        selection: Score that is maximised or minimised.
 
     Returns:
-        For each candidate and fold, the trials of its newest source; for each seed, the newest of these.
+        Rows of finished trials, one for each confirmation, noise level, space, fold and seed. Where nothing but
+        configurations that the search chose by this fold's test speakers is there, one of them stands in.
     """
-    candidate = ["noise", "space", "candidate", "fold"]
-    ordered = finished.sort_values(["start", "run_id"], kind="stable")
-    same = ordered["source"] == ordered.groupby(candidate)["source"].transform("last")
-    return finished.loc[ordered[same].drop_duplicates([*candidate, "seed"], keep="last").index.sort_values()]
+    done = confirmed[confirmed["status"] == FINISHED]
+    order = done.assign(
+        chosen_by=done["exposure"] == CHOSEN_BY,
+        loss=done["selected"].astype(float) * (-1 if selection.mode == "max" else 1),
+    ).sort_values(["chosen_by", "loss", "candidate", "start", "run_id"], kind="stable")
+    first = order.drop_duplicates(["study", "noise", "space", "fold", "seed"]).index
+    return confirmed.loc[first.sort_values()]
 
 
 def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Return the candidate that represents each noise level and space: that of the best mean validation score.
+    """Return the configuration to name for each noise level and space: that of the best mean validation score.
+
+    It names a configuration for later use. Test results are those of ``chosen``.
 
     Args:
         confirmed: Table from ``confirmed_table``.
         selection: Score that was maximised or minimised.
 
     Returns:
-        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over the finished trials on folds that the
-        search has not seen, or over all finished trials if it has seen all folds.
+        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials.
     """
-    done = newest(confirmed[confirmed["status"] == FINISHED])
+    done = confirmed[confirmed["status"] == FINISHED]
     rows = []
     for (noise, space), group in done.groupby(["noise", "space"], sort=False):
-        unseen = group[~group["seen"].astype(bool)]
-        means = (unseen if len(unseen) else group).groupby("candidate", sort=True)["selected"].mean()
+        means = group.groupby("candidate", sort=True)["selected"].mean()
         candidate = str(means.idxmax() if selection.mode == "max" else means.idxmin())
         rows.append({"noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]})
     return pd.DataFrame(rows, columns=["noise", "space", "candidate", "selected"])
