@@ -13,7 +13,8 @@ from ser.config import ModelConfig
 from ser.losses import build_loss
 from ser.metrics.classification import TINY
 from ser.models.classical import build_classical
-from ser.training.evaluation import subset_metrics, test_metrics
+from ser.training.best_epochs import BestEpochs
+from ser.training.evaluation import subset_metrics
 from ser.training.label_metrics import LabelMetrics, UtteranceLog
 from ser.training.task import Task
 from ser.training.utterance_table import LastSeen, utterance_table
@@ -37,8 +38,8 @@ def train_classical(
 
     Returns:
         The metrics that a network has after its last epoch, with the same names: ``train/*``, with cross entropy as
-        the loss, ``val/*``, ``val_noisy/*``, ``best/*`` and ``last/*``; the fit counts as epoch 1. And the
-        per-utterance table (``ser.training.utterance_table``), in which no label is changed.
+        the loss, ``val/*``, ``val_noisy/*``, ``best/*``, ``stopped/*``, ``last/*`` and ``test/*``; the fit counts as
+        epoch 1. And the per-utterance table (``ser.training.utterance_table``), in which no label is changed.
 
     Raises:
         UserError: The configuration is not that of a classical model.
@@ -53,13 +54,11 @@ def train_classical(
     metrics, seen = _train_metrics(probabilities(classifier, features[task.train.rows], count), task)
     validation = probabilities(classifier, features[task.validation.rows], count)
     metrics |= subset_metrics("val", validation, task.validation)
-    if (judged := metrics.get("val/uar")) is not None:
-        metrics |= {"best/val_uar": judged, "best/epoch": 1.0, "last/val_uar": judged}
-    test = None
-    if task.test is not None:
-        test = probabilities(classifier, features[task.test.rows], count)
-        metrics |= test_metrics("test/last", test, task.test) | test_metrics("test/best", test, task.test)
-    return metrics, utterance_table(task, seen, validation, test)
+    best = BestEpochs(task.test)
+    metrics |= best.update(
+        1, metrics, lambda test: probabilities(classifier, features[test.rows], count), finished=True
+    )
+    return metrics, utterance_table(task, seen, validation, best.tested, best.stopped_labels)
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:

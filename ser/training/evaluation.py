@@ -73,7 +73,7 @@ def test_metrics(prefix: str, probabilities: NDArray[np.float64], subset: Subset
     """Score predictions for test utterances against the true labels and the annotators' distribution.
 
     Args:
-        prefix: ``"test/last"`` or ``"test/best"``.
+        prefix: ``"test/last"``, ``"test/best"`` or ``"test/stopped"``.
         probabilities: (n, C) for the utterances of the subset.
         subset: Test subset, whose labels are never corrupted.
 

@@ -21,7 +21,8 @@ from ser.config import Config
 from ser.losses import build_loss
 from ser.models import Classifier
 from ser.training.batches import crop_frames, epoch_order, gather, random_starts, spec_augment, valid_frames
-from ser.training.evaluation import predict, subset_metrics, test_metrics
+from ser.training.best_epochs import BestEpochs
+from ser.training.evaluation import predict, subset_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
 from ser.training.optimizer import make_optimizer, set_learning_rate
 from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets, uses_bfloat16
@@ -47,7 +48,8 @@ class EpochRecord:
         epoch: Number of the epoch, from 1.
         step: Optimiser steps done so far.
         metrics: By the names of the study's records: ``train/*``, ``val/*`` (against true labels), ``val_noisy/*``,
-            ``best/*``, ``last/*``.
+            ``best/*`` (an oracle), ``stopped/*`` (an honest early stop), ``last/*``; and ``test/*`` after the last epoch,
+            where the task has a test subset.
         finished: Whether this was the last planned epoch.
         state: State that ``train`` resumes from. It refers to live tensors: save or copy it before asking for the
             next record.
@@ -147,8 +149,7 @@ class _Run:
         self.truth = torch.tensor(task.train.truth, device=device)
 
         self.utterances = UtteranceLog(len(task.train), num_classes, device)
-        self.best = {"best/val_uar": -1.0, "best/epoch": 0.0}
-        self.tested: NDArray[np.float64] | None = None
+        self.best = BestEpochs(task.test)
         self.first_epoch = 1
         if state is not None:
             self._resume(state)
@@ -170,7 +171,8 @@ class _Run:
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.loss.load_state_dict(state["loss"])
         self.utterances.load_state_dict(state["utterances"])
-        self.best, self.first_epoch = dict(state["best"]), state["epoch"] + 1
+        self.best.load_state_dict(state)
+        self.first_epoch = state["epoch"] + 1
 
     def epoch(self, epoch: int) -> EpochRecord:
         """Train, evaluate and record one epoch."""
@@ -178,8 +180,9 @@ class _Run:
         metrics = self._label_metrics(self._train(epoch), epoch)
         validation = self._predict(self.task.validation)
         self._check_finite(epoch, metrics["train/loss"], validation)
-        metrics |= self._evaluate(validation, epoch, finished)
-        table = utterance_table(self.task, self.utterances.last_seen(), validation, self.tested) if finished else None
+        metrics |= subset_metrics("val", validation, self.task.validation)
+        metrics |= self.best.update(epoch, metrics, self._predict, finished=finished)
+        table = self._table(validation) if finished else None
         return EpochRecord(epoch, epoch * self.steps_per_epoch, metrics, finished, self._state(epoch), table)
 
     def _train(self, epoch: int) -> BatchLog:
@@ -244,27 +247,10 @@ class _Run:
                 f"{self.config.optimizer.lr:g}) or optimizer.gradient_clip may help."
             )
 
-    def _evaluate(self, validation: NDArray[np.float64], epoch: int, finished: bool) -> dict[str, float]:
-        """Return the scores of an epoch, and keep the best so far.
-
-        Test predictions, where the task has a test subset, are made at each new best epoch and at the last one, and
-        their scores are returned after the last epoch.
-        """
-        metrics = subset_metrics("val", validation, self.task.validation)
-        uar, test = metrics.get("val/uar"), self.task.test
-        improved = uar is not None and uar > self.best["best/val_uar"]
-        if test is not None and (improved or finished):
-            self.tested = self._predict(test)
-        if uar is not None:
-            if improved:
-                self.best = {"best/val_uar": uar, "best/epoch": float(epoch)}
-                if test is not None and self.tested is not None:
-                    self.best |= test_metrics("test/best", self.tested, test)
-            shown = {name: value for name, value in self.best.items() if finished or not name.startswith("test/")}
-            metrics |= {**shown, "last/val_uar": uar}
-        if finished and test is not None and self.tested is not None:
-            metrics |= test_metrics("test/last", self.tested, test)
-        return metrics
+    def _table(self, validation: NDArray[np.float64]) -> pd.DataFrame:
+        return utterance_table(
+            self.task, self.utterances.last_seen(), validation, self.best.tested, self.best.stopped_labels
+        )
 
     def _state(self, epoch: int) -> State:
         return {
@@ -278,5 +264,5 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
             "utterances": self.utterances.state_dict(),
-            "best": self.best,
+            **self.best.state_dict(),
         }

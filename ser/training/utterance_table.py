@@ -24,6 +24,8 @@ TEXT = ("utterance_id", SUBSET, "speaker", "gender", "noisy_label", "label", "co
 FROM_LOSS = ("kept", "trust", "first_epoch_changed")
 AGREEMENT = "agreement"
 """Column of the annotators' agreement; tables of older versions lack it."""
+STOPPED_LABEL = "stopped_label"
+"""Column of the class predicted at the honest early stop, for test rows; tables of older versions lack it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,11 @@ class LastSeen:
 
 
 def utterance_table(
-    task: Task, seen: LastSeen, validation: NDArray[np.floating], test: NDArray[np.floating] | None = None
+    task: Task,
+    seen: LastSeen,
+    validation: NDArray[np.floating],
+    test: NDArray[np.floating] | None = None,
+    stopped: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """Build the per-utterance table.
 
@@ -56,15 +62,16 @@ def utterance_table(
         task: The n train, m validation and, where the task has them, k test utterances.
         seen: Last outputs for the training utterances.
         validation: (m, C) class probabilities of the validation utterances, from the final evaluation.
-        test: (k, C) class probabilities of the test utterances.
+        test: (k, C) class probabilities of the test utterances, from the final evaluation.
+        stopped: (k,) class indices predicted for the test utterances at the honest early stop; None if not known.
 
     Returns:
         n + m + k rows. Text: ``utterance_id``; ``subset`` (``train``, ``validation`` or ``test``); ``speaker``;
         ``gender``; ``noisy_label``; ``label``, the true one, missing where unknown; ``corrected_label``. Float32:
         ``kept``, ``trust``. Int64: ``first_epoch_changed``, missing for never. Text: ``agreement``, out of
-        ``ser.metrics.agreement.STRATA``, missing without votes. Float32: ``p_CLASS`` for each class. The columns of
-        ``LastSeen`` are missing for training utterances that were never drawn and, except the probabilities, in
-        validation and test; the noisy label is missing in test.
+        ``ser.metrics.agreement.STRATA``, missing without votes; and ``stopped_label``, missing in train and
+        validation. Float32: ``p_CLASS`` for each class. The columns of ``LastSeen`` are missing for training utterances
+        that were never drawn and, except the probabilities, in validation and test; the noisy label is missing in test.
     """
     import pandas as pd  # imported here because only the last epoch of a run needs pandas
 
@@ -76,13 +83,15 @@ def utterance_table(
     if task.test is not None and test is not None:
         predicted.append(_subset_rows(TEST, task.test, task.classes, test.astype(np.float32)))
         predicted[-1]["noisy_label"] = None  # test labels are never corrupted
+        if stopped is not None:
+            predicted[-1][STOPPED_LABEL] = _names(task.classes, stopped)
     for rest in predicted:
         rest["corrected_label"] = None
         rest["kept"] = rest["trust"] = np.full(len(rest), np.nan, np.float32)
         rest["first_epoch_changed"] = pd.array([pd.NA] * len(rest), dtype="Int64")
-    text = dict.fromkeys((*TEXT, AGREEMENT), "string")  # also where all values are missing
+    text = dict.fromkeys((*TEXT, AGREEMENT, STOPPED_LABEL), "string")  # also where all values are missing
     table = pd.concat([rows.astype(text) for rows in (train, *predicted)], ignore_index=True)
-    return table[[*TEXT, *FROM_LOSS, AGREEMENT, *(PROBABILITY + label for label in task.classes)]]
+    return table[[*TEXT, *FROM_LOSS, AGREEMENT, STOPPED_LABEL, *(PROBABILITY + label for label in task.classes)]]
 
 
 def _subset_rows(
@@ -98,6 +107,7 @@ def _subset_rows(
         "noisy_label": _names(classes, subset.noisy),
         "label": _names(classes, subset.truth),
         AGREEMENT: subset.agreement,
+        STOPPED_LABEL: None,
     }
     predicted = {PROBABILITY + label: probabilities[:, place] for place, label in enumerate(classes)}
     return pd.DataFrame({**known, **predicted})

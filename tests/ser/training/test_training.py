@@ -86,7 +86,7 @@ def test_records_hold_the_metrics_of_the_study(noisy: Task) -> None:
     train_names += ("trust_q10", "trust_q50", "trust_q90", "accuracy_clean", "accuracy_mislabelled")
     val_names = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "nll", "loss", "soft_ce", "jsd")
     expected = {f"train/{name}" for name in train_names} | {f"val/{name}" for name in val_names}
-    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar"}
+    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar", "stopped/val_noisy_uar", "stopped/epoch"}
     # Cross entropy changes no label, so that a precision is not defined.
     assert record.metrics.keys() == expected | {"train/correction_recall"}
     assert all(math.isfinite(value) for value in record.metrics.values())
@@ -126,7 +126,7 @@ def test_an_easy_problem_is_learned(task_at: Callable[..., Task]) -> None:
 
 def test_without_the_truth_what_needs_it_is_left_out(task_at: Callable[..., Task]) -> None:
     metrics, _ = run(config_of(training__epochs=1), task_at("given"))
-    assert {"train/loss", "train/labels_changed", "val_noisy/uar", "val/soft_ce"} <= metrics[0].keys()
+    assert {"train/loss", "train/labels_changed", "val_noisy/uar", "val/soft_ce", "stopped/epoch"} <= metrics[0].keys()
     needing = {"val/uar", "val/loss", "best/val_uar", "last/val_uar", "train/labels_corrected", "train/memorised"}
     assert not needing & metrics[0].keys()
 

@@ -125,7 +125,7 @@ def test_a_state_is_taken_over_as_a_copy() -> None:
     assert other.last_seen().corrected.tolist() == [1, 2, -1]
 
 
-def test_the_table_of_three_and_two_utterances_is_known() -> None:
+def test_the_table_of_three_two_and_two_utterances_is_known() -> None:
     def part(names: str, noisy: list[int], truth: list[int]) -> Subset:
         genders = tuple("female" if name in "ac" else "male" for name in names)
         speakers = tuple(f"of {name}" for name in names)
@@ -133,7 +133,8 @@ def test_the_table_of_three_and_two_utterances_is_known() -> None:
         known = np.arange(len(names)), tuple(names), np.array(noisy), np.array(truth)
         return Subset(*known, None, speakers, genders, agreement)
 
-    task = Task(("high", "low"), Path(), part("abc", [0, 1, 1], [0, 0, -1]), part("de", [1, 0], [1, 1]), {})
+    train_rows, validation_rows = part("abc", [0, 1, 1], [0, 0, -1]), part("de", [1, 0], [1, 1])
+    task = Task(("high", "low"), Path(), train_rows, validation_rows, {}, part("fg", [0, 1], [0, 1]))
     seen = LastSeen(
         np.array([[0.75, 0.25], [0.5, 0.5], [np.nan, np.nan]], np.float32),
         np.array([0, 0, -1]),
@@ -141,24 +142,26 @@ def test_the_table_of_three_and_two_utterances_is_known() -> None:
         np.array([0.125, 0.5, np.nan], np.float32),
         np.array([0, 3, 0]),
     )
-    table = utterance_table(task, seen, np.array([[0.25, 0.75], [1, 0]]))
+    predictions = np.array([[0.25, 0.75], [1, 0]])
+    table = utterance_table(task, seen, predictions, 1 - predictions, np.array([1, 0]))
     missing = pd.NA
     expected = {
-        "utterance_id": list("abcde"),
-        "subset": ["train"] * 3 + ["validation"] * 2,
-        "speaker": ["of a", "of b", "of c", "of d", "of e"],
-        "gender": ["female", "male", "female", "male", "male"],
-        "noisy_label": ["high", "low", "low", "low", "high"],
-        "label": ["high", "high", missing, "low", "low"],
-        "corrected_label": ["high", "high", missing, missing, missing],
-        "kept": [0.75, 0.25, np.nan, np.nan, np.nan],
-        "trust": [0.125, 0.5, np.nan, np.nan, np.nan],
-        "first_epoch_changed": [missing, 3, missing, missing, missing],
-        "agreement": ["none", "majority", "unanimous", missing, missing],
-        "p_high": [0.75, 0.5, np.nan, 0.25, 1],
-        "p_low": [0.25, 0.5, np.nan, 0.75, 0],
+        "utterance_id": list("abcdefg"),
+        "subset": ["train"] * 3 + ["validation"] * 2 + ["test"] * 2,
+        "speaker": [f"of {name}" for name in "abcdefg"],
+        "gender": ["female", "male", "female", "male", "male", "male", "male"],
+        "noisy_label": ["high", "low", "low", "low", "high", missing, missing],
+        "label": ["high", "high", missing, "low", "low", "high", "low"],
+        "corrected_label": ["high", "high", *[missing] * 5],
+        "kept": [0.75, 0.25, *[np.nan] * 5],
+        "trust": [0.125, 0.5, *[np.nan] * 5],
+        "first_epoch_changed": [missing, 3, *[missing] * 5],
+        "agreement": ["none", "majority", "unanimous", *[missing] * 4],
+        "stopped_label": [*[missing] * 5, "low", "high"],
+        "p_high": [0.75, 0.5, np.nan, 0.25, 1, 0.75, 0],
+        "p_low": [0.25, 0.5, np.nan, 0.75, 0, 0.25, 1],
     }
-    types = ["string"] * 7 + ["float32"] * 2 + ["Int64", "string"] + ["float32"] * 2
+    types = ["string"] * 7 + ["float32"] * 2 + ["Int64", "string", "string"] + ["float32"] * 2
     known = pd.DataFrame(expected).astype(dict(zip(expected, types, strict=True)))
     pd.testing.assert_frame_equal(table, known)
 
