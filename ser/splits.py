@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +17,9 @@ from ser.utils.hashing import hashed_uniform
 MAX_FOLDS = 8
 SUBSETS = ("train", "validation", "test")
 RANDOM_SHARE = 0.2
+OFFICIAL = "official split"
 
-SplitBy = Literal["auto", "session", "speaker"]
+SplitBy = Literal["auto", "official", "session", "speaker"]
 Validation = Literal["held-out", "random"]
 
 
@@ -29,7 +30,7 @@ class Fold:
     Args:
         number: 1 to ``count``.
         count: Number of folds of the corpus.
-        unit: What is held out: ``"session"``, ``"speaker"`` or ``"speaker group"``.
+        unit: What is held out: ``"session"``, ``"speaker"``, ``"speaker group"``, or ``"official split"``.
         train: Row positions in the corpus's table, ascending.
         validation: Row positions, for the choice of configurations.
         test: Row positions, which a search never reads.
@@ -115,7 +116,7 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
     Args:
         corpus: Any corpus with at least three speakers.
         fold: 1 to the number of groups; None is the last (IEMOCAP: Session 5, as in the literature).
-        by: As for ``fold_groups``.
+        by: As for ``fold_groups``; ``official``, and ``auto`` where there is one: the split that the corpus publishes.
         validation: ``held-out``: the group before the tested one, cyclically; with single speakers the next one of
             the same session if there is one, because partners share their dialogues. ``random``: a fifth of the rows
             that are not tested, by whole recordings in the order of a hash of their names. The latter is common in
@@ -134,6 +135,13 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
         >>> fold.number, fold.unit, {name: len(rows) for name, rows in fold.subsets.items()}
         (5, 'session', {'train': 288, 'validation': 96, 'test': 96})
     """
+    official = official_fold(corpus)
+    if by == "official" and official is None:
+        raise UserError(f"corpus {corpus.name!r} has no official split. Pass --split-by auto, session or speaker.")
+    if official is not None and by in ("auto", "official") and validation == "held-out":
+        if fold not in (None, 1):
+            raise UserError(f"fold {fold} does not exist: the official split of corpus {corpus.name!r} is one fold.")
+        return official
     unit, groups = fold_groups(corpus, by)
     fold = len(groups) if fold is None else fold
     if not 1 <= fold <= len(groups):
@@ -158,6 +166,51 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
     )
     check_disjoint(corpus, result)
     return result
+
+
+def official_fold(corpus: Corpus) -> Fold | None:
+    """Return the split that a corpus publishes, or None.
+
+    Args:
+        corpus: Any corpus; its column ``official_subset`` has ``train``, ``validation``, ``test``, or nothing for rows
+            that are in none of them.
+
+    Raises:
+        DataErrors: If a speaker or a recording is in two subsets.
+    """
+    if "official_subset" not in corpus.table:
+        return None
+    subsets = corpus.table["official_subset"]
+    train, validation, test = (np.flatnonzero(subsets == name) for name in SUBSETS)
+    if not all(map(len, (train, validation, test))):
+        return None
+    fold = Fold(1, 1, OFFICIAL, train, validation, test)
+    check_disjoint(corpus, fold)
+    return fold
+
+
+def speaker_fold(
+    corpus: Corpus, number: int, count: int, unit: str, test: Collection[str], validation: Collection[str]
+) -> Fold:
+    """Return the fold that tests and validates on the named speakers and trains on all others.
+
+    Args:
+        corpus: Any corpus.
+        number: As in ``Fold``.
+        count: As in ``Fold``.
+        unit: As in ``Fold``.
+        test: Names of speakers.
+        validation: Names of other speakers.
+
+    Raises:
+        DataErrors: If a recording is in two subsets.
+    """
+    speakers = corpus.table["speaker"]
+    tested, validating = speakers.isin(test).to_numpy(), speakers.isin(validation).to_numpy()
+    rows = (np.flatnonzero(mask) for mask in (~tested & ~validating, validating, tested))
+    fold = Fold(number, count, unit, *rows)
+    check_disjoint(corpus, fold)
+    return fold
 
 
 def _partner(corpus: Corpus, speakers: Sequence[str], tested: int) -> int:

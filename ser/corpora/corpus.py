@@ -18,6 +18,7 @@ from ser.utils.hashing import digest
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
 OPTIONAL_COLUMNS = (
     "true_label",
+    "official_subset",
     "other_votes",
     "valence",
     "activation",
@@ -57,7 +58,8 @@ class Corpus:
             ``gender`` (female, male, unknown), ``session`` (str; empty if the corpus has none), ``label`` (consensus
             class), ``votes`` (tuple of C ints, the number of annotators who named each class, or None). Required are
             ``utterance_id``, ``speaker``, ``label`` and, unless the audio is synthesised, ``path``. Optional:
-            ``true_label``, the reference of noise level ``given``; ``other_votes``, the number of votes for
+            ``true_label``, the reference of noise level ``given``; ``official_subset``, train, validation, test or
+            empty, the split that the corpus publishes; ``other_votes``, the number of votes for
             categories outside the classes; ``valence``, ``activation``, ``dominance``, the annotators' means on the
             corpus's own scale; ``dialog_start`` and ``dialog_end``, seconds within the conversation that the
             utterance comes from (informative, not used as a cut); ``recognition`` and ``naturalness``, shares of

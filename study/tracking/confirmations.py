@@ -22,8 +22,8 @@ TEST_SCORES = {
 }
 
 COLUMNS = (
-    "study", "design", "noise", "rate", "space", "candidate", "source", "seed", "fold", "exposure", "status", "selected",
-    "parameters", "searched", "start", "run_id", *TEST_SCORES,
+    "study", "design", "noise", "rate", "space", "candidate", "source", "seed", "fold", "exposure", "status",
+    "selected", "parameters", "searched", "start", "run_id", *TEST_SCORES,
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ _OUTSIDE = {"O": _OTHER, "X": "no agreement"}
 # Workers chose adjectives; the consensus has nouns.
 _PRIMARY = {name: name for name in CLASSES} | {"angry": "anger", "happy": "happiness", "sad": "sadness"}
 _GENDERS = {"female": "female", "male": "male", "unknown": "unknown", "": "unknown"}
+_SUBSETS = {"train": "train", "development": "validation", "validation": "validation", "test1": "test"}
 _DIMENSIONS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 _LOWEST, _HIGHEST = 1, 7
 
@@ -59,7 +60,8 @@ def load_msp_podcast(root: Path) -> LoaderResult:
     The utterances are those of ``Labels/labels_consensus.csv`` (up to release 1.9 ``labels_concensus.csv``). The label
     is the consensus on the primary emotion. Utterances without agreement (X), or with agreement on another emotion
     (O), are counted in ``outside``. So are utterances of Test3 without a label, as ``withheld``, because the releases
-    do not publish the labels of that set. ``Split_Set`` is otherwise ignored: this project makes its own folds.
+    do not publish the labels of that set. ``Split_Set`` becomes the official split: Test1 is tested, and Test2 is in no
+    subset.
 
     Votes are the workers' primary emotions, from ``labels_detailed.csv`` or, without it, ``labels.txt``; without
     either there are none. ``Other-…``, in a worker's own words, is a vote for another category. Secondary emotions
@@ -171,6 +173,7 @@ def _read_consensus(
                     "speaker": f"unknown-{podcast}" if speaker.lower() == "unknown" else speaker,
                     "gender": _GENDERS[cells["Gender"].lower()],
                     "label": _CODES[cells["EmoClass"]],
+                    "official_subset": _SUBSETS.get(cells["Split_Set"].lower(), ""),
                     **{dimension: _rating(cells[column]) for dimension, column in _DIMENSIONS.items()},
                 }
             )

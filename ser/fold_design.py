@@ -1,0 +1,120 @@
+"""Folds of a test: each speaker, or small group of speakers, is tested by a network of its own.
+
+A trained network is one draw, and all test speakers of a fold are judged by the same one. So a test has many folds of
+few speakers, not few folds of many (docs/inference.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from ser.corpora.corpus import Corpus
+from ser.splits import Fold, SplitBy, fold_groups, official_fold, speaker_fold
+from ser.utils.errors import UserError
+
+MAX_UNITS = 24
+"""Up to so many speakers each one is a fold; more are put into so many groups."""
+
+MANY_SPEAKERS, VALIDATION_SPEAKERS = 20, 3
+"""From so many speakers on, so many of them validate in each fold; with fewer, one."""
+
+
+def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = ()) -> tuple[Fold, ...]:
+    """Return the folds of a test.
+
+    Args:
+        corpus: Any corpus with at least three speakers.
+        by: ``auto``: the corpus's official split, one fold, where it has one; else its sessions where speakers of a
+            session belong together; else single speakers, or ``MAX_UNITS`` groups of similar composition where there
+            are more. ``session`` and ``speaker`` as for ``ser.splits.fold_groups``; a partner of the tested speaker's
+            session may validate but is never trained on.
+        spare: Speakers that are not tested: a search has chosen by them.
+
+    Returns:
+        Folds 1, 2, …; validation speakers follow the tested ones by rotation, and all others train.
+
+    Raises:
+        UserError: There are fewer than three speakers or sessions, or nothing is left to test.
+        DataErrors: A speaker or a recording is in two subsets.
+
+    Example:
+        >>> from ser.corpora import load
+        >>> folds = design_folds(load("synthetic"))
+        >>> len(folds), folds[0].unit, {name: len(rows) for name, rows in folds[0].subsets.items()}
+        (5, 'session', {'train': 288, 'validation': 96, 'test': 96})
+    """
+    if by in ("auto", "official") and (official := official_fold(corpus)) is not None:
+        return (official,)
+    unit, groups = fold_groups(corpus, by)
+    if unit == "speaker group":
+        unit, groups = _speaker_units(corpus)
+    tested = [number for number, group in enumerate(groups) if not set(group) & set(spare)]
+    if not tested:
+        raise UserError(
+            f"corpus {corpus.name!r}: the search has validated on every {unit}, so none is left to test its winners "
+            "on. Search with --validation held-out."
+        )
+    folds = []
+    for number, group in enumerate(tested, start=1):
+        validating = _validating(corpus, unit, groups, group)
+        folds.append(speaker_fold(corpus, number, len(tested), unit, groups[group], validating))
+    return tuple(folds)
+
+
+def _speaker_units(corpus: Corpus) -> tuple[str, list[tuple[str, ...]]]:
+    """Return single speakers, genders in turn, or groups of speakers that are alike in classes and gender."""
+    speakers = _in_turn(corpus)
+    if len(speakers) <= MAX_UNITS:
+        return "speaker", [(speaker,) for speaker in speakers]
+    names = corpus.table["speaker"]
+    counts = {
+        name: np.bincount(corpus.labels[(names == name).to_numpy()], minlength=len(corpus.classes)) for name in speakers
+    }
+    genders = dict(zip(names, corpus.table["gender"], strict=True))
+    of_gender = Counter(genders.values())
+    groups: list[list[str]] = [[] for _ in range(MAX_UNITS)]
+    sums = np.zeros((MAX_UNITS, len(corpus.classes)))
+    # The rarer gender first, and the speakers with the most utterances first: each joins, among the groups with the
+    # fewest speakers, the one with the fewest utterances of the speaker's classes.
+    for name in sorted(speakers, key=lambda name: (of_gender[genders[name]], genders[name], -counts[name].sum(), name)):
+        smallest = min(map(len, groups))
+        costs = np.where([len(group) == smallest for group in groups], ((sums + counts[name]) ** 2).sum(axis=1), np.inf)
+        place = int(np.argmin(costs))
+        groups[place].append(name)
+        sums[place] += counts[name]
+    return "speaker group", [tuple(sorted(group)) for group in groups]
+
+
+def _in_turn(corpus: Corpus) -> list[str]:
+    """Return the speakers so that genders alternate as far as their numbers allow, each gender in order of names."""
+    genders = dict(sorted(zip(corpus.table["speaker"], corpus.table["gender"], strict=True)))
+    order = []
+    for gender in set(genders.values()):
+        names = [name for name in genders if genders[name] == gender]
+        order += [((place + 0.5) / len(names), gender, name) for place, name in enumerate(names)]
+    return [name for _, _, name in sorted(order)]
+
+
+def _validating(corpus: Corpus, unit: str, groups: Sequence[tuple[str, ...]], tested: int) -> set[str]:
+    """Return the validation speakers: those of the next groups, or the partners of a single speaker's session."""
+    partners = _partners(corpus, groups[tested])
+    if unit == "speaker" and partners:
+        return partners
+    speakers = sum(map(len, groups))
+    wanted = VALIDATION_SPEAKERS if unit != "session" and speakers >= MANY_SPEAKERS else 1
+    found: set[str] = set()
+    for step in range(1, len(groups)):
+        if len(found) >= wanted:
+            break
+        found |= set(groups[(tested + step) % len(groups)])
+    return found
+
+
+def _partners(corpus: Corpus, group: Sequence[str]) -> set[str]:
+    """Return the other speakers of the sessions of a group."""
+    table = corpus.table
+    sessions = set(table["session"][table["speaker"].isin(group)]) - {""}
+    return set(table["speaker"][table["session"].isin(sessions)]) - set(group)
