@@ -48,8 +48,8 @@ class EpochRecord:
         epoch: Number of the epoch, from 1.
         step: Optimiser steps done so far.
         metrics: By the names of the study's records: ``train/*``, ``val/*`` (against true labels), ``val_noisy/*``,
-            ``best/*`` (an oracle), ``stopped/*`` (an honest early stop), ``last/*``; and ``test/*`` after the last epoch,
-            where the task has a test subset.
+            ``best/*`` (an oracle), ``stopped/*`` (an honest early stop), ``last/*``; and ``test/*`` after the last
+            epoch, where the task has a test subset.
         finished: Whether this was the last planned epoch.
         state: State that ``train`` resumes from. It refers to live tensors: save or copy it before asking for the
             next record.

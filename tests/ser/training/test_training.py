@@ -86,7 +86,14 @@ def test_records_hold_the_metrics_of_the_study(noisy: Task) -> None:
     train_names += ("trust_q10", "trust_q50", "trust_q90", "accuracy_clean", "accuracy_mislabelled")
     val_names = ("uar", "wa", "f1_weighted", "f1_macro", "ece", "brier", "nll", "loss", "soft_ce", "jsd")
     expected = {f"train/{name}" for name in train_names} | {f"val/{name}" for name in val_names}
-    expected |= {"val_noisy/uar", "best/val_uar", "best/epoch", "last/val_uar", "stopped/val_noisy_uar", "stopped/epoch"}
+    expected |= {
+        "val_noisy/uar",
+        "best/val_uar",
+        "best/epoch",
+        "last/val_uar",
+        "stopped/val_noisy_uar",
+        "stopped/epoch",
+    }
     # Cross entropy changes no label, so that a precision is not defined.
     assert record.metrics.keys() == expected | {"train/correction_recall"}
     assert all(math.isfinite(value) for value in record.metrics.values())
