@@ -195,7 +195,7 @@ def plain_search(sampler: str, known: OptunaSearch | None = None) -> OptunaSearc
         if sampler == "tpe"
         else optuna.samplers.RandomSampler(seed=0)
     )
-    search = OptunaSearch(dict(space.domains), metric=METRIC, mode="max", sampler=made)
+    search = OptunaSearch(space.domains, metric=METRIC, mode="max", sampler=made)
     if known is not None:
         known._ot_study.sampler = made
         return known

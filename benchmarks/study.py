@@ -235,7 +235,7 @@ def alone_worker(trials: str, epochs: str, width: str, folder: str) -> None:
     torch.set_num_threads(1)
     task = make_synthetic_task(Path(folder) / "features")
     fixed = settings(int(epochs), float(width))
-    config = Config.from_dotted({**fixed, **load_space(SPACE, fixed).points_to_evaluate[0]})
+    config = Config.from_dotted({**fixed, **next(iter(load_space(SPACE, fixed).examples()))})
     times = []
     for _ in range(int(trials)):
         began, clock = time.time(), time.monotonic()

@@ -11,7 +11,8 @@ import importlib
 from typing import Any
 
 import optuna
-from ray.tune.search.sample import Categorical, LogUniform, Quantized
+
+from search_spaces import suggest
 
 LOSSES = (
     "cross_entropy",
@@ -34,14 +35,4 @@ POINTS = [{"loss.name": name, **space.POINTS[0]} for name, space in SPACES.items
 def SPACE(trial: optuna.Trial) -> dict[str, Any]:  # noqa: N802
     """Suggest a loss and the parameters that its own space searches, and return the constants of that space."""
     space = SPACES[trial.suggest_categorical("loss.name", list(SPACES))].SPACE
-    constants = {}
-    for key, domain in space.items():
-        sampler = getattr(domain, "sampler", None)
-        if sampler is None:
-            constants[key] = domain
-        elif isinstance(domain, Categorical):
-            trial.suggest_categorical(key, domain.categories)
-        else:
-            step = sampler.q if isinstance(sampler, Quantized) else None
-            trial.suggest_float(key, domain.lower, domain.upper, step=step, log=isinstance(sampler, LogUniform))
-    return constants
+    return space(trial) if callable(space) else suggest(trial, space)

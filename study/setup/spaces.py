@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from ray.tune.search.optuna import OptunaSearch
@@ -54,8 +54,10 @@ class Space:
         """
         if callable(self.domains):
             trial = study.ask()
-            returned = self.domains(trial) or {}
-            return trial, {**returned, **trial.params, **self.constants}
+            returned = self.domains(cast(optuna.Trial, _FreeTrial(trial, self.constants))) or {}
+            values = {**returned, **trial.params}
+            free = {key: value for key, value in values.items() if not _is_fixed(key, self.constants)}
+            return trial, {**free, **self.constants}
         trial = study.ask(dict(self.domains))
         return trial, {**trial.params, **self.constants}
 
@@ -199,6 +201,25 @@ class Space:
             yield self.ask(study)
 
 
+class _FreeTrial:
+    """Trial that suggests only what is not fixed; a fixed parameter has its value, a part of a fixed group None."""
+
+    def __init__(self, trial: optuna.Trial, fixed: Mapping[str, Any]) -> None:
+        self._trial, self._fixed = trial, fixed
+
+    def __getattr__(self, attribute: str) -> Any:
+        found = getattr(self._trial, attribute)
+        if attribute == "params":
+            return {**self._fixed, **found}
+        if not attribute.startswith("suggest_"):
+            return found
+
+        def suggest(name: str, *args: Any, **kwargs: Any) -> Any:
+            return self._fixed.get(name) if _is_fixed(name, self._fixed) else found(name, *args, **kwargs)
+
+        return suggest
+
+
 def _range(distribution: optuna.distributions.BaseDistribution) -> str:
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return f"one of {', '.join(map(_short, distribution.choices))}"
@@ -252,7 +273,7 @@ def load_space(name: str, fixed: Mapping[str, Any]) -> Space:
         raise UserError(f"space {name!r} has no docstring. Add one whose first line cites the source of its ranges.")
     source = documentation.splitlines()[0]
     if callable(domains):
-        points = tuple({key: value for key, value in point.items() if key not in fixed} for point in points)
+        points = tuple({key: value for key, value in point.items() if not _is_fixed(key, fixed)} for point in points)
         return Space(title, source, domains, dict(fixed), points)
     free = {key: value for key, value in domains.items() if not _is_fixed(key, fixed)}
     searched = {key: value for key, value in free.items() if isinstance(value, Domain)}
@@ -272,7 +293,7 @@ def load_space(name: str, fixed: Mapping[str, Any]) -> Space:
     )
 
 
-def _is_fixed(key: str, fixed: Mapping[str, Any]) -> bool:
+def _is_fixed(key: str, fixed: Collection[str]) -> bool:
     """Return whether a parameter, a group that it belongs to, or a part of it is fixed.
 
     ``loss.temperature``, for example, is a constant temperature, and ``loss.temperature.kind`` part of its schedule.

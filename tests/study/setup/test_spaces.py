@@ -51,7 +51,6 @@ def test_a_space_builds_configurations_and_cites_its_sources(name, corpus):
 def test_a_space_trains_the_loss_that_it_is_named_after(name):
     space = load_space(name, {})
     assert space.loss_names() == (name,)
-    assert space.constants["loss.name"] == name
 
 
 @pytest.mark.parametrize("name", sorted({*space_names()} - {"classical"}))
@@ -92,8 +91,33 @@ def test_the_first_point_is_the_published_default(name, first):
 
 def test_the_control_is_searched_as_proselflc_is():
     control, proselflc = load_space("reweighting_control", {}), load_space("proselflc", {})
-    assert control.domains == proselflc.domains
-    assert control.points_to_evaluate == proselflc.points_to_evaluate
+    ranges = proselflc.distributions()
+    del ranges["loss.target_gradient"]
+    assert control.distributions() == ranges
+    control_points, points = (list(space.examples())[:3] for space in (control, proselflc))
+    for ours, theirs in zip(control_points, points, strict=True):
+        assert {**theirs, "loss.name": "reweighting_control"} == {
+            **ours,
+            "loss.target_gradient": theirs["loss.target_gradient"],
+        }
+
+
+def test_proselflc_names_its_gradient_and_its_temperature_in_every_configuration():
+    for values in load_space("proselflc", {}).examples():
+        assert isinstance(values["loss.target_gradient"], bool)
+        if values["loss.target_gradient"]:
+            assert (values["loss.temperature.kind"], values["loss.temperature.start"]) == ("constant", 1.0)
+
+
+def test_the_published_default_of_proselflc_is_complete():
+    default = Config.from_dotted(next(load_space("proselflc", {}).examples()))
+    assert default.loss.parameters == {
+        "target_gradient": True,
+        "trust": "entropy",
+        "transit_time_ratio": 0.5,
+        "exp_base": 10.0,
+        "temperature": {"kind": "constant", "start": 1.0, "end": 1.0},
+    }
 
 
 # All losses in one space
@@ -106,10 +130,9 @@ def test_all_losses_but_the_oracle_are_searched_together():
 
 
 def test_all_losses_have_the_ranges_of_their_own_spaces():
-    together = described(load_space("all_losses", {}))
+    together = load_space("all_losses", {}).distributions()
     for name in LOSSES.keys() - {"soft_labels"}:
-        alone = described(load_space(name, {}))
-        del alone["loss.name"]
+        alone = load_space(name, {}).distributions()
         assert {key: together[key] for key in alone} == alone
 
 
@@ -119,8 +142,8 @@ def test_the_conditional_space_is_searched_with_what_belongs_to_the_loss_alone(t
         journal.finish(journal.suggest().number, 1, 0.3)
     for entry in journal.entries():
         values, number = dict(entry.configuration), entry.number
-        own = load_space(values["loss.name"], {})
-        assert values.keys() == own.domains.keys() | own.constants.keys(), number
+        own = next(load_space(values["loss.name"], {}).examples())
+        assert values.keys() == own.keys(), number
         Config.from_dotted(values)
 
 
@@ -139,8 +162,8 @@ def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch
     for name, block in blocks.items():
         assert importlib.import_module(f"search_spaces.{name}").__doc__.splitlines()[0] in block
     assert re.search(r"loss\.epsilon +0\.05 to 0\.5\n", blocks["label_smoothing"])
-    assert re.search(r"loss\.temperature\.kind +one of constant, linear, cosine\n", blocks["proselflc"])
-    assert re.search(r"loss\.temperature\.end +0\.4 to 1 in steps of 0\.1\n", blocks["proselflc"])
+    assert re.search(r"loss\.target_gradient +one of True, False\n", blocks["proselflc"])
+    assert re.search(r"loss\.temperature\.end +0\.4 to 1 in steps of 0\.1\n", blocks["reweighting_control"])
     assert re.search(r"loss\.trust += entropy\n", blocks["proselflc"])
     assert "point 1: loss.strength 3, loss.momentum 0.7, optimizer.lr 0.001" in blocks["elr"]
 
@@ -165,15 +188,23 @@ def test_a_corpus_without_votes_is_an_error_before_any_trial(tmp_path, monkeypat
 # Fixed parameters, and user-defined spaces
 
 
-def test_a_fixed_parameter_is_not_searched():
-    space = load_space("proselflc", {"loss.trust": "confidence", "optimizer.lr": 1e-3})
-    assert "optimizer.lr" not in space.domains
+@pytest.mark.parametrize("name", ["reweighting_control", "proselflc"])
+def test_a_fixed_parameter_is_not_searched(name):
+    space = load_space(name, {"loss.trust": "confidence", "optimizer.lr": 1e-3})
+    assert "optimizer.lr" not in space.distributions()
     assert all("optimizer.lr" not in point for point in space.points_to_evaluate)
     searched = space.check(corpus_defaults("synthetic"))
     assert "optimizer.lr" not in searched
     study = optuna.create_study()
     _, values = space.ask(study)
     assert (values["loss.trust"], values["optimizer.lr"]) == ("confidence", 1e-3)
+
+
+@pytest.mark.parametrize("flows", [True, False])
+def test_a_conditional_space_follows_the_branch_that_is_fixed(flows):
+    space = load_space("proselflc", {"loss.target_gradient": flows})
+    assert ("loss.temperature.start" in space.check({})) is not flows
+    assert {values["loss.target_gradient"] for values in space.examples()} == {flows}
 
 
 def test_a_space_of_ones_own_can_be_conditional(tmp_path):
@@ -242,7 +273,9 @@ def test_a_range_that_leaves_the_allowed_values_is_found_before_a_trial(tmp_path
         load_space(str(path), {}).check(corpus_defaults("synthetic"))
 
 
-def test_fixing_a_group_takes_its_parts_out_of_the_search():
-    space = load_space("proselflc", {"loss.temperature": 0.5})
-    assert not [key for key in (*space.domains, *space.constants) if key.startswith("loss.temperature.")]
-    assert space.check(corpus_defaults("synthetic"))
+@pytest.mark.parametrize("name", ["reweighting_control", "proselflc"])
+def test_fixing_a_group_takes_its_parts_out_of_the_search(name):
+    fixed = {"loss.temperature": 0.5, **({"loss.target_gradient": False} if name == "proselflc" else {})}
+    space = load_space(name, fixed)
+    assert not [key for values in space.examples() for key in values if key.startswith("loss.temperature.")]
+    assert "loss.transit_time_ratio" in space.check(corpus_defaults("synthetic"))
