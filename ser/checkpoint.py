@@ -135,7 +135,7 @@ class Checkpoint:
     def _foreign(self, difference: str) -> UserError:
         return UserError(
             f"checkpoint {str(self.path)!r} {difference}. Pass the same --corpus, --corpus-root, --corpus-options, "
-            "--exclude, --split-by, --fold and --validation as in its training."
+            "--classes, --exclude, --split-by, --fold and --validation as in its training."
         )
 
 

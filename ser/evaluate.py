@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.corpora import Corpus, load, parse_options
+from ser.corpora.classes import ALL
 from ser.corpora.corpus import GENDERS
 from ser.features.store import open_store
 from ser.metrics import classification as evaluation
@@ -45,6 +46,8 @@ class EvaluateOptions:
     """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     split_by: SplitBy = "auto"
     """Folds: leave one session out or leave one speaker out; auto uses sessions, else groups of speakers."""
     fold: int | None = None
@@ -74,7 +77,9 @@ def evaluate(options: EvaluateOptions) -> int:
         UserError: The checkpoint belongs to another corpus, fold or labels, or a file cannot be read or written.
     """
     checkpoint = open_checkpoint(options.checkpoint)
-    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    corpus = _load(options, options.classes)
+    if options.classes is None and corpus.classes != checkpoint.classes:
+        corpus = _load(options, ALL)  # trained on all classes of a corpus that has other ones by default
     checkpoint.check_corpus(corpus)
     fold = split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
@@ -105,6 +110,11 @@ def evaluate(options: EvaluateOptions) -> int:
     console.print(text, end="", soft_wrap=True)
     console.print(f"\nIn {folder}", soft_wrap=True)
     return 0
+
+
+def _load(options: EvaluateOptions, classes: str | None) -> Corpus:
+    words = parse_options(options.corpus_options)
+    return load(options.corpus, options.corpus_root, options.exclude, words, classes)
 
 
 def score_subset(

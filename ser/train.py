@@ -45,6 +45,8 @@ class TrainOptions:
     """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     noise: str = "clean"
     """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
     config: Path | None = None
@@ -74,7 +76,9 @@ def main() -> int:
     options = parse(TrainOptions)
     check_level(options.noise)
     config = _configuration(options)
-    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    corpus = load(
+        options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
+    )
     fold = split(corpus, options.fold, options.split_by, options.validation)
     # Noise and weights are checked before features are computed, which may take minutes.
     make_task(corpus, fold, Path(), options.noise, options.seed)
@@ -96,6 +100,8 @@ def main() -> int:
         f"{config.loss.name} on {corpus.name} {options.noise}, fold {fold.number} of {fold.count}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
     )
+    if corpus.note:
+        console.print(corpus.note)
     if fold.warning:
         console.print(f"warning: {fold.warning}")
     return _train(options, config, task, state, console)

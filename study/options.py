@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
+from ser.corpora.classes import ALL
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
@@ -41,8 +42,8 @@ _CHANGEABLE = {
 
 
 @dataclass(frozen=True)
-class StudyOptions:
-    """Search each space at each noise level with Ray Tune and Optuna, and record every trial in MLflow."""
+class TrainingOptions:
+    """What is trained on what, where it runs, and where its records go."""
 
     space: tuple[str, ...] = ("proselflc",)
     """Search spaces: names from search_spaces/, or paths of Python files."""
@@ -52,10 +53,10 @@ class StudyOptions:
     """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     noise: tuple[str, ...] = ("clean", "noisy-A", "noisy-B")
     """Noise levels: clean, noisy-A, noisy-B, given, or RECIPE:RATE such as symmetric:0.3."""
-    trials: int | None = None
-    """Trials per space and noise level; default 4 for synthetic, else 40."""
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
     model: str = "cnn14"
@@ -70,28 +71,18 @@ class StudyOptions:
     """Configuration keys to fix for every trial; a fixed key is not searched."""
     split_by: SplitBy = "auto"
     """Folds: leave one session out, or one speaker; auto takes sessions where there are any, else speaker groups."""
-    fold: int | None = None
-    """Number of the fold to hold out; default the last."""
-    validation: Validation = "held-out"
-    """Validation rows: held-out (speakers of their own) or random (a fifth of the rows; leaks speakers)."""
     exclude: Path | None = None
     """File of utterances to leave out, one per line."""
     select_on: SelectionName = "noisy"
     """Validation labels to select on: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
-    sampler: Sampler = "tpe"
-    """Optuna sampler: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
-    scheduler: Scheduler = "none"
-    """Pruner that stops trials early, never before the latest transit time of their space."""
-    time_budget: str | None = None
-    """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
-    plan: bool = False
-    """Print trials, epochs, expected hours and disk, and exit."""
     cpus_per_trial: float | None = None
     """CPUs of a trial; default 1 on a GPU or for a width up to .25, else all of the machine."""
     gpus_per_trial: float | None = None
     """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
+    time_budget: str | None = None
+    """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
     address: str | None = None
     """Address of a Ray cluster to join; default is a local Ray of the study's own."""
     storage_path: Path = Path("results")
@@ -100,29 +91,27 @@ class StudyOptions:
     """MLflow tracking URI; default mlflow.db in the current folder."""
     experiment: str | None = None
     """MLflow experiment; default the name of the corpus."""
-    name: str | None = None
-    """Name of the study; default the corpus and the time."""
     seed: int = 0
     """Seed of the search, the noise draw and the training."""
+    plan: bool = False
+    """Print trials, epochs, expected hours and disk, and exit."""
+    name: str | None = None
+    """Name of the study; default the corpus and the time."""
     resume: bool = False
     """Resume the interrupted study --name, with its own options."""
-    list_spaces: bool = False
-    """Print every search space with its keys, ranges, points and source, and exit."""
 
     def __post_init__(self) -> None:
-        for option, least in (("trials", 1), ("epochs", 1), ("max_concurrent", 1), ("fold", 1)):
-            value = getattr(self, option)
-            if value is not None and value < least:
-                raise UserError(f"--{option.replace('_', '-')} is {value}; at least {least} is needed.")
+        for option in ("epochs", "max_concurrent"):
+            at_least(1, option, getattr(self, option))
         if self.cpus_per_trial is not None and not self.cpus_per_trial > 0:
             raise UserError(f"--cpus-per-trial is {self.cpus_per_trial:g}; more than 0 is needed.")
         if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 1:
             raise UserError(f"--gpus-per-trial is {self.gpus_per_trial:g}; a trial uses at most one GPU (0 to 1).")
         for option, values in (("space", self.space), ("noise", self.noise)):
-            if not values:
-                raise UserError(f"--{option} needs at least one name.")
             if len(set(values)) < len(values):
                 raise UserError(f"--{option} names one of {', '.join(values)} twice.")
+        if not self.noise:
+            raise UserError("--noise needs at least one name.")
         for option in ("name", "experiment"):
             value = getattr(self, option)
             if value is not None and (
@@ -134,7 +123,7 @@ class StudyOptions:
         if self.time_budget is not None and self.seconds <= 0:
             raise UserError(f"--time-budget {self.time_budget!r} must be positive.")
         if self.resume and self.name is None:
-            raise UserError("--resume needs the --name of the study to resume.")
+            raise UserError("--resume needs the --name of what is to be resumed.")
 
     @property
     def seconds(self) -> float:
@@ -145,6 +134,46 @@ class StudyOptions:
         if match is None:
             raise UserError(f"--time-budget {self.time_budget!r} is not a time. Write 45s, 90m, 8h or 2d, for example.")
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def at_least(least: int, option: str, value: int | None) -> None:
+    """Raise if the value of an option is too small.
+
+    Args:
+        least: Smallest value.
+        option: Name of its field.
+        value: Value, or None if it is not given.
+
+    Raises:
+        UserError: It is smaller.
+    """
+    if value is not None and value < least:
+        raise UserError(f"--{option.replace('_', '-')} is {value}; at least {least} is needed.")
+
+
+@dataclass(frozen=True)
+class StudyOptions(TrainingOptions):
+    """Search each space at each noise level with Ray Tune and Optuna, and record every trial in MLflow."""
+
+    trials: int | None = None
+    """Trials per space and noise level; default 4 for synthetic, else 40."""
+    fold: int | None = None
+    """Number of the fold to hold out; default the last."""
+    validation: Validation = "held-out"
+    """Validation rows: held-out (speakers of their own) or random (a fifth of the rows; leaks speakers)."""
+    sampler: Sampler = "tpe"
+    """Optuna sampler: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
+    scheduler: Scheduler = "none"
+    """Pruner that stops trials early, never before the latest transit time of their space."""
+    list_spaces: bool = False
+    """Print every search space with its keys, ranges, points and source, and exit."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.space:
+            raise UserError("--space needs at least one name.")
+        for option in ("trials", "fold"):
+            at_least(1, option, getattr(self, option))
 
     @property
     def folder(self) -> Path:
@@ -257,6 +286,7 @@ class StudyOptions:
                 f"there is no study {self.name!r} below {str(self.folder.parent)!r} to resume. "
                 f"There: {', '.join(known) or 'none'}. Name the --storage-path of the study if it is elsewhere."
             ) from error
+        saved.setdefault("classes", ALL)  # studies begun before the option had all classes of their corpus
         return saved
 
     def _given(self) -> set[str]:
@@ -272,47 +302,43 @@ class StudyOptions:
 
 
 @dataclass(frozen=True)
-class ConfirmOptions:
-    """Retrain the best configurations of a search, and each method's published default, and test them."""
+class ConfirmOptions(TrainingOptions):
+    """Test configurations with one network for each left-out speaker.
 
-    experiment: str | None = None
-    """MLflow experiment of the search; default the one with the newest run."""
+    Without --space these are the best configurations of a search, which --experiment or --study names, and each
+    method's published default; the search's own options hold. With --space they are published defaults, without a
+    search.
+    """
+
+    space: tuple[str, ...] = ()
+    """Search spaces whose published defaults are tested; without any, the search of --experiment is confirmed."""
     study: str | None = None
     """Only this study's search; default every study of the experiment that is comparable with the newest one."""
     top: int = 3
-    """Configurations of each space and noise level, besides the default."""
-    seeds: int = 5
-    """Number of fresh seeds, each with a noise draw of its own."""
-    folds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="all|held-out|INT ...")] = ("all",)
-    """Folds to train and test on: all, held-out (the one that the search held out), or numbers."""
-    corpus_root: Path | None = None
-    """Folder of the corpus, if it is no longer that of the search."""
-    cpus_per_trial: float | None = None
-    """CPUs of a trial; default as in study/run.py."""
-    gpus_per_trial: float | None = None
-    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
-    max_concurrent: int | None = None
-    """Trials at a time; default as many as fit."""
-    time_budget: str | None = None
-    """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
-    address: str | None = None
-    """Address of a Ray cluster to join; default is a local Ray of the study's own."""
-    storage_path: Path = Path("results")
-    """Folder for feature stores and the states of studies."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI; default mlflow.db in the current folder."""
+    """Best configurations of a search that are retrained for each space and noise level, besides the default."""
+    seeds: int | None = None
+    """Trainings of each configuration in each fold; default 1, or 8 on an official split."""
+    reference: str = "cross_entropy"
+    """Method that the others are compared with."""
+    primary: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="METHOD LEVEL")] = None
+    """The comparison that matters most; default proselflc, or the first other method, at the highest noise level."""
+    pilot: bool = False
+    """Train the reference four times on one fold, and print what the design can show; never counted as results."""
     output: Path = Path("results/confirm")
-    """Folder for the recommended configurations."""
-    name: str | None = None
-    """Name of the confirmation; default the experiment and the time."""
-    resume: bool = False
-    """Resume the interrupted confirmation --name, with its own candidates, seeds and folds."""
-    plan: bool = False
-    """Print the candidates and the number of trials, and exit."""
+    """Folder for the chosen configurations."""
 
     def __post_init__(self) -> None:
-        for option, least in (("top", 0), ("seeds", 1)):
-            if getattr(self, option) < least:
-                raise UserError(f"--{option} is {getattr(self, option)}; at least {least} is needed.")
-        if self.resume and self.name is None:
-            raise UserError("--resume needs the --name of the confirmation to resume.")
+        super().__post_init__()
+        at_least(0, "top", self.top)
+        at_least(1, "seeds", self.seeds)
+        if self.space or self.resume:
+            return
+        default = ConfirmOptions.__dataclass_fields__
+        of_search = ("corpus", "corpus_options", "classes", "noise", "epochs", "model", "width", "batch_size",
+                     "precision", "settings", "split_by", "exclude", "select_on", "seed")  # fmt: skip
+        if given := [name for name in of_search if getattr(self, name) != default[name].default]:
+            listed = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in given)
+            raise UserError(
+                f"{listed}: a confirmation of a search has the search's own options. Leave them out, or name the "
+                "spaces whose published defaults are to be tested: --space NAME …"
+            )

@@ -37,6 +37,8 @@ class DescribeOptions:
     """File with the utterances to leave out, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     output: Path | None = None
     """Folder for describe.json, utterances.csv, faults.txt (the data errors) and figures; default none."""
 
@@ -60,7 +62,7 @@ def run_describe(options: DescribeOptions) -> None:
     """
     if options.root is None and needs_root(options.name):
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
-    corpus = load(options.name, options.root, options.exclude, parse_options(options.corpus_options))
+    corpus = load(options.name, options.root, options.exclude, parse_options(options.corpus_options), options.classes)
     if options.output is not None:
         _check_output(output_folder(options.output))
     terminal = Console(stderr=True)
@@ -69,6 +71,8 @@ def run_describe(options: DescribeOptions) -> None:
         found = describe(corpus, lambda done, total: progress.update(bar, completed=done))
     console = Console(markup=False, emoji=False, highlight=False)
     print_description(found.numbers, console)
+    if corpus.note:
+        console.print(corpus.note, soft_wrap=True)
     advice = EXCLUDE_ADVICE
     if options.output is not None:
         try:

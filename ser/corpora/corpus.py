@@ -78,6 +78,7 @@ class Corpus:
         outside: The number of utterances outside the classes, by the corpus's word for their category.
         synthesis: A string that changes whenever the output of ``synthesize`` changes. If empty, some utterances are
             rendered to find out whether they changed.
+        note: A line for people about what was chosen of the corpus, or empty.
 
     Raises:
         DataErrors: If a row breaks one of the rules above; all errors are listed.
@@ -110,6 +111,7 @@ class Corpus:
     ratings: pd.DataFrame | None = field(default=None, repr=False)
     outside: Mapping[str, int] = field(default_factory=dict)
     synthesis: str = field(default="", repr=False)
+    note: str = ""
 
     def __post_init__(self) -> None:
         table = self.table.reset_index(drop=True)

@@ -34,6 +34,8 @@ class LoaderResult:
         ratings: As ``Corpus.ratings``; utterances without a row are allowed.
         outside: As ``Corpus.outside``, before exclusion.
         synthesis: As ``Corpus.synthesis``.
+        default_classes: The classes that ``load`` chooses by default, as in ``--classes``; empty for all.
+        note: As ``Corpus.note``.
     """
 
     name: str
@@ -48,6 +50,8 @@ class LoaderResult:
     ratings: pd.DataFrame | None = field(default=None, repr=False)
     outside: Mapping[str, int] = field(default_factory=dict)
     synthesis: str = ""
+    default_classes: str = ""
+    note: str = ""
 
     def to_corpus(self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = ()) -> Corpus:
         """Build the corpus without the excluded utterances.
@@ -92,6 +96,7 @@ class LoaderResult:
                 ratings,
                 self.outside,
                 self.synthesis,
+                self.note,
             )
         except DataErrors as invalid:
             raise self._data_errors([*errors, *invalid.errors]) from None
@@ -168,5 +173,6 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
         ratings=corpus.ratings,
         outside=corpus.outside,
         synthesis=corpus.synthesis,
+        note=corpus.note,
     )
     return result.to_corpus(names, corpus.excluded)

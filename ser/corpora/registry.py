@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from ser.corpora.classes import ALL, choose_classes
 from ser.corpora.corpus import Corpus
 from ser.corpora.loader_result import LoaderResult, without
 from ser.corpora.loaders.crema_d import load_crema_d
@@ -70,6 +72,7 @@ def load(
     root: str | Path | None = None,
     exclude: Path | None = None,
     options: Mapping[str, str] | None = None,
+    classes: str | None = None,
 ) -> Corpus:
     """Load the table of a corpus; no audio is decoded.
 
@@ -80,12 +83,14 @@ def load(
             errors. Blank lines and lines that begin with # are skipped.
         options: The corpus's own options, which are keywords of its loader, such as ``{"votes": "face"}`` for
             ``crema-d``.
+        classes: Classes to choose, merge and rename, ``A,NEW=OLD+OLD,…``; ``all`` for all of the corpus's own. None
+            is the default of the corpus: all, except for ``ravdess`` (the six that it shares with CREMA-D).
 
     Returns:
-        The validated corpus, without what is excluded.
+        The validated corpus, without what is excluded. Its ``note`` says what was chosen.
 
     Raises:
-        UserError: If the name or an option is unknown, or the root is missing or holds nothing of this corpus.
+        UserError: If the name, an option or a class is unknown, or the root is missing or holds nothing of this corpus.
         DataErrors: If the data have errors; all of them are listed.
 
     Example:
@@ -94,17 +99,24 @@ def load(
         (480, ('ang', 'exc', 'fru', 'hap', 'neu', 'sad'))
         >>> corpus.table.loc[0, ["utterance_id", "speaker", "session", "label", "votes"]].tolist()
         ['Ses01F_ang_00', 'Ses01F', '1', 'ang', (3, 0, 0, 0, 0, 0)]
+        >>> load("synthetic", classes="ang,hap=hap+exc,neu,sad").classes
+        ('ang', 'hap', 'neu', 'sad')
     """
     loader = resolve("corpus", name, LOADERS)
     options = options or {}
     _check_options(name, loader, options)
     found = loader(*_positional(name, loader, root), **options)
     names = [] if exclude is None else _read_names(exclude)
-    if isinstance(found, Corpus):
-        return without(found, names)
-    if isinstance(found, LoaderResult):
-        return found.to_corpus(names)
-    raise UserError(f"the loader of corpus {name!r} must return a ser.corpora.LoaderResult, got {type(found)!r}.")
+    if not isinstance(found, Corpus | LoaderResult):
+        raise UserError(f"the loader of corpus {name!r} must return a ser.corpora.LoaderResult, got {type(found)!r}.")
+    corpus = without(found, names) if isinstance(found, Corpus) else found.to_corpus(names)
+    if classes is not None:
+        return choose_classes(corpus, classes)
+    default = "" if isinstance(found, Corpus) else found.default_classes
+    if not default:
+        return corpus
+    chosen = choose_classes(corpus, default)
+    return replace(chosen, note=f"{chosen.note}; --classes {ALL} brings all {len(corpus.classes)} classes")
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:

@@ -53,6 +53,8 @@ class ExportOptions:
     """File with the utterances to exclude, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class EstimateOptions:
     """File with the utterances to exclude, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
+    classes: str | None = None
+    """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
 
 
 def main() -> int:
@@ -180,7 +184,7 @@ def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Est
 def _load(options: ExportOptions | EstimateOptions) -> Corpus:
     if options.root is None and needs_root(options.name):
         raise UserError(f"corpus {options.name!r} needs its root: pass --root PATH.")
-    return load(options.name, options.root, options.exclude, parse_options(options.corpus_options))
+    return load(options.name, options.root, options.exclude, parse_options(options.corpus_options), options.classes)
 
 
 def _exported(

@@ -42,6 +42,7 @@ def main() -> int:
             corpus=study.corpus,
             corpus_root=options.corpus_root or study.corpus_root,
             corpus_options=study.corpus_options,
+            classes=study.classes,
             split_by=study.split_by,
             fold=study.fold,
             validation=study.validation,

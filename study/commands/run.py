@@ -99,7 +99,8 @@ def _about_data(prepared: PreparedStudy) -> list[str]:
         f"  fold      {fold.number} of {fold.count} ({fold.unit}): {len(fold.train)} train, {len(fold.validation)} "
         f"validation ({shown}), {len(fold.test)} test, which the search cannot see",
     ]
-    return [*lines, f"            {fold.warning}"] if fold.warning else lines
+    lines += [f"            {line}" for line in (corpus.note, fold.warning) if line]
+    return lines
 
 
 def _about_pruning(prepared: PreparedStudy) -> list[str]:

@@ -54,7 +54,9 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     options = resolve(asked)
     spaces = _load_spaces(options)
     check_gpus(options)
-    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
+    corpus = load(
+        options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
+    )
     fold = split(corpus, options.fold, options.split_by, options.validation)
     _check_levels(options, corpus, fold, spaces)
     data_digest = digest([corpus.digest, *map(level_name, options.noise)])

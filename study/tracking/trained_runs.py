@@ -54,7 +54,7 @@ class TrialFolder:
             UserError: The corpus is not on this machine, or not readable.
         """
         study = self.study
-        return load(study.corpus, study.corpus_root, study.exclude, parse_options(study.corpus_options))
+        return load(study.corpus, study.corpus_root, study.exclude, parse_options(study.corpus_options), study.classes)
 
 
 def find_trained(run_id: str, tracking_uri: str) -> Trained:

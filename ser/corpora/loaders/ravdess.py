@@ -14,6 +14,9 @@ from ser.utils.errors import UserError
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the codes 01 to 08."""
 
+SHARED_WITH_CREMA_D = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+"""The default: noise by CREMA-D's confusions is defined for these classes alone."""
+
 # The seven fields of a file name with their highest codes; the lowest code is always 01.
 _FIELDS = {
     "modality": 3,
@@ -41,7 +44,8 @@ def load_ravdess(root: Path) -> LoaderResult:
 
     Returns:
         The rows: utterance id = the file's name without its suffix, speaker ``Actor_NN``, odd actors male, no
-        sessions, no votes. Data errors are names with unknown codes, and an utterance in several files.
+        sessions, no votes. The classes are all eight; ``load`` chooses ``SHARED_WITH_CREMA_D`` by default. Data
+        errors are names with unknown codes, and an utterance in several files.
 
     Raises:
         UserError: If there is no speech below ``root``.
@@ -69,6 +73,7 @@ def load_ravdess(root: Path) -> LoaderResult:
         root,
         errors,
         f"Expected: {_LAYOUT}.",
+        default_classes=",".join(SHARED_WITH_CREMA_D),
     )
 
 
