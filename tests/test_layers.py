@@ -33,8 +33,8 @@ ORDER = {
         "run confirm evaluate predict register"
     ),
     "analysis": (
-        "common sections page best_runs significance curves importance selection confusion embeddings corrections "
-        "report"
+        "common inference sections page best_runs significance curves importance selection confusion embeddings "
+        "corrections report"
     ),
 }
 MAX_MODULES = 13

@@ -1,0 +1,331 @@
+"""Comparison of methods: is a difference of test UAR more than chance, given that a trained network is one draw?
+
+All test utterances of a fold are judged by the same network, so the unit is the trained fold and not the speaker or the
+utterance; with a single fold (an official split) it is the training. docs/inference.md explains the test.
+
+Shapes: U units, C classes, K comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from ser.utils.errors import UserError, unknown_name
+from study.setup.power import ALPHA, noncentrality
+
+BETTER, WORSE, NO_EVIDENCE, NOT_POSSIBLE = "better", "worse", "no evidence", "not possible"
+"""Verdicts; ``not possible``: with so few units the smallest possible p-value is above the level."""
+
+FOLD, TRAINING = "fold", "training"
+"""Units."""
+
+CONFIDENCE = 0.95
+
+EXACT_UNITS = 14
+"""Largest number of units for which all patterns of signs are tried; with more, ``PATTERNS`` random ones."""
+
+PATTERNS = 10_000
+
+SCOPE_FOLDS = "trainings on this corpus's speakers with other seeds and noise draws, and test speakers of their kind"
+SCOPE_TRAININGS = "trainings with other seeds and noise draws, on these test speakers"
+
+KEYS = ["level", "method", "fold", "seed", "speaker", "label"]
+
+Floats = NDArray[np.float64]
+
+
+def compare_methods(
+    results: pd.DataFrame, reference: str, primary: tuple[str, str] | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Compare every method with the reference at each noise level, all comparisons as one family.
+
+    A fold's share of a difference is Σ over the classes of Δcorrect / (C · utterances of the class in all folds), its
+    seeds averaged; the shares add up to the difference of the pooled UARs. The test flips the signs of the shares fold
+    by fold, the same signs for all comparisons, with the statistic |Σ| / √Σ², and takes the largest statistic of all
+    comparisons for the correction (single-step max-T).
+
+    Args:
+        results: One row for each (``method``, ``level``, ``fold``, ``seed``, ``speaker``, ``label``) with ``correct``
+            right predictions of ``total`` test utterances. All methods and levels have the same folds, seeds and
+            utterances; a speaker is tested in one fold.
+        reference: Method that all others are compared with.
+        primary: (level, method) of the one comparison that was declared before the trainings as the most important.
+            Its ``p_adjusted`` is 2 p; that of the others twice the max-T p among them, or once if the primary
+            comparison is claimed. Without it all are adjusted by max-T.
+        seed: Seed of the random sign patterns, of which there are ``PATTERNS`` with more than ``EXACT_UNITS`` units.
+
+    Returns:
+        One row for each level and method other than the reference, in the order of ``results``: ``level``, ``method``,
+        ``uar``, ``uar_reference``, ``difference`` (method − reference, −1 to 1), ``low``, ``high`` (95 % interval of
+        this difference alone, NaN with one unit), ``p``, ``p_adjusted``, ``p_smallest`` (smallest ``p`` that the
+        units permit), ``alpha`` (level at which the comparison is tested, .05 or .025), ``verdict`` (``better``,
+        ``worse``, ``no evidence``, ``not possible``), ``detectable`` (difference that such a design shows with 80 %
+        power after correction, given the spread seen; infinite where none, NaN without spread), ``scope`` (which
+        trainings and speakers the claim is about), ``unit`` (``fold`` or ``training``), ``units``, ``seeds``. A verdict
+        is a claim where ``p_adjusted`` ≤ .05.
+
+    Raises:
+        UserError: Columns or trainings are missing, rows occur twice, counts are impossible, methods were tested on
+            different utterances, or the reference or the primary comparison is not in ``results``.
+
+    Source:
+        Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993 (max-T); Wiens, A fixed sequence Bonferroni
+        procedure for testing multiple endpoints, Pharmaceutical Statistics 2, 2003, and Wiens and Dmitrienko, The
+        fallback procedure for evaluating a single family of hypotheses, Journal of Biopharmaceutical Statistics 15,
+        2005 (primary comparison); Phipson and Smyth 2010 (p-values of random patterns).
+
+    Example:
+        >>> rows = [(method, "clean", fold, 1, f"speaker {fold}", "anger", right, 20)
+        ...         for fold in range(6) for method, right in [("cross_entropy", 9 + fold), ("gce", 11 + fold)]]
+        >>> columns = ["method", "level", "fold", "seed", "speaker", "label", "correct", "total"]
+        >>> compared = compare_methods(pd.DataFrame(rows, columns=columns), "cross_entropy")
+        >>> compared[["method", "difference", "p", "verdict"]].round(5).to_dict("records")
+        [{'method': 'gce', 'difference': 0.1, 'p': 0.03125, 'verdict': 'better'}]
+    """
+    cells, correct, total, unit = _by_unit(_checked(results))
+    at = {cell: index for index, cell in enumerate(cells)}
+    keys = [cell for cell in cells if cell[1] != reference]
+    _require_reference(cells, reference)
+    if primary is not None and tuple(primary) not in keys:
+        known = "; ".join(f"{method} at {level}" for level, method in keys) or "none"
+        raise UserError(
+            f"the primary comparison is {primary[1]} at {primary[0]}, which is not in the results. Comparisons in the "
+            f"results: {known}."
+        )
+    total_of_class = total.sum(axis=0)
+    uar_shares = (correct / (len(total_of_class) * total_of_class)).sum(axis=-1)
+    uar = uar_shares.sum(axis=1)
+    methods = [at[cell] for cell in keys]
+    references = [at[level, reference] for level, _ in keys]
+    shares = (uar_shares[methods] - uar_shares[references]).T
+    found = flip_signs(shares, None if primary is None else keys.index(tuple(primary)), seed)
+    error = standard_error(shares, (total / (len(total_of_class) * total_of_class)).sum(axis=-1))
+    units = len(shares)
+    difference = shares.sum(axis=0)
+    reach = error * (stats.t.ppf((1 + CONFIDENCE) / 2, units - 1) if units > 1 else np.nan)
+    possible = 2.0 ** (1 - units) <= found.alpha
+    claimed = possible & (found.p_adjusted <= ALPHA)
+    rest = [level for level, method in keys if primary is None or (level, method) != tuple(primary)]
+    needed = [
+        noncentrality(units, len(rest), len(set(rest)), alpha)
+        if primary is None or cell != tuple(primary)
+        else noncentrality(units, alpha=alpha)
+        for cell, alpha in zip(keys, found.alpha.tolist(), strict=True)
+    ]
+    return pd.DataFrame(keys, columns=["level", "method"]).assign(
+        uar=uar[methods],
+        uar_reference=uar[references],
+        difference=difference,
+        low=difference - reach,
+        high=difference + reach,
+        p=found.p,
+        p_adjusted=found.p_adjusted,
+        p_smallest=max(2.0 ** (1 - units), 0.0 if units <= EXACT_UNITS else 1 / (1 + PATTERNS)),
+        alpha=found.alpha,
+        verdict=np.select([~possible, claimed & (difference > 0), claimed], [NOT_POSSIBLE, BETTER, WORSE], NO_EVIDENCE),
+        detectable=np.where(error > 0, np.where(error > 0, error, 1.0) * np.array(needed), np.nan),
+        scope=SCOPE_TRAININGS if unit == TRAINING else SCOPE_FOLDS,
+        unit=unit,
+        units=units,
+        seeds=results["seed"].nunique(),
+    )
+
+
+def pays_from(compared: pd.DataFrame, levels_by_rate: Sequence[str]) -> dict[str, str | None]:
+    """Return the noise level from which each method pays: it is better there and at all higher levels.
+
+    Args:
+        compared: From ``compare_methods``.
+        levels_by_rate: Noise levels, from the lowest noise rate to the highest.
+
+    Returns:
+        Method → level, None where the method is not better at the highest level.
+
+    Example:
+        >>> rows = [("clean", "gce", "worse"), ("noisy-A", "gce", "better"), ("noisy-B", "gce", "better")]
+        >>> pays_from(pd.DataFrame(rows, columns=["level", "method", "verdict"]), ["clean", "noisy-A", "noisy-B"])
+        {'gce': 'noisy-A'}
+    """
+    better = compared[compared["verdict"] == BETTER]
+    claimed = set(zip(better["method"], better["level"], strict=True))
+    found: dict[str, str | None] = {}
+    for method in dict.fromkeys(compared["method"]):
+        found[method] = None
+        for level in reversed(levels_by_rate):
+            if (method, level) not in claimed:
+                break
+            found[method] = level
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class SignFlips:
+    """Result of the sign-flip test of K comparisons.
+
+    Args:
+        p: (K,) two-sided p-values of each comparison alone.
+        p_adjusted: (K,) p-values adjusted for all comparisons; a difference is claimed where they are ≤ ``ALPHA``.
+        alpha: (K,) level at which a comparison (the primary one) or the family of the others is tested.
+    """
+
+    p: Floats
+    p_adjusted: Floats
+    alpha: Floats
+
+
+def flip_signs(shares: Floats, primary: int | None = None, seed: int = 0) -> SignFlips:
+    """Test all comparisons with the same random signs of the units.
+
+    Args:
+        shares: (U, K) shares of the differences; without a difference either sign is equally likely.
+        primary: Index of the primary comparison.
+        seed: Seed of the random signs.
+
+    Returns:
+        p-values. The statistic |Σ| / √Σ² grows with the absolute t statistic, and its denominator does not change with
+        the signs. A comparison without any difference has p = 1.
+    """
+    spread = np.sqrt((shares**2).sum(axis=0))
+    scaled = shares / np.where(spread > 0, spread, 1.0)
+    observed = np.abs(scaled.sum(axis=0)) - 1e-9
+    flipped = np.abs(_signs(len(shares), seed) @ scaled)
+    p = _share_of_patterns(flipped >= observed, len(shares))
+    others = np.arange(shares.shape[1]) != primary
+    p_adjusted, alpha = p.copy(), np.full(len(p), ALPHA)
+    if others.any():
+        largest = flipped[:, others].max(axis=1)
+        p_adjusted[others] = _share_of_patterns(largest[:, None] >= observed[others], len(shares))
+    if primary is not None:
+        p_adjusted[primary] *= 2
+        alpha[primary] = ALPHA / 2
+        if p_adjusted[primary] > ALPHA:
+            p_adjusted[others] *= 2
+            alpha[others] = ALPHA / 2
+    return SignFlips(p, np.minimum(p_adjusted, 1.0), alpha)
+
+
+@lru_cache(maxsize=4)
+def _signs(units: int, seed: int) -> Floats:
+    """Return (patterns, U) signs; a pattern and its opposite count alike, so of all patterns the first sign stays."""
+    if units <= EXACT_UNITS:
+        return 1.0 - 2.0 * (np.arange(2 ** (units - 1))[:, None] >> np.arange(units) & 1)[:, ::-1]
+    return np.random.default_rng(seed).integers(0, 2, size=(PATTERNS, units)) * 2.0 - 1.0
+
+
+def _share_of_patterns(reached: NDArray[np.bool_], units: int) -> Floats:
+    """Return the share of patterns, the observed one counted where the patterns are random."""
+    extra = 0 if units <= EXACT_UNITS else 1
+    return np.asarray((reached.sum(axis=0) + extra) / (len(reached) + extra), dtype=np.float64)
+
+
+def standard_error(shares: Floats, weights: Floats) -> Floats:
+    """Return the standard error of differences over units.
+
+    Args:
+        shares: (U, K) shares of the differences.
+        weights: (U,) shares of the test utterances, averaged over the classes; they sum to 1.
+
+    Returns:
+        (K,), NaN with one unit. With equal weights it is that of a sum of U independent shares.
+    """
+    if len(shares) < 2:
+        return np.full(shares.shape[1], np.nan)
+    residuals = shares - weights[:, None] * shares.sum(axis=0)
+    return np.asarray(np.sqrt((residuals**2 / (1 - weights[:, None])).sum(axis=0)), dtype=np.float64)
+
+
+def _checked(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with test utterances, or raise an error that says what is wrong with them."""
+    if missing := [name for name in [*KEYS, "correct", "total"] if name not in results.columns]:
+        raise UserError(
+            f"the results have no column {', '.join(missing)}. Needed: {', '.join([*KEYS, 'correct', 'total'])}."
+        )
+    table = results[[*KEYS, "correct", "total"]]
+    if empty := [name for name in table.columns if table[name].isna().any()]:
+        rows = list(table.index[table[empty[0]].isna()][:3])
+        raise UserError(f"the results have missing values in {', '.join(empty)} (rows {rows}). Leave such rows out.")
+    if (twice := table.duplicated(KEYS)).any():
+        raise UserError(f"the results have {twice.sum()} rows twice, the first: {_name(table[twice].iloc[0])}.")
+    wrong = ~(
+        (table["correct"] >= 0) & (table["correct"] <= table["total"]) & np.isfinite(table["total"].astype(float))
+    )
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise UserError(f"{row['correct']} of {row['total']} predictions are right, which cannot be: {_name(row)}.")
+    table = table[table["total"] > 0].astype(dict.fromkeys(KEYS, object))
+    if table.empty:
+        raise UserError("the results have no test utterances.")
+    of_speaker = table[["speaker", "fold"]].drop_duplicates()
+    if (again := of_speaker["speaker"].duplicated()).any():
+        speaker, fold = of_speaker[again].iloc[0]
+        raise UserError(
+            f"speaker {speaker} is tested in fold {fold} and in another one. Folds count as independent, so a speaker "
+            "is tested in one fold."
+        )
+    return table
+
+
+def _name(row: Mapping[str, object] | pd.Series) -> str:
+    return ", ".join(f"{key} {row[key]}" for key in KEYS)
+
+
+def _by_unit(table: pd.DataFrame) -> tuple[list[tuple[str, str]], Floats, Floats, str]:
+    """Count by unit and class.
+
+    Returns:
+        The cells (level, method); (cells, U, C) right predictions and (U, C) utterances, both averaged over seeds where
+        the unit is the fold; and the unit.
+    """
+    folds, seeds, labels = (sorted(table[name].unique(), key=str) for name in ("fold", "seed", "label"))
+    cells = list(table[["level", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    wide = table.set_index(KEYS)[["correct", "total"]].unstack(["level", "method"]).astype(np.float64)
+    _require_same_design(wide["total"][cells], pd.MultiIndex.from_product([folds, seeds], names=["fold", "seed"]))
+    blocks = pd.MultiIndex.from_product([folds, seeds, labels])
+    sums = wide.groupby(level=["fold", "seed", "label"]).sum().reindex(blocks, fill_value=0)
+    shape = (len(folds), len(seeds), len(labels))
+    total = sums["total"][cells[0]].to_numpy().reshape(shape)
+    correct = sums["correct"][cells].to_numpy().T.reshape(len(cells), *shape)
+    if len(folds) > 1:
+        return cells, correct.mean(axis=2), total.mean(axis=1), FOLD
+    return cells, correct[:, 0], total[0], TRAINING
+
+
+def _require_same_design(total: pd.DataFrame, trainings: pd.MultiIndex) -> None:
+    """Raise an error unless all cells have the same trainings, tested on the same utterances."""
+    has = total.notna().groupby(level=["fold", "seed"]).any().reindex(trainings, fill_value=False)
+    if lacking := [
+        f"{method} at {level} has no fold {fold}, seed {seed}"
+        for level, method in has.columns
+        for fold, seed in has.index[~has[level, method]]
+    ]:
+        more = f"; and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise UserError(
+            f"not all methods have all trainings: {'; '.join(lacking[:5])}{more}. Compare complete designs: finish the "
+            "confirmation, or leave out methods, folds or seeds for all."
+        )
+    by_training = total.stack(["level", "method"], future_stack=True).unstack("seed")
+    by_training = by_training.unstack(["level", "method"])
+    first = by_training.columns[0]
+    differs = by_training.ne(by_training[first], axis=0)
+    if differs.to_numpy().any():
+        seed, level, method = by_training.columns[differs.any()][0]
+        fold, speaker, label = by_training.index[differs[seed, level, method]][0]
+        raise UserError(
+            f"{method} at {level}, seed {seed} and {first[2]} at {first[1]}, seed {first[0]} were tested on different "
+            f"utterances of speaker {speaker}, class {label}, fold {fold}. Methods are compared on the same utterances."
+        )
+
+
+def _require_reference(cells: Sequence[tuple[str, str]], reference: str) -> None:
+    methods = {method for _, method in cells}
+    if reference not in methods:
+        raise unknown_name("reference method", reference, methods)
+    if without := sorted({level for level, _ in cells} - {level for level, method in cells if method == reference}):
+        raise UserError(f"{reference}, the reference, has no results at {', '.join(without)}.")
