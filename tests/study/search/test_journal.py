@@ -130,6 +130,12 @@ def test_a_journal_cut_anywhere_is_read_up_to_there(tmp_path, cut):
 
 
 def test_a_journal_of_version_0_1_is_read_and_resumed(tmp_path):
+    # The space of ProSelfLC as it was in version 0.1.
+    space = load_space("reweighting_control", {"loss.name": "proselflc"})
+
+    def journal(folder):
+        return Journal(folder, space, NOISY, 1)
+
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     shutil.copy(JOURNAL_OF_VERSION_0_1, old / JOURNAL)
@@ -144,7 +150,7 @@ def test_a_journal_of_version_0_1_is_read_and_resumed(tmp_path):
     assert [entry.status for entry in journal(old).entries()] == [FINISHED, FAILED, RUNNING]
     for folder in (old, new):
         train(journal(folder), third.number, third.configuration, first=3)
-    assert searched(old, 14) == searched(new, 14)
+    assert extend(journal(old), 14) == extend(journal(new), 14)
 
 
 def test_a_journal_damaged_in_its_middle_is_an_error(tmp_path):
