@@ -89,50 +89,44 @@ def compare_methods(
         >>> compared[["method", "difference", "p", "verdict"]].round(5).to_dict("records")
         [{'method': 'gce', 'difference': 0.1, 'p': 0.03125, 'verdict': 'better'}]
     """
-    cells, correct, total, unit = _by_unit(_checked(results))
-    at = {cell: index for index, cell in enumerate(cells)}
-    keys = [cell for cell in cells if cell[1] != reference]
-    _require_reference(cells, reference)
+    counts = _count(_checked(results))
+    keys = _comparisons(counts.cells, reference)
     if primary is not None and tuple(primary) not in keys:
         known = "; ".join(f"{method} at {level}" for level, method in keys) or "none"
         raise UserError(
             f"the primary comparison is {primary[1]} at {primary[0]}, which is not in the results. Comparisons in the "
             f"results: {known}."
         )
-    total_of_class = total.sum(axis=0)
-    uar_shares = (correct / (len(total_of_class) * total_of_class)).sum(axis=-1)
-    uar = uar_shares.sum(axis=1)
-    methods = [at[cell] for cell in keys]
-    references = [at[level, reference] for level, _ in keys]
-    shares = (uar_shares[methods] - uar_shares[references]).T
-    found = flip_signs(shares, None if primary is None else keys.index(tuple(primary)), seed)
-    error = standard_error(shares, (total / (len(total_of_class) * total_of_class)).sum(axis=-1))
+    is_primary = np.array([primary is not None and key == tuple(primary) for key in keys], dtype=bool)
+    shares = counts.uar_shares()
+    methods = shares[:, [counts.cells.index(key) for key in keys]]
+    references = shares[:, [counts.cells.index((level, reference)) for level, _ in keys]]
+    found = flip_signs(methods - references, is_primary, seed)
     units = len(shares)
-    difference = shares.sum(axis=0)
-    reach = error * (stats.t.ppf((1 + CONFIDENCE) / 2, units - 1) if units > 1 else np.nan)
+    difference = (methods - references).sum(axis=0)
+    error = standard_error(methods - references, counts.weights())
+    reach = error * stats.t.ppf((1 + CONFIDENCE) / 2, max(units - 1, 1))
     possible = 2.0 ** (1 - units) <= found.alpha
     claimed = possible & (found.p_adjusted <= ALPHA)
-    rest = [level for level, method in keys if primary is None or (level, method) != tuple(primary)]
+    others = [level for (level, _), first in zip(keys, is_primary, strict=True) if not first]
     needed = [
-        noncentrality(units, len(rest), len(set(rest)), alpha)
-        if primary is None or cell != tuple(primary)
-        else noncentrality(units, alpha=alpha)
-        for cell, alpha in zip(keys, found.alpha.tolist(), strict=True)
+        noncentrality(units, alpha=alpha) if first else noncentrality(units, len(others), len(set(others)), alpha)
+        for first, alpha in zip(is_primary, found.alpha.tolist(), strict=True)
     ]
     return pd.DataFrame(keys, columns=["level", "method"]).assign(
-        uar=uar[methods],
-        uar_reference=uar[references],
+        uar=methods.sum(axis=0),
+        uar_reference=references.sum(axis=0),
         difference=difference,
         low=difference - reach,
         high=difference + reach,
         p=found.p,
         p_adjusted=found.p_adjusted,
-        p_smallest=max(2.0 ** (1 - units), 0.0 if units <= EXACT_UNITS else 1 / (1 + PATTERNS)),
+        p_smallest=smallest_p(units),
         alpha=found.alpha,
         verdict=np.select([~possible, claimed & (difference > 0), claimed], [NOT_POSSIBLE, BETTER, WORSE], NO_EVIDENCE),
-        detectable=np.where(error > 0, np.where(error > 0, error, 1.0) * np.array(needed), np.nan),
-        scope=SCOPE_TRAININGS if unit == TRAINING else SCOPE_FOLDS,
-        unit=unit,
+        detectable=np.where(possible, np.where(error > 0, error, np.nan) * needed, np.inf),
+        scope=SCOPE_TRAININGS if counts.unit == TRAINING else SCOPE_FOLDS,
+        unit=counts.unit,
         units=units,
         seeds=results["seed"].nunique(),
     )
@@ -180,12 +174,12 @@ class SignFlips:
     alpha: Floats
 
 
-def flip_signs(shares: Floats, primary: int | None = None, seed: int = 0) -> SignFlips:
+def flip_signs(shares: Floats, is_primary: NDArray[np.bool_], seed: int = 0) -> SignFlips:
     """Test all comparisons with the same random signs of the units.
 
     Args:
         shares: (U, K) shares of the differences; without a difference either sign is equally likely.
-        primary: Index of the primary comparison.
+        is_primary: (K,) True for the primary comparison, if there is one.
         seed: Seed of the random signs.
 
     Returns:
@@ -197,26 +191,29 @@ def flip_signs(shares: Floats, primary: int | None = None, seed: int = 0) -> Sig
     observed = np.abs(scaled.sum(axis=0)) - 1e-9
     flipped = np.abs(_signs(len(shares), seed) @ scaled)
     p = _share_of_patterns(flipped >= observed, len(shares))
-    others = np.arange(shares.shape[1]) != primary
-    p_adjusted, alpha = p.copy(), np.full(len(p), ALPHA)
+    others = ~is_primary
+    p_adjusted = np.where(is_primary, 2 * p, 1.0)
     if others.any():
-        largest = flipped[:, others].max(axis=1)
-        p_adjusted[others] = _share_of_patterns(largest[:, None] >= observed[others], len(shares))
-    if primary is not None:
-        p_adjusted[primary] *= 2
-        alpha[primary] = ALPHA / 2
-        if p_adjusted[primary] > ALPHA:
-            p_adjusted[others] *= 2
-            alpha[others] = ALPHA / 2
-    return SignFlips(p, np.minimum(p_adjusted, 1.0), alpha)
+        largest = flipped[:, others].max(axis=1, keepdims=True)
+        p_adjusted[others] = _share_of_patterns(largest >= observed[others], len(shares))
+    halved = is_primary | (p_adjusted[is_primary] > ALPHA).any()
+    p_adjusted[others & halved] *= 2
+    return SignFlips(p, np.minimum(p_adjusted, 1.0), np.where(halved, ALPHA / 2, ALPHA))
+
+
+def smallest_p(units: int) -> float:
+    """Return the smallest p-value that a number of units permits, whatever the difference."""
+    return 2.0 ** (1 - units) if units <= EXACT_UNITS else 1 / (1 + PATTERNS)
 
 
 @lru_cache(maxsize=4)
 def _signs(units: int, seed: int) -> Floats:
     """Return (patterns, U) signs; a pattern and its opposite count alike, so of all patterns the first sign stays."""
     if units <= EXACT_UNITS:
-        return 1.0 - 2.0 * (np.arange(2 ** (units - 1))[:, None] >> np.arange(units) & 1)[:, ::-1]
-    return np.random.default_rng(seed).integers(0, 2, size=(PATTERNS, units)) * 2.0 - 1.0
+        negative = np.arange(2 ** (units - 1))[:, None] >> np.arange(units)[::-1] & 1
+    else:
+        negative = np.random.default_rng(seed).integers(0, 2, size=(PATTERNS, units))
+    return np.asarray(1 - 2 * negative, dtype=np.float64)
 
 
 def _share_of_patterns(reached: NDArray[np.bool_], units: int) -> Floats:
@@ -258,7 +255,7 @@ def _checked(results: pd.DataFrame) -> pd.DataFrame:
     )
     if wrong.any():
         row = table[wrong].iloc[0]
-        raise UserError(f"{row['correct']} of {row['total']} predictions are right, which cannot be: {_name(row)}.")
+        raise UserError(f"{row['correct']} of {row['total']} predictions are right, which is impossible: {_name(row)}.")
     table = table[table["total"] > 0].astype(dict.fromkeys(KEYS, object))
     if table.empty:
         raise UserError("the results have no test utterances.")
@@ -276,56 +273,79 @@ def _name(row: Mapping[str, object] | pd.Series) -> str:
     return ", ".join(f"{key} {row[key]}" for key in KEYS)
 
 
-def _by_unit(table: pd.DataFrame) -> tuple[list[tuple[str, str]], Floats, Floats, str]:
-    """Count by unit and class.
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Test predictions by unit and class.
 
-    Returns:
-        The cells (level, method); (cells, U, C) right predictions and (U, C) utterances, both averaged over seeds where
-        the unit is the fold; and the unit.
+    Args:
+        cells: (level, method).
+        unit: ``fold`` or ``training``.
+        correct: (cells, U, C) right predictions; averaged over the seeds where the unit is the fold.
+        total: (U, C) utterances.
     """
-    folds, seeds, labels = (sorted(table[name].unique(), key=str) for name in ("fold", "seed", "label"))
+
+    cells: list[tuple[str, str]]
+    unit: str
+    correct: Floats
+    total: Floats
+
+    def uar_shares(self) -> Floats:
+        """Return (U, cells) shares of the UAR pooled over the units."""
+        return np.asarray((self.correct / self._pooled()).sum(axis=-1).T)
+
+    def weights(self) -> Floats:
+        """Return (U,) shares of the test utterances, averaged over the classes."""
+        return np.asarray((self.total / self._pooled()).sum(axis=-1))
+
+    def _pooled(self) -> Floats:
+        return np.asarray(self.total.shape[1] * self.total.sum(axis=0))
+
+
+def _count(table: pd.DataFrame) -> _Counts:
+    """Count by unit and class, or raise an error unless all cells have the same trainings and test utterances."""
     cells = list(table[["level", "method"]].drop_duplicates().itertuples(index=False, name=None))
-    wide = table.set_index(KEYS)[["correct", "total"]].unstack(["level", "method"]).astype(np.float64)
-    _require_same_design(wide["total"][cells], pd.MultiIndex.from_product([folds, seeds], names=["fold", "seed"]))
-    blocks = pd.MultiIndex.from_product([folds, seeds, labels])
-    sums = wide.groupby(level=["fold", "seed", "label"]).sum().reindex(blocks, fill_value=0)
-    shape = (len(folds), len(seeds), len(labels))
-    total = sums["total"][cells[0]].to_numpy().reshape(shape)
-    correct = sums["correct"][cells].to_numpy().T.reshape(len(cells), *shape)
-    if len(folds) > 1:
-        return cells, correct.mean(axis=2), total.mean(axis=1), FOLD
-    return cells, correct[:, 0], total[0], TRAINING
-
-
-def _require_same_design(total: pd.DataFrame, trainings: pd.MultiIndex) -> None:
-    """Raise an error unless all cells have the same trainings, tested on the same utterances."""
-    has = total.notna().groupby(level=["fold", "seed"]).any().reindex(trainings, fill_value=False)
+    folds, seeds, speakers, labels = (
+        sorted(table[name].unique(), key=str) for name in ("fold", "seed", "speaker", "label")
+    )
+    cell = pd.MultiIndex.from_frame(table[["level", "method"]]).map({key: place for place, key in enumerate(cells)})
+    places = (
+        cell.to_numpy(),
+        *(
+            table[name].map({value: place for place, value in enumerate(values)}).to_numpy()
+            for name, values in (("seed", seeds), ("speaker", speakers), ("label", labels))
+        ),
+    )
+    correct = np.zeros((len(cells), len(seeds), len(speakers), len(labels)))
+    total = np.zeros_like(correct)
+    correct[places] = table["correct"]
+    total[places] = table["total"]
+    fold_of = dict(zip(table["speaker"], table["fold"], strict=True))
+    in_fold = np.array([[fold_of[speaker] == fold for speaker in speakers] for fold in folds], dtype=np.float64)
     if lacking := [
-        f"{method} at {level} has no fold {fold}, seed {seed}"
-        for level, method in has.columns
-        for fold, seed in has.index[~has[level, method]]
+        f"{cells[cell][1]} at {cells[cell][0]} has no fold {folds[fold]}, seed {seeds[seed]}"
+        for cell, seed, fold in np.argwhere(total.sum(axis=-1) @ in_fold.T == 0)
     ]:
         more = f"; and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         raise UserError(
             f"not all methods have all trainings: {'; '.join(lacking[:5])}{more}. Compare complete designs: finish the "
             "confirmation, or leave out methods, folds or seeds for all."
         )
-    by_training = total.stack(["level", "method"], future_stack=True).unstack("seed")
-    by_training = by_training.unstack(["level", "method"])
-    first = by_training.columns[0]
-    differs = by_training.ne(by_training[first], axis=0)
-    if differs.to_numpy().any():
-        seed, level, method = by_training.columns[differs.any()][0]
-        fold, speaker, label = by_training.index[differs[seed, level, method]][0]
+    for cell, seed, speaker, label in np.argwhere(total != total[0, 0])[:1]:
         raise UserError(
-            f"{method} at {level}, seed {seed} and {first[2]} at {first[1]}, seed {first[0]} were tested on different "
-            f"utterances of speaker {speaker}, class {label}, fold {fold}. Methods are compared on the same utterances."
+            f"{cells[cell][1]} at {cells[cell][0]} (seed {seeds[seed]}) and {cells[0][1]} at {cells[0][0]} (seed "
+            f"{seeds[0]}) were tested on different utterances of speaker {speakers[speaker]}, class {labels[label]}. "
+            "Methods are compared on the same utterances."
         )
+    if len(folds) > 1:
+        return _Counts(cells, FOLD, in_fold @ correct.mean(axis=1), in_fold @ total[0, 0])
+    return _Counts(cells, TRAINING, correct.sum(axis=2), total[0].sum(axis=1))
 
 
-def _require_reference(cells: Sequence[tuple[str, str]], reference: str) -> None:
+def _comparisons(cells: Sequence[tuple[str, str]], reference: str) -> list[tuple[str, str]]:
+    """Return (level, method) of the comparisons, or raise an error where the reference is missing."""
     methods = {method for _, method in cells}
     if reference not in methods:
         raise unknown_name("reference method", reference, methods)
     if without := sorted({level for level, _ in cells} - {level for level, method in cells if method == reference}):
         raise UserError(f"{reference}, the reference, has no results at {', '.join(without)}.")
+    return [cell for cell in cells if cell[1] != reference]
