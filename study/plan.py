@@ -56,15 +56,13 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     resources = trial_resources([{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}], options)
     spaces = {search.space.name: search for search in searches}
     measured = {name: measure(prepared, search, resources) for name, search in spaces.items()}
-    trials = options.planned_trials
-    seconds = sum(measured[search.space.name].seconds for search in searches) * trials
-    disk = sum(measured[search.space.name].weights for search in searches) * trials
+    trials = [search.trials(options) for search in searches]
+    seconds = sum(measured[search.space.name].seconds * count for search, count in zip(searches, trials, strict=True))
+    disk = sum(measured[search.space.name].weights * count for search, count in zip(searches, trials, strict=True))
     disk += max(cost.state for cost in measured.values()) * 2 * resources.count
-    total = len(searches) * trials
-    lines = [
-        f"{len(searches)} searches × {trials} trials × {prepared.epochs} epochs: {total} trials, "
-        f"{total * prepared.epochs} epochs"
-    ]
+    total = sum(trials)
+    lines = [f"{len(searches)} searches × {total // len(searches)} trials × {prepared.epochs} epochs: {total} trials, "
+             f"{total * prepared.epochs} epochs"]  # fmt: skip
     where = "a GPU" if resources.gpus else "CPUs"
     lines += [
         f"  {name}: {_duration(cost.seconds)} a trial, measured on {where} of this machine"
@@ -93,7 +91,7 @@ def measure(prepared: PreparedStudy, search: Search, resources: TrialResources) 
         search: One of its searches.
         resources: What a trial gets.
     """
-    values = next(iter(search.space.examples()))
+    values = search.planned[0].configuration if search.planned else next(iter(search.space.examples()))
     config = Config.from_dotted({**prepared.options.defaults, **values})
     task = search.task
     if config.model.is_classical:

@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ser.config import explicit, stored
 from ser.utils.durable_files import drop_torn_lines
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
@@ -135,7 +136,7 @@ class Journal:
         trial, configuration = self._space.ask(self._study)
         trial.set_user_attr(NUMBER, number)
         # The trial counts from this attribute on; a suggestion that a kill interrupts before it is repeated.
-        trial.set_user_attr(CONFIGURATION, configuration)
+        trial.set_user_attr(CONFIGURATION, explicit(configuration))
         self._optuna_numbers[number] = trial.number
         return _entry(self._frozen(number))
 
@@ -247,7 +248,7 @@ def _entry(trial: FrozenTrial) -> Entry:
     attributes = trial.user_attrs
     return Entry(
         number=attributes[NUMBER],
-        configuration=attributes[CONFIGURATION],
+        configuration=stored(attributes[CONFIGURATION]),
         status=_STATUS[trial.state],
         epochs=trial.last_step or 0,
         value=trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None,

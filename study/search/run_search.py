@@ -16,7 +16,7 @@ from ser.utils.hashing import derived_seed
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
 from study.options import StudyOptions
-from study.schema import CONFIRM, FAILED, FINISHED, SEARCH, SEARCH_RECORD, STOPPED, Tag
+from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag
 from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress
 from study.search.searcher import StudyScheduler, StudySearch
@@ -184,6 +184,8 @@ def open_search(prepared: PreparedStudy, search: Search) -> str:
     )
     space = {"name": search.space.name, "source": search.space.source, "ranges": search.space.ranges()}
     client.log_dict(parent, {"options": prepared.options.to_json(), "space": space}, SEARCH_RECORD)
+    if prepared.design is not None:
+        client.log_dict(parent, prepared.design.to_json(), DESIGN)
     return parent
 
 
@@ -206,7 +208,7 @@ def trial_context(prepared: PreparedStudy, search: Search, parent: str, resource
         parent=parent,
         name=search.title,
         key=search_key(options, search),
-        tags={**search_tags(prepared, search), Tag.STAGE: CONFIRM if search.planned else SEARCH},
+        tags={**search_tags(prepared, search), Tag.STAGE: prepared.stage},
         dataset=dataset_of(prepared.data.corpus, search.level, search.task.manifest).to_dictionary(),
         folder=prepared.folder / search.folder,
         session=prepared.session,
@@ -233,5 +235,6 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
         Tag.SELECT_ON: options.select_on,
         Tag.SEARCHED: ",".join(search.searched),
         Tag.PLANNED_TRIALS: str(search.trials(options)),
+        **({} if prepared.design is None else {Tag.DESIGN: prepared.design.digest}),
         **environment_tags(),
     }

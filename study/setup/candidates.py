@@ -1,23 +1,17 @@
-"""The configurations that a confirmation trains, and the plan in its folder that a resumed one follows."""
+"""The configurations that a confirmation tests."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from ser.config import Config
-from ser.utils.durable_files import replace_text
-from ser.utils.errors import UserError
+from ser.config import Config, stored
 from study.schema import DEFAULT, SEARCH_RANK
 from study.setup.spaces import Space
 from study.tracking.searches import Trials, best_runs
-
-CANDIDATES = "candidates.json"
 
 
 @dataclass(frozen=True)
@@ -39,54 +33,6 @@ class Candidate:
     configuration: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ConfirmationPlan:
-    """Plan of a confirmation.
-
-    Args:
-        experiment: MLflow experiment of the search.
-        study: The one study that was confirmed, None for all that are comparable.
-        candidates: Configurations.
-        seeds: Of training and noise draw.
-        folds: Folds that are tested.
-    """
-
-    experiment: str
-    study: str | None
-    candidates: tuple[Candidate, ...]
-    seeds: tuple[int, ...]
-    folds: tuple[int, ...]
-
-    def write(self, folder: Path) -> None:
-        """Write the plan to the confirmation's folder, so that a resumed one does not choose again."""
-        replace_text(folder / CANDIDATES, json.dumps(asdict(self), indent=2) + "\n")
-
-    @staticmethod
-    def read(folder: Path) -> ConfirmationPlan:
-        """Read the plan of a confirmation that is resumed.
-
-        Args:
-            folder: The confirmation's folder.
-
-        Raises:
-            UserError: No confirmation is there.
-        """
-        try:
-            saved = json.loads((folder / CANDIDATES).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"there is no confirmation {folder.name!r} in {str(folder.parent)!r} to resume. Name the "
-                "--storage-path of the confirmation if it is elsewhere."
-            ) from error
-        return ConfirmationPlan(
-            saved["experiment"],
-            saved["study"],
-            tuple(Candidate(**one) for one in saved["candidates"]),
-            tuple(saved["seeds"]),
-            tuple(saved["folds"]),
-        )
-
-
 def choose(trials: Trials, spaces: Mapping[str, Space], defaults: Mapping[str, Any], top: int) -> list[Candidate]:
     """Choose the best finished configurations of each space and level, and the published default.
 
@@ -101,17 +47,41 @@ def choose(trials: Trials, spaces: Mapping[str, Space], defaults: Mapping[str, A
     found: list[Candidate] = []
     best = best_runs(trials, top)
     for (noise, space), group in best.groupby(["noise", "space"], sort=False):
-        published = Config.from_dotted({**defaults, **next(iter(spaces[str(space)].examples()))}).to_dotted()
-        default = Candidate(str(space), str(noise), DEFAULT, "", published)
+        default = published_default(spaces[str(space)], str(noise), defaults)
         ranked = []
         for row in group.to_dict("records"):
             if pd.isna(row["run_id"]):
                 continue
-            configuration = Config.from_dotted(row["all_parameters"]).to_dotted()
-            if configuration == published:
+            configuration = Config.from_dotted(stored(row["all_parameters"])).to_dotted()
+            if configuration == default.configuration:
                 default = replace(default, source=row["run_id"])
             else:
                 name = f"{SEARCH_RANK}{row['rank']}"
                 ranked.append(Candidate(str(space), str(noise), name, row["run_id"], configuration))
         found += [*ranked, default]
     return found
+
+
+def published_defaults(
+    spaces: Iterable[Space], levels: Iterable[str], defaults: Mapping[str, Any]
+) -> tuple[Candidate, ...]:
+    """Return the published default of each space at each noise level.
+
+    Args:
+        spaces: Spaces.
+        levels: Noise levels, by their names for records.
+        defaults: Dotted names that every trial has.
+    """
+    return tuple(published_default(space, level, defaults) for level in levels for space in spaces)
+
+
+def published_default(space: Space, level: str, defaults: Mapping[str, Any]) -> Candidate:
+    """Return a space's first point to evaluate, its published default.
+
+    Args:
+        space: The space.
+        level: Noise level, by its name for records.
+        defaults: Dotted names that every trial has.
+    """
+    configuration = Config.from_dotted({**defaults, **next(iter(space.examples()))}).to_dotted()
+    return Candidate(space.name, level, DEFAULT, "", configuration)

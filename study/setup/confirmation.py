@@ -1,10 +1,14 @@
-"""From a search to its confirmation: the best configurations and the published defaults, on fresh seeds and folds."""
+"""From options to a confirmation that can start: a design, declared and checked, and its trainings.
+
+``prepare_confirmation`` reads as the steps do: find the search or load the spaces, declare the design or read that of
+the confirmation that is resumed, open the records and the feature stores, plan the trainings.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,10 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from ser.config import Config
-from ser.corpora import load, parse_options
-from ser.noise import level_name
-from ser.splits import Fold, check_disjoint, fold_groups, split
+from ser.corpora import Corpus, check_name, load, parse_options
+from ser.fold_design import design_folds
+from ser.noise import check_level, level_name
+from ser.splits import Fold, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
@@ -24,14 +29,24 @@ from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import DEFAULT, Tag
-from study.setup.candidates import Candidate, ConfirmationPlan, choose
-from study.setup.prepare import check_gpus, claim_folder, open_stores
+from study.schema import CONFIRM, DEFAULT, KIND, TRIAL, Tag
+from study.setup.candidates import Candidate, choose, published_defaults
+from study.setup.design import (
+    OFFICIAL_SEEDS,
+    PILOT_SEEDS,
+    TRAINING,
+    Design,
+    fold_speakers,
+    primary_comparison,
+    training_seed,
+    unit_of,
+)
+from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_stores, protocol
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
-from study.setup.resolve import absolute
+from study.setup.resolve import absolute, with_absolute_paths
 from study.setup.spaces import Space, load_space
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import experiment_id, open_client
+from study.tracking.store import experiment_id, open_client, search_all
 from study.trial.specification import TrialSpecification
 from study.uri import absolute_uri
 
@@ -42,28 +57,30 @@ class Confirmation:
 
     Args:
         prepared: As a study, with one search for each space and noise level.
-        plan: What is trained.
-        held_out: The fold that the search held out.
+        design: What is trained and compared.
     """
 
     prepared: PreparedStudy
-    plan: ConfirmationPlan
-    held_out: int
+    design: Design
 
 
 @dataclass(frozen=True)
-class _Confirmed:
-    """The search that is confirmed.
+class _Basis:
+    """What a design is made of, besides the corpus.
 
     Args:
-        records: Where its records are.
-        trials: Its comparable trials.
-        options: Those of its newest study.
+        options: Complete options of the confirmation, as a study's.
+        records: Where its records go.
+        spaces: Its methods.
+        trials: The search whose winners are tested; None for published defaults alone.
+        search_options: Those of the newest study of the search.
     """
 
-    records: RecordStore
-    trials: Trials
     options: StudyOptions
+    records: RecordStore
+    spaces: tuple[Space, ...]
+    trials: Trials | None = None
+    search_options: StudyOptions | None = None
 
 
 def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmation:
@@ -74,63 +91,118 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
         console: Where progress is shown.
 
     Raises:
-        UserError: There is no search, it has no finished trial, or its data have changed.
+        UserError: There is nothing to confirm, it cannot be trained, or its data or design have changed.
     """
-    saved = _saved_plan(asked)
-    search = _find_search(asked, saved)
-    options = _study_options(asked, search)
+    basis = _resumed(asked) if asked.resume else _of_defaults(asked) if asked.space else _of_search(asked)
+    options = basis.options
     check_gpus(options)
-    spaces = _load_spaces(search)
-    corpus = load(options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options))
-    folds = len(fold_groups(corpus, options.split_by)[1])
-    held_out = options.fold or folds
-    plan = saved or _make_plan(asked, search, options, spaces, chosen_folds(asked.folds, folds, held_out))
+    corpus = load(
+        options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
+    )
+    design = Design.read(options.folder) if asked.resume else _declare(asked, basis, corpus)
+    folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
+    check_levels(options, corpus, folds[1], basis.spaces)
     lock = claim_folder(options)
-    extractors = [extractor(_config(one)) for one in plan.candidates]
-    stores = open_stores(corpus, extractors, options, console)
-    data_digest = digest([corpus.digest, [asdict(one) for one in plan.candidates], list(plan.seeds), list(plan.folds)])
-    held_out_fold = split(corpus, held_out, options.split_by, options.validation)
-    data = StudyData(corpus, held_out_fold, data_digest, stores, 0.0)
+    stores = open_stores(corpus, [extractor(_config(one)) for one in design.candidates], options, console)
+    data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest]), stores, 0.0)
+    for fold in folds.values():
+        check_disjoint(corpus, fold, data.store.content)
+    if options.resume:
+        options.check_unchanged(data.digest)
     prepared = PreparedStudy(
         options=options,
         data=data,
-        records=search.records,
-        searches=_plan_searches(plan, options, data, spaces),
-        protocol=digest(["confirm", _newest_tags(search.records.client, search.trials)[Tag.PROTOCOL]]),
+        records=basis.records,
+        searches=_plan_searches(design, basis, data, folds),
+        protocol=design.protocol,
         session=uuid.uuid4().hex,
         lock=lock,
+        design=design,
     )
-    if options.resume:
-        options.check_unchanged(data_digest)
-    return Confirmation(prepared, plan, held_out)
+    return Confirmation(prepared, design)
 
 
-def _saved_plan(asked: ConfirmOptions) -> ConfirmationPlan | None:
-    """Return the plan of the confirmation that is resumed, None for a new one."""
-    if not asked.resume:
-        return None
-    return ConfirmationPlan.read(StudyOptions(name=asked.name, storage_path=absolute(asked.storage_path)).folder)
+def _resumed(asked: ConfirmOptions) -> _Basis:
+    """Return the basis of a confirmation that is resumed: its own options, and what the call may change of them."""
+    given = StudyOptions(
+        name=asked.name,
+        storage_path=absolute(asked.storage_path),
+        tracking_uri=absolute_uri(asked.tracking_uri),
+        cpus_per_trial=asked.cpus_per_trial,
+        gpus_per_trial=asked.gpus_per_trial,
+        max_concurrent=asked.max_concurrent,
+        time_budget=asked.time_budget,
+        address=asked.address,
+        resume=True,
+    )
+    Design.read(given.folder)  # says that there is none in the words of a confirmation
+    options = given.resumed()
+    if asked.corpus_root is not None:
+        options = replace(options, corpus_root=absolute(asked.corpus_root))
+    client = open_client(options.tracking_uri)
+    records = RecordStore(client, experiment_id(client, options.tracking_uri, str(options.experiment)))
+    return _Basis(options, records, tuple(load_spaces(options)))
 
 
-def _find_search(asked: ConfirmOptions, saved: ConfirmationPlan | None) -> _Confirmed:
-    """Find the search to confirm, and the options of its newest study."""
+def _of_defaults(asked: ConfirmOptions) -> _Basis:
+    """Return the basis of a confirmation of published defaults, without a search."""
+    check_name(asked.corpus)
+    shared = {name: getattr(asked, name) for name in StudyOptions.__dataclass_fields__ if hasattr(asked, name)}
+    options = with_absolute_paths(StudyOptions(**shared))
+    for level in options.noise:
+        check_level(level)
+    options = replace(options, experiment=options.experiment or options.corpus)
+    options = replace(options, name=options.name or _new_name(options))
+    spaces = tuple(load_spaces(options))
+    client = open_client(options.tracking_uri)
+    records = RecordStore(client, experiment_id(client, options.tracking_uri, str(options.experiment)))
+    return _Basis(options, records, spaces)
+
+
+def _of_search(asked: ConfirmOptions) -> _Basis:
+    """Return the basis of a confirmation of a search: the options of its newest study, and its comparable trials."""
     uri = absolute_uri(asked.tracking_uri)
     client = open_client(uri)
-    experiment, study = (saved.experiment, saved.study) if saved else (_experiment(client, asked), asked.study)
+    experiment = _experiment(client, asked)
     identifier = experiment_id(client, uri, experiment)
-    trials = read_trials(client, identifier, study)
+    trials = read_trials(client, identifier, asked.study)
     if trials is None:
         raise UserError(
             f"experiment {experiment!r} in {without_password(uri)} has no search to confirm. Run one first: "
-            f"{command_line('study/run.py')}"
+            f"{command_line('study/run.py')} Or test published defaults without one: "
+            f"{command_line('study/confirm.py')} --space NAME …"
         )
     folder = Path(_newest_tags(client, trials)[Tag.FOLDER]).parents[1]
-    options = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
-    noise = {level_name(level): level for level in options.noise}
-    # Other studies of the same protocol may have had other levels.
-    more = [level for level in dict.fromkeys(trials.table["noise"]) if level not in noise]
-    options = replace(options, experiment=experiment, noise=(*options.noise, *more))
-    return _Confirmed(RecordStore(client, identifier), trials, options)
+    searched = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
+    searched = replace(searched, experiment=experiment)
+    # Other studies of the same protocol may have had other levels and spaces.
+    levels = {level_name(level): level for level in searched.noise}
+    more_levels = [level for level in dict.fromkeys(trials.table["noise"]) if level not in levels]
+    spaces = {load_space(name, searched.fixed).name for name in searched.space}
+    more_spaces = [name for name in dict.fromkeys(trials.table["space"]) if name not in spaces]
+    options = replace(
+        searched,
+        space=(*searched.space, *more_spaces),
+        noise=(*searched.noise, *more_levels),
+        name=asked.name or _new_name(searched),
+        storage_path=absolute(asked.storage_path),
+        tracking_uri=uri,
+        corpus_root=absolute(asked.corpus_root) if asked.corpus_root else searched.corpus_root,
+        resume=False,
+        trials=None,
+        validation="held-out",
+        scheduler="none",
+        cpus_per_trial=asked.cpus_per_trial,
+        gpus_per_trial=asked.gpus_per_trial,
+        max_concurrent=asked.max_concurrent,
+        time_budget=asked.time_budget,
+        address=asked.address,
+    )
+    return _Basis(options, RecordStore(client, identifier), tuple(load_spaces(options)), trials, searched)
+
+
+def _new_name(options: StudyOptions) -> str:
+    return f"{options.experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
 def _experiment(client: MlflowClient, asked: ConfirmOptions) -> str:
@@ -144,7 +216,8 @@ def _experiment(client: MlflowClient, asked: ConfirmOptions) -> str:
     if not newest:
         raise UserError(
             f"there is no run in {without_password(asked.tracking_uri)}. Run a study first: "
-            f"{command_line('study/run.py')}"
+            f"{command_line('study/run.py')} Or test published defaults without one: "
+            f"{command_line('study/confirm.py')} --space NAME …"
         )
     return str(experiments[newest[0].info.experiment_id])
 
@@ -155,51 +228,82 @@ def _newest_tags(client: MlflowClient, trials: Trials) -> dict[str, str]:
     return dict(client.get_run(run_id).data.tags)
 
 
-def _load_spaces(search: _Confirmed) -> dict[str, Space]:
-    """Load the spaces of the search by name, also those of other studies of the same protocol."""
-    fixed = search.options.fixed
-    spaces = {space.name: space for space in (load_space(name, fixed) for name in search.options.space)}
-    for name in search.trials.table["space"].unique():
-        if name not in spaces:
-            spaces[name] = load_space(name, fixed)
-    return spaces
-
-
-def _study_options(asked: ConfirmOptions, search: _Confirmed) -> StudyOptions:
-    """Return the search's options with what the confirmation changes of them."""
-    return replace(
-        search.options,
-        name=asked.name or f"{search.options.experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        storage_path=absolute(asked.storage_path),
-        tracking_uri=absolute_uri(asked.tracking_uri),
-        corpus_root=asked.corpus_root or search.options.corpus_root,
-        resume=asked.resume,
-        scheduler="none",
-        cpus_per_trial=asked.cpus_per_trial,
-        gpus_per_trial=asked.gpus_per_trial,
-        max_concurrent=asked.max_concurrent,
-        time_budget=asked.time_budget,
-        address=asked.address,
+def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
+    """Declare the design of a new confirmation."""
+    options, searched = basis.options, _searched(basis, corpus)
+    folds = design_folds(corpus, options.split_by, searched.get("validation", ()))
+    levels = {level_name(level): level for level in options.noise}
+    methods = [space.name for space in basis.spaces]
+    rates = {name: _rate(corpus, folds[0], level) for name, level in levels.items()}
+    primary = primary_comparison(asked.primary, methods, rates, asked.reference)
+    unit, seeds = unit_of(folds), asked.seeds
+    if seeds is None:
+        seeds = OFFICIAL_SEEDS if unit == TRAINING else 1
+    identity = _protocol(basis, corpus, folds)
+    candidates = _candidates(asked, basis, tuple(levels))
+    if asked.pilot:
+        level = primary["level"] if primary else max(rates, key=lambda name: rates[name] or 0.0)
+        candidates = tuple(one for one in candidates if (one.space, one.noise) == (asked.reference, level))[-1:]
+        if not candidates:
+            raise unknown_name(
+                "--pilot trains the --reference, and its space is not confirmed:", asked.reference, methods
+            )
+        folds, seeds, primary = folds[:1], PILOT_SEEDS, None
+    first = _first_seed(basis, identity)
+    return Design(
+        study=str(options.name),
+        experiment=str(options.experiment),
+        corpus=corpus.name,
+        corpus_digest=corpus.digest,
+        classes=corpus.classes,
+        unit=unit,
+        folds=fold_speakers(corpus, folds),
+        seeds=tuple(range(first, first + seeds)),
+        levels=tuple(levels),
+        methods=tuple(methods),
+        candidates=candidates,
+        reference=asked.reference if asked.reference in methods else None,
+        primary=primary,
+        stopped=(asked.reference,) if asked.reference in methods else (),
+        select_on=options.select_on,
+        protocol=identity,
+        searched=searched,
+        pilot=asked.pilot,
     )
 
 
-def _make_plan(
-    asked: ConfirmOptions,
-    search: _Confirmed,
-    options: StudyOptions,
-    spaces: Mapping[str, Space],
-    folds: tuple[int, ...],
-) -> ConfirmationPlan:
-    """Choose the candidates of a new confirmation, and its seeds."""
-    trials = _with_parameters(search.records.client, search.trials)
+def _searched(basis: _Basis, corpus: Corpus) -> dict[str, list[str]]:
+    """Return the speakers that the search has trained on, and those that it has validated on."""
+    search = basis.search_options
+    if search is None:
+        return {}
+    fold = split(corpus, search.fold, search.split_by, search.validation)
+    speakers = corpus.table["speaker"]
+    return {name: sorted(set(speakers.iloc[fold.subsets[name]])) for name in ("train", "validation")}
+
+
+def _rate(corpus: Corpus, fold: Fold, level: str) -> float | None:
+    """Return the rate of wrong training labels at a noise level, None where the truth is unknown."""
+    rate: float | None = make_task(corpus, fold, Path(), level, 0).manifest["parts"]["train"]["rate"]
+    return rate
+
+
+def _candidates(asked: ConfirmOptions, basis: _Basis, levels: Sequence[str]) -> tuple[Candidate, ...]:
+    """Choose the configurations that are tested."""
+    options = basis.options
+    if basis.trials is None:
+        return published_defaults(basis.spaces, levels, options.defaults)
+    trials = _with_parameters(basis.records.client, basis.trials)
+    spaces = {space.name: space for space in basis.spaces}
     candidates = tuple(choose(trials, spaces, options.defaults, asked.top))
     if not any(candidate.name != DEFAULT or candidate.source for candidate in candidates):
+        search = basis.search_options
+        assert search is not None
         raise UserError(
             f"no trial of experiment {options.experiment!r} has finished; there is nothing to confirm yet. Resume the "
-            f"search: {command_line('study/run.py')} --resume --name {search.options.name}"
+            f"search: {command_line('study/run.py')} --resume --name {search.name}"
         )
-    seeds = tuple(range(options.seed + 1, options.seed + 1 + asked.seeds))
-    return ConfirmationPlan(str(options.experiment), asked.study, candidates, seeds, folds)
+    return candidates
 
 
 def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
@@ -210,64 +314,53 @@ def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
     return replace(trials, table=table)
 
 
-def chosen_folds(asked: Sequence[str], folds: int, held_out: int) -> tuple[int, ...]:
-    """Return the numbers of the folds that are tested.
-
-    Args:
-        asked: ``all``, ``held-out``, or numbers.
-        folds: Folds of the corpus.
-        held_out: Number of the fold that the search held out.
-
-    Raises:
-        UserError: Something else.
-    """
-    if list(asked) == ["all"]:
-        return tuple(range(1, folds + 1))
-    if list(asked) == ["held-out"]:
-        return (held_out,)
-    for text in asked:
-        if not text.isdigit() or not 1 <= int(text) <= folds:
-            raise UserError(f"--folds {text!r} is not a fold. Give all, held-out, or numbers from 1 to {folds}.")
-    if not asked:
-        raise UserError("--folds is empty. Give all, held-out, or numbers.")
-    return tuple(dict.fromkeys(map(int, asked)))
+def _protocol(basis: _Basis, corpus: Corpus, folds: Sequence[Fold]) -> str:
+    """Return the digest of all that must agree for two confirmations to be comparable."""
+    if basis.trials is not None:
+        return digest(["confirm", _newest_tags(basis.records.client, basis.trials)[Tag.PROTOCOL]])
+    return digest(["confirm", protocol(basis.options, corpus, folds[0].unit, len(folds), 0)])
 
 
-def _plan_searches(
-    plan: ConfirmationPlan, options: StudyOptions, data: StudyData, spaces: Mapping[str, Space]
-) -> tuple[Search, ...]:
+def _first_seed(basis: _Basis, identity: str) -> int:
+    """Return the first seed that no earlier confirmation has used, so that added trainings are new ones."""
+    query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'"
+    runs = search_all(basis.records.client, [basis.records.experiment], query)
+    used = [int(run.data.tags[Tag.SEED]) for run in runs if run.data.tags[Tag.PROTOCOL] == identity]
+    return max([basis.options.seed, *used]) + 1
+
+
+def _plan_searches(design: Design, basis: _Basis, data: StudyData, folds: Mapping[int, Fold]) -> tuple[Search, ...]:
     """Return one search for each space and level, all of whose trials are known."""
-    levels = {level_name(level): level for level in options.noise}
-    tasks = _Tasks(options, data, levels)
+    levels = {level_name(level): level for level in basis.options.noise}
+    spaces = {space.name: space for space in basis.spaces}
+    tasks = _Tasks(data, folds, levels)
     searches = []
-    for noise, name in dict.fromkeys((one.noise, one.space) for one in plan.candidates):
-        candidates = [one for one in plan.candidates if (one.noise, one.space) == (noise, name)]
-        planned = _plan_trials(candidates, plan, data.fold.number, tasks)
-        searched = spaces[name].check(options.defaults)
+    for noise, name in design.cells:
+        candidates = [one for one in design.candidates if (one.noise, one.space) == (noise, name)]
+        planned = _plan_trials(candidates, design, tasks)
+        searched = spaces[name].check(basis.options.defaults)
         listed = Space(name, spaces[name].source, {}, {}, ())
         searches.append(Search(listed, searched, noise, planned[0].task, planned))
     return tuple(searches)
 
 
-def _plan_trials(
-    candidates: Sequence[Candidate], plan: ConfirmationPlan, held_out: int, tasks: _Tasks
-) -> tuple[TrialSpecification, ...]:
-    """Return the trials of one space and level: the held-out fold first, then by seed, then by candidate."""
+def _plan_trials(candidates: Iterable[Candidate], design: Design, tasks: _Tasks) -> tuple[TrialSpecification, ...]:
+    """Return the trials of one space and level: by seed, then by fold, then by candidate."""
     return tuple(
         TrialSpecification(
             one.configuration,
-            seed,
-            tasks.task(fold, seed, one),
+            training_seed(seed, fold.number),
+            tasks.task(fold.number, seed, one),
             {
                 Tag.SEED: str(seed),
-                Tag.FOLD: str(fold),
+                Tag.FOLD: str(fold.number),
                 Tag.CANDIDATE: one.name,
                 Tag.SOURCE: one.source,
-                Tag.SEEN: str(fold != held_out).lower(),
+                Tag.EXPOSURE: design.exposure(one, fold.number),
             },
         )
-        for fold in sorted(plan.folds, key=lambda fold: (fold != held_out, fold))
-        for seed in plan.seeds
+        for seed in design.seeds
+        for fold in design.folds
         for one in candidates
     )
 
@@ -276,27 +369,24 @@ class _Tasks:
     """The tasks of a confirmation, each made once.
 
     Args:
-        options: The confirmation's.
         data: The confirmation's.
+        folds: Its folds by number.
         levels: Noise levels, as given, by their names for records.
     """
 
-    def __init__(self, options: StudyOptions, data: StudyData, levels: Mapping[str, str]) -> None:
-        self._options, self._data, self._levels = options, data, levels
-        self._folds: dict[int, Fold] = {}
+    def __init__(self, data: StudyData, folds: Mapping[int, Fold], levels: Mapping[str, str]) -> None:
+        self._data, self._folds, self._levels = data, folds, levels
         self._tasks: dict[tuple[int, int, str, str], Task] = {}
 
     def task(self, fold: int, seed: int, candidate: Candidate) -> Task:
-        """Return the data of a candidate on a fold, with a seed's own noise draw."""
+        """Return the data of a candidate on a fold, with the noise draw of (seed, fold)."""
         front_end = extractor(_config(candidate)).front_end.name
         key = (fold, seed, candidate.noise, front_end)
         if key not in self._tasks:
-            corpus, store = self._data.corpus, self._data.stores[front_end]
-            if fold not in self._folds:
-                self._folds[fold] = split(corpus, fold, self._options.split_by, self._options.validation)
-                check_disjoint(corpus, self._folds[fold], store.content)
-            level = self._levels[candidate.noise]
-            self._tasks[key] = make_task(corpus, self._folds[fold], store.path, level, seed, with_test=True)
+            store, level = self._data.stores[front_end], self._levels[candidate.noise]
+            self._tasks[key] = make_task(
+                self._data.corpus, self._folds[fold], store.path, level, training_seed(seed, fold), with_test=True
+            )
         return self._tasks[key]
 
 

@@ -52,13 +52,13 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         UserError: Anything that would make a trial fail.
     """
     options = resolve(asked)
-    spaces = _load_spaces(options)
+    spaces = load_spaces(options)
     check_gpus(options)
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
     fold = split(corpus, options.fold, options.split_by, options.validation)
-    _check_levels(options, corpus, fold, spaces)
+    check_levels(options, corpus, fold, spaces)
     data_digest = digest([corpus.digest, *map(level_name, options.noise)])
     lock = claim_folder(options)
     if options.resume:
@@ -73,15 +73,22 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         data=data,
         records=records,
         searches=_plan_searches(options, data, spaces),
-        protocol=_protocol(options, data),
+        protocol=protocol(options, corpus, fold.unit, fold.number, options.seed),
         session=uuid.uuid4().hex,
         lock=lock,
         models=_models(spaces, options.defaults),
     )
 
 
-def _load_spaces(options: StudyOptions) -> list[Space]:
-    """Load the search spaces and check every configuration that they can suggest."""
+def load_spaces(options: StudyOptions) -> list[Space]:
+    """Load the search spaces and check every configuration that they can suggest.
+
+    Args:
+        options: The study's options.
+
+    Raises:
+        UserError: A space, one of its configurations or the pretrained weights cannot be used.
+    """
     spaces = [load_space(name, options.fixed) for name in options.space]
     names = [space.name for space in spaces]
     if len(set(names)) < len(names):
@@ -103,8 +110,18 @@ def check_gpus(options: StudyOptions) -> None:
         )
 
 
-def _check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequence[Space]) -> None:
-    """Corrupt the labels at every level, before minutes are spent on features: some rates cannot be reached."""
+def check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequence[Space]) -> None:
+    """Corrupt the labels at every level, before minutes are spent on features.
+
+    Args:
+        options: The study's options.
+        corpus: Its corpus.
+        fold: One of its folds.
+        spaces: Its spaces.
+
+    Raises:
+        UserError: A rate cannot be reached, or the corpus lacks what a loss or the selection rule needs.
+    """
     rule = SELECTIONS[options.select_on]
     for level in options.noise:
         task = make_task(corpus, fold, Path(), level, options.seed)
@@ -214,17 +231,25 @@ def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Spac
     )
 
 
-def _protocol(options: StudyOptions, data: StudyData) -> str:
-    """Return the digest of all that must agree for two trials to be comparable, besides the noise level."""
+def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: int) -> str:
+    """Return the digest of all that must agree for two trials to be comparable, besides the noise level.
+
+    Args:
+        options: The study's options.
+        corpus: Its corpus.
+        unit: What its fold holds out.
+        fold: Number of its fold.
+        seed: Its seed.
+    """
     shared = options.shared
     weights = shared.model.pretrained and file_digest(Path(shared.model.pretrained))
     return digest(
         [
-            data.corpus.digest,
-            data.fold.unit,
-            data.fold.number,
+            corpus.digest,
+            unit,
+            fold,
             options.validation,
-            options.seed,
+            seed,
             {**shared.to_dotted(), **options.fixed, "model.pretrained": weights},
             shared.model.features,
             options.select_on,

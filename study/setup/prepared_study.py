@@ -14,7 +14,8 @@ from ser.features.store import FeatureStore
 from ser.splits import Fold
 from ser.training.task import Task
 from study.options import StudyOptions
-from study.schema import SELECTIONS, Selection
+from study.schema import SEARCH, SELECTIONS, Selection
+from study.setup.design import Design
 from study.setup.spaces import Space
 from study.trial.specification import TrialSpecification
 
@@ -102,6 +103,7 @@ class PreparedStudy:
         session: Differs each time that the study is started.
         lock: Held as long as the study runs.
         models: What is trained, for people.
+        design: The design of a confirmation; None in a search.
     """
 
     options: StudyOptions
@@ -112,6 +114,7 @@ class PreparedStudy:
     session: str
     lock: FileLock
     models: str = ""
+    design: Design | None = None
 
     @property
     def folder(self) -> Path:
@@ -122,6 +125,11 @@ class PreparedStudy:
     def epochs(self) -> int:
         """Return the planned epochs of a trial."""
         return self.options.shared.training.epochs
+
+    @property
+    def stage(self) -> str:
+        """Return the stage of its trials."""
+        return SEARCH if self.design is None else self.design.stage
 
     @property
     def selection(self) -> Selection:
