@@ -24,13 +24,14 @@ name                              loss of one sample                            
 ``normalized_losses``             α H(q, p) / Σ_k H(e_k, p) + β H(p, q)           q                0
 ``focal``                         −Σ q (1 − p)^γ log p                            q                0
 ``elr``                           H(q, p) + λ log(1 − ⟨p, t̄⟩)                     q                0
+``mixup``                         H(q, p), p and q of λ x + (1−λ) x′              q                0
 ================================  ==============================================  ===============  ===============
 
 In H(p, q), log q is clipped at −4. The formulas hold for soft labels too. All of them except H(p, q) are affine in q:
 the loss of a soft label is the mean of the losses of its classes, weighted by their shares.
 """
 
-from ser.losses.base import Loss, LossOutput, as_distribution, cross_entropy_with_logits, make_output
+from ser.losses.base import Loss, LossOutput, Mixing, as_distribution, cross_entropy_with_logits, make_output
 from ser.losses.constant import (
     ConfidencePenalty,
     CrossEntropy,
@@ -42,6 +43,7 @@ from ser.losses.constant import (
     smooth_labels,
 )
 from ser.losses.early_learning import EarlyLearningRegularization, early_learning_regularizer, update_averages
+from ser.losses.mixup import Mixup
 from ser.losses.proselflc import (
     ProSelfLC,
     ReweightingControl,
@@ -73,6 +75,8 @@ __all__ = [
     "LabelSmoothing",
     "Loss",
     "LossOutput",
+    "Mixing",
+    "Mixup",
     "NormalizedLosses",
     "ProSelfLC",
     "ReweightingControl",

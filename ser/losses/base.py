@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,18 +33,42 @@ class LossOutput:
     trust: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """Share and partners by which the samples of a batch are mixed before the network sees them.
+
+    Attributes:
+        share: λ in [0, 1], the share of the sample itself; that of its partner is 1 − λ.
+        partner: (N,) positions in the batch.
+    """
+
+    share: float
+    partner: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return λ · values + (1 − λ) · those of the partners.
+
+        Args:
+            values: (N, …), floating point.
+        """
+        return self.share * values + (1.0 - self.share) * values[self.partner.to(values.device)]
+
+
 class Loss(ABC):
     """Base class of all losses.
 
     A subclass implements `_compute`. A loss that keeps a state between calls also implements `state_dict` and
-    `load_state_dict`.
+    `load_state_dict`; one that trains on mixed inputs implements `mixing`.
 
     Attributes:
         targets: What the training loop passes as targets: ``noisy``, the labels of the noise level, or ``soft``, the
             annotators' distribution, which requires a corpus with votes.
+        former_defaults: Parameters whose default has changed since version 0.1, with the former default. A
+            configuration always names them; one that was stored without them has the former defaults.
     """
 
     targets: ClassVar[Literal["noisy", "soft"]] = "noisy"
+    former_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __call__(
         self, logits: Tensor, targets: Tensor, step: int | None = None, *, index: Tensor | None = None
@@ -85,6 +110,15 @@ class Loss(ABC):
         Returns:
             The result, most easily made with `make_output`.
         """
+
+    def mixing(self, size: int, rng: np.random.Generator) -> Mixing | None:
+        """Draw how the training loop mixes a batch: inputs, targets and class weights; None for not at all.
+
+        Args:
+            size: N, number of samples in the batch.
+            rng: Random generator, used for nothing else.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state that is kept between calls; empty for losses without one."""

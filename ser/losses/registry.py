@@ -28,6 +28,7 @@ _CLASSES = {
     "elr": ("early_learning", "EarlyLearningRegularization"),
     "focal": ("reshaped", "FocalLoss"),
     "soft_labels": ("constant", "SoftLabels"),
+    "mixup": ("mixup", "Mixup"),
 }
 
 LOSSES: dict[str, type[Loss]] = {

@@ -14,6 +14,7 @@ from torch import Tensor
 from ser.config import AugmentConfig
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
+from ser.losses import Mixing
 
 MIN_SEGMENT_SECONDS = 1.0
 EVALUATION_BATCH = 64
@@ -173,3 +174,18 @@ def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Genera
         hit = ((position >= start) & (position < start + width)).any(dim=1).to(log_mel.device)
         masked |= hit.unsqueeze(3 - axis)
     return torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
+
+
+def mix_crops(mixing: Mixing, crops: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Mix the crops of a batch; a mixture is valid as far as the longer of its two crops.
+
+    Args:
+        mixing: Shares and partners.
+        crops: (n, T, M).
+        lengths: (n,) valid frames, or None for a network that does not mask padding.
+
+    Returns:
+        (n, T, M) mixtures, and their (n,) valid frames or None.
+    """
+    longer = None if lengths is None else torch.maximum(lengths, lengths[mixing.partner])
+    return mixing(crops), longer

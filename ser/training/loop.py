@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser.config import Config
-from ser.losses import build_loss
+from ser.losses import as_distribution, build_loss
 from ser.models import Classifier
-from ser.training.batches import crop_frames, epoch_order, gather, random_starts, spec_augment, valid_frames
+from ser.training.batches import (
+    crop_frames,
+    epoch_order,
+    gather,
+    mix_crops,
+    random_starts,
+    spec_augment,
+    valid_frames,
+)
 from ser.training.best_epochs import BestEpochs
 from ser.training.evaluation import predict, subset_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
@@ -190,6 +198,7 @@ class _Run:
         config, rows = self.config, self.task.train.rows
         rng = np.random.default_rng(derived_seed(self.seed, "epoch", epoch))
         masks = torch.Generator().manual_seed(derived_seed(self.seed, "masks", epoch))
+        mixes = np.random.default_rng(derived_seed(self.seed, "mixing", epoch))
         torch.manual_seed(derived_seed(self.seed, "dropout", epoch))
         log = BatchLog()
         self.model.train()
@@ -200,11 +209,14 @@ class _Run:
             chosen = order[batch * config.training.batch_size : (batch + 1) * config.training.batch_size]
             crops, lengths = self._crops(rows[chosen], starts[chosen], masks)
             index = torch.from_numpy(chosen).to(self.device)
+            targets, weight = self.targets[index], self.weights[index]
+            if (mixing := self.loss.mixing(len(chosen), mixes)) is not None:
+                crops, lengths = mix_crops(mixing, crops, lengths)
+                targets, weight = mixing(as_distribution(targets, len(self.task.classes))), mixing(weight)
             set_learning_rate(self.optimizer, config.optimizer, step, self.total_steps)
             with self.autocast:
                 logits = self.model(crops, lengths)
-            output = self.loss(logits.float(), self.targets[index], step, index=index)
-            weight = self.weights[index]
+            output = self.loss(logits.float(), targets, step, index=index)
             self.optimizer.zero_grad(set_to_none=True)
             objective = (output.per_sample * weight).sum() / weight.sum()
             objective.backward()  # type: ignore[no-untyped-call]

@@ -166,7 +166,8 @@ class Recording:
 
     def __init__(self, loss: Loss, total_steps: int) -> None:
         self.loss, self.total_steps = loss, total_steps
-        self.targets, self.state_dict, self.load_state_dict = loss.targets, loss.state_dict, loss.load_state_dict
+        self.targets, self.mixing = loss.targets, loss.mixing
+        self.state_dict, self.load_state_dict = loss.state_dict, loss.load_state_dict
         self.steps: list[int] = []
         self.sizes: list[int] = []
         self.labels: list[Any] = []
