@@ -26,6 +26,7 @@ LOSSES = (
     "normalized_losses",
     "elr",
     "focal",
+    "mixup",
 )
 SPACES = {name: importlib.import_module(f"search_spaces.{name}") for name in LOSSES}
 

@@ -2,8 +2,11 @@
 
 Searched: the weights α of normalised and β of reverse cross entropy. Published: 1 and 10 for digits, 1 and 1 for ten
 classes, 10 and .1 for a hundred classes. The ranges are those of symmetric cross entropy, because the two share them in
-``all_losses``. Points: the three published settings, that for ten classes first.
+``all_losses``. Points: the three published settings, that for ten classes first. log 0 is −9.21, as in the published
+code, which clips labels at 1e-4.
 """
+
+import math
 
 from ray import tune
 
@@ -11,6 +14,7 @@ from search_spaces import OPTIMIZER, OPTIMIZER_POINT
 
 SPACE = {
     "loss.name": "normalized_losses",
+    "loss.log_zero": math.log(1e-4),
     "loss.alpha": tune.loguniform(0.01, 10.0),
     "loss.beta": tune.loguniform(0.1, 10.0),
     **OPTIMIZER,

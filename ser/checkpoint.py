@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser.config import Config
+from ser.config import Config, stored
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
 from ser.models import Classifier
@@ -158,7 +158,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{command_line('ser.train')} wrote; a file of weights alone does not contain the configuration."
         )
     try:
-        config = Config.from_dotted(state["config"])
+        config = Config.from_dotted(stored(state["config"]))
         classes, *_ = (state["manifest"][key] for key in _MANIFEST_KEYS)
         model = config.model.build(len(classes))
         model.load_state_dict(state["model"])

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from ser.features.front_ends import FRONT_ENDS, front_end
-from ser.losses import build_loss
+from ser.losses import build_loss, loss_class
 from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model_class
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
@@ -325,9 +325,38 @@ class Config:
         return dotted
 
 
+def explicit(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration for storage, which names the parameters of the loss whose default may differ elsewhere.
+
+    Args:
+        values: Dotted names and values.
+
+    Example:
+        >>> explicit({"loss.name": "normalized_losses"})["loss.log_zero"]
+        -9.210340371976182
+    """
+    kind = loss_class(values.get("loss.name", LossConfig.name))
+    return {**{f"loss.{key}": getattr(kind, key) for key in kind.former_defaults}, **values}
+
+
+def stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that may have been stored by version 0.1, with the defaults of that version.
+
+    Args:
+        values: Dotted names and values.
+
+    Example:
+        >>> stored({"loss.name": "normalized_losses"})["loss.log_zero"]
+        -4.0
+    """
+    former = loss_class(values.get("loss.name", LossConfig.name)).former_defaults
+    return {**{f"loss.{key}": value for key, value in former.items()}, **values}
+
+
 def _loss_config(entries: dict[str, Any]) -> LossConfig:
     name = _typed("loss.name", str, entries.pop("name", LossConfig.name))
-    return LossConfig(name, _nest(entries))
+    kind = loss_class(name)
+    return LossConfig(name, {**{key: getattr(kind, key) for key in kind.former_defaults}, **_nest(entries)})
 
 
 def _model_config(entries: dict[str, Any]) -> ModelConfig:

@@ -27,8 +27,8 @@ name                              loss of one sample                            
 ``mixup``                         H(q, p), p and q of λ x + (1−λ) x′              q                0
 ================================  ==============================================  ===============  ===============
 
-In H(p, q), log q is clipped at −4. The formulas hold for soft labels too. All of them except H(p, q) are affine in q:
-the loss of a soft label is the mean of the losses of its classes, weighted by their shares.
+In H(p, q), log q is clipped at log 1e-4 = −9.21, a parameter. The formulas hold for soft labels too. All of them except
+H(p, q) are affine in q: the loss of a soft label is the mean of the losses of its classes, weighted by their shares.
 """
 
 from ser.losses.base import Loss, LossOutput, Mixing, as_distribution, cross_entropy_with_logits, make_output

@@ -6,7 +6,10 @@ raises that of hard samples.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +18,10 @@ from torch import Tensor
 from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
 from ser.utils.checks import check_range
 
-# The value of log 0 in reverse cross entropy (Wang et al., ICCV 2019: A).
-LOG_ZERO = -4.0
+# The value of log 0 in reverse cross entropy. The published codes of Wang et al. 2019 and of Ma et al. 2020 clip the
+# label at 1e-4, and the published results are theirs; the text of Wang et al. 2019 has −4.
+LOG_ZERO = math.log(1e-4)
+FORMER_LOG_ZERO = -4.0
 # For a smaller q, float32 cannot resolve 1 − p^q, and the loss equals cross entropy to all digits.
 SMALLEST_Q = 1e-6
 
@@ -40,23 +45,23 @@ def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: float) -> Tens
     return -(targets * torch.expm1(q * F.log_softmax(logits, dim=-1))).sum(dim=-1) / q
 
 
-def reverse_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute reverse cross entropy, H(p, q) = −Σ p log q, with log q clipped at −4.
+def reverse_cross_entropy(logits: Tensor, targets: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
+    """Compute reverse cross entropy, H(p, q) = −Σ p log q, with log q clipped at A.
 
-    For a label y it is 4 (1 − p_y). In a soft target, a class with a share below e⁻⁴ = .018 counts as if it had that
-    share.
+    For a label y it is −A (1 − p_y). In a soft target, a class with a share below e^A counts as if it had that share.
 
     Args:
         logits: z, (N, C).
         targets: q, (N, C) probabilities.
+        log_zero: A ≤ 0, the value of log 0. The published codes have log 1e-4 = −9.21.
 
     Returns:
-        (N,) in [0, 4].
+        (N,) in [0, −A].
 
     Source:
         Wang et al., Symmetric cross entropy, ICCV 2019 (arXiv 1908.06112), equation 5.
     """
-    return -(F.softmax(logits, dim=-1) * targets.log().clamp(min=LOG_ZERO)).sum(dim=-1)
+    return -(F.softmax(logits, dim=-1) * targets.log().clamp(min=log_zero)).sum(dim=-1)
 
 
 def normalized_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -129,11 +134,13 @@ class GeneralizedCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SymmetricCrossEntropy(Loss):
-    """Symmetric cross entropy, α H(q, p) + β H(p, q), with log 0 clipped at −4.
+    """Symmetric cross entropy, α H(q, p) + β H(p, q), with log q clipped at A.
 
     Args:
         alpha: α ≥ 0, weight of cross entropy. Published .1 for ten classes (.01 for digits), 6 for a hundred.
         beta: β ≥ 0, weight of reverse cross entropy. Published 1 for ten classes, .1 for a hundred.
+        log_zero: A from −100 to 0, the value of log 0. The published code clips labels at 1e-4, which is −9.21; the
+            text of the paper has −4. Reverse cross entropy is proportional to it.
 
     Raises:
         UserError: If a parameter is out of range.
@@ -144,19 +151,24 @@ class SymmetricCrossEntropy(Loss):
     Example:
         >>> import torch
         >>> output = SymmetricCrossEntropy(alpha=0.1, beta=1.0)(torch.zeros(1, 4), torch.tensor([0]))
-        >>> round(output.loss.item(), 4)  # 0.1 log 4 + 4 (1 - 0.25)
-        3.1386
+        >>> round(output.loss.item(), 4)  # 0.1 log 4 + 9.2103 (1 - 0.25)
+        7.0464
     """
+
+    former_defaults: ClassVar[Mapping[str, Any]] = {"log_zero": FORMER_LOG_ZERO}
 
     alpha: float = 0.1
     beta: float = 1.0
+    log_zero: float = LOG_ZERO
 
     def __post_init__(self) -> None:
         check_range("SymmetricCrossEntropy: alpha", self.alpha, 0.0)
         check_range("SymmetricCrossEntropy: beta", self.beta, 0.0)
+        check_range("SymmetricCrossEntropy: log_zero", self.log_zero, -100.0, 0.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(self.alpha * cross_entropy_with_logits(z, q) + self.beta * reverse_cross_entropy(z, q), q)
+        reverse = reverse_cross_entropy(z, q, self.log_zero)
+        return make_output(self.alpha * cross_entropy_with_logits(z, q) + self.beta * reverse, q)
 
 
 @dataclass(frozen=True)
@@ -166,29 +178,35 @@ class NormalizedLosses(Loss):
     Args:
         alpha: α ≥ 0, weight of normalised cross entropy. Published 1 for ten classes, 10 for a hundred.
         beta: β ≥ 0, weight of reverse cross entropy. Published 1 for ten classes (10 for digits), .1 for a hundred.
+        log_zero: A from −100 to 0, the value of log 0. The published code clips labels at 1e-4, which is −9.21.
 
     Raises:
         UserError: If a parameter is out of range.
 
     Source:
-        Ma et al., ICML 2020 (arXiv 2006.13554), NCE+RCE; log 0 is clipped at −4 as in `SymmetricCrossEntropy`.
+        Ma et al., ICML 2020 (arXiv 2006.13554), NCE+RCE.
 
     Example:
         >>> import torch
         >>> output = NormalizedLosses()(torch.zeros(1, 4), torch.tensor([0]))
-        >>> round(output.loss.item(), 4)  # 1/4 + 4 (1 - 0.25)
-        3.25
+        >>> round(output.loss.item(), 4)  # 1/4 + 9.2103 (1 - 0.25)
+        7.1578
     """
+
+    former_defaults: ClassVar[Mapping[str, Any]] = {"log_zero": FORMER_LOG_ZERO}
 
     alpha: float = 1.0
     beta: float = 1.0
+    log_zero: float = LOG_ZERO
 
     def __post_init__(self) -> None:
         check_range("NormalizedLosses: alpha", self.alpha, 0.0)
         check_range("NormalizedLosses: beta", self.beta, 0.0)
+        check_range("NormalizedLosses: log_zero", self.log_zero, -100.0, 0.0)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        return make_output(self.alpha * normalized_cross_entropy(z, q) + self.beta * reverse_cross_entropy(z, q), q)
+        reverse = reverse_cross_entropy(z, q, self.log_zero)
+        return make_output(self.alpha * normalized_cross_entropy(z, q) + self.beta * reverse, q)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Every loss in every variant that takes another path through the code, with its formula written independently."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ def entropy(target: Tensor, p: Tensor) -> Tensor:
     return -(target * p.log()).sum(dim=1)
 
 
-def reverse(q: Tensor, p: Tensor) -> Tensor:
-    return -(p * q.log().clamp(min=-4)).sum(dim=1)
+def reverse(q: Tensor, p: Tensor, smallest: float = 1e-4) -> Tensor:
+    return -(p * q.clamp(min=smallest).log()).sum(dim=1)
 
 
 def focal(gamma: float):
@@ -108,6 +110,11 @@ BATTERY = {
         {"alpha": 6, "beta": 0.1},
         lambda p, q, out, t: 6 * entropy(q, p) + 0.1 * reverse(q, p),
     ),
+    "symmetric_cross_entropy, as in the paper's text": (
+        "symmetric_cross_entropy",
+        {"log_zero": -4.0},
+        lambda p, q, out, t: 0.1 * entropy(q, p) + reverse(q, p, math.exp(-4)),
+    ),
     "normalized_losses": ("normalized_losses", {}, normalized(1, 1)),
     "normalized_losses, hundred classes": ("normalized_losses", {"alpha": 10, "beta": 0.1}, normalized(10, 0.1)),
     "elr": (
@@ -120,6 +127,7 @@ BATTERY = {
         {"strength": 7, "momentum": 0.9},
         lambda p, q, out, t: entropy(q, p) + 7 * (1 - (p * t).sum(dim=1)).log(),
     ),
+    "mixup": ("mixup", {}, lambda p, q, out, t: entropy(q, p)),
     "focal": ("focal", {}, focal(2)),
     "focal, below 1": ("focal", {"gamma": 0.3}, focal(0.3)),
     "focal, 0": ("focal", {"gamma": 0}, focal(0)),

@@ -43,10 +43,13 @@ def same_as(loss, other, scale=1.0, **tolerance):
         (GeneralizedCrossEntropy(), (1 - 0.25**0.7) / 0.7),
         (GeneralizedCrossEntropy(0.5), 1),
         (GeneralizedCrossEntropy(1), 0.75),
-        (SymmetricCrossEntropy(), 0.1 * LOG_4 + 3),
-        (SymmetricCrossEntropy(6, 0.1), 6 * LOG_4 + 0.3),
-        (NormalizedLosses(), LOG_4 / (LOG_4 + LOG_4_3) + 3),
-        (NormalizedLosses(10, 0.1), 10 * LOG_4 / (LOG_4 + LOG_4_3) + 0.3),
+        # Reverse cross entropy is 3/4 · 9.210340, and 3/4 · 4 with the value of log 0 in the text of Wang et al. 2019.
+        (SymmetricCrossEntropy(), 0.1 * LOG_4 + 6.907755),
+        (SymmetricCrossEntropy(6, 0.1), 6 * LOG_4 + 0.6907755),
+        (SymmetricCrossEntropy(log_zero=-4), 0.1 * LOG_4 + 3),
+        (NormalizedLosses(), LOG_4 / (LOG_4 + LOG_4_3) + 6.907755),
+        (NormalizedLosses(10, 0.1), 10 * LOG_4 / (LOG_4 + LOG_4_3) + 0.6907755),
+        (NormalizedLosses(log_zero=-4), LOG_4 / (LOG_4 + LOG_4_3) + 3),
         (FocalLoss(), 9 / 16 * LOG_4),
         (FocalLoss(0.5), math.sqrt(0.75) * LOG_4),
     ],
@@ -59,12 +62,13 @@ def test_a_case_known_by_hand(loss, value):
 
 
 def test_soft_labels_of_a_case_known_by_hand():
-    # The share e⁻⁵ counts as e⁻⁴ in log q, and as it stands in the rest.
+    # With log 0 = −4, the share e⁻⁵ counts as e⁻⁴ in log q, and as it stands in the rest.
     rare = math.exp(-5)
     q = torch.tensor([[1 - rare, rare]], dtype=torch.float64)
     z = QUARTER.double()
     cases = {
-        reverse_cross_entropy(z, q): -(0.25 * math.log(1 - rare) + 0.75 * -4),
+        reverse_cross_entropy(z, q, -4.0): -(0.25 * math.log(1 - rare) + 0.75 * -4),
+        reverse_cross_entropy(z, q): -(0.25 * math.log(1 - rare) + 0.75 * -5),
         normalized_cross_entropy(z, q): ((1 - rare) * LOG_4 + rare * LOG_4_3) / (LOG_4 + LOG_4_3),
         generalized_cross_entropy(z, q, 1.0): (1 - rare) * 0.75 + rare * 0.25,
         focal_cross_entropy(z, q, 1.0): (1 - rare) * 0.75 * LOG_4 + rare * 0.25 * LOG_4_3,
@@ -75,8 +79,8 @@ def test_soft_labels_of_a_case_known_by_hand():
 
 def test_the_defaults_are_the_published_ones():
     assert GeneralizedCrossEntropy() == GeneralizedCrossEntropy(q=0.7)
-    assert SymmetricCrossEntropy() == SymmetricCrossEntropy(alpha=0.1, beta=1.0)
-    assert NormalizedLosses() == NormalizedLosses(alpha=1.0, beta=1.0)
+    assert SymmetricCrossEntropy() == SymmetricCrossEntropy(alpha=0.1, beta=1.0, log_zero=math.log(1e-4))
+    assert NormalizedLosses() == NormalizedLosses(alpha=1.0, beta=1.0, log_zero=math.log(1e-4))
     assert FocalLoss() == FocalLoss(gamma=2.0)
 
 
@@ -118,16 +122,18 @@ def test_symmetric_cross_entropy_without_the_reverse_is_scaled_cross_entropy(alp
     same_as(SymmetricCrossEntropy(alpha, 0), CrossEntropy(), alpha)
 
 
-def test_symmetric_cross_entropy_without_cross_entropy_is_twice_the_mean_absolute_error():
+@pytest.mark.parametrize("log_zero", [-4.0, math.log(1e-4)])
+def test_symmetric_cross_entropy_without_cross_entropy_is_the_mean_absolute_error_scaled(log_zero):
     logits, labels = logits_and_labels()
     absolute = (torch.eye(4).double()[labels] - logits.softmax(dim=1)).abs().sum(dim=1)
-    torch.testing.assert_close(SymmetricCrossEntropy(0, 1)(logits, labels).per_sample, 2 * absolute)
+    value = SymmetricCrossEntropy(0, 1, log_zero)(logits, labels).per_sample
+    torch.testing.assert_close(value, -log_zero / 2 * absolute)
 
 
 def test_normalised_and_reverse_cross_entropy_over_all_labels_sum_to_a_constant():
     # What makes them robust to symmetric noise (Ghosh et al. 2017); cross entropy has no such sum.
     logits, _ = logits_and_labels()
-    for function, total in ((normalized_cross_entropy, 1.0), (reverse_cross_entropy, 12.0)):
+    for function, total in ((normalized_cross_entropy, 1.0), (reverse_cross_entropy, 3 * -math.log(1e-4))):
         sums = sum(function(logits, torch.eye(4).double()[torch.full((6,), k)]) for k in range(4))
         torch.testing.assert_close(sums, torch.full((6,), total, dtype=torch.float64))
 
@@ -156,6 +162,8 @@ def test_focal_loss_leaves_a_sample_alone_that_is_predicted_with_certainty(gamma
         (GeneralizedCrossEntropy, {"q": 1.1}, r"q must be a number in \[1e-06, 1\], got 1.1"),
         (SymmetricCrossEntropy, {"alpha": -1}, "SymmetricCrossEntropy: alpha must be a number >= 0, got -1"),
         (SymmetricCrossEntropy, {"beta": math.inf}, "SymmetricCrossEntropy: beta must be a number >= 0, got inf"),
+        (SymmetricCrossEntropy, {"log_zero": 4}, r"log_zero must be a number in \[-100, 0\], got 4"),
+        (NormalizedLosses, {"log_zero": None}, r"NormalizedLosses: log_zero must be a number in \[-100, 0\]"),
         (NormalizedLosses, {"alpha": "1"}, "NormalizedLosses: alpha must be a number >= 0, got '1'"),
         (NormalizedLosses, {"beta": -1}, "NormalizedLosses: beta must be a number >= 0, got -1"),
         (FocalLoss, {"gamma": -0.5}, "FocalLoss: gamma must be a number >= 0, got -0.5"),
