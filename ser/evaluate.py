@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,11 +67,12 @@ def main() -> int:
     return evaluate(parse(EvaluateOptions))
 
 
-def evaluate(options: EvaluateOptions) -> int:
+def evaluate(options: EvaluateOptions, fold_of: Callable[[Corpus], Fold] | None = None) -> int:
     """Evaluate a checkpoint, print the report, write it, and return the exit code.
 
     Args:
         options: Options of the command line.
+        fold_of: Returns the fold that the checkpoint was trained on; by default that of the options.
 
     Raises:
         UserError: The checkpoint belongs to another corpus, fold or labels, or a file cannot be read or written.
@@ -81,7 +82,7 @@ def evaluate(options: EvaluateOptions) -> int:
     if options.classes is None and corpus.classes != checkpoint.classes:
         corpus = _load(options, ALL)  # trained on all classes of a corpus that has other ones by default
     checkpoint.check_corpus(corpus)
-    fold = split(corpus, options.fold, options.split_by, options.validation)
+    fold = fold_of(corpus) if fold_of else split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
     checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed))
     folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.subset}")

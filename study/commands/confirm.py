@@ -80,10 +80,11 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     prepared, design = confirmation.prepared, confirmation.design
     total = sum(len(search.planned) for search in prepared.searches)
     kind = "pilot" if design.pilot else "confirmation"
+    seeds = f"{len(design.seeds)} seed{'s' if len(design.seeds) > 1 else ''}"
     say(
         console,
-        f"{kind} {prepared.options.name}: {len(design.candidates)} configurations × {len(design.folds)} folds × "
-        f"{len(design.seeds)} seed{'s' if len(design.seeds) > 1 else ''} = {total} trials × {prepared.epochs} epochs; design {design.digest}",
+        f"{kind} {prepared.options.name}: {len(design.candidates)} configurations × {len(design.folds)} folds × {seeds} "
+        f"= {total} trials × {prepared.epochs} epochs; design {design.digest}",
     )
     for line in (prepared.data.corpus.note, *_folds(design)):
         if line:
@@ -93,8 +94,10 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         say(console, f"  {one.noise} {one.space} {one.name}{source}")
     if any(count > 1 for count in Counter((one.noise, one.space) for one in design.candidates).values()):
         say(console, f"  of several configurations a fold tests the one with the best {prepared.selection.meaning}")
-    seeds = ", ".join(map(str, design.seeds))
-    say(console, f"  seeds     {seeds}: weights and noise draw of each (seed, fold), the draw the same for all methods")
+    say(
+        console,
+        f"  seeds     {', '.join(map(str, design.seeds))}: weights and noise draw of each (seed, fold), the draw the same for all methods",
+    )
     if design.primary is not None:
         comparison = f"{design.primary['method']} − {design.reference} at {design.primary['level']}"
         say(console, f"  primary   {comparison}, declared before the first training")

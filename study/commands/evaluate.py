@@ -1,4 +1,4 @@
-"""Scores what a trial has trained: python study/evaluate.py --run RUN_ID. Its MLflow run is left as it is."""
+"""The command ``python study/evaluate.py``: score the network of a trial; its MLflow run is not changed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import tyro
 
 from ser.evaluate import EvaluateOptions, evaluate
 from ser.utils.command_line import parse
+from study.schema import DESIGN
+from study.setup.design import Design
 from study.tracking.trained_runs import find_trained
 from study.uri import DEFAULT_URI
 
 
 @dataclass(frozen=True)
 class EvaluateRunOptions:
-    """Scores the network of an MLflow run on the validation or the test part of its fold; adds nothing to the run."""
+    """Score the network of an MLflow run on the validation or the test subset of its fold; add nothing to the run."""
 
     run: str
     """MLflow run of a trial."""
@@ -35,6 +37,7 @@ def main() -> int:
     options = parse(EvaluateRunOptions)
     trained = find_trained(options.run, options.tracking_uri)
     study = trained.study
+    design = Design.read(study.folder) if (study.folder / DESIGN).exists() else None
     return evaluate(
         EvaluateOptions(
             checkpoint=trained.checkpoint,
@@ -49,5 +52,6 @@ def main() -> int:
             exclude=study.exclude,
             output=options.output or Path("results") / "evaluation" / f"{options.run}-{options.subset}",
             features=trained.features,
-        )
+        ),
+        None if design is None else lambda corpus: design.fold(corpus, trained.fold),
     )

@@ -26,11 +26,13 @@ class Trained:
         checkpoint: File of the newest whole checkpoint.
         study: Options of the study.
         features: Folder of the study's feature stores.
+        fold: Number of the fold that it was trained on.
     """
 
     checkpoint: Path
     study: StudyOptions
     features: Path
+    fold: int
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class TrialFolder:
         path: Folder of the trial.
         study: Options of the study.
         features: Folder of the study's feature stores.
+        fold: Number of the fold that it was trained on.
     """
 
     path: Path
     study: StudyOptions
     features: Path
+    fold: int
 
     def load_corpus(self) -> Corpus:
         """Load the corpus of the study.
@@ -101,7 +105,7 @@ def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
         )
     storage = study.parents[1]
     options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed()
-    return TrialFolder(folder, options, storage / "features")
+    return TrialFolder(folder, options, storage / "features", int(tags[Tag.FOLD]))
 
 
 def newest_of(run_id: str, trial: TrialFolder) -> Trained:
@@ -120,4 +124,4 @@ def newest_of(run_id: str, trial: TrialFolder) -> Trained:
             f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
             "or resume the study."
         )
-    return Trained(checkpoint, trial.study, trial.features)
+    return Trained(checkpoint, trial.study, trial.features, trial.fold)
