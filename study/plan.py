@@ -96,7 +96,7 @@ def measure(prepared: PreparedStudy, search: Search, resources: TrialResources) 
     task = search.task
     if config.model.is_classical:
         began = time.monotonic()
-        train_classical(config.model, FeatureStore.open(task.store).frames, task, prepared.options.seed)
+        train_classical(config, FeatureStore.open(task.store).frames, task, prepared.options.seed)
         return TrialCost(time.monotonic() - began, 0.0, 0.0)
     device = "cuda" if resources.gpus else "cpu"
     threads = torch.get_num_threads()

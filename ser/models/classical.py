@@ -9,6 +9,8 @@ from ser.utils.checks import check_count, check_range
 from ser.utils.errors import unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from sklearn.base import ClassifierMixin
 
 FRONT_ENDS = ("handcrafted_16k", "egemaps_16k")
@@ -49,9 +51,9 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
     """Build an untrained classifier.
 
     Args:
-        name: A key of ``CLASSICAL``. ``random_forest`` (Breiman 2001) weights classes by their inverse frequency;
-            ``mlp`` has one hidden layer of rectified linear units, trained with Adam on standardised features;
-            ``gradient_boosting`` works on histograms of the features, without early stopping.
+        name: A key of ``CLASSICAL``. ``random_forest`` is Breiman's (2001); ``mlp`` has one hidden layer of rectified
+            linear units, trained with Adam on standardised features; ``gradient_boosting`` works on histograms of the
+            features, without early stopping. None of them balances classes by itself: see ``fit_classical``.
         parameters: Hyper-parameters by name; those that are left out have their published values.
         seed: Integer from 0 to 2³² − 1.
 
@@ -76,9 +78,7 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
     if name == "random_forest":
         from sklearn.ensemble import RandomForestClassifier
 
-        return RandomForestClassifier(
-            values["trees"], min_samples_split=values["min_samples_split"], class_weight="balanced", random_state=seed
-        )
+        return RandomForestClassifier(values["trees"], min_samples_split=values["min_samples_split"], random_state=seed)
     if name == "mlp":
         from sklearn.neural_network import MLPClassifier
         from sklearn.pipeline import make_pipeline
@@ -95,3 +95,25 @@ def build_classical(name: str, parameters: Mapping[str, Any], seed: int) -> Clas
         early_stopping=False,
         random_state=seed,
     )
+
+
+def fit_classical(
+    classifier: ClassifierMixin,
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> None:
+    """Fit a classifier of ``build_classical``.
+
+    Args:
+        classifier: Untrained classifier.
+        features: (n, M) vectors.
+        labels: (n,) class indices.
+        weights: (n,) weights of the vectors in its loss or impurity, such as the inverse frequency of their classes;
+            None for equal ones.
+    """
+    from sklearn.pipeline import Pipeline
+
+    # A pipeline hands a parameter to the step that it is named after.
+    name = f"{classifier.steps[-1][0]}__sample_weight" if isinstance(classifier, Pipeline) else "sample_weight"
+    classifier.fit(features, labels, **{name: weights})

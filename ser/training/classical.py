@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser.config import ModelConfig
+from ser.config import Config
 from ser.losses import build_loss
 from ser.metrics.classification import TINY
-from ser.models.classical import build_classical
+from ser.models.classical import build_classical, fit_classical
+from ser.training.batches import epoch_order
 from ser.training.best_epochs import BestEpochs
 from ser.training.evaluation import subset_metrics
 from ser.training.label_metrics import LabelMetrics, UtteranceLog
+from ser.training.setup import inverse_frequencies
 from ser.training.task import Task
 from ser.training.utterance_table import LastSeen, utterance_table
 from ser.utils.hashing import derived_seed
@@ -26,15 +28,15 @@ if TYPE_CHECKING:
 
 
 def train_classical(
-    model: ModelConfig, features: NDArray[np.floating], task: Task, seed: int
+    config: Config, features: NDArray[np.floating], task: Task, seed: int
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Fit a model to the noisy training labels.
+    """Fit a model to the noisy training labels, whose classes are balanced as for a network.
 
     Args:
-        model: Name and hyper-parameters.
+        config: Configuration; its ``model`` and ``training.class_balance`` are used.
         features: (N, M) vectors of all utterances, in the rows of the feature store.
         task: Train and validation data; its ``store`` is not read.
-        seed: Seed of the model.
+        seed: Seed of the model and of the utterances that ``sampling`` draws.
 
     Returns:
         The metrics that a network has after its last epoch, with the same names: ``train/*``, with cross entropy as
@@ -46,11 +48,17 @@ def train_classical(
     """
     from sklearn.exceptions import ConvergenceWarning  # imported here because it takes half a second
 
-    classifier = build_classical(model.name, model.parameters, derived_seed(seed, "model") % 2**32)
+    count = len(task.classes)
+    classifier = build_classical(config.model.name, config.model.parameters, derived_seed(seed, "model") % 2**32)
+    balance = inverse_frequencies(torch.from_numpy(task.train.noisy), count)
+    chosen, weights = np.arange(len(balance)), None
+    if config.training.class_balance == "sampling":
+        chosen = epoch_order(balance, "sampling", np.random.default_rng(derived_seed(seed, "sampling")))
+    elif config.training.class_balance == "weighting":
+        weights = balance.numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the metrics show how good the fit is
-        classifier.fit(features[task.train.rows], task.train.noisy)
-    count = len(task.classes)
+        fit_classical(classifier, features[task.train.rows[chosen]], task.train.noisy[chosen], weights)
     metrics, seen = _train_metrics(probabilities(classifier, features[task.train.rows], count), task)
     validation = probabilities(classifier, features[task.validation.rows], count)
     metrics |= subset_metrics("val", validation, task.validation)

@@ -287,7 +287,7 @@ def _train_epochs(
         yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
         return
     features = FeatureStore.open(trial.task.store).frames
-    metrics, utterances = train_classical(config.model, features, trial.task, trial.seed)
+    metrics, utterances = train_classical(config, features, trial.task, trial.seed)
     epochs = config.training.epochs
     yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
 

@@ -2,18 +2,19 @@
 
 import dataclasses
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ser.config import Config, ModelConfig, corpus_defaults
+from ser.config import Config, ModelConfig, TrainingConfig, corpus_defaults
 from ser.features.handcrafted import NAMES, handcrafted
 from ser.features.store import open_store
 from ser.models.classical import CLASSICAL, FRONT_ENDS, build_classical
 from ser.splits import split
 from ser.training import train
 from ser.training.classical import probabilities, train_classical
-from ser.training.task import make_task
+from ser.training.task import Subset, Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 from study.setup.spaces import load_space
@@ -29,6 +30,10 @@ QUICK = {
     "mlp": {"units": 20},
     "gradient_boosting": {"rounds": 30, "learning_rate": 0.1},
 }
+
+
+def config_of(name, class_balance="weighting"):
+    return Config(ModelConfig(name, parameters=QUICK[name]), training=TrainingConfig(class_balance=class_balance))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +80,7 @@ def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_s
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_model_learns_what_separates_the_classes(name, easy):
     task, features = easy()
-    parameters = QUICK[name]
-    metrics, _ = train_classical(ModelConfig(name, parameters=parameters), features, task, 0)
+    metrics, _ = train_classical(config_of(name), features, task, 0)
     if name == "gradient_boosting":  # 16 training utterances are fewer than one leaf holds
         assert metrics["val/uar"] == 0.5
     else:
@@ -96,7 +100,7 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
     task, features = easy("noisy-A")
     network = Config.from_dotted({"model.width": 0.03, "training.epochs": 1, "training.crop_seconds": 0.5})
     (record,) = train(network, task_at("noisy-A"), seed=0)
-    metrics, _ = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    metrics, _ = train_classical(config_of(name), features, task, 0)
     assert metrics.keys() == record.metrics.keys() - {"train/lr"}
     assert np.isfinite(list(metrics.values())).all()
 
@@ -104,21 +108,21 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_seed_gives_the_same_numbers_again(name, easy, features):
     task, _ = easy("noisy-A")
-    model = ModelConfig(name, parameters=QUICK[name])
-    one, _ = train_classical(model, features, task, 3)
-    assert train_classical(model, features, task, 3)[0] == one
+    config = config_of(name)
+    one, _ = train_classical(config, features, task, 3)
+    assert train_classical(config, features, task, 3)[0] == one
     if name != "gradient_boosting":  # it draws nothing from so few rows
-        assert train_classical(model, features, task, 4)[0] != one
+        assert train_classical(config, features, task, 4)[0] != one
 
 
 def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
     task, features = easy()
-    model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
-    before, _ = train_classical(model, features, task, 0)
+    config = config_of("random_forest")
+    before, _ = train_classical(config, features, task, 0)
     other = features.copy()
     other[task.validation.rows] = 0
     turned = dataclasses.replace(task.validation, noisy=1 - task.validation.noisy, truth=1 - task.validation.truth)
-    after, _ = train_classical(model, other, dataclasses.replace(task, validation=turned), 0)
+    after, _ = train_classical(config, other, dataclasses.replace(task, validation=turned), 0)
     assert {key: value for key, value in before.items() if key.startswith("train/")} == {
         key: value for key, value in after.items() if key.startswith("train/")
     }
@@ -127,7 +131,7 @@ def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_no_label_is_changed_and_every_utterance_is_reported(name, easy):
     task, features = easy("noisy-A")
-    _, table = train_classical(ModelConfig(name, parameters=QUICK[name]), features, task, 0)
+    _, table = train_classical(config_of(name, "none"), features, task, 0)
     train, rest = table[table["subset"] == "train"], table[table["subset"] == "validation"]
     assert list(train["utterance_id"]) == list(task.train.utterance_ids)
     assert list(rest["utterance_id"]) == list(task.validation.utterance_ids)
@@ -148,8 +152,8 @@ def test_no_label_is_changed_and_every_utterance_is_reported(name, easy):
 def test_training_is_on_the_noisy_labels(easy):
     task, features = easy()
     wrong = dataclasses.replace(task.train, noisy=1 - task.train.noisy)
-    model = ModelConfig("random_forest", parameters=QUICK["random_forest"])
-    metrics, _ = train_classical(model, features, dataclasses.replace(task, train=wrong), 0)
+    config = config_of("random_forest")
+    metrics, _ = train_classical(config, features, dataclasses.replace(task, train=wrong), 0)
     assert metrics["val/uar"] == 0
     assert metrics["train/memorised"] == 1
 
@@ -167,12 +171,64 @@ def test_a_class_that_the_training_labels_lack_gets_probability_zero(name):
     assert (found[:, [1, 2, 4]] == 0).all()
 
 
+# Class balance
+
+
+def overlapping(seed=0):
+    """Return a task of 270 utterances of one class and 30 of another, which overlap, and as many to validate on."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.repeat([0, 1], [270, 30]), 2)
+    features = rng.normal(size=(600, 8))
+    features[:, 0] += 1.5 * labels
+    names = np.array([f"u{row}" for row in range(600)])
+
+    def subset(rows):
+        ids = tuple(names[rows])
+        return Subset(rows, ids, labels[rows], labels[rows], None, ids, ("unknown",) * len(rows))
+
+    return Task(("common", "rare"), Path(), subset(np.arange(300)), subset(np.arange(300, 600)), {}), features
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("class_balance", ["weighting", "sampling"])
+def test_balancing_finds_more_of_a_rare_class_at_the_cost_of_the_common_one(name, class_balance):
+    task, features = overlapping()
+
+    def recalls(balance):
+        _, table = train_classical(config_of(name, balance), features, task, 0)
+        rows = table[table["subset"] == "validation"]
+        hits = (rows["p_rare"] > rows["p_common"]) == (rows["label"] == "rare")
+        return hits.groupby(rows["label"]).mean()
+
+    plain, balanced = recalls("none"), recalls(class_balance)
+    assert balanced["rare"] > plain["rare"] + 0.05
+    assert balanced["common"] < plain["common"]
+
+
+def test_a_forest_weights_each_class_once():
+    task, features = overlapping()
+    _, table = train_classical(config_of("random_forest"), features, task, 0)
+    forest = build_classical("random_forest", QUICK["random_forest"], derived_seed(0, "model") % 2**32)
+    forest.set_params(class_weight="balanced").fit(features[:300], task.train.noisy)
+    rows = table.loc[table["subset"] == "validation", ["p_common", "p_rare"]]
+    np.testing.assert_allclose(rows, forest.predict_proba(features[300:]), atol=1e-6)
+
+
+def test_classes_are_balanced_by_their_noisy_labels():
+    task, features = overlapping()
+    unknown = dataclasses.replace(task.train, truth=np.full(300, -1))
+    config = config_of("random_forest")
+    _, table = train_classical(config, features, task, 0)
+    _, same = train_classical(config, features, dataclasses.replace(task, train=unknown), 0)
+    assert (table["p_rare"] == same["p_rare"]).all()
+
+
 # Configurations
 
 
 def test_what_is_not_named_has_the_published_value():
     forest = build_classical("random_forest", {}, 1).get_params()
-    assert (forest["n_estimators"], forest["min_samples_split"], forest["class_weight"]) == (1200, 25, "balanced")
+    assert (forest["n_estimators"], forest["min_samples_split"], forest["class_weight"]) == (1200, 25, None)
     mlp = build_classical("mlp", {}, 1)
     assert [type(step).__name__ for step in mlp] == ["StandardScaler", "MLPClassifier"]
     assert mlp[-1].hidden_layer_sizes == (650,)
