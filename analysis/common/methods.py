@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.common.designs import read_design, resume_command
 from analysis.common.records import Records
 from analysis.common.text import counted
 from ser.training.utterance_table import TEST, VALIDATION
 from ser.utils.command_names import command_line
 from ser.utils.errors import unknown_name
-from study.schema import CONFIRM, FINISHED, SEARCH
-from study.tracking.confirmations import newest, representatives
+from study.schema import CHOSEN_BY, CONFIRM, FINISHED, SEARCH, UNSEEN
+from study.tracking.confirmations import chosen, representatives
 from study.tracking.searches import Trials, best_runs, caveats
 
 REFERENCE = "cross_entropy"
@@ -43,9 +44,11 @@ class Method:
         noise: Noise level.
         rate: Share of wrong labels; NaN if unknown.
         space: Search space.
-        trial: Number of the search's trial; in the confirm stage the candidate, such as ``search-1``.
+        trial: Number of the search's trial; in the confirm stage the candidate with the best mean validation score,
+            such as ``search-1``.
         selected: Validation score by which it was chosen.
-        runs: Its trials: one of the search, or one per fold and seed of the confirm stage.
+        runs: Its trials: one of the search, or one per fold and seed of the confirm stage, each of the candidate with
+            the best validation score in that fold and seed.
     """
 
     noise: str
@@ -102,8 +105,8 @@ class Chosen:
 def choose_methods(records: Records) -> Chosen:
     """Choose the representative of each noise level and space.
 
-    If a trial of the confirm stage has finished, representatives are confirmed configurations, scored on folds that the
-    search has not seen where there are such folds. Otherwise they are the best trials of the search.
+    If a trial of the confirm stage has finished, representatives are confirmed configurations, scored on folds whose
+    test speakers the search has not chosen by. Otherwise they are the best trials of the search.
 
     Args:
         records: Records of the experiment.
@@ -127,17 +130,31 @@ def choose_reference(records: Records, chosen: Chosen, asked: str | None) -> str
         asked: Name given by ``--reference``.
 
     Returns:
-        The name asked for; without one, cross entropy, or the first method by name if there is no cross entropy.
+        The name asked for; without one, the reference that the earliest design declares, else cross entropy, or the
+        first method by name if there is no cross entropy.
 
     Raises:
         UserError: If no trial is of the space asked for.
     """
+    check_reference(records, asked)
     if asked is not None:
-        if asked not in records.spaces:
-            raise unknown_name("--reference", asked, records.spaces)
         return asked
+    for study in records.confirmed.sort_values("start", kind="stable")["study"].unique():
+        design, _ = read_design(records, study)
+        if design and design.reference:
+            return design.reference
     spaces = {method.space for method in chosen.methods}
     return REFERENCE if REFERENCE in spaces else min(spaces, default=REFERENCE)
+
+
+def check_reference(records: Records, asked: str | None) -> None:
+    """Check that a space given by ``--reference`` has a trial.
+
+    Raises:
+        UserError: If it has none.
+    """
+    if asked is not None and asked not in records.spaces:
+        raise unknown_name("--reference", asked, records.spaces)
 
 
 def top_methods(chosen: Chosen, noise: str, reference: str, count: int) -> list[Method]:
@@ -154,17 +171,37 @@ def top_methods(chosen: Chosen, noise: str, reference: str, count: int) -> list[
 
 
 def left_out_confirmations(records: Records) -> list[str]:
-    """Return sentences on trials of the confirm stage that are not used."""
-    finished = records.confirmed[records.confirmed["status"] == FINISHED]
+    """Return sentences on trials of the confirm stage that have not finished."""
     lines = []
-    if unfinished := len(records.confirmed) - len(finished):
-        lines.append(
-            f"{unfinished} of {counted(len(records.confirmed), 'trial')} of the confirmation have not finished and are "
-            f"left out. To resume it: {records.confirm_command('--resume', '--name', 'NAME')}"
-        )
-    if superseded := len(finished) - len(newest(finished)):
-        lines.append(f"{counted(superseded, 'trial')} were left out because a newer confirmation replaces them.")
+    for study, trials in records.confirmed.groupby("study", sort=False):
+        if unfinished := int((trials["status"] != FINISHED).sum()):
+            lines.append(
+                f"{unfinished} of {counted(len(trials), 'trial')} of confirmation {study} have not finished and are "
+                f"left out. To resume: {resume_command(records, str(study))}"
+            )
     return lines
+
+
+def scored_trials(records: Records) -> pd.DataFrame:
+    """Return the confirmed trials whose test scores describe their methods.
+
+    For each level and space these are trials of its newest confirmation, one per fold and seed, without those whose
+    configuration the search chose by their test speakers if there are others.
+
+    Args:
+        records: Records of the experiment.
+
+    Returns:
+        Rows of ``records.confirmed``.
+    """
+    done = chosen(records.confirmed, records.selection).sort_values(["start", "run_id"], kind="stable")
+    cell = ["noise", "space"]
+    newest = done[done["study"] == done.groupby(cell)["study"].transform("last")]
+    tainted = newest["exposure"] == CHOSEN_BY
+    clean = newest.index[~tainted]
+    only_tainted = tainted.groupby([newest[name] for name in cell]).transform("all")
+    kept: pd.DataFrame = newest[newest.index.isin(clean) | only_tainted]
+    return kept.sort_values(["seed", "fold"], kind="stable")
 
 
 def _of_search(records: Records, trials: Trials) -> Chosen:
@@ -186,29 +223,34 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
 
 
 def _of_confirmation(records: Records) -> Chosen:
-    done = records.confirmed[records.confirmed["status"] == FINISHED]
-    chosen = representatives(records.confirmed, records.selection)
-    methods, seen = [], []
-    for row in chosen.to_dict("records"):
-        same = (done["noise"] == row["noise"]) & (done["space"] == row["space"])
-        trials = done[same & (done["candidate"] == row["candidate"])]
-        unseen = trials[~trials["seen"].astype(bool)]
-        rows = newest(unseen if len(unseen) else trials).sort_values(["seed", "fold"], kind="stable")
+    scored = scored_trials(records)
+    named = representatives(records.confirmed, records.selection)
+    methods, exposed, tainted = [], [], []
+    for (noise, space), rows in scored.groupby(["noise", "space"], sort=False):
         runs = tuple(Run(*values) for values in zip(rows["run_id"], rows["seed"], rows["fold"], strict=True))
         rate = float("nan") if pd.isna(rows["rate"].iloc[0]) else float(rows["rate"].iloc[0])
-        method = Method(row["noise"], rate, row["space"], row["candidate"], row["selected"], runs)
+        best = named[(named["noise"] == noise) & (named["space"] == space)].iloc[0]
+        method = Method(str(noise), rate, str(space), best["candidate"], float(best["selected"]), runs)
         methods.append(method)
-        if unseen.empty:
-            seen.append(str(method))
+        if (rows["exposure"] == CHOSEN_BY).all():
+            tainted.append(str(method))
+        elif (rows["exposure"] != UNSEEN).any():
+            exposed.append(str(method))
     methods.sort(key=lambda method: (method.rate != method.rate, method.rate, method.noise, method.space))
     notes = [
-        f"Confirmed configurations, the best of each level and space by {records.selection.metric} on the validation "
-        f"subset: {'; '.join(f'{method} ({_extent(method.runs)})' for method in methods)}."
+        f"Confirmed configurations, in each fold and seed the best of its level and space by "
+        f"{records.selection.metric} on the fold's validation subset; named is the best on average: "
+        f"{'; '.join(f'{method} ({_extent(method.runs)})' for method in methods)}."
     ]
-    if seen:
+    if tainted:
         notes.append(
-            f"The search has trained on, or chosen by, the test rows of these methods, so their scores are too good: "
-            f"{'; '.join(seen)}."
+            f"The search chose the configurations of these methods by their test speakers, so their scores are too "
+            f"good: {'; '.join(tainted)}."
+        )
+    if exposed:
+        notes.append(
+            "The search trained on some test speakers of these methods, but did not choose by them: "
+            f"{'; '.join(exposed)}."
         )
     return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_incomplete(records, methods)))
 
@@ -233,7 +275,5 @@ def _incomplete(records: Records, methods: Iterable[Method]) -> list[str]:
 
 def _extent(runs: tuple[Run, ...]) -> str:
     seeds, folds = (sorted({getattr(run, name) for run in runs}) for name in ("seed", "fold"))
-    return "; ".join(
-        f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
-        for word, numbers in (("seed", seeds), ("fold", folds))
-    )
+    listed = ", ".join(map(str, seeds))
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed}; {counted(len(folds), 'fold')}"

@@ -16,6 +16,7 @@ from analysis.common.section import Section
 SECTIONS = {
     "best_runs": "analysis.sections.best_runs.section",
     "significance": "analysis.sections.significance.section",
+    "dose_response": "analysis.sections.dose_response.section",
     "curves": "analysis.sections.curves.section",
     "importance": "analysis.sections.importance.section",
     "selection": "analysis.sections.selection.section",

@@ -10,10 +10,20 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
+
 # Okabe and Ito's palette, which colour-blind readers can distinguish, also in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINE_STYLES = ("-", "--", "-.", ":")
+
+MARKS = {
+    BETTER: ("o", PALETTE[0], "evidence that it is better"),
+    WORSE: ("s", PALETTE[1], "evidence that it is worse"),
+    NO_EVIDENCE: ("o", "white", "no evidence"),
+    NOT_POSSIBLE: ("D", "white", "no evidence was possible"),
+}
+"""Verdict of a comparison → marker, fill colour and label."""
 
 
 def colour_and_marker(place: int) -> tuple[str, str]:

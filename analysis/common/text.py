@@ -51,6 +51,16 @@ def points(difference: float | None) -> str:
     return signed(None if difference is None else 100 * difference, 1)
 
 
+def interval_text(low: float, high: float) -> str:
+    """Return an interval of a difference in points for a table.
+
+    Example:
+        >>> interval_text(0.01, 0.05), interval_text(float("nan"), float("nan"))
+        ('+1.0…+5.0', '–')
+    """
+    return MISSING if _is_missing(low) else f"{points(low)}…{points(high)}"
+
+
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share from 0 to 1 as a percentage.
 

@@ -1,30 +1,24 @@
 """Answer in three sentences: which loss to train with, how certain that is, and what it did to the labels.
 
-The comparisons come from ``analysis.sections.significance.comparisons``, the effects on the labels from
-``label_effects``.
+The comparisons come from ``analysis.common.families``, the recommendation from ``analysis.page.recommendation``, the
+effects on the labels from ``label_effects``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from analysis.common.methods import Chosen, choose_methods
+from analysis.common.designs import missing_sentence, resume_command
+from analysis.common.families import INCOMPLETE, Family, read_families
+from analysis.common.methods import Chosen, choose_methods, scored_trials
 from analysis.common.records import Records
-from analysis.common.text import between, counted, level_with_rate, listing, number, p_equation, percent, points
-from analysis.sections.significance.comparisons import (
-    BETTER,
-    HELD_OUT,
-    IMPOSSIBLE,
-    SEEN,
-    WORSE,
-    Tested,
-    compare_all,
-    pooled,
-    read_tested,
-)
+from analysis.common.results import method_name
+from analysis.common.text import counted, level_with_rate, listing, number, p_equation, percent, points
+from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
+from analysis.page.recommendation import Recommendation, recommend
+from analysis.sections.significance.sentences import interval, is_clear_of_zero
 
 EFFECTS = {
     "changed": "train/labels_changed",
@@ -34,47 +28,46 @@ EFFECTS = {
 """Effects on the training labels in the last epoch: column → metric of the records."""
 
 
-def answer(records: Records, reference: str) -> tuple[str, str, str]:
+WORDS = {
+    BETTER: "evidence that it is better",
+    WORSE: "evidence that it is worse",
+    NOT_POSSIBLE: "no evidence was possible with so few trained units, however large the difference",
+}
+"""Verdict → words after the numbers."""
+
+
+def answer(records: Records, reference: str | None = None) -> tuple[str, str, str]:
     """Return the three sentences that the page starts with.
 
     Args:
         records: Records of the experiment.
-        reference: Space that the others are compared with.
+        reference: Space that the others are compared with; None is the one that each design declares.
 
     Raises:
         UserError: If a per-utterance table cannot be read or does not match the others.
     """
-    tested = read_tested(records)
-    scores = mean_test_scores(tested, len(records.classes))
-    compared = compare_all(tested, reference, len(records.classes))
-    held_out = compared[compared["folds"] == HELD_OUT]
-    shown = held_out if len(held_out) else compared
+    families = read_families(records, reference) if len(records.confirmed) else []
+    scores = mean_test_scores(records)
+    base = families[0].reference if families else (reference or "")
     effects = label_effects(records, choose_methods(records))
-    confirmed = not records.confirmed.empty and len(scores) > 0
     return (
-        which_loss(shown, scores, reference),
-        certainty(shown, records.confirm_command()),
-        effect_sentence(effects, reference, confirmed),
+        which_loss(recommend(families), scores),
+        certainty(families, records),
+        effect_sentence(effects, base, confirmed=len(scores) > 0),
     )
 
 
-def mean_test_scores(tested: Tested, classes: int) -> pd.DataFrame:
+def mean_test_scores(records: Records) -> pd.DataFrame:
     """Compute the test UAR of each confirmed method.
 
     Args:
-        tested: From ``analysis.sections.significance.comparisons.read_tested``.
-        classes: Number of classes.
+        records: Records of the experiment.
 
     Returns:
-        ``noise``, ``space`` and ``uar``, the mean over seeds on folds that the search has not seen if there are any.
+        ``noise``, ``space`` and ``uar``, the mean over folds and seeds.
     """
-    rows = []
-    for (noise, space), trials in tested.trials.groupby(["noise", "space"], sort=False):
-        unseen = trials[~trials["seen"].astype(bool)]
-        pool = pooled(tested, unseen if len(unseen) else trials, classes)
-        if pool is not None:
-            rows.append({"noise": noise, "space": space, "uar": float(pool.uar_by_seed.mean())})
-    return pd.DataFrame(rows, columns=["noise", "space", "uar"])
+    scored = scored_trials(records).assign(uar=lambda table: table["uar"].astype(float))
+    return scored.groupby(["noise", "space"], sort=False)["uar"].mean().dropna().reset_index()
 
 
 def label_effects(records: Records, chosen: Chosen) -> pd.DataFrame:
@@ -98,87 +91,149 @@ def label_effects(records: Records, chosen: Chosen) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["noise", "rate", "space", "trials", *EFFECTS])
 
 
-def which_loss(compared: pd.DataFrame, scores: pd.DataFrame, reference: str) -> str:
+def which_loss(recommended: Sequence[Recommendation], scores: pd.DataFrame) -> str:
     """Return a sentence on the loss to train with, as far as the comparisons show.
 
     Args:
-        compared: From ``compare_all``, of the same folds; empty if nothing was compared.
+        recommended: From ``analysis.page.recommendation.recommend``; empty if nothing was compared.
         scores: From ``mean_test_scores``; empty if nothing was confirmed.
-        reference: Space that the others were compared with.
     """
     if scores.empty:
         return (
             "The search alone cannot show which loss to train with: its scores are of validation rows, one seed and "
             "the best of several trials, and nothing is confirmed on test rows yet."
         )
-    if compared.empty:
+    if not recommended:
         best = scores.sort_values("uar", ascending=False).drop_duplicates("noise")
         listed = ", ".join(f"{row['space']} {number(row['uar'])} at {row['noise']}" for row in best.to_dict("records"))
         return f"Which loss is best is unknown, because no two were tested in the same way; test UAR: {listed}."
-    better, worse = (compared[compared["verdict"] == verdict] for verdict in (BETTER, WORSE))
-    levels = list(dict.fromkeys(compared["noise"]))
-    findings = []
-    for _, rows in better.groupby("noise", sort=False):
-        first = rows.sort_values("uar", ascending=False).iloc[0]
-        others = sorted(set(rows["method"]) - {first["method"]})
-        also = f"; {listing(others)} {'are' if len(others) > 1 else 'is'} also better than it" if others else ""
-        findings.append(
-            f"at {level_with_rate(first['noise'], first['rate'])} train with {first['method']}, whose test UAR is "
-            f"{number(first['uar'])} against {number(first['uar_reference'])} with {reference}{also}"
-        )
-    if without := [level for level in levels if level not in set(better["noise"])]:
-        methods = sorted(set(compared.loc[compared["noise"].isin(without), "method"]))
-        findings.append(f"at {listing(without)} nothing shows that {listing(methods, 'or')} is better than {reference}")
-    for noise, rows in worse.groupby("noise", sort=False):
-        shown = sorted(rows["method"])
-        findings.append(f"at {noise} {listing(shown)} {'are' if len(shown) > 1 else 'is'} worse than {reference}")
+    findings = [_train_with(one) for one in recommended if one.row is not None]
+    findings += _reference_levels([one for one in recommended if one.row is None])
+    for one in recommended:
+        if one.worse:
+            verb = "are" if len(one.worse) > 1 else "is"
+            findings.append(f"at {one.level} {_listed(one.worse)} {verb} worse than {one.reference}")
     sentence = "; ".join(findings)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    if oracles := list(dict.fromkeys(name for one in recommended for name in one.oracles)):
+        verb = "are oracles" if len(oracles) > 1 else "is an oracle"
+        sentence += f" {listing(oracles)} {verb}: shown, and never recommended."
+    return sentence
 
 
-def certainty(compared: pd.DataFrame, command: str) -> str:
-    """Return a sentence on how certain the answer is, and on differences that could not have been detected.
+def _train_with(one: Recommendation) -> str:
+    if one.row is None:
+        raise ValueError(f"no method is better at {one.level}")
+    also = ""
+    if one.also:
+        verb = "are" if len(one.also) > 1 else "is"
+        also = f" ({_listed(one.also)} {verb} better than {one.reference} too, and not compared with it)"
+    return (
+        f"at {level_with_rate(one.level, one.rate)} train with {method_name(one.method)}, whose test UAR is "
+        f"{number(one.row['uar'])} against {number(one.row['uar_reference'])} with {one.reference}{also}"
+    )
+
+
+def _reference_levels(recommended: Sequence[Recommendation]) -> list[str]:
+    """Return one clause for all levels at which the reference is recommended, and one on missing verdicts."""
+    clauses = []
+    if levels := [one.level for one in recommended if one.open or one.worse]:
+        methods = list(dict.fromkeys(name for one in recommended for name in one.open))
+        why = f": nothing shows that {_listed(methods, 'or')} is better" if methods else ""
+        clauses.append(f"at {listing(levels)} train with {recommended[0].reference}, the reference{why}")
+    if impossible := [one for one in recommended if one.impossible]:
+        methods = list(dict.fromkeys(name for one in impossible for name in one.impossible))
+        clauses.append(
+            f"at {listing([one.level for one in impossible])} train with {impossible[0].reference}, the reference: "
+            f"nothing shows that {_listed(methods, 'or')} is better, and with so few trained units nothing could have"
+        )
+    if incomplete := [one for one in recommended if one.incomplete]:
+        methods = list(dict.fromkeys(name for one in incomplete for name in one.incomplete))
+        clauses.append(
+            f"at {listing([one.level for one in incomplete])} there is no verdict on {_listed(methods, 'or')} yet, "
+            "because planned trainings are missing"
+        )
+    if not clauses:
+        names = listing([one.level for one in recommended])
+        clauses = [f"at {names} train with {recommended[0].reference}, the reference"] if names else []
+    return clauses
+
+
+def certainty(families: Sequence[Family], records: Records) -> str:
+    """Return how certain the answer is, one sentence per confirmation, the design and its primary comparison first.
 
     Args:
-        compared: From ``compare_all``, of the same folds; empty if nothing was compared.
-        command: Command that confirms a search.
+        families: From ``analysis.common.families.read_families``; empty if nothing was confirmed.
+        records: Records of the experiment.
     """
-    if compared.empty:
-        return f"How certain that is will be known once several methods are confirmed on test rows: {command}"
-    few, many = compared["speakers"].min(), compared["speakers"].max()
-    seeds = compared["seeds"].str.count(",").add(1)
-    design = (
-        f"{counted(len(compared), 'paired comparison')} over {between(few, many)} test speaker"
-        f"{'s' if many > 1 else ''} and {between(seeds.min(), seeds.max())} seed{'s' if seeds.max() > 1 else ''}"
-    )
-    if compared["folds"].iloc[0] == SEEN:
-        design += ", on folds that the search has seen, so scores are too good"
-    findings = []
-    found = compared[compared["verdict"].isin((BETTER, WORSE))]
-    for row in found.sort_values("p_holm").head(2).to_dict("records"):
-        findings.append(
-            f"{row['method']} at {row['noise']} differs by {points(row['difference'])} points{_interval(row)}, "
-            f"{p_equation(row['p_holm'])} after correction"
+    sentences = []
+    for place, family in enumerate(families):
+        if not family.is_complete:
+            resume = resume_command(records, family.study)
+            sentences.append(missing_sentence(family.missing, family.planned, resume))
+        if (family.compared["verdict"] != INCOMPLETE).any():
+            later = "" if place == 0 else f"Confirmation {family.study}, a later family of its own: "
+            sentences.insert(place, f"{later}{family_certainty(family)}")
+    if not sentences:
+        return (
+            f"How certain that is will be known once several methods are confirmed on test rows: "
+            f"{records.confirm_command()}"
         )
-    rest = compared[~compared["verdict"].isin((BETTER, WORSE))]
-    if len(rest) and (rest["verdict"] == IMPOSSIBLE).all():
+    return " ".join(sentences)
+
+
+def family_certainty(family: Family) -> str:
+    """Return how certain a confirmation's comparisons are.
+
+    Args:
+        family: A family with at least one verdict.
+    """
+    judged = family.compared[family.compared["verdict"] != INCOMPLETE]
+    findings = [
+        f"declared beforehand, {method_name(row['method'])} at {row['level']} differs from {family.reference} by "
+        f"{points(row['difference'])} points{interval(row)}, {p_equation(row['p_adjusted'])} after correction: "
+        f"{WORDS.get(row['verdict'], 'no evidence of a difference' + _detectable([row['detectable']]))}"
+        for row in judged[judged["primary"].astype(bool)].to_dict("records")
+    ]
+    if family.design is None:
+        findings.append("nothing was declared beforehand")
+    rest = judged[~judged["primary"].astype(bool) & ~judged["oracle"].astype(bool)]
+    found = rest[rest["verdict"].isin((BETTER, WORSE))].sort_values("p_adjusted", kind="stable")
+    for row in found.head(2).to_dict("records"):
         findings.append(
-            f"{'the others' if len(found) else 'these'} could not have shown a difference, however large, because no "
-            "p below .05 is possible with so few speakers: this is no evidence that the losses are equally good"
+            f"{method_name(row['method'])} at {row['level']} differs by {points(row['difference'])} points"
+            f"{interval(row)}, {p_equation(row['p_adjusted'])} after correction"
         )
-    elif len(rest):
-        detectable = rest["smallest_detectable"].replace(float("inf"), float("nan")).max()
-        largest = rest.sort_values("difference", key=abs).iloc[-1]
+    without = rest[~rest["verdict"].isin((BETTER, WORSE))]
+    impossible = without["verdict"] == NOT_POSSIBLE
+    if impossible.any():
         findings.append(
-            f"no evidence of a difference in {len(rest)}, the largest {points(largest['difference'])} points"
-            f"{_interval(largest)}"
-            + (
-                f", where differences below {100 * detectable:.1f} points would probably have been missed"
-                if pd.notna(detectable)
-                else ""
-            )
+            f"in {counted(int(impossible.sum()), 'comparison')} no difference could have been shown, however large, "
+            "because no p below .05 is possible with so few trained units: this is no evidence that the losses are "
+            "equally good"
         )
-    return f"{design}: {'; '.join(findings)}."
+    if (~impossible).any():
+        open_ = without[~impossible]
+        largest = open_.sort_values("difference", key=abs).iloc[-1]
+        clear = (
+            " (that interval is of one comparison alone, p is corrected for all)" if is_clear_of_zero(largest) else ""
+        )
+        findings.append(
+            f"no evidence of a difference in {counted(len(open_), 'comparison')}, the largest "
+            f"{points(largest['difference'])} points{interval(largest)}{clear}{_detectable(open_['detectable'])}"
+        )
+    scope = judged["scope"].iloc[0]
+    return f"{family.units[0].upper()}{family.units[1:]}: {'; '.join(findings)}. The claim is about {scope}."
+
+
+def _detectable(differences: Iterable[float]) -> str:
+    """Return what the comparisons would have found, in words; empty if it is unknown."""
+    needed = pd.Series(list(differences), dtype=float).replace(float("inf"), float("nan")).max()
+    return "" if pd.isna(needed) else f", where {100 * needed:.1f} points would have been found with 80 % power"
+
+
+def _listed(methods: Sequence[str], word: str = "and") -> str:
+    return listing([method_name(method) for method in methods], word)
 
 
 def effect_sentence(effects: pd.DataFrame, reference: str, confirmed: bool) -> str:
@@ -213,7 +268,3 @@ def effect_sentence(effects: pd.DataFrame, reference: str, confirmed: bool) -> s
     stage = "" if confirmed else " of the search"
     where = level_with_rate(str(row["noise"]), row["rate"])
     return f"At {where}, {effect} ({trials}{stage}, described and not tested)."
-
-
-def _interval(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
-    return f" (95 % interval {points(row['low'])} to {points(row['high'])})" if pd.notna(row["low"]) else ""

@@ -6,18 +6,20 @@ The page loads nothing from the network; figures and tables are also written as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
-from analysis.common.methods import choose_methods, choose_reference
+from analysis.common.families import read_families
+from analysis.common.methods import check_reference
 from analysis.common.records import Records, RecordsOptions, confirm_runs, open_records
 from analysis.common.registry import SECTIONS, load_section, options_from
 from analysis.common.section import NamedFigure, Section
 from analysis.common.text import counted
 from analysis.page.answer import answer
 from analysis.page.artifacts import log_report, write_report
+from analysis.page.recommendation import recommend, write_configurations
 from analysis.page.render import render
 from analysis.sections.corrections.audio import Audio
 from ser.utils.command_line import parse
@@ -26,7 +28,7 @@ from study.console import make_console, say
 from study.schema import Tag
 
 TITLE = "Which loss should I train with when my labels are noisy?"
-FIRST_FIGURES = (("significance", "significance"), ("significance", "significance_seen"), ("best_runs", "best_runs"))
+FIRST_FIGURES = (("dose_response", "dose_response"), ("significance", "significance"), ("best_runs", "best_runs"))
 """Section and figure that the page starts with: the first one that exists."""
 SYNTHETIC = "The corpus is synthetic: it shows how the study works; nothing can be concluded from it."
 
@@ -38,7 +40,7 @@ class ReportOptions(RecordsOptions):
     output: Path = Path("results") / "report"
     """Folder of report.html, with one folder per section for its figures and tables."""
     reference: str | None = None
-    """Search space that the others are compared with; default: cross_entropy if it was searched."""
+    """Search space that the others are compared with; default: the one that the design declares, else cross_entropy."""
     audio: Audio = "if-allowed"
     """Audio of suspicious labels: if the corpus's licence permits redistribution; always, for private use; never."""
     to_mlflow: bool = False
@@ -52,16 +54,17 @@ def main() -> int:
     matplotlib.rcParams["figure.max_open_warning"] = 0  # the page needs all figures at once
     console = make_console()
     records = open_records(options)
-    options = replace(options, reference=choose_reference(records, choose_methods(records), options.reference))
+    check_reference(records, options.reference)
     sections = make_sections(records, options)
-    sentences = answer(records, str(options.reference))
+    sentences = answer(records, options.reference)
     page = render_report(records, sentences, sections)
     paths = write_report(page, sections, options.output)
+    paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
     for sentence in sentences:
         say(console, sentence)
     if incomplete := [section.title for section in sections if section.missing]:
         say(console, f"Results are missing in: {'; '.join(incomplete)}. The page has the reasons and what to do.")
-    say(console, f"wrote {paths[0]}, and {len(paths) - 1} files of figures and tables next to it")
+    say(console, f"wrote {paths[0]}, and {len(paths) - 1} files of figures, tables and configurations next to it")
     if options.to_mlflow:
         say(console, f"copied into MLflow as run {log_report(records, paths, options.output)}")
     return 0
@@ -116,8 +119,8 @@ def extent(records: Records) -> str:
     if not records.confirmed.empty:
         table = records.confirmed
         stages.append(
-            f"{counted(len(table), 'trial')} of its confirmation on {counted(table['seed'].nunique(), 'seed')} and "
-            f"{counted(table['fold'].nunique(), 'test fold')}"
+            f"{counted(len(table), 'trial')} of {counted(table['study'].nunique(), 'confirmation')} on "
+            f"{counted(table['seed'].nunique(), 'seed')} and {counted(table['fold'].nunique(), 'test fold')}"
         )
     return "; ".join(stages)
 
@@ -129,5 +132,5 @@ def warnings(records: Records) -> list[str]:
     lines = [SYNTHETIC] if corpus == "synthetic" else []
     lines += [] if records.search is None else records.search.left_out
     if others := len(confirm_runs(records.runs)) - len(records.confirmed):
-        lines.append(f"{counted(others, 'trial')} of the confirm stage were left out: they confirm another search.")
+        lines.append(f"{counted(others, 'trial')} of the confirm stage were left out: they have another protocol.")
     return lines

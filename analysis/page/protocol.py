@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from analysis.common.designs import design_in_words, read_design
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import Section
-from analysis.common.text import listing
+from analysis.common.text import counted, listing
 from analysis.page.provenance import Provenance, read_provenance
 from ser.utils.command_names import command_line
-from study.schema import DEFAULT, Tag
+from study.schema import CHOSEN_BY, Tag
 
 TITLE = "Protocol"
 Options = RecordsOptions
@@ -58,16 +59,32 @@ def _search_sentences(records: Records, found: Provenance) -> list[str]:
 
 def _confirmation_sentences(records: Records) -> list[str]:
     table = records.confirmed
-    has_seen = table["seen"].astype(bool)
-    seen, unseen = ([str(fold) for fold in sorted(set(table.loc[rows, "fold"]))] for rows in (has_seen, ~has_seen))
-    candidates = sorted(set(table["candidate"]), key=lambda name: (name == DEFAULT, name))
-    seeds = [str(seed) for seed in sorted(set(table["seed"]))]
-    folds = f"held-out fold {listing(unseen)}" if unseen else "no fold that the search held out"
+    sentences = []
+    for study in table.sort_values("start", kind="stable")["study"].unique():
+        design, problem = read_design(records, study)
+        if design is None:
+            mine = table[table["study"] == study]
+            sentences.append(
+                f"{problem[0].upper()}{problem[1:]}; it has {counted(len(mine), 'trial')} on "
+                f"{counted(mine['fold'].nunique(), 'fold')} and {counted(mine['seed'].nunique(), 'seed')}."
+            )
+            continue
+        primary = ""
+        if design.primary:
+            method, level = design.primary["method"], design.primary["level"]
+            primary = f"; primary comparison: {method} with {design.reference} at {level}"
+        sentences.append(
+            f"Confirmation {study} declared before it began: {listing(design.methods)} at {listing(design.levels)}; "
+            f"{design_in_words(design)}{primary} (design {design.digest})."
+        )
+    if chosen_by := int((table["exposure"] == CHOSEN_BY).sum()):
+        sentences.append(
+            f"In {counted(chosen_by, 'trial')} the search chose the configuration by the test speakers; they are in no "
+            "comparison."
+        )
     return [
-        f"The confirmation retrained {listing(candidates)} of each method on seeds {listing(seeds)}, all epochs, "
-        f"without early stopping; {folds}"
-        + (f"; folds that the search has seen: {listing(seen)}" if seen else "")
-        + ".",
-        "Each method is then represented by its candidate with the best mean validation score. Methods are compared in "
-        "pairs on the same seeds, folds and noise draws, over speakers.",
+        *sentences,
+        "Where a method has several configurations, each fold and seed takes the one with the best validation score "
+        "there, of its own validation speakers. Methods are compared over folds that were trained independently, on "
+        "the same noise draws.",
     ]

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +14,14 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
+from analysis.common.designs import read_design
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
 from ser.utils.command_names import command_line
 from study.messages import without_password
-from study.options import StudyOptions
+from study.options import ConfirmOptions, StudyOptions
 from study.schema import FAILED, SEARCH_RANK, Tag, status_of
 
 TITLE = "Reproduction sheet"
@@ -60,16 +62,27 @@ def reproduction_commands(records: Records, found: Provenance) -> list[str]:
     for run_id, study in found.studies.items():
         if any(run.data.tags.get(MLFLOW_PARENT_RUN_ID) == run_id for run in found.search):
             lines[_study_command(study["options"])] = None
-    if not records.confirmed.empty:
-        table = records.confirmed
-        top = sum(name.startswith(SEARCH_RANK) for name in set(table["candidate"]))
-        folds = map(str, sorted({int(fold) for fold in table["fold"]}))
-        seeds = str(table["seed"].nunique())
-        lines[records.confirm_command("--top", str(top), "--seeds", seeds, "--folds", *folds)] = None
+    for study in records.confirmed.sort_values("start", kind="stable")["study"].unique():
+        lines[_confirm_command(records, found, str(study))] = None
     return list(lines)
 
 
-def _study_command(options: Mapping[str, Any]) -> str:
+def _confirm_command(records: Records, found: Provenance, study: str) -> str:
+    """Return the call of a confirmation: of the search's best configurations, or of published defaults."""
+    trials = records.confirmed[records.confirmed["study"] == study]
+    design, _ = read_design(records, study)
+    seeds = str(trials["seed"].nunique() if design is None else len(design.seeds))
+    options = next((found.studies[run_id]["options"] for run_id, run in found.parents.items()
+                    if run.data.tags.get(Tag.STUDY) == study and run_id in found.studies), None)  # fmt: skip
+    if design is None or design.searched or options is None:
+        top = sum(name.startswith(SEARCH_RANK) for name in set(trials["candidate"]))
+        return records.confirm_command("--top", str(top), "--seeds", seeds)
+    known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
+    defaults = {name: value for name, value in options.items() if name in known}
+    return f"{_study_command(defaults, 'study/confirm.py')} --seeds {seeds}"
+
+
+def _study_command(options: Mapping[str, Any], script: str = "study/run.py") -> str:
     """Return the call with these options, without default values and without paths."""
     default = StudyOptions().to_json()
     words = []
@@ -78,7 +91,7 @@ def _study_command(options: Mapping[str, Any]) -> str:
             continue
         words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")
         words += map(str, value) if isinstance(value, list) else [str(value)]
-    return " ".join(filter(None, [command_line("study/run.py"), shlex.join(words)]))
+    return " ".join(filter(None, [command_line(script), shlex.join(words)]))
 
 
 def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
@@ -94,6 +107,7 @@ def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
         ("split", listed(Tag.SPLIT)),
         ("held-out fold of the search", listed(Tag.FOLD, found.search)),
         ("folds of the confirmation", listed(Tag.FOLD, found.confirm)),
+        ("digests of the designs", listed(Tag.DESIGN, found.confirm)),
         ("selection rule", f"{records.selection.meaning} ({records.selection.metric}, {records.selection.mode})"),
         ("studies", listed(Tag.STUDY)),
         ("trials planned for each method and level", listed(Tag.PLANNED_TRIALS, found.search)),

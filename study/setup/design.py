@@ -144,7 +144,7 @@ class Design:
     @staticmethod
     def of(document: Mapping[str, Any]) -> Design:
         """Return the design that a document from ``to_json`` holds; its digest may be another one."""
-        saved = {
+        saved: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in document.items()
             if key not in ("version", "digest")

@@ -1,17 +1,21 @@
-"""Records of a confirmation whose every prediction is given, without a store."""
+"""Records of confirmations whose every prediction is given, without a store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import SimpleNamespace
 
 import pandas as pd
 
 from analysis.common.records import Records
-from study.schema import FINISHED, SELECTIONS
+from study.schema import CONFIRM, DESIGN, FINISHED, PARENT, SELECTIONS, STOPPED, UNSEEN, Tag
+from study.setup.candidates import Candidate
+from study.setup.design import Design, FoldSpeakers
 from study.uri import DEFAULT_URI
 
 CLASSES = ("angry", "sad")
 PER_CLASS = 10
+RATES = {"clean": 0.0, "noisy-A": 0.2648, "noisy-B": 0.4019}
 
 Right = Callable[[int, int], int]
 """speaker, seed → number of the ten utterances of each class that are predicted correctly."""
@@ -21,44 +25,111 @@ def confirmed_records(
     methods: Mapping[tuple[str, str], Right],
     *,
     folds: Mapping[int, Sequence[int]],
-    held_out: Sequence[int] = (),
-    seeds: Sequence[int] = (1, 2),
+    seeds: Sequence[int] = (1,),
+    study: str = "first",
+    declared: bool = True,
+    primary: tuple[str, str] | None = None,
+    unit: str = "speaker",
+    stopped: Mapping[str, Right] | None = None,
+    candidate: str = "default",
+    exposure: Mapping[tuple[str, int], str] | None = None,
+    unfinished: Collection[tuple[str, str, int]] = (),
+    start: int = 0,
 ) -> Records:
     """Return records of a confirmation.
 
     Args:
-        methods: (noise, space) → predictions of its only candidate, ``search-1``.
+        methods: (noise, space) → predictions of its only candidate.
         folds: Fold → its test speakers.
-        held_out: Folds that the search has not seen; empty is all.
         seeds: Seeds of each configuration.
+        study: Name of the confirmation.
+        declared: Whether there is a design.
+        primary: (level, method) of the primary comparison of the design.
+        unit: Unit of the design.
+        stopped: Space → predictions at the early stop, of the spaces that the design counts so.
+        candidate: Name of the candidates.
+        exposure: (space, fold) → what the search did with its test speakers; ``unseen`` where nothing is given.
+        unfinished: (noise, space, fold) of planned trainings that have stopped.
+        start: Start of the first trial in ms.
     """
+    stopped = stopped or {}
+    design = make_design(methods, folds, seeds, study, primary, unit, tuple(stopped), candidate)
     rows, tables = [], {}
     for (noise, space), right in methods.items():
         for fold, members in folds.items():
             for seed in seeds:
-                run_id = f"{noise}-{space}-{fold}-{seed}"
-                tables[run_id] = predictions(members, seed, right)
+                run_id = f"{study}-{noise}-{space}-{fold}-{seed}"
+                tables[run_id] = predictions(members, seed, right, stopped.get(space))
                 known = [right(speaker, seed) / PER_CLASS for speaker in members]
                 rows.append(
                     {
-                        "noise": noise, "rate": {"clean": 0.0}.get(noise, 0.4), "space": space,
-                        "candidate": "search-1", "source": f"{noise}-{space}", "seed": seed, "fold": fold,
-                        "seen": bool(held_out) and fold not in held_out, "status": FINISHED, "selected": 0.5,
+                        "study": study, "design": design.digest if declared else "", "noise": noise,
+                        "rate": RATES[noise], "space": space, "candidate": candidate,
+                        "source": "" if candidate == "default" else f"{noise}-{space}", "seed": seed, "fold": fold,
+                        "exposure": (exposure or {}).get((space, fold), UNSEEN),
+                        "status": STOPPED if (noise, space, fold) in unfinished else FINISHED, "selected": 0.5,
                         "parameters": {"loss.name": space, "optimizer.lr": "0.001"}, "searched": ("optimizer.lr",),
-                        "start": len(rows), "run_id": run_id, "uar": sum(known) / len(known), "uar_best_epoch": 0.9,
-                        "best_epoch": 3.0, "validation_uar": 0.6,
+                        "start": start + len(rows), "run_id": run_id, "uar": sum(known) / len(known),
+                        "uar_best_epoch": 0.9, "best_epoch": 3.0, "uar_stopped": 0.45, "stopped_epoch": 2.0,
+                        "validation_uar": 0.6,
                     }
                 )  # fmt: skip
-    table = pd.DataFrame(rows)
-    return Records(None, DEFAULT_URI, "made", "1", None, table, SELECTIONS["noisy"], CLASSES, tables)
+    tags = {Tag.KIND: PARENT, Tag.STAGE: CONFIRM, Tag.STUDY: study}
+    parent = SimpleNamespace(info=SimpleNamespace(run_id=f"{study}-parent"), data=SimpleNamespace(tags=tags))
+    document = design.to_json() if declared else None
+    return Records(
+        None, DEFAULT_URI, "made", "1", None, pd.DataFrame(rows), SELECTIONS["noisy"], CLASSES, tables,
+        _documents={(f"{study}-parent", DESIGN): document}, runs=(parent,),
+    )  # fmt: skip
 
 
-def predictions(members: Sequence[int], seed: int, right: Right) -> pd.DataFrame:
+def make_design(
+    methods: Collection[tuple[str, str]],
+    folds: Mapping[int, Sequence[int]],
+    seeds: Sequence[int],
+    study: str,
+    primary: tuple[str, str] | None,
+    unit: str,
+    stopped: tuple[str, ...],
+    candidate: str = "default",
+) -> Design:
+    """Return the design of a confirmation; the arguments are those of ``confirmed_records``."""
+    names = tuple(dict.fromkeys(space for _, space in methods))
+    return Design(
+        study=study, experiment="made", corpus="made", corpus_digest="d", classes=CLASSES, unit=unit,
+        folds=tuple(FoldSpeakers(number, tuple(map(named, members)), ()) for number, members in folds.items()),
+        seeds=tuple(seeds), levels=tuple(dict.fromkeys(noise for noise, _ in methods)), methods=names,
+        candidates=tuple(Candidate(space, noise, candidate, "", {}) for noise, space in methods),
+        reference="cross_entropy" if "cross_entropy" in names else None,
+        primary=None if primary is None else {"level": primary[0], "method": primary[1]},
+        stopped=stopped, select_on="noisy", protocol="confirm-protocol",
+    )  # fmt: skip
+
+
+def joined(*parts: Records) -> Records:
+    """Return the records of several confirmations of one experiment."""
+    first = parts[0]
+    first.confirmed = pd.concat([part.confirmed for part in parts], ignore_index=True)
+    first.runs = tuple(run for part in parts for run in part.runs)
+    for part in parts[1:]:
+        first._tables.update(part._tables)
+        first._documents.update(part._documents)
+    return first
+
+
+def named(speaker: int) -> str:
+    """Return the name of a speaker."""
+    return f"s{speaker:02d}"
+
+
+def predictions(members: Sequence[int], seed: int, right: Right, stopped: Right | None = None) -> pd.DataFrame:
     """Return a per-utterance table with test rows, and with training rows that must not be counted."""
     rows = [
         {
-            "utterance_id": f"{speaker}-{label}-{number}", "subset": part, "speaker": f"s{speaker:02d}", "label": label,
+            "utterance_id": f"{speaker}-{label}-{number}", "subset": part, "speaker": named(speaker), "label": label,
             "p_angry": float((label == "angry") == (number < right(speaker, seed))),
+            "stopped_label": label if stopped and number < stopped(speaker, seed)
+            else CLASSES[label == "angry"] if stopped else None,
         }
         for part in ("test", "train")
         for speaker in members

@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from numpy.typing import NDArray
 
 from analysis.common.methods import left_out_confirmations
 from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
-from analysis.common.text import MISSING, at_epoch, number, points, signed, with_deviation
-from analysis.sections.significance.comparisons import HELD_OUT, SEED, SEEN, Tested, pooled, read_tested
-from analysis.sections.significance.statistics import RESAMPLES, Score, score
+from analysis.common.text import at_epoch, counted, number, points, signed, with_deviation
 from ser.utils.command_names import command_line
-from study.schema import DEFAULT
+from study.schema import CHOSEN_BY, DEFAULT, FINISHED, TRAINED_BY, UNSEEN
 from study.tracking.best_table import short_parameters
 
 TITLE = "Best runs, confirmed"
-UNKNOWN = Score(float("nan"), float("nan"), float("nan"))
+SCORES = ("uar", "uar_stopped", "stopped_epoch", "uar_best_epoch", "best_epoch", "validation_uar")
+EXPOSURES = {UNSEEN: "unseen", TRAINED_BY: "trained on", CHOSEN_BY: "chosen by"}
+"""Exposure → word in tables: what the search did with the test speakers."""
 
 
 def confirmed_section(records: Records) -> Section:
-    """Return the test scores of the best configuration of each level and space, and of the published defaults.
+    """Return the test scores of the confirmed configurations of each level and space.
 
     Args:
         records: Records of both stages; without a confirmation the section says only what is missing.
-
-    Raises:
-        UserError: If a per-utterance table cannot be read or does not match the others.
     """
     if records.confirmed.empty:
         missing = f"Nothing was confirmed, so there is no test score. To confirm: {records.confirm_command()}"
         return Section("best_runs", TITLE, missing=(missing,))
-    tested = read_tested(records, defaults=True)
-    scores = confirmed_scores(tested, len(records.classes), search_scores(records, set(tested.trials["source"])))
-    tables = [
-        NamedTable(
-            "best_runs_confirmed" if folds == HELD_OUT else "best_runs_seen",
-            f"Confirmed on new seeds: test UAR against true labels, last epoch; folds {folds}",
-            rows.drop(columns="parameters").reset_index(drop=True),
-            confirmed_text(rows),
-        )
-        for folds in (HELD_OUT, SEEN)
-        if len(rows := scores[scores["folds"] == folds])
-    ]
+    finished = records.confirmed[records.confirmed["status"] == FINISHED]
+    scores = confirmed_scores(finished, search_scores(records, set(finished["source"])))
+    if scores.empty:
+        return Section("best_runs", TITLE, missing=tuple(left_out_confirmations(records)))
     listed = parameters_text(scores)
-    tables.append(NamedTable("best_runs_parameters", "Parameters of the confirmed configurations", listed, listed))
+    tables = (
+        NamedTable(
+            "best_runs_confirmed",
+            "Confirmed with new seeds and noise draws: test UAR against true labels, mean over trainings",
+            scores.drop(columns="parameters"),
+            confirmed_text(scores),
+        ),
+        NamedTable("best_runs_parameters", "Parameters of the confirmed configurations", listed, listed),
+    )
     return Section(
         "best_runs",
         TITLE,
         sentences=tuple(difference_sentences(scores)),
-        tables=tuple(tables),
+        tables=tables,
         notes=tuple(notes(scores)),
-        missing=tuple(missing_parts(records, tested, scores)),
+        missing=tuple(missing_parts(records, scores)),
     )
 
 
@@ -78,32 +73,27 @@ def search_scores(records: Records, sources: set[str]) -> dict[str, float]:
     return {str(run): float(value) for run, value in known.items() if run in sources and pd.notna(value)}
 
 
-def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]) -> pd.DataFrame:
+def confirmed_scores(finished: pd.DataFrame, searched: Mapping[str, float]) -> pd.DataFrame:
     """Compute the scores of each confirmed configuration.
 
     Args:
-        tested: From ``analysis.sections.significance.comparisons.read_tested``, defaults included.
-        classes: Number of classes.
+        finished: Finished trials of ``Records.confirmed``.
         searched: Run id → validation UAR in the search.
 
     Returns:
-        One row per (folds, noise level, space, candidate): ``folds``, ``noise``, ``rate``, ``space``, ``candidate``;
-        ``search_uar``, validation UAR of the search's run; ``validation_uar``, the same on the new seeds; ``uar``,
-        ``sd_seeds``, ``low``, ``high``: test UAR, pooled over folds, its mean and standard deviation over seeds, and
-        its 95 % interval over speakers (NaN without per-utterance tables; ``uar`` is then the mean over trials);
-        ``drop``, the difference (``search_uar`` − ``uar``); ``uar_best_epoch`` and ``best_epoch``, means over trials;
-        ``speakers``, ``seeds``, ``fold_names``, ``trials``; ``parameters``, the searched ones, and a column for each.
+        One row per (confirmation, noise level, space, candidate, exposure): ``study``, ``noise``, ``rate``, ``space``,
+        ``candidate``, ``exposure``; ``search_uar``, validation UAR of the search's run; means over trainings:
+        ``validation_uar``; test UAR at the last epoch (``uar``, with its standard deviation over trainings
+        ``deviation``), at the honest early stop (``uar_stopped``, ``stopped_epoch``) and at the epoch of the best true
+        validation score (``uar_best_epoch``, ``best_epoch``); ``drop``, the difference (``search_uar`` − ``uar``);
+        ``folds``, ``seeds`` and ``trainings``, their numbers; ``parameters``, the searched ones, and a column for each.
         NaN where a score is unknown.
     """
     rows = []
-    for (folds, noise, space, candidate), trials in tested.trials.groupby(
-        ["folds", "noise", "space", "candidate"], sort=False
-    ):
-        pool = pooled(tested, trials, classes)
-        by_seed = _seed_means(trials) if pool is None else pool.uar_by_seed
-        found = UNKNOWN if pool is None else score(pool.mean_correct, pool.total, SEED)
-        promised = [searched[source] for source in set(trials["source"]) if source in searched]
-        search_uar = float(np.mean(promised)) if promised else float("nan")
+    keys = ["study", "noise", "space", "candidate", "exposure"]
+    for values, trials in finished.groupby(keys, sort=False):
+        means = trials[list(SCORES)].astype(float).mean()
+        promised = pd.Series([searched.get(source) for source in set(trials["source"])], dtype=float).mean()
         parameters = [
             {name: values[name] for name in names if name in values}
             for names, values in zip(trials["searched"], trials["parameters"], strict=True)
@@ -111,14 +101,9 @@ def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]
         same = all(one == parameters[0] for one in parameters)
         rows.append(
             {
-                "folds": folds, "noise": noise, "rate": trials["rate"].iloc[0], "space": space, "candidate": candidate,
-                "search_uar": search_uar, "validation_uar": trials["validation_uar"].astype(float).mean(),
-                "uar": by_seed.mean(), "sd_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else float("nan"),
-                "low": found.low, "high": found.high, "drop": search_uar - by_seed.mean(),
-                "uar_best_epoch": trials["uar_best_epoch"].astype(float).mean(),
-                "best_epoch": trials["best_epoch"].astype(float).mean(),
-                "speakers": 0 if pool is None else len(pool.speakers), "seeds": len(by_seed),
-                "fold_names": _listed(trials["fold"] if pool is None else pool.folds), "trials": len(trials),
+                **dict(zip(keys, values, strict=True)), "rate": trials["rate"].iloc[0], "search_uar": promised,
+                **means, "deviation": trials["uar"].astype(float).std(ddof=1), "drop": promised - means["uar"],
+                "folds": trials["fold"].nunique(), "seeds": trials["seed"].nunique(), "trainings": len(trials),
                 "parameters": parameters[0] if same else {}, **(parameters[0] if same else {}),
             }
         )  # fmt: skip
@@ -126,24 +111,29 @@ def confirmed_scores(tested: Tested, classes: int, searched: Mapping[str, float]
 
 
 def confirmed_text(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the confirmed scores as displayed."""
+    """Return the confirmed scores as displayed.
+
+    Args:
+        scores: From ``confirmed_scores``.
+    """
     rows = scores.to_dict("records")
-    return pd.DataFrame(
+    text = pd.DataFrame(
         {
+            "confirmation": [row["study"] for row in rows],
             "noise": [row["noise"] for row in rows],
             "space": [row["space"] for row in rows],
             "candidate": [row["candidate"] for row in rows],
             "search val": [number(row["search_uar"]) for row in rows],
             "val": [number(row["validation_uar"]) for row in rows],
-            "test UAR": [with_deviation(row["uar"], row["sd_seeds"]) for row in rows],
-            "95 % interval": [
-                MISSING if pd.isna(row["low"]) else f"{number(row['low'])}…{number(row['high'])}" for row in rows
-            ],
+            "test UAR": [with_deviation(row["uar"], row["deviation"]) for row in rows],
+            "early stop": [at_epoch(row["uar_stopped"], row["stopped_epoch"]) for row in rows],
+            "best epoch (oracle)": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
             "drop": [signed(row["drop"]) for row in rows],
-            "best epoch": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
-            "trials": [str(row["trials"]) for row in rows],
+            "speakers": [EXPOSURES[row["exposure"]] for row in rows],
+            "trainings": [str(row["trainings"]) for row in rows],
         }
     )
+    return text.drop(columns="confirmation") if text["confirmation"].nunique() == 1 else text
 
 
 def parameters_text(scores: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +149,7 @@ def difference_sentences(scores: pd.DataFrame) -> list[str]:
     Args:
         scores: From ``confirmed_scores``.
     """
-    folds = HELD_OUT if (scores["folds"] == HELD_OUT).any() else SEEN
-    known = scores[scores["folds"] == folds].dropna(subset=["drop"])
+    known = scores[scores["exposure"] != CHOSEN_BY].dropna(subset=["drop"])
     sentences = []
     for noise, rows in known.groupby("noise", sort=False):
         each = "; ".join(
@@ -168,51 +157,49 @@ def difference_sentences(scores: pd.DataFrame) -> list[str]:
             for row in rows.to_dict("records")
         )
         sentences.append(
-            f"{noise}, validation UAR in the search, then test UAR on new seeds: {each}. Mean drop "
+            f"{noise}, validation UAR in the search, then test UAR of new trainings: {each}. Mean drop "
             f"{points(rows['drop'].mean())} points."
         )
     return sentences
 
 
 def notes(scores: pd.DataFrame) -> list[str]:
-    """Return remarks on the interpretation of the confirmed scores."""
+    """Return remarks on the interpretation of the confirmed scores.
+
+    Args:
+        scores: From ``confirmed_scores``.
+    """
     lines = [
-        "search val: validation UAR of the configuration's trial in the search; val: the same on new seeds and noise "
-        "draws. On the held-out fold the difference between these two is the optimism of the search's choice, and the "
-        "difference between val and test comes from other speakers. drop: search val minus test UAR. All against true "
-        "labels, at the last epoch. best epoch: test UAR at the epoch of the best true validation score, an oracle.",
-        f"Test UAR is pooled over folds; ±: its standard deviation over seeds; interval: BCa bootstrap over speakers, "
-        f"{RESAMPLES:,} resamples, too short with few speakers. Overlapping intervals do not show whether methods "
-        f"differ; the paired tests of {command_line('analysis/significance.py')} do.",
+        "search val: validation UAR of the configuration's trial in the search; val: the same in new trainings. drop: "
+        "search val minus test UAR. All against true labels. test UAR: last epoch; ±: its standard deviation over "
+        "trainings, which have other seeds, noise draws and test speakers.",
+        "early stop: test UAR at the epoch of the best UAR against noisy validation labels, which needs no true label. "
+        "best epoch: test UAR at the epoch of the best true validation score, an oracle.",
+        f"Whether methods differ is another question, which {command_line('analysis/significance.py')} answers.",
     ]
-    if (scores["folds"] == SEEN).any():
-        lines.append("Folds seen by search: the search has trained on their test rows, or chosen by them.")
-    if counts := sorted({int(count) for count in scores["speakers"] if count}):
-        lines.append(f"Speakers per interval: {_listed(counts)}.")
+    if (scores["exposure"] != UNSEEN).any():
+        lines.append(
+            "speakers: whether the search has trained on the test speakers, or chosen the configuration by them. The "
+            "latter is no clean test, and in no comparison."
+        )
     return lines
 
 
-def missing_parts(records: Records, tested: Tested, scores: pd.DataFrame) -> list[str]:
-    """Return sentences on what cannot be shown, and how to get it."""
+def missing_parts(records: Records, scores: pd.DataFrame) -> list[str]:
+    """Return sentences on what cannot be shown, and how to get it.
+
+    Args:
+        records: Records of both stages.
+        scores: From ``confirmed_scores``.
+    """
     lines = left_out_confirmations(records)
-    if without := len(tested.untabled) + len(tested.untrue):
-        lines.append(f"{without} trials have no test predictions with true labels and are in no interval.")
     chosen = scores[scores["candidate"] != DEFAULT]
     if lost := sorted({f"{row['space']} at {row['noise']}" for row in chosen.to_dict("records")
                        if pd.isna(row["search_uar"])}):  # fmt: skip
         lines.append(f"No score of the search, because its run was deleted or has no true labels: {', '.join(lost)}.")
-    if (scores["seeds"] == 1).any():
-        lines.append(f"Some scores are of one seed. To add seeds: {records.confirm_command('--seeds', '5')}")
-    if not (scores["folds"] == HELD_OUT).any():
-        command = records.confirm_command("--folds", "held-out")
-        lines.append(f"No fold that the search held out was confirmed. To confirm it: {command}")
+    if without := int(scores["uar_stopped"].isna().sum()):
+        lines.append(
+            f"No early stop is on record for {counted(without, 'configuration')}, because an older version trained "
+            "them."
+        )
     return lines
-
-
-def _seed_means(trials: pd.DataFrame) -> NDArray[np.float64]:
-    scores = trials.assign(uar=trials["uar"].astype(float))
-    return scores.groupby("seed")["uar"].mean().to_numpy(dtype=np.float64)
-
-
-def _listed(values: Sequence[int] | pd.Series[int]) -> str:
-    return ", ".join(map(str, sorted(set(values))))

@@ -21,7 +21,7 @@ from analysis.sections.curves.epochs import MEMORISED, SOFT, VALIDATION_F1, Line
 from analysis.sections.curves.figures import draw_curves, draw_trust
 from ser.losses.proselflc import global_trust
 from ser.utils.errors import UserError
-from study.schema import CONFIRM, FINISHED, Tag
+from study.schema import CHOSEN_BY, CONFIRM, FINISHED, Tag
 from study.tracking.confirmations import representatives
 from study.tracking.searches import best_runs
 
@@ -90,7 +90,7 @@ def section(records: Records, options: Options) -> Section:
 
 
 def confirmed_lines(records: Records) -> list[Line]:
-    """Return the finished runs of the representatives, on folds that the search has not seen if there are any."""
+    """Return the finished runs of the representatives, on folds that the search has not chosen by if there are any."""
     lines = []
     for row in representatives(records.confirmed, records.selection).to_dict("records"):
         runs = records.confirmed[
@@ -99,8 +99,8 @@ def confirmed_lines(records: Records) -> list[Line]:
             & (records.confirmed["candidate"] == row["candidate"])
             & (records.confirmed["status"] == FINISHED)
         ]
-        unseen = runs[~runs["seen"].astype(bool)]
-        runs = unseen if len(unseen) else runs
+        clean = runs[runs["exposure"] != CHOSEN_BY]
+        runs = clean if len(clean) else runs
         ids = tuple(map(str, runs["run_id"]))
         lines.append(Line(row["noise"], row["space"], row["candidate"], ids, runs["parameters"].iloc[0]))
     return lines

@@ -33,7 +33,7 @@ from analysis.sections.selection.label_choice import (
     transfers,
 )
 from ser.utils.command_names import command_line
-from study.schema import FINISHED, Selection
+from study.schema import CHOSEN_BY, FINISHED, Selection
 
 TITLE = "Selection by noisy labels, and transfer between noise levels"
 OPTIMISM = (
@@ -129,12 +129,12 @@ def _with_pooled_spaces(found: Sequence[Search]) -> list[Group]:
 
 
 def _test_scores(records: Records) -> dict[str, float]:
-    """Return search run → mean test UAR of its confirmation, on folds that the search has not seen if there are any."""
+    """Return search run → mean test UAR of its confirmation, on folds that the search has not chosen by if possible."""
     done = records.confirmed[(records.confirmed["status"] == FINISHED) & (records.confirmed["source"] != "")]
     means = {}
     for source, group in done.groupby("source"):
-        unseen = group[~group["seen"].astype(bool)]
-        means[str(source)] = float((unseen if len(unseen) else group)["uar"].mean())
+        clean = group[group["exposure"] != CHOSEN_BY]
+        means[str(source)] = float((clean if len(clean) else group)["uar"].mean())
     return means
 
 

@@ -1,0 +1,134 @@
+"""Designs of the confirmations: what each declared before it began, and what of it is still missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.common.records import Records
+from analysis.common.text import counted, listing
+from ser.utils.command_names import command_line
+from study.schema import DESIGN, FINISHED, KIND, PARENT, Tag
+from study.setup.design import TRAINING as OFFICIAL_UNIT
+from study.setup.design import Design
+from study.uri import is_default_uri
+
+TRAINING = ["noise", "space", "candidate", "fold", "seed"]
+"""Columns that identify a training of a confirmation."""
+
+OWN_DRAW = "a seed and a noise draw of its own"
+MOST_NAMED = 3
+
+
+def planned_trainings(design: Design) -> pd.DataFrame:
+    """Return one row per planned training, with the columns ``TRAINING``."""
+    rows = [
+        (one.noise, one.space, one.name, fold.number, seed)
+        for one in design.candidates
+        for fold in design.folds
+        for seed in design.seeds
+    ]
+    return pd.DataFrame(rows, columns=TRAINING)
+
+
+def missing_trainings(design: Design, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the planned trainings that have not finished, with the columns ``TRAINING``.
+
+    Args:
+        design: Design of a confirmation.
+        trials: Rows of ``Records.confirmed`` of this confirmation.
+    """
+    done = trials.loc[trials["status"] == FINISHED, TRAINING].drop_duplicates()
+    merged = planned_trainings(design).merge(done, on=TRAINING, how="left", indicator=True)
+    return merged.loc[merged["_merge"] == "left_only", TRAINING]
+
+
+def design_in_words(design: Design) -> str:
+    """Return the units of a design in words, and how many trainings each has."""
+    speakers = {fold.number: frozenset(fold.test) for fold in design.folds}
+    return units_in_words(design.unit, speakers, len(design.seeds))
+
+
+def units_in_words(unit: str, folds: Mapping[int, frozenset[str]], seeds: int) -> str:
+    """Return the units of inference in words.
+
+    Args:
+        unit: Unit of a ``study.setup.design.Design``.
+        folds: Number of each fold → its test speakers.
+        seeds: Number of seeds of each fold.
+
+    Example:
+        >>> units_in_words("speaker group", {1: frozenset("ab"), 2: frozenset("cd")}, 2)
+        '2 folds, 2 speakers each, 2 seeds, each with a noise draw of its own'
+        >>> units_in_words("training", {1: frozenset("ab")}, 8)
+        '8 trainings on one official split, a seed and a noise draw of its own each'
+    """
+    if unit == OFFICIAL_UNIT:
+        return f"{counted(seeds, 'training')} on one official split, {OWN_DRAW} each"
+    sizes = sorted({len(speakers) for speakers in folds.values()})
+    each = "one speaker" if sizes == [1] else counted(sizes[0], "speaker")
+    if len(sizes) > 1:
+        each = f"{sizes[0]} to {sizes[-1]} speakers"
+    draws = OWN_DRAW if seeds == 1 else f"{seeds} seeds, each with a noise draw of its own"
+    return f"{counted(len(folds), 'fold')}, {each} each, {draws}"
+
+
+def read_design(records: Records, study: str) -> tuple[Design | None, str]:
+    """Read the design of a confirmation from its parent runs, and check its digest.
+
+    Args:
+        records: Records of the experiment.
+        study: Name of the confirmation.
+
+    Returns:
+        The design and an empty text; or None and the reason in one clause.
+    """
+    parents = [run for run in records.runs if {KIND: PARENT, Tag.STUDY: study}.items() <= run.data.tags.items()]
+    recorded = set(records.confirmed.loc[records.confirmed["study"] == study, "design"]) - {""}
+    documents = (records.document(run.info.run_id, DESIGN) for run in parents)
+    document = next((found for found in documents if found is not None), None)
+    if document is None:
+        if recorded:
+            return None, f"the design of confirmation {study} cannot be read from {DESIGN}"
+        return None, f"no design of confirmation {study} was declared"
+    design = Design.of(document)
+    if recorded != {design.digest}:
+        return None, f"{DESIGN} of confirmation {study} is not the one that its trainings recorded"
+    return design, ""
+
+
+def missing_sentence(missing: pd.DataFrame, planned: int, resume: str) -> str:
+    """Return a sentence on the planned trainings that are missing.
+
+    Args:
+        missing: From ``missing_trainings``, not empty.
+        planned: Number of planned trainings.
+        resume: The command that resumes the confirmation.
+    """
+    cells = [
+        f"{space} at {noise} in {counted(rows['fold'].nunique(), 'fold')} "
+        f"({_first(sorted(set(map(int, rows['fold']))))})"
+        for (noise, space), rows in missing.groupby(["noise", "space"], sort=False)
+    ]
+    return (
+        f"{len(missing)} of {counted(planned, 'planned training')} have not finished: {listing(cells)}. To resume: "
+        f"{resume}"
+    )
+
+
+def resume_command(records: Records, study: str) -> str:
+    """Return the command that resumes a confirmation.
+
+    Args:
+        records: Records of the experiment.
+        study: Name of the confirmation.
+    """
+    store = [] if is_default_uri(records.uri) else ["--tracking-uri", records.uri]
+    return f"{command_line('study/confirm.py')} {shlex.join(['--resume', '--name', study, *store])}"
+
+
+def _first(numbers: list[int]) -> str:
+    more = ", …" if len(numbers) > MOST_NAMED else ""
+    return ", ".join(map(str, numbers[:MOST_NAMED])) + more

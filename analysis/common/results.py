@@ -1,0 +1,100 @@
+"""Test predictions of confirmed trials as counts by speaker and class: all that a comparison of UARs needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.common.records import Records
+from ser.training.utterance_table import PROBABILITY, STOPPED_LABEL, SUBSET, TEST
+from ser.utils.command_names import command_line
+from ser.utils.errors import UserError
+
+AT_STOP = "@stopped"
+"""Suffix of a method whose results are those of its honest early stop."""
+
+COLUMNS = ("method", "level", "fold", "seed", "speaker", "label", "correct", "total")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Test results of confirmed trials.
+
+    Args:
+        table: One row per (method, level, fold, seed, speaker, label) with ``correct`` and ``total``, the input of
+            ``analysis.inference.compare_methods``.
+        untabled: Run ids of trials without a per-utterance table.
+        untrue: Run ids of trials whose test utterances have no true label.
+        unlabelled: Largest number of test utterances of a trial that have no true label and are not counted.
+    """
+
+    table: pd.DataFrame
+    untabled: tuple[str, ...]
+    untrue: tuple[str, ...]
+    unlabelled: int
+
+
+def read_results(records: Records, trials: pd.DataFrame, stopped: Sequence[str] = ()) -> Results:
+    """Count the test predictions of trials.
+
+    Args:
+        records: Records of the experiment.
+        trials: Rows of ``Records.confirmed``, one for each level, space, fold and seed.
+        stopped: Spaces that also count with their honest early stop, as method ``SPACE@stopped``.
+
+    Raises:
+        UserError: If a per-utterance table cannot be read or has other classes.
+    """
+    parts, untabled, untrue, unlabelled = [], [], [], 0
+    for trial in trials.to_dict("records"):
+        utterances = records.utterances(trial["run_id"])
+        if utterances is None:
+            untabled.append(trial["run_id"])
+            continue
+        test = utterances[utterances[SUBSET] == TEST]
+        labelled = test[test["label"].notna()]
+        if labelled.empty:
+            untrue.append(trial["run_id"])
+            continue
+        unlabelled = max(unlabelled, len(test) - len(labelled))
+        for suffix, predicted in _predictions(labelled, records.classes, trial["space"] in stopped):
+            counts = _count(labelled, predicted)
+            where = {"level": trial["noise"], "fold": trial["fold"], "seed": trial["seed"]}
+            parts.append(counts.assign(method=trial["space"] + suffix, **where))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return Results(table[list(COLUMNS)], tuple(untabled), tuple(untrue), unlabelled)
+
+
+def method_name(method: str) -> str:
+    """Return a method in words.
+
+    Example:
+        >>> method_name("elr"), method_name("cross_entropy@stopped")
+        ('elr', 'cross_entropy with an early stop')
+    """
+    return f"{method.removesuffix(AT_STOP)} with an early stop" if method.endswith(AT_STOP) else method
+
+
+def _predictions(
+    labelled: pd.DataFrame, classes: Sequence[str], also_stopped: bool
+) -> Iterator[tuple[str, np.ndarray[tuple[int], np.dtype[np.object_]]]]:
+    """Yield the predicted classes at the last epoch, and at the early stop where it counts and is on record."""
+    columns = [PROBABILITY + name for name in classes]
+    if not set(labelled["label"]) <= set(classes) or not set(columns) <= set(labelled.columns):
+        raise UserError(
+            f"a per-utterance table has other classes than its trial's record ({', '.join(classes)}). Confirm again: "
+            f"{command_line('study/confirm.py')} with a new --name."
+        )
+    yield "", np.array(classes, dtype=object)[labelled[columns].to_numpy().argmax(axis=1)]
+    if also_stopped and STOPPED_LABEL in labelled and labelled[STOPPED_LABEL].notna().all():
+        yield AT_STOP, labelled[STOPPED_LABEL].to_numpy(dtype=object)
+
+
+def _count(labelled: pd.DataFrame, predicted: np.ndarray[tuple[int], np.dtype[np.object_]]) -> pd.DataFrame:
+    right = labelled["label"].to_numpy(dtype=object) == predicted
+    rows = labelled[["speaker", "label"]].astype(str).assign(right=right)
+    grouped = rows.groupby(["speaker", "label"])["right"]
+    return pd.DataFrame({"correct": grouped.sum(), "total": grouped.size()}).reset_index()
