@@ -38,7 +38,7 @@ class ExportOptions:
     name: tyro.conf.Positional[str]
     """Corpus: synthetic, ravdess, table, … (docs/corpora.md)."""
     recipe: str
-    """Noise recipe: disagreement, human, symmetric, pair, instance or matrix:FILE (docs/noise.md)."""
+    """Noise recipe: disagreement, human, symmetric, pair or matrix:FILE (docs/noise.md)."""
     rate: float
     """Share of the training rows that get a wrong label, 0 to 1."""
     output: Path

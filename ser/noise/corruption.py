@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ser.corpora.corpus import Corpus
-from ser.noise.crema_d_confusions import crema_d_transition
 from ser.noise.manifest import NoisyLabels, Plan, noisy_labels
-from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, lack_of_votes, matrix_digest, recipe_named
+from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, human, lack_of_votes, matrix_digest, recipe_named
 from ser.noise.subsets import Rows, Subsets, subsets_of
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import hashed_uniform
@@ -154,9 +153,9 @@ def _plan_named(corpus: Corpus, level: str, subsets: Subsets) -> Plan:
         )
         note = note[0].upper() + note[1:]
         try:
-            crema_d_transition(corpus.classes)
+            human(corpus)
         except UserError as error:
-            raise UserError(f"{note} But {error}") from error
+            raise UserError(f"{note} But {str(error).replace(':RATE', f':{rate}')}") from error
         return _plan(level, "human", rate, note=note)
     eligible = disagreement(corpus).sum(axis=1) > 0
     most = {name: int(eligible[positions].sum()) for name, positions in subsets.items()}

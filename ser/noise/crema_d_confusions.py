@@ -33,20 +33,13 @@ _SPELLINGS = {
     "neutral": ("neutral", "neu"),
     "sadness": ("sadness", "sad"),
 }
-# Emotions that CREMA-D lacks, by the emotion whose row they take.
-_NEIGHBOURS = {
-    "anger": ("frustration", "frustrated", "fru"),
-    "happiness": ("surprise", "surprised", "sur", "excitement", "excited", "exc"),
-    "neutral": ("calm", "cal", "boredom", "bored", "bor"),
-}
+_EMOTION = {name: emotion for emotion, names in _SPELLINGS.items() for name in names}
 
 
 def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
     """Return the transition matrix of CREMA-D's listeners for these classes.
 
-    A class that CREMA-D lacks takes the row of its neighbour (calm and boredom: neutral; surprise and excitement:
-    happiness; frustration: anger). The column of a perceived emotion belongs to the first class of that name, else to
-    the first neighbouring class; columns that belong to no class are dropped, and rows normalised.
+    Columns of emotions that are not among the classes are dropped, and rows normalised.
 
     Args:
         classes: C class names: nouns, adjectives or three-letter abbreviations, in any case.
@@ -55,23 +48,22 @@ def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
         (C, C) intended × perceived, rows sum to 1.
 
     Raises:
-        UserError: If class names are unknown; lists all of them.
+        UserError: If CREMA-D lacks classes, or two names are the same emotion; the message says what to take instead.
+
+    Example:
+        >>> crema_d_transition(("happy", "sad")).round(3).tolist()
+        [[0.898, 0.102], [0.049, 0.951]]
     """
-    exact = {name: emotion for emotion, names in _SPELLINGS.items() for name in names}
-    neighbour = {name: emotion for emotion, names in _NEIGHBOURS.items() for name in names}
-    known = exact | neighbour
-    folded = [name.casefold() for name in classes]
-    if unknown := [name for name, fold in zip(classes, folded, strict=True) if fold not in known]:
+    emotions = [_EMOTION.get(name.casefold()) for name in classes]
+    known = {emotion: name for emotion, name in zip(emotions, classes, strict=True) if emotion is not None}
+    others = [name for name in classes if name not in known.values()]
+    if others:
+        choose = f"{','.join(known.values())}, or " if len(known) > 1 else ""
         raise UserError(
-            f"noise recipe 'human' has no confusions for {'class' if len(unknown) == 1 else 'classes'} "
-            f"{', '.join(map(repr, unknown))}. Known: {', '.join(sorted(known))}. "
-            "Use symmetric:RATE, which works for any classes."
+            f"noise recipe 'human' knows the classes of CREMA-D ({', '.join(EMOTIONS)}), each once, and not "
+            f"{', '.join(map(repr, others))}. Choose or merge classes by --classes {choose}NEW=OLD+OLD,…; or use "
+            "symmetric:RATE, or where there are votes disagreement:RATE or pair:RATE, which work for any classes."
         )
-    transition = np.zeros((len(folded), len(folded)))
-    rows = [EMOTIONS.index(known[name]) for name in folded]
-    for column, emotion in enumerate(EMOTIONS):
-        owners = [i for i, name in enumerate(folded) if exact.get(name) == emotion]
-        owners += [i for i, name in enumerate(folded) if neighbour.get(name) == emotion]
-        if owners:
-            transition[:, owners[0]] = VOTE_SHARES[rows, column]
-    return np.asarray(transition / transition.sum(axis=1, keepdims=True))
+    rows = [EMOTIONS.index(emotion) for emotion in known]
+    shares = VOTE_SHARES[np.ix_(rows, rows)]
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))

@@ -26,7 +26,7 @@ from ser.features.store import FeatureStore
 from ser.metrics.agreement import HumanCeiling, anonymous_annotations, human_ceiling
 from ser.metrics.classification import scores
 from ser.noise.corruption import NAMED_RATES, corrupt
-from ser.noise.crema_d_confusions import crema_d_transition
+from ser.noise.recipes import human
 from ser.splits import fold_groups
 from ser.utils.errors import DataErrors, UserError
 
@@ -281,7 +281,7 @@ def with_added_noise(
 ) -> Iterator[AddedNoise]:
     """Estimate the label noise again after adding known noise at the rates of ``noisy-A`` and ``noisy-B``.
 
-    The noise is confusion-matrix noise (CREMA-D listeners) where the class names are known emotions, else symmetric.
+    The noise is confusion-matrix noise (CREMA-D listeners) where the classes are CREMA-D's, else symmetric.
     Votes are not used, because where the labels are noisy already, a dissenting vote may be for the true one.
 
     Args:
@@ -295,7 +295,7 @@ def with_added_noise(
     """
     recipe = "human"
     try:
-        crema_d_transition(corpus.classes)
+        human(corpus)
     except UserError:
         recipe = "symmetric"
     for rate, _ in NAMED_RATES.values():

@@ -61,34 +61,21 @@ def disagreement(corpus: Corpus) -> NDArray[np.float64]:
     return np.asarray(dissent / np.maximum(dissent.sum(axis=1, keepdims=True), 1))
 
 
-def instance(corpus: Corpus) -> NDArray[np.float64]:
-    """Return the chances of instance-dependent noise: a dissenting vote, utterances with more dissent first.
-
-    The chance of a noise flip is proportional to the share of dissenting votes, so that utterances which people find
-    ambiguous are mislabelled first.
-
-    Raises:
-        UserError: If not every utterance has votes.
-    """
-    dissent = _dissent(corpus, "instance")
-    assert corpus.votes is not None
-    return np.asarray(dissent / (corpus.votes.sum(axis=1) + corpus.other_votes)[:, None])
-
-
 def human(corpus: Corpus) -> NDArray[np.float64]:
     """Return the chances of confusion-matrix noise (CREMA-D listeners); often confused classes flip more often.
 
     Source: Cao et al., CREMA-D, IEEE Trans. Affective Computing 2014, voice-only votes.
 
     Raises:
-        UserError: If a class name is not a known emotion.
+        UserError: If the corpus has utterances of a class that CREMA-D lacks.
     """
-    return np.asarray(crema_d_transition(corpus.classes)[corpus.labels] * _others(corpus))
+    return np.asarray(_crema_d(corpus)[corpus.labels] * _others(corpus))
 
 
 def symmetric(corpus: Corpus) -> NDArray[np.float64]:
     """Return the chances of symmetric noise: all other classes are equally likely."""
-    return _others(corpus) / (len(corpus.classes) - 1)
+    others = _others(corpus)
+    return np.asarray(others / np.maximum(others.sum(axis=1, keepdims=True), 1))
 
 
 def pair(corpus: Corpus) -> NDArray[np.float64]:
@@ -99,7 +86,7 @@ def pair(corpus: Corpus) -> NDArray[np.float64]:
     Source: "pair flipping", Han et al., Co-teaching, NeurIPS 2018, whose pairs are neighbours in the list of classes.
 
     Raises:
-        UserError: If the corpus has no votes and a class name is not a known emotion.
+        UserError: If the corpus has neither votes nor the classes of CREMA-D alone.
     """
     partner, _ = _partners(corpus)
     return np.asarray(np.eye(len(corpus.classes))[partner[corpus.labels]] * _others(corpus))
@@ -166,6 +153,11 @@ def recipe_named(name: str) -> Recipe:
     """
     if name.startswith(MATRIX):
         return matrix(Path(name.removeprefix(MATRIX)).expanduser())
+    if name == "instance":  # a recipe of version 0.1
+        raise UserError(
+            "noise recipe 'instance' has been removed: where all utterances have three votes it is disagreement. Use "
+            "disagreement:RATE; studies that began with instance are resumed by version 0.1 alone."
+        )
     if name not in RECIPES:
         raise unknown_name("noise recipe", name, [*RECIPES, f"{MATRIX}FILE"])
     return RECIPES[name]
@@ -189,11 +181,6 @@ RECIPES: dict[str, Recipe] = {
         pair,
         lambda corpus: _pairs_note(corpus),
     ),
-    "instance": Recipe(
-        "with at least one vote that dissents from the consensus label",
-        "a dissenting annotator's vote, drawn by its count, utterances with a larger share of dissent first",
-        instance,
-    ),
 }
 
 
@@ -206,12 +193,25 @@ def lack_of_votes(corpus: Corpus) -> str:
 
 
 def _others(corpus: Corpus) -> NDArray[np.float64]:
-    """Return (N, C) 0 at the consensus label, else 1."""
-    return np.asarray(1.0 - np.eye(len(corpus.classes))[corpus.labels])
+    """Return (N, C) 1 at the other classes that the corpus has utterances of; noise lands on no other class."""
+    return np.asarray((1.0 - np.eye(len(corpus.classes))[corpus.labels]) * _occurring(corpus))
+
+
+def _occurring(corpus: Corpus) -> NDArray[np.bool_]:
+    """Return (C,) whether any utterance is of the class."""
+    return np.asarray(np.bincount(corpus.labels, minlength=len(corpus.classes)) > 0)
+
+
+def _crema_d(corpus: Corpus) -> NDArray[np.float64]:
+    """Return (C, C) the confusions of CREMA-D's listeners among the classes that occur, zeros for the others."""
+    found = np.flatnonzero(_occurring(corpus))
+    transition = np.zeros((len(corpus.classes), len(corpus.classes)))
+    transition[np.ix_(found, found)] = crema_d_transition([corpus.classes[index] for index in found])
+    return transition
 
 
 def _dissent(corpus: Corpus, recipe: str) -> NDArray[np.float64]:
-    """Return (N, C) votes for classes other than the consensus label."""
+    """Return (N, C) votes for the other classes that occur."""
     if corpus.votes is None:
         raise UserError(
             f"noise recipe {recipe!r}: {lack_of_votes(corpus)}. Use human:RATE or symmetric:RATE, which need none."
@@ -223,11 +223,11 @@ def _partners(corpus: Corpus) -> tuple[NDArray[np.int64], str]:
     """Return (C,) the class with which each is most often confused (itself where there is none), and the source."""
     own = np.eye(len(corpus.classes))
     if corpus.votes is None:
-        transition, source = crema_d_transition(corpus.classes), PAIR_SOURCES[1]
+        transition, source = _crema_d(corpus), PAIR_SOURCES[1]
     else:
         votes = [corpus.votes[corpus.labels == index].sum(axis=0) for index in range(len(own))]
         transition, source = np.array(votes), PAIR_SOURCES[0]
-    confused = transition * (1 - own)
+    confused = transition * (1 - own) * _occurring(corpus)
     return np.where(confused.sum(axis=1) > 0, confused.argmax(axis=1), np.arange(len(own))), source
 
 

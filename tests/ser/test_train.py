@@ -215,7 +215,7 @@ def test_a_misspelt_key_is_reported_without_a_traceback(arguments: Arguments, tm
     [
         (["--resume"], "state.pt' cannot be read"),
         (["--noise", "symetric:0.3"], "Did you mean 'symmetric'"),
-        (["--noise", "noisy-A"], "no confusions"),
+        (["--noise", "noisy-A"], "recipe 'human' knows"),
         (["--fold", "9"], "folds 1 to 6"),
         (["--config", "nowhere.yaml"], "No such file"),
         (["--corpus-root", "nowhere.csv"], "does not exist"),
