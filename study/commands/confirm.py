@@ -83,8 +83,8 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     seeds = f"{len(design.seeds)} seed{'s' if len(design.seeds) > 1 else ''}"
     say(
         console,
-        f"{kind} {prepared.options.name}: {len(design.candidates)} configurations × {len(design.folds)} folds × {seeds} "
-        f"= {total} trials × {prepared.epochs} epochs; design {design.digest}",
+        f"{kind} {prepared.options.name}: {len(design.candidates)} configurations × {len(design.folds)} folds × "
+        f"{seeds} = {total} trials × {prepared.epochs} epochs; design {design.digest}",
     )
     for line in (prepared.data.corpus.note, *_folds(design)):
         if line:
@@ -96,7 +96,8 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         say(console, f"  of several configurations a fold tests the one with the best {prepared.selection.meaning}")
     say(
         console,
-        f"  seeds     {', '.join(map(str, design.seeds))}: weights and noise draw of each (seed, fold), the draw the same for all methods",
+        f"  seeds     {', '.join(map(str, design.seeds))}: weights and noise draw of each (seed, fold), the draw the "
+        "same for all methods",
     )
     if design.primary is not None:
         comparison = f"{design.primary['method']} − {design.reference} at {design.primary['level']}"
