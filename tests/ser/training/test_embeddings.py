@@ -138,6 +138,12 @@ def test_padding_has_no_influence_where_the_network_is_given_lengths(tones: Corp
     np.testing.assert_allclose(extractor(config).load()(samples), alone, rtol=1e-3, atol=1e-4)
 
 
+def test_embeddings_are_mixed_by_mixup(values: Values, task: Task) -> None:
+    plain, mixed = (run(Config.from_dotted(values | {"loss.name": name}), task) for name in ("cross_entropy", "mixup"))
+    assert mixed[0].metrics["train/loss"] != plain[0].metrics["train/loss"]
+    assert mixed[-1].metrics["train/labels_changed"] == 0
+
+
 def test_a_store_is_named_after_what_the_embeddings_follow_from(values: Values, weights: Path, tmp_path: Path) -> None:
     def name(**changes: Any) -> str:
         changed = {key.replace("__", "."): value for key, value in changes.items()}

@@ -95,9 +95,10 @@ def test_the_loss_gets_mixed_targets_that_favour_each_samples_own_label(
     assert ((targets > 0) & (targets < 1)).any()
 
 
-def test_mixing_changes_no_label(task_at: Callable[..., Task]) -> None:
+@pytest.mark.parametrize("model", ["cnn14", "bilstm"])  # the second one masks padding
+def test_mixing_changes_no_label(task_at: Callable[..., Task], model: str) -> None:
     task = task_at("symmetric:0.25")
-    last = last_of(MIXUP, task)
+    last = last_of(MIXUP | {"model.name": model}, task)
     assert last.metrics["train/labels_changed"] == last.metrics["train/trust"] == 0
     assert last.utterances is not None
     train_rows = last.utterances[last.utterances["subset"] == "train"]
