@@ -61,6 +61,7 @@ def choose_classes(corpus: Corpus, text: str) -> Corpus:
     annotations = corpus.annotations
     if annotations is not None:
         annotations = annotations.assign(label=annotations["label"].map(lambda word: new_name.get(word, word)))
+        annotations = annotations[annotations["annotator"].isna() | ~annotations.duplicated()]
     votes, other_votes = _recount(corpus, table, annotations, chosen)
     unheard = np.array([old is not None and new is None for old, new in zip(table["votes"], votes, strict=True)], bool)
     outside[NO_VOTE] = int(unheard.sum())

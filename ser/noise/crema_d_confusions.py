@@ -58,11 +58,11 @@ def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
     known = {emotion: name for emotion, name in zip(emotions, classes, strict=True) if emotion is not None}
     others = [name for name in classes if name not in known.values()]
     if others:
-        choose = f"{','.join(known.values())}, or " if len(known) > 1 else ""
+        choose = f"--classes {','.join(known.values())}" if len(known) > 1 else "--classes"
         raise UserError(
             f"noise recipe 'human' knows the classes of CREMA-D ({', '.join(EMOTIONS)}), each once, and not "
-            f"{', '.join(map(repr, others))}. Choose or merge classes by --classes {choose}NEW=OLD+OLD,…; or use "
-            "symmetric:RATE, or where there are votes disagreement:RATE or pair:RATE, which work for any classes."
+            f"{', '.join(map(repr, others))}. Choose classes by {choose}, merge them by NEW=OLD+OLD, or use other "
+            "noise: symmetric:RATE, or where there are votes pair:RATE."
         )
     rows = [EMOTIONS.index(emotion) for emotion in known]
     shares = VOTE_SHARES[np.ix_(rows, rows)]

@@ -1,5 +1,6 @@
 """Tests of the study's options: written, read back, and changed when a study is resumed."""
 
+import json
 import math
 
 import pytest
@@ -58,3 +59,15 @@ def test_an_invalid_time_budget_is_reported(text):
 def test_a_password_is_not_written_down(tmp_path):
     StudyOptions(name="n", storage_path=tmp_path, tracking_uri="http://me:s3cret@host").write("")
     assert "s3cret" not in (tmp_path / "studies" / "n" / "study.json").read_text()
+
+
+def test_a_study_begun_before_classes_could_be_chosen_has_all_of_them(tmp_path):
+    StudyOptions(name="n", storage_path=tmp_path, corpus="ravdess").write("")
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes is None
+    record = tmp_path / "studies" / "n" / "study.json"
+    saved = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in saved.items() if key != "classes"}))
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes == "all"
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="all").resumed().classes == "all"
+    with pytest.raises(UserError, match="--classes differ"):
+        StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="happy,sad").resumed()

@@ -292,7 +292,7 @@ def test_a_corpus_of_one_class_takes_no_noise():
 
 def test_human_noise_of_other_classes_names_what_to_take_instead():
     corpus = corpus_of(["neutral", "calm", "sad"], ("neutral", "calm", "sad"))
-    with pytest.raises(UserError, match=r"and not 'calm'.*--classes neutral,sad, or NEW=OLD\+OLD.*symmetric:RATE"):
+    with pytest.raises(UserError, match=r"and not 'calm'.*--classes neutral,sad, merge .*symmetric:RATE"):
         corrupt(corpus, "human", 0.3, 0)
     with pytest.raises(UserError, match=r"no votes, so noisy-A .*and not 'calm'.*symmetric:0\.2648"):
         corrupt_level(corpus, "noisy-A", 0)

@@ -23,7 +23,7 @@ def test_columns_of_other_emotions_are_dropped_and_rows_normalised():
 
 
 def test_classes_that_crema_d_lacks_are_all_listed_with_what_to_take_instead():
-    with pytest.raises(UserError, match=r"and not 'contempt', 'other'\. .*--classes angry,sad, or .*symmetric:RATE"):
+    with pytest.raises(UserError, match=r"and not 'contempt', 'other'\. .*--classes angry,sad, .*symmetric:RATE"):
         crema_d_transition(("angry", "contempt", "sad", "other"))
 
 
