@@ -189,13 +189,13 @@ def flip_signs(shares: Floats, is_primary: NDArray[np.bool_], seed: int = 0) -> 
     spread = np.sqrt((shares**2).sum(axis=0))
     scaled = shares / np.where(spread > 0, spread, 1.0)
     observed = np.abs(scaled.sum(axis=0)) - 1e-9
-    flipped = np.abs(_signs(len(shares), seed) @ scaled)
-    p = _share_of_patterns(flipped >= observed, len(shares))
+    flipped = np.abs(scaled.T @ _signs(len(shares), seed))
+    p = _share_of_patterns(flipped >= observed[:, None], len(shares))
     others = ~is_primary
     p_adjusted = np.where(is_primary, 2 * p, 1.0)
     if others.any():
-        largest = flipped[:, others].max(axis=1, keepdims=True)
-        p_adjusted[others] = _share_of_patterns(largest >= observed[others], len(shares))
+        largest = flipped[others].max(axis=0)
+        p_adjusted[others] = _share_of_patterns(largest >= observed[others, None], len(shares))
     halved = is_primary | (p_adjusted[is_primary] > ALPHA).any()
     p_adjusted[others & halved] *= 2
     return SignFlips(p, np.minimum(p_adjusted, 1.0), np.where(halved, ALPHA / 2, ALPHA))
@@ -208,34 +208,38 @@ def smallest_p(units: int) -> float:
 
 @lru_cache(maxsize=4)
 def _signs(units: int, seed: int) -> Floats:
-    """Return (patterns, U) signs; a pattern and its opposite count alike, so of all patterns the first sign stays."""
+    """Return (U, patterns) signs; a pattern and its opposite count alike, so of all patterns the first sign stays."""
     if units <= EXACT_UNITS:
-        negative = np.arange(2 ** (units - 1))[:, None] >> np.arange(units)[::-1] & 1
+        negative = np.arange(2 ** (units - 1)) >> np.arange(units)[::-1, None] & 1
     else:
-        negative = np.random.default_rng(seed).integers(0, 2, size=(PATTERNS, units))
+        negative = np.random.default_rng(seed).integers(0, 2, size=(units, PATTERNS))
     return np.asarray(1 - 2 * negative, dtype=np.float64)
 
 
 def _share_of_patterns(reached: NDArray[np.bool_], units: int) -> Floats:
-    """Return the share of patterns, the observed one counted where the patterns are random."""
+    """Return (K,) shares of (K, patterns), the observed one counted where the patterns are random."""
     extra = 0 if units <= EXACT_UNITS else 1
-    return np.asarray((reached.sum(axis=0) + extra) / (len(reached) + extra), dtype=np.float64)
+    return np.asarray((np.count_nonzero(reached, axis=1) + extra) / (reached.shape[1] + extra), dtype=np.float64)
 
 
 def standard_error(shares: Floats, weights: Floats) -> Floats:
-    """Return the standard error of differences over units.
+    """Return the standard error of differences over units, by leaving out each of them (jackknife).
 
     Args:
         shares: (U, K) shares of the differences.
         weights: (U,) shares of the test utterances, averaged over the classes; they sum to 1.
 
     Returns:
-        (K,), NaN with one unit. With equal weights it is that of a sum of U independent shares.
+        (K,), NaN with one unit. With equal weights it is that of a sum of U independent shares, as in a t test.
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap, Chapman and Hall 1993, chapter 11.
     """
     if len(shares) < 2:
         return np.full(shares.shape[1], np.nan)
-    residuals = shares - weights[:, None] * shares.sum(axis=0)
-    return np.asarray(np.sqrt((residuals**2 / (1 - weights[:, None])).sum(axis=0)), dtype=np.float64)
+    units = len(shares)
+    changes = (shares - weights[:, None] * shares.sum(axis=0)) / (1 - weights[:, None])
+    return np.asarray(np.sqrt((units - 1) / units * (changes**2).sum(axis=0)), dtype=np.float64)
 
 
 def _checked(results: pd.DataFrame) -> pd.DataFrame:
