@@ -1,4 +1,4 @@
-"""Costs of a study: expected before it starts, and spent once it has ended."""
+"""Costs of a study, expected and spent, and what the design of a confirmation can show."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
 from ser.config import Config
+from ser.corpora import Corpus
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
 from ser.training.loop import train
 from ser.training.state import State
 from ser.training.task import Task
+from ser.training.utterance_table import PROBABILITY, TEST
 from ser.utils.parallel import cores
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say
-from study.schema import FAILED, FINISHED, STOPPED
+from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES
+from study.setup.design import Design
+from study.setup.power import MEASURED, Components, components_from_pilot, power_lines
+from study.setup.power import Design as PowerDesign
 from study.setup.prepared_study import PreparedStudy, Search
 from study.trial.event_log import Outbox
 
@@ -136,6 +142,57 @@ def _bytes(state: object) -> float:
     if isinstance(state, (list, tuple)):
         return sum(map(_bytes, state))
     return 0.0
+
+
+def power(design: Design, corpus: Corpus, components: Components = MEASURED) -> list[str]:
+    """Return what the design of a confirmation can show, in lines for people.
+
+    Args:
+        design: The design.
+        corpus: Its corpus.
+        components: Spreads that are assumed.
+    """
+    rows = [design.fold(corpus, fold.number).test for fold in design.folds]
+    counts = np.array([np.bincount(corpus.labels[some], minlength=len(corpus.classes)) for some in rows])
+    methods = len(design.methods) + len(design.stopped)
+    if design.reference is None or methods < 2:
+        return [f"Nothing is compared: {design.reference or 'the reference'} is not among the methods, or is alone."]
+    return power_lines(
+        PowerDesign(
+            folds=len(design.folds),
+            seeds=len(design.seeds),
+            speakers=float(np.mean([len(fold.test) for fold in design.folds])),
+            utterances=tuple(counts.mean(axis=0).tolist()),
+            methods=methods,
+            levels=len(design.levels),
+            primary=design.primary is not None,
+        ),
+        components,
+    )
+
+
+def pilot_components(prepared: PreparedStudy) -> Components:
+    """Estimate from the trainings of a pilot how much scores vary.
+
+    Args:
+        prepared: The pilot, after its trainings.
+
+    Raises:
+        UserError: Fewer than two of them have finished.
+    """
+    (search,) = prepared.searches
+    classes = prepared.data.corpus.classes
+    counts = []
+    for path in sorted((prepared.folder / search.folder).glob(f"trial_*/{UTTERANCES}")):
+        table = pd.read_parquet(path)
+        test = table[(table["subset"] == TEST) & table["label"].notna()]
+        predicted = test[[PROBABILITY + name for name in classes]].to_numpy().argmax(axis=1)
+        cells = [test["speaker"], pd.Categorical(test["label"], categories=list(classes))]
+        right = pd.Series(predicted == cells[1].codes, index=test.index)
+        by_cell = right.groupby(cells, observed=False).agg(["sum", "size"])
+        counts.append(by_cell.to_numpy(dtype=np.float64).reshape(-1, len(classes), 2))
+    stacked = np.array(counts).reshape(len(counts), -1, len(classes), 2)
+    return components_from_pilot(stacked[..., 0], stacked[0, ..., 1] if counts else np.ones((1, len(classes))))
 
 
 def costs(prepared: PreparedStudy) -> list[str]:

@@ -21,7 +21,7 @@ from study.backend.trial_resources import TrialResources
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
 from study.options import ConfirmOptions
-from study.plan import costs, show_plan
+from study.plan import costs, pilot_components, power, show_plan
 from study.schema import FINISHED, KIND, TRIAL, UNSEEN, Selection, Tag
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
@@ -46,6 +46,8 @@ def main() -> int:
     prepared, design = confirmation.prepared, confirmation.design
     if options.plan:
         announce(confirmation, None, console)
+        for line in power(design, prepared.data.corpus):
+            say(console, f"  {line}")
         return show_plan(prepared, console)
 
     def begin(resources: TrialResources) -> None:
@@ -61,7 +63,10 @@ def main() -> int:
     if not ended.complete or not ended.delivered:
         say(console, f"\n{ended.reason} Resume with:\n  {resume_command(SCRIPT, prepared.options)}")
         return EXIT_INTERRUPTED
-    if not design.pilot:
+    if design.pilot:
+        for line in power(design, prepared.data.corpus, pilot_components(prepared)):
+            say(console, line)
+    else:
         for path in write_chosen(table, prepared.selection, absolute(options.output) / str(prepared.options.name)):
             say(console, f"wrote {path}")
         say(console, f"\nNext:\n  the answer           {analysis_command('analysis/report.py', prepared.options)}")
@@ -80,11 +85,12 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     prepared, design = confirmation.prepared, confirmation.design
     total = sum(len(search.planned) for search in prepared.searches)
     kind = "pilot" if design.pilot else "confirmation"
-    seeds = f"{len(design.seeds)} seed{'s' if len(design.seeds) > 1 else ''}"
+    counts = ((design.candidates, "configuration"), (design.trained_folds, "fold"), (design.trained_seeds, "seed"))
+    product = " × ".join(f"{len(some)} {word}{'s' * (len(some) > 1)}" for some, word in counts)
     say(
         console,
-        f"{kind} {prepared.options.name}: {len(design.candidates)} configurations × {len(design.folds)} folds × "
-        f"{seeds} = {total} trials × {prepared.epochs} epochs; design {design.digest}",
+        f"{kind} {prepared.options.name}: {product} = {total} trials × {prepared.epochs} epochs; "
+        f"design {design.digest}",
     )
     for line in (prepared.data.corpus.note, *_folds(design)):
         if line:
@@ -96,8 +102,8 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         say(console, f"  of several configurations a fold tests the one with the best {prepared.selection.meaning}")
     say(
         console,
-        f"  seeds     {', '.join(map(str, design.seeds))}: weights and noise draw of each (seed, fold), the draw the "
-        "same for all methods",
+        f"  seeds     {', '.join(map(str, design.trained_seeds))}: weights and noise draw of each (seed, fold), "
+        "the draw the same for all methods",
     )
     if design.primary is not None:
         comparison = f"{design.primary['method']} − {design.reference} at {design.primary['level']}"
@@ -150,7 +156,7 @@ def summary(table: pd.DataFrame, selection: Selection, design: Design) -> str:
             seen = int((rows["exposure"] != UNSEEN).sum())
             lines.append(
                 f"  {method}: {scores['uar']:.3f} ({scores['uar_stopped']:.3f}), {len(rows)} of "
-                f"{len(design.folds) * len(design.seeds)} trainings"
+                f"{len(design.trained_folds) * len(design.trained_seeds)} trainings"
                 + (f"; in {seen} the search had trained on the test speakers" if seen else "")
             )
     if design.pilot:

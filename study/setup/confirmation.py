@@ -33,7 +33,6 @@ from study.schema import CONFIRM, DEFAULT, KIND, TRIAL, Tag
 from study.setup.candidates import Candidate, choose, published_defaults
 from study.setup.design import (
     OFFICIAL_SEEDS,
-    PILOT_SEEDS,
     TRAINING,
     Design,
     fold_speakers,
@@ -246,9 +245,8 @@ def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
         candidates = tuple(one for one in candidates if (one.space, one.noise) == (asked.reference, level))[-1:]
         if not candidates:
             raise unknown_name(
-                "--pilot trains the --reference, and its space is not confirmed:", asked.reference, methods
+                "--pilot trains the --reference, whose space is not confirmed:", asked.reference, methods
             )
-        folds, seeds, primary = folds[:1], PILOT_SEEDS, None
     first = _first_seed(basis, identity)
     return Design(
         study=str(options.name),
@@ -359,8 +357,8 @@ def _plan_trials(candidates: Iterable[Candidate], design: Design, tasks: _Tasks)
                 Tag.EXPOSURE: design.exposure(one, fold.number),
             },
         )
-        for seed in design.seeds
-        for fold in design.folds
+        for seed in design.trained_seeds
+        for fold in design.trained_folds
         for one in candidates
     )
 

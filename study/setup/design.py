@@ -61,7 +61,7 @@ class Design:
         select_on: Selection rule by which a fold chooses among the candidates of a method.
         protocol: Digest of all that must agree for two confirmations to be comparable.
         searched: Speakers that the search has trained on, and those that it has validated on; empty without a search.
-        pilot: Whether its trainings only tell how much scores vary.
+        pilot: Whether only the reference is trained, a few times on the first fold, to tell how much scores vary.
     """
 
     study: str
@@ -96,7 +96,17 @@ class Design:
         if self.primary is not None:
             level = self.primary["level"]
             first = [(level, str(self.reference)), (level, self.primary["method"])]
-        return [*first, *(cell for cell in cells if cell not in first)]
+        return [*(cell for cell in first if cell in cells), *(cell for cell in cells if cell not in first)]
+
+    @property
+    def trained_folds(self) -> tuple[FoldSpeakers, ...]:
+        """Return the folds that are trained."""
+        return self.folds[:1] if self.pilot else self.folds
+
+    @property
+    def trained_seeds(self) -> tuple[int, ...]:
+        """Return the seeds that are trained; those of a pilot are never those of a result."""
+        return tuple(range(-PILOT_SEEDS, 0)) if self.pilot else self.seeds
 
     @property
     def digest(self) -> str:

@@ -129,7 +129,7 @@ def test_single_speakers_of_a_dialogue_corpus_train_on_other_sessions_alone():
 
 def test_an_official_split_is_one_fold_also_for_a_search():
     official = {"s0": "train", "s1": "train", "s2": "validation", "s3": "test", "s4": ""}
-    corpus = corpus_of({name: (2, 2, 2) for name in official}, official=official)
+    corpus = corpus_of(dict.fromkeys(official, (2, 2, 2)), official=official)
     (fold,) = design_folds(corpus)
     assert fold.unit == "official split"
     assert [speakers(corpus, fold, subset) for subset in ("train", "validation", "test")] == [

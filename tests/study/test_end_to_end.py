@@ -224,17 +224,25 @@ def test_corrections_are_those_of_the_best_trials_tables(client, runs, folder, t
             assert (train["kept"] == 1).all()
 
 
-def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, folder):
-    again = call(
+@pytest.fixture(scope="module")
+def again(folder, done):
+    """Run one search of the study a second time, into another experiment."""
+    return call(
         "study/run.py", folder, "--space", "proselflc", "--noise", "noisy-A", *SIZE, *SETTINGS,
         "--max-concurrent", "1", "--storage-path", "out", "--name", "again", "--experiment", "again",
     )  # fmt: skip
+
+
+def runs_of(client, name):
+    return client.search_runs([client.get_experiment_by_name(name).experiment_id])
+
+
+def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, runs, again):
     assert again.returncode == 0, again.stderr
     assert "features  reused" in again.stdout
-    experiment = client.get_experiment_by_name("again")
     second = {
         run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
-        for run in kind(client.search_runs([experiment.experiment_id]), "trial")
+        for run in kind(runs_of(client, "again"), "trial")
     }
     first = {
         run.data.tags["trial"]: (run.data.params, history(client, run, "val/loss"))
@@ -244,38 +252,60 @@ def test_the_same_command_gives_the_same_numbers_and_touches_no_audio(client, ru
     assert second == first
 
 
-def test_a_confirmation_retrains_tests_and_recommends(client, runs, folder):
+def test_a_search_is_confirmed_on_all_speakers_that_it_has_not_chosen_by(client, again, folder):
+    before = {run.info.run_id for run in runs_of(client, "again")}
     confirmed = call(
-        "study/confirm.py", folder, "--experiment", "e2e", "--study", "small", "--top", "1", "--seeds", "1", "--folds",
-        "held-out", "--storage-path", "out", "--name", "sure", "--output", "recommended", "--max-concurrent", "1",
+        "study/confirm.py", folder, "--experiment", "again", "--top", "1", "--storage-path", "out", "--name", "sure",
+        "--output", "chosen",
     )  # fmt: skip
     assert confirmed.returncode == 0, confirmed.stdout + confirmed.stderr
-    experiment = client.get_experiment_by_name("e2e").experiment_id
-    after = client.search_runs([experiment])
+    after = runs_of(client, "again")
+    assert before < {run.info.run_id for run in after}
     trials = [run for run in kind(after, "trial") if run.data.tags["stage"] == "confirm"]
-    # The best and the default configuration of each, or the default alone if it was the best.
-    assert len(SPACES) * len(LEVELS) <= len(trials) <= 2 * len(SPACES) * len(LEVELS)
+    design = json.loads((folder / "out" / "studies" / "sure" / "design.json").read_text())
+    # The search tested session 5 and validated on session 4, which nobody tests any more.
+    assert [fold["test"] for fold in design["folds"]] == [[f"Ses0{n}F", f"Ses0{n}M"] for n in (1, 2, 3, 5)]
+    candidates = {one["name"] for one in design["candidates"]}
+    assert "default" in candidates
+    assert len(trials) == 4 * len(candidates)
     for run in trials:
         tags = run.data.tags
-        assert (run.info.status, tags["status"], tags["seed"], tags["fold"]) == ("FINISHED", "finished", "1", "5")
-        assert tags["seen_by_search"] == "false"
-        assert {"test/last/uar", "test/best/uar", "test/last/ece"} <= set(run.data.metrics)
+        assert (run.info.status, tags["status"], tags["seed"]) == ("FINISHED", "finished", "1")
+        assert tags["design"] == design["digest"]
+        searched = tags["candidate"] != "default"
+        assert tags["exposure"] == ("trained_by" if searched and tags["fold"] in "123" else "unseen")
+        assert {"test/last/uar", "test/best/uar", "test/stopped/uar", "test/last/ece"} <= set(run.data.metrics)
         if tags["source"]:
-            source = client.get_run(tags["source"])
-            assert source.data.params == run.data.params
-    assert {run.data.tags["space"] for run in trials if run.data.tags["candidate"] == "default"} == set(SPACES)
-    # The runs of the search are unchanged.
-    assert {run.info.run_id for run in after if run.data.tags["study"] == "small"} == {run.info.run_id for run in runs}
-    for level in LEVELS:
-        path = folder / "recommended" / "sure" / f"recommended-{level}.yaml"
-        values = yaml.safe_load(path.read_text())
-        assert values["training.epochs"] == EPOCHS
-    trained = subprocess.run(
-        [sys.executable, "-m", "ser.train", "--config", str(path), "--noise", "noisy-A", "--output",
-         str(folder / "once"), "--features", str(folder / "out" / "features")],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+            assert client.get_run(tags["source"]).data.params == run.data.params
+    (parent,) = [run for run in kind(after, "parent") if run.data.tags["study"] == "sure"]
+    assert json.loads(Path(client.download_artifacts(parent.info.run_id, "design.json")).read_text()) == design
+    assert yaml.safe_load((folder / "chosen" / "sure" / "noisy-A-proselflc.yaml").read_text())[
+        "training.epochs"
+    ] == EPOCHS  # fmt: skip
+    # A confirmed network is scored again on the speakers of its own fold.
+    run = next(run for run in trials if run.data.tags["fold"] == "2")
+    scored = call("study/evaluate.py", folder, "--run", run.info.run_id, "--subset", "test", "--output", "again-scored")
+    assert scored.returncode == 0, scored.stderr
+    report = json.loads((folder / "again-scored" / "report.json").read_text())
+    assert report["true"]["scores"]["uar"] == pytest.approx(run.data.metrics["test/last/uar"], abs=1e-6)
+
+
+def test_published_defaults_are_confirmed_without_a_search_and_seeds_added_later_are_new_ones(client, folder):
+    arguments = (
+        "study/confirm.py", folder, "--space", "cross_entropy", "proselflc", "--noise", "noisy-B", *SIZE[2:], *SETTINGS,
+        "--storage-path", "out", "--experiment", "defaults",
     )  # fmt: skip
-    assert trained.returncode == 0, trained.stderr
+    for name, seed in (("first", "1"), ("second", "2")):
+        confirmed = call(*arguments, "--name", name)
+        assert confirmed.returncode == 0, confirmed.stdout + confirmed.stderr
+        assert "primary   proselflc − cross_entropy at noisy-B" in confirmed.stdout
+        trials = [run for run in kind(runs_of(client, "defaults"), "trial") if run.data.tags["study"] == name]
+        assert len(trials) == 2 * 5
+        assert {run.data.tags["seed"] for run in trials} == {seed}
+        assert {run.data.tags["exposure"] for run in trials} == {"unseen"}
+    shown = call("analysis/significance.py", folder, "--experiment", "defaults", "--output", "differences")
+    assert shown.returncode == 0, shown.stderr
+    assert "not possible" in shown.stdout  # five sessions
 
 
 def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(client, runs, folder, tmp_path):

@@ -1,22 +1,20 @@
-"""Tests of what a confirmation trains, and what it recommends."""
+"""What a confirmation trains, and which configuration each fold chooses."""
 
-import math
-
+import pandas as pd
 import pytest
 import yaml
 
 from ser.config import Config
 from ser.utils.errors import UserError
-from study.commands.confirm import recommend, summary
+from study.commands.confirm import write_chosen
 from study.options import ConfirmOptions
-from study.schema import SELECTIONS
-from study.setup.candidates import choose
-from study.setup.confirmation import chosen_folds
+from study.schema import SELECTIONS, exposure_of
+from study.setup.candidates import choose, published_defaults
 from study.setup.spaces import load_space
-from study.tracking.confirmations import confirmed_table
+from study.tracking.confirmations import chosen, representatives
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import experiment_id, open_client, search_all
-from tests.helpers.made_records import make_confirm, make_search
+from study.tracking.store import experiment_id, open_client
+from tests.helpers.made_records import make_search
 
 
 @pytest.fixture
@@ -24,11 +22,6 @@ def store(tmp_path):
     uri = f"sqlite:///{tmp_path}/m.db"
     client = open_client(uri)
     return client, experiment_id(client, uri, "made")
-
-
-def confirmed(store):
-    client, experiment = store
-    return confirmed_table(search_all(client, [experiment], "tags.stage = 'confirm' and tags.kind = 'trial'"))[0]
 
 
 def trials_with(store, folder, configurations):
@@ -60,51 +53,95 @@ def test_a_default_that_was_best_is_confirmed_once(store, tmp_path):
     assert all(one.source for one in found)
 
 
-def test_folds_are_all_the_held_out_one_or_numbers():
-    assert chosen_folds(("all",), 5, 5) == (1, 2, 3, 4, 5)
-    assert chosen_folds(("held-out",), 5, 4) == (4,)
-    assert chosen_folds(("5", "2", "5"), 5, 4) == (5, 2)
-    for wrong in (("6",), ("0",), ("x",), (), ("all", "1")):
-        with pytest.raises(UserError, match="--folds"):
-            chosen_folds(wrong, 5, 5)
-
-
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"top": -1}, {"resume": True}])
 def test_mistakes_in_the_call_are_reported(options):
     with pytest.raises(UserError, match=r"--(seeds|top|resume)"):
         ConfirmOptions(**options)
 
 
-def test_the_choice_is_made_on_validation_scores_and_the_test_score_is_reported(store, tmp_path):
-    client, experiment = store
-    skills = {
-        ("cross_entropy", "noisy-B", "default"): 0.5, ("cross_entropy", "noisy-B", "search-1"): 0.8,
-        ("proselflc", "noisy-B", "default"): 0.6,
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"corpus": "ravdess"}, "--corpus"),
+        ({"settings": ("model.dropout=0",), "epochs": 3}, "--epochs, --set"),
+        ({"seed": 4}, "--seed"),
+    ],
+)
+def test_a_search_has_its_own_options(options, named):
+    with pytest.raises(UserError, match=named):
+        ConfirmOptions(**options)
+    assert ConfirmOptions(space=("elr",), **options).space == ("elr",)
+
+
+def test_published_defaults_are_complete_configurations():
+    spaces = [load_space(name, {"model.width": 0.1}) for name in ("cross_entropy", "proselflc")]
+    found = published_defaults(spaces, ["clean", "noisy-B"], {})
+    assert [(one.noise, one.space, one.name, one.source) for one in found] == [
+        ("clean", "cross_entropy", "default", ""), ("clean", "proselflc", "default", ""),
+        ("noisy-B", "cross_entropy", "default", ""), ("noisy-B", "proselflc", "default", ""),
+    ]  # fmt: skip
+    assert {one.configuration["model.width"] for one in found} == {0.1}
+    assert found[1].configuration["loss.exp_base"] == 10.0
+
+
+ROWS = [
+    # fold, candidate, selected, uar: search-1 is best on average, search-2 in fold 2
+    (1, "search-1", 0.9, 0.50), (1, "search-2", 0.3, 0.99), (1, "default", 0.2, 0.99),
+    (2, "search-1", 0.6, 0.99), (2, "search-2", 0.7, 0.40), (2, "default", 0.2, 0.99),
+]  # fmt: skip
+
+
+def made_table(rows=ROWS, **columns):
+    table = pd.DataFrame(rows, columns=["fold", "candidate", "selected", "uar"])
+    rest = {
+        "study": "sure", "noise": "noisy-B", "space": "elr", "seed": 1, "status": "finished", "exposure": "unseen",
+        "start": 0, "uar_stopped": 0.5, "parameters": [{"loss.name": "elr"}] * len(table),
+        "run_id": [f"r{row}" for row in range(len(table))],
     }  # fmt: skip
-    make_confirm(client, experiment, tmp_path / "o", skills, seeds=(1, 2), folds=(3, 4))
-    table = confirmed(store)
-    text = summary(table, SELECTIONS["noisy"])
-    assert "cross_entropy search-1: 0.8" in text
-    assert "cross_entropy default" not in text
-    assert "the held-out fold" in text
-    assert "folds seen by the search" in text
-    (path,) = recommend(table, SELECTIONS["noisy"], tmp_path / "recommended")
-    assert path.name == "recommended-noisy-B.yaml"
-    written = path.read_text()
-    assert "cross_entropy, search-1" in written
-    values = Config.from_dotted(yaml.safe_load(written))
-    assert values.loss.name == "cross_entropy"
-    mean = table[(table["space"] == "cross_entropy") & (table["candidate"] == "search-1") & ~table["seen"]][
-        "uar"
-    ].mean()
-    assert f"Test UAR {mean:.3f} over 2 trials, on the fold that the search held out." in written
-    assert not math.isnan(mean)
+    return table.assign(**rest | columns)
 
 
-def test_without_the_held_out_fold_the_scores_are_called_seen(store, tmp_path):
-    client, experiment = store
-    make_confirm(client, experiment, tmp_path / "o", {("proselflc", "clean", "default"): 0.6}, folds=(1,))
-    table = confirmed(store)
-    assert "the held-out fold" not in summary(table, SELECTIONS["noisy"])
-    (path,) = recommend(table, SELECTIONS["noisy"], tmp_path / "recommended")
-    assert "on folds that the search has seen" in path.read_text()
+def test_each_fold_chooses_by_its_own_validation_speakers_and_never_by_the_mean():
+    table = chosen(made_table(), SELECTIONS["noisy"])
+    assert table[["fold", "candidate", "uar"]].to_numpy().tolist() == [[1, "search-1", 0.5], [2, "search-2", 0.4]]
+
+
+def test_the_smallest_score_is_chosen_where_small_is_good():
+    table = chosen(made_table(), SELECTIONS["soft"])
+    assert list(table["candidate"]) == ["default", "default"]
+
+
+def test_unfinished_trials_are_never_chosen():
+    status = ["failed", "finished", "finished", "finished", "running", "finished"]
+    assert list(chosen(made_table(status=status), SELECTIONS["noisy"])["candidate"]) == ["search-2", "search-1"]
+
+
+def test_a_configuration_that_was_chosen_by_the_test_speakers_stands_last():
+    exposure = ["chosen_by", "chosen_by", "unseen"] * 2
+    assert list(chosen(made_table(exposure=exposure), SELECTIONS["noisy"])["candidate"]) == ["default", "default"]
+
+
+def test_each_confirmation_chooses_for_itself():
+    both = pd.concat([made_table(), made_table(study="later", seed=2)], ignore_index=True)
+    assert len(chosen(both, SELECTIONS["noisy"])) == 4
+
+
+def test_the_configuration_to_use_later_is_that_of_the_best_mean(tmp_path):
+    table = made_table()
+    assert list(representatives(table, SELECTIONS["noisy"])["candidate"]) == ["search-1"]
+    (path,) = write_chosen(table, SELECTIONS["noisy"], tmp_path / "chosen")
+    assert path.name == "noisy-B-elr.yaml"
+    assert Config.from_dotted(yaml.safe_load(path.read_text())).loss.name == "elr"
+    assert "elr, search-1, for noise level noisy-B" in path.read_text()
+
+
+def test_an_output_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--output"):
+        write_chosen(made_table(), SELECTIONS["noisy"], tmp_path / "file" / "below")
+
+
+def test_a_confirmation_of_version_0_1_says_what_the_search_had_seen():
+    assert exposure_of({"candidate": "search-1", "seen_by_search": "false"}) == "unseen"
+    assert exposure_of({"candidate": "search-1", "seen_by_search": "true"}) == "trained_by"
+    assert exposure_of({"candidate": "default", "seen_by_search": "true"}) == "unseen"
