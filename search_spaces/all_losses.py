@@ -27,6 +27,7 @@ LOSSES = (
     "elr",
     "focal",
     "mixup",
+    "forward_correction",
 )
 SPACES = {name: importlib.import_module(f"search_spaces.{name}") for name in LOSSES}
 

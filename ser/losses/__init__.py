@@ -25,6 +25,7 @@ name                              loss of one sample                            
 ``focal``                         −Σ q (1 − p)^γ log p                            q                0
 ``elr``                           H(q, p) + λ log(1 − ⟨p, t̄⟩)                     q                0
 ``mixup``                         H(q, p), p and q of λ x + (1−λ) x′              q                0
+``forward_correction``            −log (Tᵀ p)_y, T_kj = P(label j | truth k)      P(truth | y)     1 − q̃_y
 ================================  ==============================================  ===============  ===============
 
 In H(p, q), log q is clipped at log 1e-4 = −9.21, a parameter. The formulas hold for soft labels too. All of them except
@@ -43,6 +44,7 @@ from ser.losses.constant import (
     smooth_labels,
 )
 from ser.losses.early_learning import EarlyLearningRegularization, early_learning_regularizer, update_averages
+from ser.losses.forward import ForwardCorrection, estimate_transition, true_label_posterior
 from ser.losses.mixup import Mixup
 from ser.losses.proselflc import (
     ProSelfLC,
@@ -70,6 +72,7 @@ __all__ = [
     "CrossEntropy",
     "EarlyLearningRegularization",
     "FocalLoss",
+    "ForwardCorrection",
     "GeneralizedCrossEntropy",
     "LabelCorrection",
     "LabelSmoothing",
@@ -88,6 +91,7 @@ __all__ = [
     "correct_targets",
     "cross_entropy_with_logits",
     "early_learning_regularizer",
+    "estimate_transition",
     "focal_cross_entropy",
     "generalized_cross_entropy",
     "global_trust",
@@ -99,5 +103,6 @@ __all__ = [
     "reverse_cross_entropy",
     "reweighted_cross_entropy",
     "smooth_labels",
+    "true_label_posterior",
     "update_averages",
 ]

@@ -171,6 +171,24 @@ def as_distribution(targets: Tensor, num_classes: int) -> Tensor:
     )
 
 
+def check_index(index: Tensor | None, logits: Tensor) -> Tensor:
+    """Return the positions of the samples in the training set, for a loss with a state for each utterance.
+
+    Args:
+        index: (N,) integers.
+        logits: (N, C).
+
+    Raises:
+        ValueError: If ``index`` is missing or is not one integer for each sample.
+    """
+    if index is None or index.shape != logits.shape[:1] or index.is_floating_point():
+        got = "none" if index is None else f"{tuple(index.shape)} of {index.dtype}"
+        raise ValueError(
+            f"this loss has a state for each utterance: index must be ({len(logits)},) integers, got {got}"
+        )
+    return index.long()
+
+
 def make_output(per_sample: Tensor, corrected_targets: Tensor, trust: Tensor | float = 0.0) -> LossOutput:
     """Return a `LossOutput` from the values of the samples.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser.losses.base import Loss, LossOutput, cross_entropy_with_logits, make_output
+from ser.losses.base import Loss, LossOutput, check_index, cross_entropy_with_logits, make_output
 from ser.utils.checks import check_count, check_range
 
 # Largest inner product ⟨p, t̄⟩, so that log(1 − ⟨p, t̄⟩) stays finite.
@@ -98,13 +98,11 @@ class EarlyLearningRegularization(Loss):
         self.memory = torch.zeros(self.num_samples, self.num_classes)
 
     def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
-        if index is None or index.shape != z.shape[:1] or index.is_floating_point():
-            got = "none" if index is None else f"{tuple(index.shape)} of {index.dtype}"
-            raise ValueError(f"this loss has a state for each utterance: index must be ({len(z)},) integers, got {got}")
+        index = check_index(index, z)
         if z.shape[1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes, as the loss has, got {z.shape[1]}")
         self.memory = self.memory.to(z.device)
-        averages = update_averages(self.memory, index.long(), F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
+        averages = update_averages(self.memory, index, F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
         regularizer = early_learning_regularizer(z, averages)
         return make_output(cross_entropy_with_logits(z, q) + self.strength * regularizer, q)
 

@@ -29,6 +29,7 @@ _CLASSES = {
     "focal": ("reshaped", "FocalLoss"),
     "soft_labels": ("constant", "SoftLabels"),
     "mixup": ("mixup", "Mixup"),
+    "forward_correction": ("forward", "ForwardCorrection"),
 }
 
 LOSSES: dict[str, type[Loss]] = {

@@ -11,7 +11,8 @@ import optuna
 from study.options import Scheduler
 from study.setup.spaces import Space
 
-TRANSIT = "loss.transit_time_ratio"
+# Shares of the planned steps until a loss does what it is for.
+DELAYS = ("loss.transit_time_ratio", "loss.warmup_ratio")
 REDUCTION = 3
 EARLIEST_SHARE = 0.1
 MEDIAN_TRIALS = 5
@@ -20,8 +21,8 @@ MEDIAN_TRIALS = 5
 def grace_period(space: Space, defaults: Mapping[str, Any], epochs: int) -> int:
     """Return the number of epochs that every trial of a space trains at least.
 
-    Before its transit time, progressive label correction resembles cross entropy, so its score up to then does not
-    tell how good it is. A space without a transit time gets a tenth of the epochs.
+    Before its transit time, progressive label correction resembles cross entropy, and in its warm-up forward correction
+    is cross entropy, so the score up to then does not tell how good it is. Other spaces get a tenth of the epochs.
 
     Args:
         space: The search space.
@@ -35,8 +36,8 @@ def grace_period(space: Space, defaults: Mapping[str, Any], epochs: int) -> int:
         >>> grace_period(load_space("cross_entropy", {}), {}, epochs=50)
         5
     """
-    latest = space.largest(TRANSIT, defaults)
-    return max(1, math.ceil((EARLIEST_SHARE if latest is None else latest) * epochs))
+    delays = [delay for key in DELAYS if (delay := space.largest(key, defaults)) is not None]
+    return max(1, math.ceil(max(delays, default=EARLIEST_SHARE) * epochs))
 
 
 def make_pruner(scheduler: Scheduler, grace: int, epochs: int) -> optuna.pruners.BasePruner:
@@ -75,13 +76,13 @@ def scheduler_warning(scheduler: Scheduler, space: Space, grace: int, epochs: in
     # Halving first stops trials at the last epoch of the grace period.
     if grace >= epochs:
         return (
-            f"--scheduler {scheduler} cannot stop any trial of space {space.name}: its latest transit time is epoch "
-            f"{grace} of {epochs}. Fix a smaller {TRANSIT} with --set, or use --scheduler none."
+            f"--scheduler {scheduler} cannot stop any trial of space {space.name}: its loss resembles cross entropy "
+            f"up to epoch {grace} of {epochs}. Fix a smaller {' or '.join(DELAYS)} with --set, or use --scheduler none."
         )
     if scheduler != "median" and grace * REDUCTION > epochs:
         return (
             f"--scheduler {scheduler} can stop trials of space {space.name} at one epoch only, {grace} of {epochs}, "
-            "because the transit time of label correction may come as late as that. Fix a smaller "
-            f"{TRANSIT} with --set for more."
+            f"because its loss may resemble cross entropy up to there. Fix a smaller {' or '.join(DELAYS)} with --set "
+            "for more."
         )
     return ""

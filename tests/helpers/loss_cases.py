@@ -24,6 +24,11 @@ def reverse(q: Tensor, p: Tensor, smallest: float = 1e-4) -> Tensor:
     return -(p * q.clamp(min=smallest).log()).sum(dim=1)
 
 
+def symmetric_noise(classes: int = CLASSES) -> Tensor:
+    """Return the transition matrix of labels, half of which are drawn at random."""
+    return (0.5 * torch.eye(classes) + 0.5 / classes).double()
+
+
 def focal(gamma: float):
     return lambda p, q, out, t: -(q * (1 - p) ** gamma * p.log()).sum(dim=1)
 
@@ -128,6 +133,12 @@ BATTERY = {
         lambda p, q, out, t: entropy(q, p) + 7 * (1 - (p * t).sum(dim=1)).log(),
     ),
     "mixup": ("mixup", {}, lambda p, q, out, t: entropy(q, p)),
+    "forward_correction": ("forward_correction", {}, lambda p, q, out, t: entropy(q, p @ symmetric_noise())),
+    "forward_correction, in its warm-up": (
+        "forward_correction",
+        {"warmup_ratio": 0.8},
+        lambda p, q, out, t: entropy(q, p),
+    ),
     "focal": ("focal", {}, focal(2)),
     "focal, below 1": ("focal", {"gamma": 0.3}, focal(0.3)),
     "focal, 0": ("focal", {"gamma": 0}, focal(0)),
@@ -148,7 +159,18 @@ class Variant:
         self.sizes = (samples, classes)
 
     def fresh(self):
-        return build_loss(self.name, self.parameters, TOTAL_STEPS, *self.sizes)
+        loss = build_loss(self.name, self.parameters, TOTAL_STEPS, *self.sizes)
+        if self.name == "forward_correction":  # as if estimated
+            samples, classes = self.sizes
+            noise = symmetric_noise(classes).float()
+            loss.load_state_dict({"predictions": torch.zeros(samples, classes), "transition": noise})
+        return loss
+
+    @property
+    def corrects(self) -> bool:
+        """Return whether the loss trusts the prediction and corrects the label at ``STEP``."""
+        late = self.name != "forward_correction" or "warmup_ratio" not in self.parameters
+        return late and self.name in {"label_correction", "proselflc", "forward_correction"}
 
     def __call__(self, logits: Tensor, targets: Tensor, step: int = STEP, loss=None, index=None) -> LossOutput:
         """Return the output for a batch, of a fresh loss unless one is given."""

@@ -22,7 +22,8 @@ from tests.helpers.loss_cases import (
 )
 
 FIELDS = ("per_sample", "corrected_targets", "trust")
-PROGRESSIVE = {"proselflc", "reweighting_control"}
+PROGRESSIVE = {"proselflc", "reweighting_control", "forward_correction"}
+WITH_STATE = {"elr", "forward_correction"}
 
 
 @pytest.fixture(params=sorted(BATTERY))
@@ -43,7 +44,7 @@ def test_the_study_has_these_losses():
     assert set(LOSSES) >= {
         "cross_entropy", "proselflc", "label_smoothing", "confidence_penalty", "label_correction",
         "generalized_cross_entropy", "symmetric_cross_entropy", "normalized_losses", "elr", "focal", "soft_labels",
-        "reweighting_control",
+        "reweighting_control", "mixup", "forward_correction",
     }  # fmt: skip
     assert all(issubclass(loss, Loss) for loss in LOSSES.values())
 
@@ -79,10 +80,10 @@ def test_corrected_targets_are_distributions_and_trust_is_a_share(variant, targe
 
 def test_a_loss_that_corrects_nothing_returns_the_targets_and_no_trust(variant, targets):
     output = variant(logits_and_labels()[0], targets)
-    if variant.name not in {"label_smoothing", "confidence_penalty", "label_correction", "proselflc"}:
+    if not variant.corrects and variant.name not in {"label_smoothing", "confidence_penalty"}:
         given = F.one_hot(targets, CLASSES).double() if targets.ndim == 1 else targets
         assert torch.equal(output.corrected_targets, given)
-    assert (output.trust.max() > 0) == (variant.name in {"label_correction", "proselflc", "reweighting_control"})
+    assert (output.trust.max() > 0) == (variant.corrects or variant.name == "reweighting_control")
 
 
 # The formula and its gradient.
@@ -237,10 +238,9 @@ def test_a_loss_is_immutable_and_does_not_change_between_calls(variant, targets)
     first = variant(logits, targets, loss=loss).per_sample
     variant(logits * 2, targets, STEP + 1, loss)
     again = variant(logits, targets, loss=loss).per_sample
-    if variant.name == "elr":  # the only one with a state
-        assert not torch.equal(again, first)
+    assert torch.equal(again, first) == (variant.name != "elr")
+    if variant.name in WITH_STATE:
         return
-    assert torch.equal(again, first)
     with pytest.raises(FrozenInstanceError):
         loss.total_steps = 5
 
@@ -252,7 +252,7 @@ def test_only_soft_labels_are_trained_on_the_annotators_distribution():
 
 def test_a_loss_without_a_state_has_an_empty_one_and_accepts_no_other(variant):
     loss = variant.fresh()
-    if variant.name != "elr":
+    if variant.name not in WITH_STATE:
         assert loss.state_dict() == {}
         loss.load_state_dict({})
         with pytest.raises(ValueError, match="has no state to restore, got memory"):

@@ -80,6 +80,7 @@ def test_the_points_of_a_space_name_what_is_searched_and_lie_within_its_ranges(n
         ("generalized_cross_entropy", {"loss.q": 0.7}),
         ("symmetric_cross_entropy", {"loss.alpha": 0.1, "loss.beta": 1.0}),
         ("mixup", {"loss.alpha": 0.2}),
+        ("forward_correction", {"loss.warmup_ratio": 0.5, "loss.quantile": 0.97}),
         ("normalized_losses", {"loss.alpha": 1.0, "loss.beta": 1.0}),
         ("elr", {"loss.strength": 3.0, "loss.momentum": 0.7}),
         ("focal", {"loss.gamma": 2.0}),
