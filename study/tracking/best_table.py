@@ -16,7 +16,7 @@ HEADINGS = {
     "space": "space",
     "selected": "selected by",
     "uar": "val UAR",
-    "uar_best_epoch": "best epoch",
+    "uar_best_epoch": "oracle epoch",
     **{name: METRICS[name].heading for name in OVERVIEW},
     "trial": "trial",
     "trials": "finished",
