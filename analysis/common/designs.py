@@ -92,7 +92,7 @@ def read_design(records: Records, study: str) -> tuple[Design | None, str]:
     if document is None:
         if recorded:
             return None, f"the design of confirmation {study} cannot be read from {DESIGN}"
-        return None, f"no design of confirmation {study} was declared"
+        return None, f"confirmation {study} has no design"
     design = Design.of(document)
     if recorded != {design.digest}:
         return None, f"{DESIGN} of confirmation {study} is not the one that its trainings recorded"

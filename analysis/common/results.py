@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.common.records import Records
 from ser.training.utterance_table import PROBABILITY, STOPPED_LABEL, SUBSET, TEST
@@ -16,6 +18,7 @@ from ser.utils.errors import UserError
 AT_STOP = "@stopped"
 """Suffix of a method whose results are those of its honest early stop."""
 
+Column = NDArray[Any]
 COLUMNS = ("method", "level", "fold", "seed", "speaker", "label", "correct", "total")
 
 
@@ -61,11 +64,11 @@ def read_results(records: Records, trials: pd.DataFrame, stopped: Sequence[str] 
             continue
         unlabelled = max(unlabelled, len(test) - len(labelled))
         for suffix, predicted in _predictions(labelled, records.classes, trial["space"] in stopped):
-            counts = _count(labelled, predicted)
-            where = {"level": trial["noise"], "fold": trial["fold"], "seed": trial["seed"]}
-            parts.append(counts.assign(method=trial["space"] + suffix, **where))
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
-    return Results(table[list(COLUMNS)], tuple(untabled), tuple(untrue), unlabelled)
+            where = {"method": trial["space"] + suffix, "level": trial["noise"]}
+            counts = _count(labelled, predicted, records.classes)
+            parts.append({**where, "fold": trial["fold"], "seed": trial["seed"], **counts})
+    table = pd.DataFrame({name: _column(name, parts) for name in COLUMNS})
+    return Results(table, tuple(untabled), tuple(untrue), unlabelled)
 
 
 def method_name(method: str) -> str:
@@ -80,7 +83,7 @@ def method_name(method: str) -> str:
 
 def _predictions(
     labelled: pd.DataFrame, classes: Sequence[str], also_stopped: bool
-) -> Iterator[tuple[str, np.ndarray[tuple[int], np.dtype[np.object_]]]]:
+) -> Iterator[tuple[str, NDArray[np.object_]]]:
     """Yield the predicted classes at the last epoch, and at the early stop where it counts and is on record."""
     columns = [PROBABILITY + name for name in classes]
     if not set(labelled["label"]) <= set(classes) or not set(columns) <= set(labelled.columns):
@@ -93,8 +96,23 @@ def _predictions(
         yield AT_STOP, labelled[STOPPED_LABEL].to_numpy(dtype=object)
 
 
-def _count(labelled: pd.DataFrame, predicted: np.ndarray[tuple[int], np.dtype[np.object_]]) -> pd.DataFrame:
-    right = labelled["label"].to_numpy(dtype=object) == predicted
-    rows = labelled[["speaker", "label"]].astype(str).assign(right=right)
-    grouped = rows.groupby(["speaker", "label"])["right"]
-    return pd.DataFrame({"correct": grouped.sum(), "total": grouped.size()}).reset_index()
+def _count(labelled: pd.DataFrame, predicted: NDArray[np.object_], classes: Sequence[str]) -> dict[str, Column]:
+    """Return ``speaker``, ``label``, ``correct`` and ``total`` of each speaker and class with utterances."""
+    truth = labelled["label"].to_numpy(dtype=object)
+    speakers, speaker = np.unique(labelled["speaker"].to_numpy(dtype=str), return_inverse=True)
+    cell = speaker * len(classes) + pd.Index(classes).get_indexer(truth)
+    size = len(speakers) * len(classes)
+    total, correct = np.bincount(cell, minlength=size), np.bincount(cell[truth == predicted], minlength=size)
+    (there,) = np.nonzero(total)
+    names = np.array(classes, dtype=object)[there % len(classes)]
+    tested = speakers.astype(object)[there // len(classes)]
+    return {"speaker": tested, "label": names, "correct": correct[there], "total": total[there]}
+
+
+def _column(name: str, parts: Sequence[Mapping[str, Any]]) -> Column:
+    """Return a column of the counts of all trials; what is the same for a whole trial is repeated."""
+    if not parts:
+        return np.array([], dtype=object)
+    if isinstance(parts[0][name], np.ndarray):
+        return np.concatenate([part[name] for part in parts])
+    return np.repeat([part[name] for part in parts], [len(part["total"]) for part in parts])

@@ -65,8 +65,9 @@ def _confirmation_sentences(records: Records) -> list[str]:
         if design is None:
             mine = table[table["study"] == study]
             sentences.append(
-                f"{problem[0].upper()}{problem[1:]}; it has {counted(len(mine), 'trial')} on "
-                f"{counted(mine['fold'].nunique(), 'fold')} and {counted(mine['seed'].nunique(), 'seed')}."
+                f"Nothing was declared before confirmation {study}, because {problem}; it has "
+                f"{counted(len(mine), 'trial')} on {counted(mine['fold'].nunique(), 'fold')} and "
+                f"{counted(mine['seed'].nunique(), 'seed')}."
             )
             continue
         primary = ""

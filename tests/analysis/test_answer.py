@@ -1,97 +1,187 @@
-"""The three sentences say what the comparisons say, and no more."""
+"""The three sentences say what the comparisons say, recommend no oracle, and claim no more."""
+
+import re
 
 import pandas as pd
-import pytest
+import yaml
 
-from analysis.page.answer import certainty, effect_sentence, which_loss
-from analysis.sections.significance.comparisons import BETTER, IMPOSSIBLE, NO_EVIDENCE, SEEN, WORSE
+from analysis.common.families import read_families
+from analysis.page.answer import answer, certainty, effect_sentence, mean_test_scores, which_loss
+from analysis.page.recommendation import recommend, write_configurations
+from study.schema import SELECTIONS, STOPPED
+from tests.helpers.confirmed_records import confirmed_records, joined
 
 NAN = float("nan")
-SCORES = pd.DataFrame({"noise": ["noisy-B"] * 2, "space": ["elr", "cross_entropy"], "uar": [0.5, 0.4]})
-NONE = SCORES.iloc[:0]
+TWELVE = {fold: [fold] for fold in range(1, 13)}
+PRIMARY = ("noisy-B", "proselflc")
 
 
-def comparison(method="elr", noise="noisy-B", verdict=NO_EVIDENCE, **more):
-    return {
-        "folds": "held out", "noise": noise, "rate": 0.4019, "method": method, "reference": "cross_entropy",
-        "uar": 0.5, "uar_reference": 0.4, "difference": 0.1, "low": 0.02, "high": 0.15, "p_holm": 0.004,
-        "verdict": verdict, "speakers": 12, "seeds": "1, 2, 3", "smallest_detectable": 0.03, **more,
-    }  # fmt: skip
+def constant(right):
+    return lambda speaker, seed: right
 
 
-def compared(*rows):
-    return pd.DataFrame(rows or [], columns=list(comparison()))
+def wavering(speaker, seed):
+    return 5 + (speaker + seed) % 2
+
+
+def made(folds=TWELVE, primary=PRIMARY, noise=("noisy-B",), **methods):
+    stopped = methods.pop("stopped", None)
+    cells = {(level, space): right for level in noise for space, right in methods.items()}
+    return confirmed_records(cells, folds=folds, primary=primary, stopped=stopped)
+
+
+def which(records):
+    return which_loss(recommend(read_families(records)), mean_test_scores(records))
+
+
+def how_certain(records):
+    text = certainty(read_families(records), records)
+    assert not re.search(r"\bnan\b|\binf\b|None", text)
+    return text
+
+
+# Which loss
 
 
 def test_a_better_method_is_recommended_with_both_scores():
-    sentence = which_loss(compared(comparison(verdict=BETTER)), SCORES, "cross_entropy")
-    assert sentence == (
-        "At noisy-B (40.2% of the labels wrong) train with elr, whose test UAR is 0.500 against 0.400 with "
+    records = made(cross_entropy=wavering, proselflc=constant(8))
+    assert which(records) == (
+        "At noisy-B (40.2% of the labels wrong) train with proselflc, whose test UAR is 0.800 against 0.550 with "
         "cross_entropy."
     )
 
 
-def test_of_two_better_ones_the_first_by_score_is_named_and_the_other_not_hidden():
-    rows = compared(comparison(verdict=BETTER), comparison("gce", verdict=BETTER, uar=0.45))
-    sentence = which_loss(rows, SCORES, "cross_entropy")
-    assert "train with elr" in sentence
-    assert "gce is also better than it" in sentence
+def test_of_several_better_ones_the_first_declared_is_named_whatever_the_scores():
+    records = made(cross_entropy=wavering, proselflc=constant(7), elr=constant(9))
+    assert "train with proselflc" in which(records)
+    assert "(elr is better than cross_entropy too, and not compared with it)" in which(records)
 
 
-@pytest.mark.parametrize("verdict", [NO_EVIDENCE, IMPOSSIBLE])
-def test_without_evidence_nothing_is_recommended_however_high_the_score(verdict):
-    sentence = which_loss(compared(comparison(verdict=verdict, uar=0.9)), SCORES, "cross_entropy")
-    assert sentence == "At noisy-B nothing shows that elr is better than cross_entropy."
-    assert "train with" not in sentence
+def test_without_evidence_the_reference_is_recommended():
+    records = made(cross_entropy=wavering, proselflc=wavering)
+    assert which(records) == (
+        "At noisy-B train with cross_entropy, the reference: nothing shows that proselflc is better."
+    )
+
+
+def test_a_design_that_could_show_nothing_leaves_the_reference_and_says_so():
+    records = made(folds={fold: [fold] for fold in range(1, 6)}, cross_entropy=constant(2), proselflc=constant(9))
+    assert which(records) == (
+        "At noisy-B train with cross_entropy, the reference: nothing shows that proselflc is better, and with so few "
+        "trained units nothing could have."
+    )
+    assert "no evidence was possible with so few trained units" in how_certain(records)
 
 
 def test_each_level_has_its_own_verdict():
-    rows = compared(comparison(noise="clean", verdict=WORSE), comparison(verdict=BETTER))
-    sentence = which_loss(rows, SCORES, "cross_entropy")
-    assert "train with elr" in sentence
-    assert "at clean nothing shows that elr is better" in sentence
-    assert "at clean elr is worse than cross_entropy" in sentence
+    cells = {("clean", "cross_entropy"): constant(8), ("clean", "proselflc"): wavering}
+    cells |= {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "proselflc"): constant(8)}
+    sentence = which(confirmed_records(cells, folds=TWELVE, primary=PRIMARY))
+    assert sentence.startswith("At noisy-B (40.2% of the labels wrong) train with proselflc")
+    assert "at clean train with cross_entropy, the reference" in sentence
+    assert "at clean proselflc is worse than cross_entropy" in sentence
 
 
-def test_a_search_alone_cannot_show_which_loss():
-    sentence = which_loss(compared(), NONE, "cross_entropy")
-    assert "The search alone cannot show which loss" in sentence
-    assert certainty(compared(), "python study/confirm.py").endswith("python study/confirm.py")
+def test_oracles_are_shown_and_never_recommended():
+    records = made(primary=None, cross_entropy=wavering, soft_labels=constant(10), elr=constant(7))
+    assert "train with elr" in which(records)
+    assert which(records).endswith("soft_labels is an oracle: shown, and never recommended.")
+    alone = made(primary=None, cross_entropy=wavering, soft_labels=constant(10))
+    assert which(alone).startswith("At noisy-B train with cross_entropy, the reference")
+    assert recommend(read_families(alone))[0].method == "cross_entropy"
+
+
+def test_configurations_that_true_labels_chose_are_oracles():
+    records = confirmed_records(
+        {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(9)}, folds=TWELVE, candidate="search-1"
+    )
+    assert recommend(read_families(records))[0].method == "elr"
+    records.selection = SELECTIONS["clean"]
+    assert recommend(read_families(records))[0].oracles == ("elr",)
+    assert recommend(read_families(records))[0].method == "cross_entropy"
+
+
+def test_an_early_stop_can_be_recommended_after_the_declared_methods():
+    records = made(cross_entropy=wavering, proselflc=wavering, stopped={"cross_entropy": constant(8)})
+    assert "train with cross_entropy with an early stop, whose test UAR is 0.800" in which(records)
+
+
+def test_an_incomplete_design_recommends_nothing_yet():
+    records = made(cross_entropy=wavering, proselflc=constant(8))
+    records.confirmed.loc[0, "status"] = STOPPED
+    assert which(records) == ("At noisy-B there is no verdict on proselflc yet, because planned trainings are missing.")
+    assert "1 of 24 planned trainings have not finished" in how_certain(records)
+    assert "better" not in how_certain(records)
+
+
+def test_the_first_confirmation_comes_first():
+    first = {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "proselflc"): constant(7)}
+    later = {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(9)}
+    records = joined(
+        confirmed_records(first, folds=TWELVE, primary=PRIMARY),
+        confirmed_records(later, folds=TWELVE, study="second", seeds=(2,), start=1000),
+    )
+    assert "train with proselflc" in which(records)
+    assert "elr is better than cross_entropy too" in which(records)
+    assert "Confirmation second, a later family of its own: 12 folds" in how_certain(records)
+
+
+def test_a_search_alone_cannot_show_which_loss(made_store):
+    made_store.search({("proselflc", "clean"): [0.5]})
+    first, second, _ = answer(made_store.records())
+    assert "The search alone cannot show which loss" in first
+    assert second.endswith(f"python study/confirm.py --experiment made --tracking-uri {made_store.uri}")
 
 
 def test_one_method_alone_is_scored_and_not_compared():
-    sentence = which_loss(compared(), SCORES.head(1), "cross_entropy")
+    sentence = which(made(primary=None, elr=constant(5)))
     assert "Which loss is best is unknown" in sentence
     assert "elr 0.500 at noisy-B" in sentence
 
 
-def test_evidence_comes_with_its_interval_and_corrected_p():
-    sentence = certainty(compared(comparison(verdict=BETTER)), "")
-    assert sentence == (
-        "1 paired comparison over 12 test speakers and 3 seeds: elr at noisy-B differs by +10.0 points (95 % interval "
-        "+2.0 to +15.0), p = 0.004 after correction."
+# How certain
+
+
+def test_the_design_and_its_primary_comparison_come_first():
+    records = made(noise=("clean", "noisy-B"), cross_entropy=wavering, proselflc=constant(8))
+    assert how_certain(records).startswith(
+        "12 folds, one speaker each, a seed and a noise draw of its own: declared beforehand, proselflc at noisy-B "
+        "differs from cross_entropy by +25.0 points (95 % interval +21.7 to +28.3), p < 0.001 after correction: "
+        "evidence that it is better; proselflc at clean differs by +25.0 points"
+    )
+    assert how_certain(records).endswith(
+        "The claim is about trainings on this corpus's speakers with other seeds and noise draws, and test speakers of "
+        "their kind."
     )
 
 
-def test_no_evidence_comes_with_what_would_have_been_missed():
-    rows = compared(comparison(difference=-0.01), comparison("gce", difference=0.004, smallest_detectable=0.025))
-    sentence = certainty(rows, "")
-    assert "no evidence of a difference in 2, the largest −1.0 points" in sentence
-    assert "differences below 3.0 points would probably have been missed" in sentence
+def test_no_evidence_comes_with_what_would_have_been_found():
+    def mixed(speaker, seed):
+        return 4 + 2 * (speaker % 2)
+
+    declared = how_certain(made(cross_entropy=constant(5), proselflc=mixed))
+    assert re.search(r"no evidence of a difference, where \d+\.\d points would have been found", declared)
+    undeclared = how_certain(made(primary=None, cross_entropy=constant(5), elr=mixed))
+    assert "no evidence of a difference in 1 comparison, the largest +0.0 points" in undeclared
 
 
-def test_a_design_that_could_show_nothing_is_no_evidence_of_likeness():
-    sentence = certainty(compared(comparison(verdict=IMPOSSIBLE, speakers=3)), "")
-    assert "these could not have shown a difference, however large" in sentence
-    assert "no evidence that the losses are equally good" in sentence
+# The configuration
 
 
-def test_seen_folds_are_named_and_nan_is_not_shown():
-    row = comparison(folds=SEEN, low=NAN, high=NAN, smallest_detectable=NAN, seeds="1", speakers=1)
-    sentence = certainty(compared(row), "")
-    assert "folds that the search has seen" in sentence
-    assert "nan" not in sentence
-    assert "1 test speaker and 1 seed, on folds" in sentence
+def test_the_configuration_of_the_recommended_method_is_written(tmp_path):
+    records = made(cross_entropy=wavering, elr=constant(8), primary=("noisy-B", "elr"))
+    worse = records.confirmed[records.confirmed["space"] == "elr"].assign(candidate="search-1", selected=0.4)
+    worse["parameters"] = [{"loss.name": "elr", "optimizer.lr": "0.5"}] * len(worse)
+    records.confirmed = pd.concat([records.confirmed, worse], ignore_index=True)
+    (path,) = write_configurations(records, recommend(read_families(records)), tmp_path / "new")
+    assert path.name == "recommended-noisy-B.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# elr at noise level noisy-B: better than cross_entropy.")
+    written = yaml.safe_load(text)
+    assert (written["loss.name"], written["optimizer.lr"]) == ("elr", 0.001)
+
+
+# What the losses did to the labels
 
 
 def fate(space, changed, precision=NAN, memorised=NAN, noise="noisy-B", rate=0.4):

@@ -53,7 +53,15 @@ def confirmed_records(
         start: Start of the first trial in ms.
     """
     stopped = stopped or {}
-    design = make_design(methods, folds, seeds, study, primary, unit, tuple(stopped), candidate)
+    design = make_design(
+        study,
+        [(space, noise, candidate) for noise, space in methods],
+        {fold: list(map(named, members)) for fold, members in folds.items()},
+        seeds,
+        unit=unit,
+        primary=primary,
+        stopped=tuple(stopped),
+    )
     rows, tables = [], {}
     for (noise, space), right in methods.items():
         for fold, members in folds.items():
@@ -84,25 +92,37 @@ def confirmed_records(
 
 
 def make_design(
-    methods: Collection[tuple[str, str]],
-    folds: Mapping[int, Sequence[int]],
-    seeds: Sequence[int],
     study: str,
-    primary: tuple[str, str] | None,
-    unit: str,
-    stopped: tuple[str, ...],
-    candidate: str = "default",
+    candidates: Collection[tuple[str, str, str]],
+    folds: Mapping[int, Sequence[str]],
+    seeds: Sequence[int],
+    *,
+    classes: Sequence[str] = CLASSES,
+    unit: str = "speaker",
+    primary: tuple[str, str] | None = None,
+    stopped: Sequence[str] = (),
 ) -> Design:
-    """Return the design of a confirmation; the arguments are those of ``confirmed_records``."""
-    names = tuple(dict.fromkeys(space for _, space in methods))
+    """Return the design of a confirmation.
+
+    Args:
+        study: Name of the confirmation.
+        candidates: (space, noise, name) of each configuration.
+        folds: Fold → names of its test speakers.
+        seeds: Seeds of each configuration.
+        classes: Class names.
+        unit: Unit of inference.
+        primary: (level, method) of the primary comparison.
+        stopped: Methods that also count with an early stop.
+    """
+    methods = tuple(dict.fromkeys(space for space, _, _ in candidates))
     return Design(
-        study=study, experiment="made", corpus="made", corpus_digest="d", classes=CLASSES, unit=unit,
-        folds=tuple(FoldSpeakers(number, tuple(map(named, members)), ()) for number, members in folds.items()),
-        seeds=tuple(seeds), levels=tuple(dict.fromkeys(noise for noise, _ in methods)), methods=names,
-        candidates=tuple(Candidate(space, noise, candidate, "", {}) for noise, space in methods),
-        reference="cross_entropy" if "cross_entropy" in names else None,
+        study=study, experiment="made", corpus="made", corpus_digest="d", classes=tuple(classes), unit=unit,
+        folds=tuple(FoldSpeakers(number, tuple(speakers), ()) for number, speakers in folds.items()),
+        seeds=tuple(seeds), levels=tuple(dict.fromkeys(noise for _, noise, _ in candidates)), methods=methods,
+        candidates=tuple(Candidate(space, noise, name, "", {}) for space, noise, name in candidates),
+        reference="cross_entropy" if "cross_entropy" in methods else None,
         primary=None if primary is None else {"level": primary[0], "method": primary[1]},
-        stopped=stopped, select_on="noisy", protocol="confirm-protocol",
+        stopped=tuple(stopped), select_on="noisy", protocol="confirm-protocol",
     )  # fmt: skip
 
 

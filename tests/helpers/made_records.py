@@ -27,11 +27,24 @@ from analysis.common.records import Records, RecordsOptions, open_records
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA
 from ser.utils.hashing import digest
-from study.schema import CONFIRM, DEFAULT, FINISHED, SEARCH, SECONDS, STOPPED, UTTERANCES, Tag
+from study.schema import (
+    CONFIRM,
+    DEFAULT,
+    DESIGN,
+    FINISHED,
+    SEARCH,
+    SECONDS,
+    STOPPED,
+    TRAINED_BY,
+    UNSEEN,
+    UTTERANCES,
+    Tag,
+)
 from study.tracking.searches import SCORES
 from study.tracking.store import experiment_id, open_client, open_parent
 from study.tracking.upload import deliver
 from study.trial.event_log import Outbox
+from tests.helpers.confirmed_records import make_design
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 RATES = {"clean": 0.0, "noisy-A": 0.2648, "noisy-B": 0.4019}
@@ -135,6 +148,9 @@ def make_confirm(
     folds: Sequence[int] = (FOLDS,),
     held_out: int = FOLDS,
     source: str = "a-run",
+    exposure: str = TRAINED_BY,
+    declared: bool = True,
+    primary: tuple[str, str] | None = None,
 ) -> None:
     """Write the trials of a confirmation.
 
@@ -148,22 +164,38 @@ def make_confirm(
         folds: Folds that were tested.
         held_out: The fold that the search held out.
         source: The search's run from which every ``search-1``, … comes.
+        exposure: What the search did with the test speakers of the other folds.
+        declared: Whether there is a design.
+        primary: (level, method) of its primary comparison.
     """
+    design = make_design(
+        study,
+        [(space, noise, name) for space, noise, name in skills],
+        {fold: [f"s{speaker}" for speaker in range(2 * fold - 2, 2 * fold)] for fold in folds},
+        seeds,
+        classes=CLASSES,
+        unit="speaker group",
+        primary=primary,
+    )
     numbers: dict[tuple[str, str], int] = {}
     for (space, noise, candidate), skill in skills.items():
+        tags = {**_tags(space, noise, study, 0, 0, "confirm-protocol"), Tag.STAGE: CONFIRM}
+        tags |= {Tag.DESIGN: design.digest} if declared else {}
+        parent = _parent(client, experiment, space, noise, study, tags)
+        if declared:
+            client.log_dict(parent, design.to_json(), DESIGN)
         for fold in folds:
             for seed in seeds:
                 number = numbers[space, noise] = numbers.get((space, noise), 0) + 1
-                tags = {
-                    **_tags(space, noise, study, fold, seed, "confirm-protocol"), Tag.STAGE: CONFIRM,
-                    Tag.CANDIDATE: candidate, Tag.SOURCE: "" if candidate == DEFAULT else source,
-                    Tag.SEEN: str(fold != held_out).lower(),
+                own = {
+                    Tag.SEED: str(seed), Tag.FOLD: str(fold), Tag.CANDIDATE: candidate,
+                    Tag.SOURCE: "" if candidate == DEFAULT else source,
+                    Tag.EXPOSURE: UNSEEN if candidate == DEFAULT or fold == held_out else exposure,
                 }  # fmt: skip
-                parent = _parent(client, experiment, space, noise, study, {**tags, Tag.FOLD: ""})
                 first = 2 * (fold - 1)
                 _write(
-                    client, experiment, parent, folder / study / f"{space}--{noise}" / f"trial_{number:03d}", tags,
-                    number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
+                    client, experiment, parent, folder / study / f"{space}--{noise}" / f"trial_{number:03d}",
+                    {**tags, **own}, number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
                     parts={"train": (0, 2), "validation": (2, 4), "test": (first, first + 2)},
                 )  # fmt: skip
 
@@ -290,6 +322,7 @@ def _write(
             tested = _scores(table, "test")
             metrics |= {f"test/last/{name}": value for name, value in tested.items()}
             metrics |= {f"test/best/{name}": value for name, value in tested.items()}
+            metrics |= {f"test/stopped/{name}": value for name, value in tested.items()} | {"stopped/epoch": 5.0}
         outbox.epoch(epoch, metrics)
     if epochs == EPOCHS:
         table.to_parquet(folder / UTTERANCES, index=False)

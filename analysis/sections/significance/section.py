@@ -155,18 +155,18 @@ def missing_parts(records: Records, families: Sequence[Family]) -> list[str]:
             if runs:
                 more = ", …" if len(runs) > MOST_NAMED else ""
                 lines.append(
-                    f"{counted(len(runs), 'confirmed trial')}{of} {lack}, and are in no comparison: "
+                    f"In no comparison, because they {lack}: {counted(len(runs), 'confirmed trial')}{of}, "
                     f"{', '.join(runs[:MOST_NAMED])}{more}."
                 )
         if family.chosen_by:
             lines.append(
-                f"{counted(family.chosen_by, 'training')}{of} were left out, because the search chose their "
-                "configuration by their test speakers, which is no clean test."
+                f"Left out: {counted(family.chosen_by, 'training')}{of} whose configuration the search chose by the "
+                "test speakers, which is no clean test."
             )
         if family.is_complete and family.left_out:
             lines.append(
-                f"{counted(family.left_out, 'fold')}{of} were left out, because not every method has a clean result "
-                "of every seed there."
+                f"Left out: {counted(family.left_out, 'fold')}{of} where not every method has a clean result of every "
+                "seed."
             )
         if family.compared.empty:
             lines.append(

@@ -102,10 +102,9 @@ def verdict_sentence(row: Row, family: Family) -> str:
 def not_declared(family: Family) -> str:
     """Return a sentence if the comparisons of a confirmation were not declared beforehand; otherwise an empty text."""
     if family.design is None:
-        problem = family.problem[0].upper() + family.problem[1:]
         return (
-            f"{problem}: nothing was declared beforehand, so how many folds and seeds there are may have followed "
-            "from what they showed."
+            f"Nothing was declared beforehand, because {family.problem}: how many folds and seeds there are may have "
+            "followed from what they showed."
         )
     if not family.declared:
         known = family.design.reference or "none"
