@@ -85,9 +85,11 @@ class Study:
         skill[0, 1] += self.effect
         speaker = np.repeat(np.arange(speakers), counts.sum(axis=1))
         share = np.repeat(np.broadcast_to(1 / (counts.shape[1] * counts.sum(axis=0)), counts.shape), counts.ravel())
-        constant = np.cos(2 * np.pi * self.spreads.utterance**2)  # share of the clip in the variance next to the skill
-        clip = np.sqrt(constant) * rng.standard_normal(len(speaker), np.float32)
-        noise = np.sqrt(1 - constant) * rng.standard_normal((*trainings, len(speaker)), np.float32)
+        # Two trainings differ on 2 u² of the utterances, by their skills or by noise; the rest is the clip's.
+        differing = 1 - np.cos(2 * np.pi * self.spreads.utterance**2)
+        of_skill = (run**2 + self.spreads.speaker_run**2) / DENSITY**2
+        clip = np.sqrt(1 - differing) * rng.standard_normal(len(speaker), np.float32)
+        noise = np.sqrt(differing - of_skill) * rng.standard_normal((*trainings, len(speaker)), np.float32)
         right = (skill / DENSITY)[..., speaker] + clip + noise > 0
         return np.add.reduceat(right * share, np.searchsorted(speaker, np.arange(speakers)), axis=-1)
 
@@ -135,9 +137,9 @@ def covers(study: Study, shares: Floats) -> bool:
     return bool(abs(shares[:, 0].sum() - study.effect) <= reach)
 
 
-def rate(studies: int, seed: int, count: Callable[[np.random.Generator], tuple[bool, ...]]) -> Floats:
+def rate(studies: int, rng: np.random.Generator, count: Callable[[np.random.Generator], tuple[bool, ...]]) -> Floats:
     """Return how often each of several events happens."""
-    return np.mean([count(np.random.default_rng([seed, number])) for number in range(studies)], axis=0)
+    return np.mean([count(rng) for _ in range(studies)], axis=0)
 
 
 def row(*cells: object) -> None:
@@ -162,7 +164,7 @@ DESIGNS = {
 }
 
 
-def false_claims(studies: int, seed: int) -> None:
+def false_claims(studies: int, rng: np.random.Generator) -> None:
     """Print how often a study without any difference claims one, without and with a primary comparison."""
     names = [f"run {100 * run:.1f}" for run in RUNS]
     header("False claims: any of the comparisons; without / with a primary one", "units", "comparisons", *names)
@@ -176,12 +178,12 @@ def false_claims(studies: int, seed: int) -> None:
                     shares = study.by_fold(study.simulate(rng))
                     return bool(claims(shares).any()), bool(claims(shares, primary=True).any())
 
-                without, primary = rate(studies, seed, count)
+                without, primary = rate(studies, rng, count)
                 cells.append(f"{without:.3f} / {primary:.3f}".replace("0.", "."))
             row(name, comparisons, *cells)
 
 
-def trainings(studies: int, seed: int) -> None:
+def trainings(studies: int, rng: np.random.Generator) -> None:
     """Print false claims of an official split, and of tests that take its speakers for independent."""
     header("False claims of other units", "test speakers", "trainings", "unit", "1 comparison", "11 comparisons")
     for name, fold, seeds, unit in [
@@ -200,7 +202,7 @@ def trainings(studies: int, seed: int) -> None:
             ) -> tuple[bool, ...]:
                 return (bool(claims(shares_of(study.simulate(rng))).any()),)
 
-            cells.append(float(rate(studies, seed, count)[0]))
+            cells.append(float(rate(studies, rng, count)[0]))
         row(name, f"{seeds} in each fold", unit, *cells)
 
 
@@ -210,7 +212,7 @@ def unequal(fold: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.maximum(np.round(sizes[:, None] * np.array(RAVDESS) / 2), 1).astype(int)
 
 
-def coverage(studies: int, seed: int) -> None:
+def coverage(studies: int, rng: np.random.Generator) -> None:
     """Print how often the 95 % interval contains the true difference of 5 points."""
     header("Coverage of the 95 % intervals", "units", "utterances", *[f"run {100 * run:.1f}" for run in RUNS])
     for name, fold in DESIGNS.items():
@@ -222,11 +224,11 @@ def coverage(studies: int, seed: int) -> None:
                 def count(rng: np.random.Generator, study: Study = study) -> tuple[bool, ...]:
                     return (covers(study, study.by_fold(study.simulate(rng))),)
 
-                cells.append(float(rate(studies, seed, count)[0]))
+                cells.append(float(rate(studies, rng, count)[0]))
             row(name, kind, *cells)
 
 
-def power(studies: int, seed: int) -> None:
+def power(studies: int, rng: np.random.Generator) -> None:
     """Print how often the difference that the plan promises to show with a power of .8 is claimed."""
     header(
         "Power for the difference that the plan promises to show in .80 of the studies",
@@ -248,18 +250,18 @@ def power(studies: int, seed: int) -> None:
                     ) -> tuple[bool, ...]:
                         return (bool(claims(study.by_fold(study.simulate(rng)), primary=primary)[0]),)
 
-                    cells += [f"{100 * promised:.1f} points", float(rate(studies, seed, count)[0])]
+                    cells += [f"{100 * promised:.1f} points", float(rate(studies, rng, count)[0])]
                 row(name, seeds, comparisons, *cells)
 
 
-def dialogues(studies: int, seed: int) -> None:
+def dialogues(studies: int, rng: np.random.Generator) -> None:
     """Print false claims where two speakers of a session are taken as two units, though they are correlated."""
     correlations = (0.0, 0.1, 0.2, 0.4, 0.6)
     header(
         "False claims of ten speakers in five dialogues, each a unit; correlation within a dialogue",
         "what is correlated", "share of the variance", *map(str, correlations),
     )  # fmt: skip
-    fold = session = np.arange(10)
+    fold = np.arange(10)
     session = fold // 2
     counts = np.full((10, 4), 100)
     for name, places, spreads in [
@@ -279,7 +281,7 @@ def dialogues(studies: int, seed: int) -> None:
             def count(rng: np.random.Generator, study: Study = study) -> tuple[bool, ...]:
                 return (bool(claims(study.by_fold(study.simulate(rng))).any()),)
 
-            cells.append(float(rate(studies, seed, count)[0]))
+            cells.append(float(rate(studies, rng, count)[0]))
         share = sum(variances[place] for place in places) / (sum(variances) + utterance)
         row(name, float(share), *cells)
 
@@ -293,7 +295,7 @@ TABLES = {
 }
 
 
-def chosen(tables: tuple[str, ...]) -> Iterator[Callable[[int, int], None]]:
+def chosen(tables: tuple[str, ...]) -> Iterator[Callable[[int, np.random.Generator], None]]:
     """Yield the functions that print the tables."""
     return (function for name, function in TABLES.items() if not tables or name in tables)
 
@@ -311,7 +313,7 @@ def main(studies: int = 2000, tables: tuple[str, ...] = (), seed: int = 0) -> No
         f"{studies} studies a cell; two standard errors of a rate of .05 are {2 * np.sqrt(0.05 * 0.95 / studies):.3f}"
     )
     for function in chosen(tables):
-        function(studies, seed)
+        function(studies, np.random.default_rng(seed))
     print(f"\n{time.time() - started:.0f} s")
 
 
