@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,9 @@ from analysis.inference import (
     flip_signs,
     pays_from,
 )
+from benchmarks.inference import Study, claims, covers
 from ser.utils.errors import UserError
+from study.setup.power import MEASURED
 
 CLASSES = ("anger", "neutral")
 
@@ -232,6 +235,49 @@ def test_thirty_three_comparisons_of_ninety_one_folds_are_fast():
     started = time.perf_counter()
     assert len(compare_methods(table, "ce", ("high", "m0"))) == 33
     assert time.perf_counter() - started < 2
+
+
+# Simulated studies; benchmarks/inference.py simulates more
+
+
+def simulate(studies, study, count):
+    """Return how often an event happens, and two standard errors of a rate of .05."""
+    rng = np.random.default_rng(8)
+    return np.mean([count(study.simulate(rng)) for _ in range(studies)]), 2 * np.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.mark.parametrize("primary", [False, True])
+@pytest.mark.parametrize(("folds", "run"), [(10, 0.0), (10, 0.04), (24, 0.026)])
+def test_studies_without_a_difference_claim_one_in_at_most_5_percent(folds, run, primary):
+    study = Study(np.arange(folds), replace(MEASURED, run=run), comparisons=11)
+    rate, tolerance = simulate(200, study, lambda shares: claims(study.by_fold(shares), primary).any())
+    assert rate <= 0.05 + 1.5 * tolerance
+
+
+def test_speakers_judged_by_the_same_trainings_are_no_units():
+    study = Study(np.zeros(11, int), seeds=5)
+    rate, _ = simulate(150, study, lambda shares: claims(study.by_speaker(shares))[0])
+    assert rate > 0.2
+
+
+def test_trainings_of_one_fold_are_units():
+    study = Study(np.zeros(11, int), seeds=8)
+    rate, tolerance = simulate(200, study, lambda shares: claims(study.by_training(shares))[0])
+    assert rate <= 0.05 + 1.5 * tolerance
+
+
+def test_two_speakers_of_a_dialogue_are_no_units():
+    study = Study(np.arange(10), counts=np.full((10, 4), 25), session=np.arange(10) // 2, shared=(0.6, 0.6, 0.6))
+    rate, tolerance = simulate(400, study, lambda shares: claims(study.by_fold(shares))[0])
+    assert rate > 0.05 + tolerance
+
+
+@pytest.mark.parametrize("sizes", [1, np.geomspace(1, 4, 24)[:, None]])
+def test_intervals_cover_the_true_difference(sizes):
+    counts = np.round(sizes * np.array([8, 8, 8, 8, 4, 8])).astype(int).reshape(-1, 6)
+    study = Study(np.arange(24), effect=0.05, counts=counts)
+    rate, tolerance = simulate(400, study, lambda shares: covers(study, study.by_fold(shares)))
+    assert abs(rate - 0.95) <= 1.5 * tolerance
 
 
 # Errors

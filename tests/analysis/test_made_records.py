@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from analysis.common.designs import read_design
 from analysis.common.records import RecordsOptions, open_records
 from ser.utils.errors import UserError
 from study.tracking.confirmations import representatives
@@ -21,9 +22,11 @@ def test_made_records_are_read_like_real_ones(made_store, tmp_path):
     (best,) = best_runs(trials).to_dict("records")
     assert best["trial"] == "002"
     confirmed = search_all(client, [experiment], "tags.stage = 'confirm' and tags.kind = 'trial'")
-    assert {(run.data.tags["seed"], run.data.tags["fold"], run.data.tags["seen_by_search"]) for run in confirmed} == {
-        (str(seed), fold, seen) for seed in (1, 2, 3) for fold, seen in (("3", "true"), ("4", "false"))
+    assert {(run.data.tags["seed"], run.data.tags["fold"], run.data.tags["exposure"]) for run in confirmed} == {
+        (str(seed), fold, seen) for seed in (1, 2, 3) for fold, seen in (("3", "trained_by"), ("4", "unseen"))
     }
+    design, _ = read_design(made_store.records(), "made-confirm")
+    assert (design.digest, design.methods) == (confirmed[0].data.tags["design"], ("proselflc",))
     run = confirmed[0]
     assert run.data.metrics["test/last/uar"] > 0.4
     assert len(client.get_metric_history(run.info.run_id, "val/uar")) == EPOCHS

@@ -95,8 +95,8 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert len(page.all("h1")) == 1
     names = [attributes["id"] for attributes in page.all("section")]
     assert names == [
-        "answer", "best_runs", "significance", "curves", "importance", "selection", "confusion", "embeddings",
-        "corrections", "noise", "protocol", "costs", "reproduction",
+        "answer", "best_runs", "significance", "dose_response", "curves", "importance", "selection", "confusion",
+        "embeddings", "corrections", "noise", "protocol", "costs", "reproduction",
     ]  # fmt: skip
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(identifiers)) == len(identifiers)
@@ -106,7 +106,8 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert identifiers.index("figure-significance") < identifiers.index("best_runs")  # it opens the page
     assert identifiers.count("figure-significance") == 1
     assert not re.search(r"\bnan\b|\bNone\b|\bTraceback\b", page.text)
-    assert "nothing shows that proselflc is better" in page.text or "train with proselflc" in page.text
+    assert "train with cross_entropy, the reference: nothing shows that proselflc is better" in page.text
+    assert (tmp_path / "recommended-noisy-B.yaml").exists()
     assert len(text) < 5e6
     assert text.count("http") == text.count("http-equiv") + text.count("http://www.w3.org/")
     for name in ("significance", "curves", "confusion"):
@@ -201,7 +202,7 @@ def test_the_commands_of_a_study_are_those_options_that_differ(both_stages):
     written = replace(found, studies={parent: {"options": options.to_json()} for parent in parents})
     assert reproduction_commands(records, written) == [
         "python study/run.py --space proselflc elr --corpus ravdess --trials 6 --set model.dropout=0",
-        f"python study/confirm.py --experiment made --tracking-uri {both_stages.uri} --top 1 --seeds 1 --folds 4",
+        f"python study/confirm.py --experiment made --tracking-uri {both_stages.uri} --top 1 --seeds 1",
     ]
 
 
@@ -230,7 +231,7 @@ def test_every_filter_of_the_page_on_mlflow_is_understood(both_stages):
     found = {text: len(search_all(records.client, [records.identifier], text)) for text in filters}
     assert found["tags.kind = 'parent'"] == 4
     assert found["tags.kind = 'trial' and tags.space = 'proselflc'"] == 3
-    assert found["tags.kind = 'trial' and tags.stage = 'confirm' and tags.seen_by_search = 'false'"] == 2
+    assert found["tags.kind = 'trial' and tags.stage = 'confirm' and tags.exposure = 'unseen'"] == 2
 
 
 def drawing(points=3):

@@ -1,4 +1,4 @@
-"""Scores of the confirmed configurations: pooled, with their spread, and their difference from the search."""
+"""Scores of the confirmed configurations: means over trainings, early stops, and their difference from the search."""
 
 import re
 
@@ -10,69 +10,65 @@ from analysis.sections.best_runs.confirmed_scores import (
     confirmed_scores,
     confirmed_text,
     difference_sentences,
+    notes,
     parameters_text,
 )
 from analysis.sections.best_runs.section import Options, section
-from analysis.sections.significance.comparisons import HELD_OUT, SEEN, read_tested
+from study.schema import CHOSEN_BY, TRAINED_BY
 from tests.helpers.confirmed_records import confirmed_records
 
 TEN = {1: range(5), 2: range(5, 10)}
 
 
+def constant(right):
+    return lambda speaker, seed: right
+
+
+def made(methods=None, **options):
+    cells = methods or {("clean", "elr"): constant(5)}
+    return confirmed_records(cells, folds=TEN, **{"candidate": "search-1", **options})
+
+
 def scores_of(records, searched=None):
-    return confirmed_scores(read_tested(records, defaults=True), len(records.classes), searched or {})
+    return confirmed_scores(records.confirmed, searched or {})
 
 
-def test_scores_are_means_over_seeds_of_pooled_folds():
-    methods = {("clean", "elr"): lambda speaker, seed: 9 if speaker == 0 else 4 + seed}
-    (row,) = scores_of(confirmed_records(methods, folds={1: [0], 2: range(1, 10)}), {"clean-elr": 0.8}).to_dict(
-        "records"
-    )
-    by_seed = [(9 + 9 * (4 + seed)) / 100 for seed in (1, 2)]
-    assert row["uar"] == pytest.approx(np.mean(by_seed))
-    assert row["sd_seeds"] == pytest.approx(np.std(by_seed, ddof=1))
-    assert row["low"] <= row["uar"] < row["high"] < 0.9
+def test_scores_are_means_over_trainings():
+    records = made({("clean", "elr"): lambda speaker, seed: 4 + seed + (speaker >= 5)}, seeds=(1, 2))
+    (row,) = scores_of(records, {"clean-elr": 0.8}).to_dict("records")
+    assert row["uar"] == pytest.approx(np.mean([0.5, 0.6, 0.6, 0.7]))
+    assert row["deviation"] == pytest.approx(np.std([0.5, 0.6, 0.6, 0.7], ddof=1))
     assert row["drop"] == pytest.approx(0.8 - row["uar"])
-    assert (row["speakers"], row["seeds"], row["fold_names"], row["trials"]) == (10, 2, "1, 2", 4)
+    assert (row["folds"], row["seeds"], row["trainings"]) == (2, 2, 4)
     assert (row["uar_best_epoch"], row["best_epoch"], row["validation_uar"]) == (0.9, 3, pytest.approx(0.6))
     assert row["optimizer.lr"] == "0.001"
 
 
+def test_the_early_stop_is_next_to_the_last_epoch_and_the_oracle_is_marked():
+    (shown,) = confirmed_text(scores_of(made())).to_dict("records")
+    assert (shown["test UAR"], shown["early stop"]) == ("0.500 ± 0.000", "0.450 @ 2")
+    assert shown["best epoch (oracle)"] == "0.900 @ 3"
+
+
 def test_the_drop_is_reported_for_each_level():
-    methods = {("clean", name): (lambda speaker, seed: 5) for name in ("cross_entropy", "elr")}
-    scores = scores_of(confirmed_records(methods, folds=TEN), {"clean-elr": 0.6, "clean-cross_entropy": 0.54})
+    records = made({("clean", name): constant(5) for name in ("cross_entropy", "elr")})
+    scores = scores_of(records, {"clean-elr": 0.6, "clean-cross_entropy": 0.54})
     (sentence,) = difference_sentences(scores)
     assert "cross_entropy search-1 0.540, then 0.500; elr search-1 0.600, then 0.500. Mean drop +7.0" in sentence
-    assert difference_sentences(scores_of(confirmed_records(methods, folds=TEN))) == []
+    assert difference_sentences(scores_of(records)) == []
 
 
-def test_without_tables_or_a_search_there_is_a_mean_and_no_interval():
-    records = confirmed_records({("clean", "elr"): lambda speaker, seed: 5}, folds=TEN, seeds=[1])
-    records._tables.update(dict.fromkeys(records._tables))
-    scores = scores_of(records)
-    (row,) = scores.to_dict("records")
-    assert (row["uar"], row["speakers"]) == (0.5, 0)
-    (shown,) = confirmed_text(scores).to_dict("records")
-    assert (shown["test UAR"], shown["95 % interval"], shown["drop"], shown["search val"]) == ("0.500", "–", "–", "–")
-
-
-def test_defaults_stand_beside_the_chosen_one_and_seen_folds_apart():
-    records = confirmed_records({("clean", "elr"): lambda speaker, seed: 5}, folds=TEN, held_out=[2])
-    more = [
-        records.confirmed.assign(candidate=name, selected=selected, run_id=lambda table: name + table["run_id"])  # noqa: B023
-        for name, selected in (("default", 0.4), ("search-2", 0.3))
-    ]
-    records.confirmed = pd.concat([records.confirmed, *more], ignore_index=True)
-    for table in more:
-        records._tables.update(dict.fromkeys(table["run_id"]))
-    scores = scores_of(records)
-    assert set(zip(scores["folds"], scores["candidate"], strict=True)) == {
-        (part, name) for part in (HELD_OUT, SEEN) for name in ("search-1", "default")
-    }
+def test_what_the_search_did_with_the_test_speakers_is_shown():
+    records = made(exposure={("elr", 1): CHOSEN_BY, ("elr", 2): TRAINED_BY})
+    scores = scores_of(records, {"clean-elr": 0.6})
+    assert confirmed_text(scores)["speakers"].tolist() == ["chosen by", "trained on"]
+    (sentence,) = difference_sentences(scores)
+    assert sentence.count("then") == 2  # one training that counts, after the words of the heading
+    assert "no clean test" in notes(scores)[-1]
 
 
 def test_parameters_that_differ_by_fold_are_said_to():
-    records = confirmed_records({("clean", "elr"): lambda speaker, seed: 5}, folds=TEN)
+    records = made()
     records.confirmed["parameters"] = [{"optimizer.lr": str(fold)} for fold in records.confirmed["fold"]]
     assert parameters_text(scores_of(records))["parameters"].tolist() == ["differ by fold"]
 
@@ -91,14 +87,17 @@ def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
     assert (code, error) == (0, "")
     best = pd.read_csv(tmp_path / "out" / "best_runs.csv")
     table = pd.read_csv(tmp_path / "out" / "best_runs_confirmed.csv").set_index("candidate")
-    assert table.loc["search-1", "search_uar"] == best["uar"].iloc[0]
-    assert table.loc["search-1", "drop"] == pytest.approx(best["uar"].iloc[0] - table.loc["search-1", "uar"])
+    winner = table.loc["search-1"]
+    assert set(winner["search_uar"]) == {best["uar"].iloc[0]}
+    assert winner["drop"].to_numpy() == pytest.approx(best["uar"].iloc[0] - winner["uar"].to_numpy())
     assert np.isnan(table.loc["default", "drop"])
-    assert "clean, validation UAR in the search, then test UAR on new seeds: elr search-1" in printed
+    assert "clean, validation UAR in the search, then test UAR of new trainings: elr search-1" in printed
     assert not re.search(r"\bnan\b", printed)
     confirmed = made_store.records().confirmed
-    mine = confirmed[(confirmed["candidate"] == "search-1") & (confirmed["fold"] == 4)]
-    assert table.loc["search-1", "uar"] == pytest.approx(mine["uar"].mean())
+    mine = confirmed[confirmed["candidate"] == "search-1"]
+    for exposure, fold in (("trained_by", 3), ("unseen", 4)):
+        (uar,) = table.loc[(table.index == "search-1") & (table["exposure"] == exposure), "uar"]
+        assert uar == pytest.approx(mine.loc[mine["fold"] == fold, "uar"].mean())
     assert {f"best_runs.{suffix}" for suffix in ("csv", "md", "tex", "svg", "png")} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }

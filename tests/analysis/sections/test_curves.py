@@ -7,6 +7,7 @@ import pytest
 from analysis.sections.curves.epochs import MEMORISED, VALIDATION_F1, Line, mean_curves, summarise
 from analysis.sections.curves.section import Options, section
 from ser.utils.errors import UserError
+from study.schema import CHOSEN_BY
 from tests.helpers.made_records import EPOCHS
 
 VALUES = {
@@ -61,9 +62,9 @@ def test_without_a_confirmation_the_best_trials_are_shown(searched):
     assert any("proselflc (τ 0.24, B 6) ends at 0.99" in line for line in found.sentences)
 
 
-def test_the_confirmed_representatives_are_shown_on_unseen_folds(made_store):
+def test_the_confirmed_representatives_are_shown_on_folds_that_did_not_choose_them(made_store):
     skills = {("proselflc", "noisy-B", "default"): 0.5, ("proselflc", "noisy-B", "search-1"): 0.9}
-    made_store.confirm(skills, folds=(3, 4))
+    made_store.confirm(skills, folds=(3, 4), exposure=CHOSEN_BY)
     found = section(made_store.records(), Options())
     (row,) = found.tables[0].data.to_dict("records")
     assert (row["detail"], row["runs"], row["noise"]) == ("search-1", 3, "noisy-B")
