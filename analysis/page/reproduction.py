@@ -19,6 +19,7 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
+from ser.corpora.classes import ALL
 from ser.utils.command_names import command_line
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
@@ -86,7 +87,8 @@ def _study_command(options: Mapping[str, Any], script: str = "study/run.py") -> 
     """Return the call with these options, without default values and without paths."""
     default = StudyOptions().to_json()
     words = []
-    for key, value in options.items():
+    # Studies begun before classes could be chosen had all of them.
+    for key, value in {"classes": ALL, **options}.items():
         if key in {"storage_path", "tracking_uri"} or value in (None, False) or value == default.get(key):
             continue
         words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")
