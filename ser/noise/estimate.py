@@ -47,9 +47,9 @@ SUM_TOLERANCE = 1e-3
 
 ACCURACY = (
     "Accuracy where the noise is known, on synthetic and RAVDESS: at clean, noisy-A and noisy-B the estimate of the "
-    "surest tenth was 10 points too low to 14 too high, and its nearest level correct in 18 of 22 draws, otherwise too "
-    "high; confident learning was 4 to 33 points too high, and its level correct in 11. Where utterances that the "
-    "recogniser finds ambiguous are mislabelled first, as by annotators, the surest tenth was 15 to 27 points too low "
+    "surest tenth was 10 points too low to 14 too high, and its nearest level correct in 21 of 22 draws, otherwise too "
+    "high; confident learning was 4 to 29 points too high, and its level correct in 11. Where utterances that the "
+    "recogniser finds ambiguous are mislabelled first, as by annotators, the surest tenth was 11 to 27 points too low "
     "at noisy-A, confident learning 8 too low to 5 too high. The weaker the recogniser, the higher both estimates."
 )
 """Accuracy of the estimates; the table is in docs/noise.md."""
