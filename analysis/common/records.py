@@ -37,7 +37,7 @@ class RecordsOptions:
     experiment: str | None = None
     """MLflow experiment; default: the one with the newest run."""
     study: str | None = None
-    """Name of a study; default: all studies of the experiment that are comparable with the newest one."""
+    """Name of a study or of a confirmation; default: all of the experiment that are comparable with the newest one."""
     output: Path = Path("results")
     """Folder of the tables and figures."""
 
@@ -155,12 +155,14 @@ def open_records(options: RecordsOptions) -> Records:
     asked = _experiment_of_runs(client, uri, options) if options.run_ids else options.experiment
     name, identifier = find_experiment(client, uri, asked)
     runs = search_all(client, [identifier], "")
+    confirming = confirm_runs(runs)
     search = trials_of(runs, options.study)
-    confirmed, newest = confirmed_table(confirm_runs(runs))
     if search is None and options.study is not None:
-        searched = [run for run in runs if run.data.tags.get(Tag.STAGE) == SEARCH]
-        if known := {run.data.tags[Tag.STUDY] for run in searched if Tag.STUDY in run.data.tags}:
+        known = {run.data.tags[Tag.STUDY] for run in runs if run.data.tags.get(Tag.STAGE) in (SEARCH, CONFIRM)}
+        if known and options.study not in known:
             raise unknown_name("study", options.study, known)
+        confirming = [run for run in confirming if run.data.tags[Tag.STUDY] == options.study]
+    confirmed, newest = confirmed_table(confirming)
     if newest is not None:
         any_run = newest
     elif search is not None:

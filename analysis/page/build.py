@@ -132,5 +132,5 @@ def warnings(records: Records) -> list[str]:
     lines = [SYNTHETIC] if corpus == "synthetic" else []
     lines += [] if records.search is None else records.search.left_out
     if others := len(confirm_runs(records.runs)) - len(records.confirmed):
-        lines.append(f"{counted(others, 'trial')} of the confirm stage were left out: they have another protocol.")
+        lines.append(f"{counted(others, 'trial')} of the confirm stage were left out: another protocol or study.")
     return lines

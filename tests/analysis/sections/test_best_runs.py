@@ -103,5 +103,5 @@ def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
     }
     code, _, error = call_section("best_runs", *where, "--study", "mad")
     assert code == 2
-    assert "unknown study 'mad'. Did you mean 'made'? Known: made." in error
+    assert "unknown study 'mad'. Did you mean 'made'? Known: made, made-confirm." in error
     assert call_section("best_runs", *where, "--top", "0")[0] == 2
