@@ -30,6 +30,7 @@ COMMANDS = {
     "report": Command("analysis/report.py", "write the whole answer as one HTML page"),
     "best-runs": Command("analysis/best_runs.py", "show the best run of each noise level and space"),
     "significance": Command("analysis/significance.py", "compare the confirmed methods"),
+    "dose-response": Command("analysis/dose_response.py", "show from which noise level a loss pays"),
     "curves": Command("analysis/curves.py", "show training curves"),
     "importance": Command("analysis/importance.py", "show which hyper-parameters mattered"),
     "selection": Command("analysis/selection.py", "show what selection by noisy labels costs"),

@@ -1,0 +1,198 @@
+"""Measure how often the answer claims a difference: made-up trainings, MLflow records, tables, sentence.
+
+Each study has two methods at one noise level, leave one speaker out, and a design with one primary comparison. Test
+predictions are drawn from a model with a component of each trained network; everything after them is the product's own
+code: event log, upload, MLflow store, reading, comparison, sentence.
+
+python benchmarks/chain.py
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Run as a script: imports start at the repository root, not in this folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pandas as pd
+import tyro
+from mlflow import MlflowClient
+from mlflow.entities import Dataset
+
+from analysis.common.records import RecordsOptions, open_records
+from analysis.page.answer import answer
+from ser.training.utterance_table import AGREEMENT, PROBABILITY, SUBSET, TEST
+from study.schema import CONFIRM, DEFAULT, DESIGN, FINISHED, UNSEEN, UTTERANCES, Tag
+from study.setup.candidates import Candidate
+from study.setup.design import Design, FoldSpeakers
+from study.tracking.store import experiment_id, open_client, open_parent
+from study.tracking.upload import deliver
+from study.trial.event_log import Outbox
+
+CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
+UTTERANCES_PER_CLASS = 7
+FOLDS = 24
+LEVEL = "noisy-B"
+METHODS = ("cross_entropy", "proselflc")
+MEAN, SPEAKER, RUN, RESIDUAL = 0.4, 0.05, 0.026, 0.03
+"""UAR of a method, and the standard deviations of speakers (shared by the methods), trained networks, and both."""
+
+CLAIM = re.compile(r"train with proselflc,|proselflc is worse than cross_entropy")
+
+
+def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:
+    """Print the share of studies whose answer claims a difference, without a true difference and with one.
+
+    Args:
+        studies: Number of studies without a difference, and with one.
+        effect: Difference of the latter, 0 to 1.
+        seed: Seed of the simulation.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / "empty.db"
+        open_client(f"sqlite:///{empty}")
+        for difference in (0.0, effect):
+            began = time.perf_counter()
+            claims = 0
+            for number in range(1, studies + 1):
+                rng = np.random.default_rng([seed, number, round(1000 * difference)])
+                sentence = answer_of_study(Path(folder) / "study", empty, difference, rng)
+                claims += bool(CLAIM.search(sentence))
+                if number % 20 == 0 or number == studies:
+                    error = np.sqrt(claims / number * (1 - claims / number) / number)
+                    print(
+                        f"{100 * difference:g} points: {claims} of {number} studies claim a difference, "
+                        f"{claims / number:.3f} ± {error:.3f}, {time.perf_counter() - began:.0f} s; last: {sentence}",
+                        flush=True,
+                    )
+
+
+def answer_of_study(folder: Path, empty: Path, difference: float, rng: np.random.Generator) -> str:
+    """Record a study in a store of its own and return the first sentence of its answer.
+
+    Args:
+        folder: Folder of the store; created, and removed at the end.
+        empty: An empty MLflow database, which takes seconds to create.
+        difference: True difference of the methods.
+        rng: Generator of the predictions.
+    """
+    folder.mkdir()
+    shutil.copy(empty, folder / "mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = open_client(uri)
+    experiment = experiment_id(client, uri, "chain")
+    declared = design()
+    voices = rng.normal(0, SPEAKER, FOLDS)
+    for method in METHODS:
+        parent = open_parent_of(client, experiment, method, declared)
+        skills = MEAN + voices + rng.normal(0, RUN, FOLDS) + rng.normal(0, RESIDUAL, FOLDS)
+        skills += difference if method == METHODS[1] else 0.0
+        for fold in range(1, FOLDS + 1):
+            table = predictions(fold, float(np.clip(skills[fold - 1], 0.01, 0.99)), rng)
+            record(client, experiment, parent, folder / "studies", method, fold, declared, table)
+    sentence = answer(open_records(RecordsOptions(uri, "chain")))[0]
+    shutil.rmtree(folder)
+    return sentence
+
+
+def design() -> Design:
+    """Return the design of every study."""
+    return Design(
+        study="chain", experiment="chain", corpus="made", corpus_digest="d", classes=CLASSES, unit="speaker",
+        folds=tuple(FoldSpeakers(fold, (f"speaker {fold}",), ()) for fold in range(1, FOLDS + 1)), seeds=(1,),
+        levels=(LEVEL,), methods=METHODS,
+        candidates=tuple(Candidate(method, LEVEL, DEFAULT, "", {}) for method in METHODS), reference=METHODS[0],
+        primary={"level": LEVEL, "method": METHODS[1]}, stopped=(), select_on="noisy", protocol="p",
+    )  # fmt: skip
+
+
+def tags(method: str, declared: Design) -> dict[str, str]:
+    """Return the tags that all runs of a method have."""
+    return {
+        Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL, Tag.NOISE_RATE: "0.4019", Tag.STAGE: CONFIRM,
+        Tag.CORPUS: "made", Tag.PROTOCOL: declared.protocol, Tag.SELECT_ON: "noisy", Tag.SEARCHED: "",
+        Tag.DESIGN: declared.digest,
+    }  # fmt: skip
+
+
+def dataset() -> Dataset:
+    """Return the record of the corpus."""
+    classes = ", ".join(f'"{name}"' for name in CLASSES)
+    return Dataset("made", "digest", "local", "{}", f'{{"classes": [{classes}], "columns": []}}', "{}")
+
+
+def open_parent_of(client: MlflowClient, experiment: str, method: str, declared: Design) -> str:
+    """Create the parent run of a method, with the design."""
+    key = {Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL}
+    parent = open_parent(client, experiment, f"{method} {LEVEL}", key, tags(method, declared), dataset(), {})
+    client.log_dict(parent, declared.to_json(), DESIGN)
+    return parent
+
+
+def predictions(fold: int, skill: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the per-utterance table of a training whose network recognises each utterance with probability ``skill``.
+
+    Args:
+        fold: Number of the fold and of its test speaker.
+        skill: 0 to 1.
+        rng: Generator of the predictions.
+    """
+    truth = np.repeat(np.arange(len(CLASSES)), UTTERANCES_PER_CLASS)
+    right = rng.random(len(truth)) < skill
+    predicted = np.where(right, truth, (truth + rng.integers(1, len(CLASSES), len(truth))) % len(CLASSES))
+    probabilities = np.full((len(truth), len(CLASSES)), 0.1, dtype=np.float32)
+    probabilities[np.arange(len(truth)), predicted] = 0.5
+    table = pd.DataFrame(probabilities, columns=[PROBABILITY + name for name in CLASSES])
+    return table.assign(
+        utterance_id=[f"{fold}-{number}" for number in range(len(truth))], speaker=f"speaker {fold}", gender="female",
+        noisy_label=None, label=np.array(CLASSES)[truth], corrected_label=None, kept=np.nan, trust=np.nan,
+        first_epoch_changed=pd.NA, **{SUBSET: TEST, AGREEMENT: None},
+    )  # fmt: skip
+
+
+def record(
+    client: MlflowClient,
+    experiment: str,
+    parent: str,
+    folder: Path,
+    method: str,
+    fold: int,
+    declared: Design,
+    table: pd.DataFrame,
+) -> None:
+    """Write a training through the event log and the upload, as a study does."""
+    own = folder / method / f"trial_{fold:03d}"
+    outbox = Outbox(own)
+    key = {Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL, Tag.TRIAL: f"{fold:03d}"}
+    trial = {
+        Tag.SEED: "1", Tag.FOLD: str(fold), Tag.CANDIDATE: DEFAULT, Tag.SOURCE: "", Tag.EXPOSURE: UNSEEN,
+        Tag.FOLDER: str(own),
+    }  # fmt: skip
+    outbox.begin(
+        experiment,
+        parent,
+        f"{method} {fold}",
+        key,
+        {**tags(method, declared), **trial},
+        {"loss.name": method},
+        dataset().to_dictionary(),
+    )
+    right = table[[PROBABILITY + name for name in CLASSES]].to_numpy().argmax(axis=1) == np.repeat(
+        np.arange(len(CLASSES)), UTTERANCES_PER_CLASS
+    )
+    outbox.epoch(1, {"val_noisy/uar": 0.4, "val/uar": 0.4, "test/last/uar": float(right.mean())})
+    table.to_parquet(own / UTTERANCES, index=False)
+    outbox.artifact(UTTERANCES)
+    outbox.end(FINISHED)
+    deliver(outbox, client)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
