@@ -26,7 +26,7 @@ from analysis.common.text import counted
 from analysis.inference import compare_methods
 from ser.losses.registry import loss_class
 from ser.utils.errors import UserError
-from study.schema import CHOSEN_BY, DEFAULT, FINISHED
+from study.schema import CHOSEN_BY, DEFAULT, FINISHED, TRAINED_BY
 from study.setup.design import Design
 from study.tracking.confirmations import chosen
 
@@ -61,7 +61,7 @@ class Family:
         missing: Planned trainings that have not finished, or have left no test predictions with true labels.
         chosen_by: Number of trainings that are left out because the search chose their configuration by their test
             speakers.
-        folds: Number of folds of the comparison.
+        trained_by: Number of compared trainings whose configuration a search chose that trained on their test speakers.
         left_out: Number of folds left out because not every method has its results there.
     """
 
@@ -76,7 +76,7 @@ class Family:
     planned: int
     missing: pd.DataFrame
     chosen_by: int
-    folds: int
+    trained_by: int
     left_out: int
 
     @property
@@ -155,7 +155,6 @@ def _family(records: Records, study: str, asked: str | None) -> Family:
         oracle=compared["method"].str.removesuffix(AT_STOP).isin(oracle_methods(records)),
     )
     compared = compared.sort_values(["rate", "level", "place"], na_position="last", kind="stable")
-    folds = sorted(set(kept["fold"]))
     return Family(
         study=study,
         design=design,
@@ -168,8 +167,8 @@ def _family(records: Records, study: str, asked: str | None) -> Family:
         planned=len(planned_trainings(design)) if design else 0,
         missing=missing,
         chosen_by=len(stands) - len(clean),
-        folds=len(folds),
-        left_out=stands["fold"].nunique() - len(folds),
+        trained_by=int((clean["exposure"] == TRAINED_BY).sum()),
+        left_out=stands["fold"].nunique() - kept["fold"].nunique(),
     )
 
 

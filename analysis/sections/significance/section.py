@@ -133,6 +133,13 @@ def notes(families: Sequence[Family]) -> list[str]:
         "decides the verdict, at .05. Intervals are of each comparison alone. MDD, minimum detectable difference: what "
         "such a design finds with 80 % power after correction, in points, given the spread seen.",
     ]
+    for family in judged:
+        if family.trained_by:
+            lines.append(
+                f"{family.study}: the search that chose the configurations trained on the test speakers of "
+                f"{counted(family.trained_by, 'training')}"
+                + ("." if family.design else "; version 0.1 did not record whether it also chose by them.")
+            )
     if unlabelled := max(family.results.unlabelled for family in families):
         lines.append(f"Up to {unlabelled} test utterances of a training have no true label and were left out.")
     return lines

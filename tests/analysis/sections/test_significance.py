@@ -230,6 +230,7 @@ def test_configurations_that_were_chosen_by_the_test_speakers_are_left_out_and_c
     assert family.chosen_by == 2  # at two levels
     assert set(family.compared["units"]) == {11}
     text = text_of(section(records, Options()))
+    assert "the search that chose the configurations trained on the test speakers of 2 trainings." in text
     assert "Left out: 2 trainings whose configuration the search chose by the test speakers" in text
 
 
