@@ -267,8 +267,8 @@ def test_trainings_of_one_fold_are_units():
 
 
 def test_two_speakers_of_a_dialogue_are_no_units():
-    study = Study(np.arange(10), counts=np.full((10, 4), 25), session=np.arange(10) // 2, shared=(0.6, 0.6, 0.6))
-    rate, tolerance = simulate(400, study, lambda shares: claims(study.by_fold(shares))[0])
+    study = Study(np.arange(10), counts=np.full((10, 4), 100), session=np.arange(10) // 2, shared=(0.6, 0.6, 0.6))
+    rate, tolerance = simulate(800, study, lambda shares: claims(study.by_fold(shares))[0])
     assert rate > 0.05 + tolerance
 
 
