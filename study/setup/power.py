@@ -64,7 +64,7 @@ MEASURED = Components()
 
 @dataclass(frozen=True)
 class Design:
-    """What a confirmation compares, and on how much data.
+    """Comparisons of a confirmation and the data that they rest on.
 
     Args:
         folds: Number of folds, each trained independently; 1 for an official split, where the unit is the training.
