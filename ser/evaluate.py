@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.corpora import Corpus, load, parse_options
-from ser.corpora.classes import ALL
+from ser.corpora.classes import FORMER
 from ser.corpora.corpus import GENDERS
 from ser.features.store import open_store
 from ser.metrics import classification as evaluation
@@ -80,7 +80,7 @@ def evaluate(options: EvaluateOptions, fold_of: Callable[[Corpus], Fold] | None 
     checkpoint = open_checkpoint(options.checkpoint)
     corpus = _load(options, options.classes)
     if options.classes is None and corpus.classes != checkpoint.classes:
-        corpus = _load(options, ALL)  # trained on all classes of a corpus that has other ones by default
+        corpus = _load(options, FORMER)  # trained on all classes of a corpus that has other ones by default
     checkpoint.check_corpus(corpus)
     fold = fold_of(corpus) if fold_of else split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]

@@ -16,10 +16,10 @@ from ser.splits import Fold, SplitBy, fold_groups, official_fold, speaker_fold
 from ser.utils.errors import UserError
 
 MAX_UNITS = 24
-"""Up to so many speakers each one is a fold; more are put into so many groups."""
+"""Up to this number of speakers each one is a fold; more are put into this number of groups."""
 
 MANY_SPEAKERS, VALIDATION_SPEAKERS = 20, 3
-"""From so many speakers on, so many of them validate in each fold; with fewer, one."""
+"""From ``MANY_SPEAKERS`` on, ``VALIDATION_SPEAKERS`` of them validate in each fold; with fewer, one."""
 
 
 def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = ()) -> tuple[Fold, ...]:
@@ -27,10 +27,10 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
 
     Args:
         corpus: Any corpus with at least three speakers.
-        by: ``auto``: the corpus's official split, one fold, where it has one; else its sessions where speakers of a
-            session belong together; else single speakers, or ``MAX_UNITS`` groups of similar composition where there
-            are more. ``session`` and ``speaker`` as for ``ser.splits.fold_groups``; a partner of the tested speaker's
-            session may validate but is never trained on.
+        by: ``auto`` or ``speaker``: sessions where the speakers of a session belong together, because partners of a
+            dialogue are not independent; else single speakers, or ``MAX_UNITS`` groups of similar composition where
+            there are more. ``session``: sessions. ``official``, and ``auto`` where there is one: the corpus's official
+            split, which is one fold.
         spare: Speakers that are not tested: a search has chosen by them.
 
     Returns:
@@ -48,7 +48,7 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
     """
     if by in ("auto", "official") and (official := official_fold(corpus)) is not None:
         return (official,)
-    unit, groups = fold_groups(corpus, by)
+    unit, groups = fold_groups(corpus, "session" if by == "session" else "auto")
     if unit == "speaker group":
         unit, groups = _speaker_units(corpus)
     tested = [number for number, group in enumerate(groups) if not set(group) & set(spare)]
@@ -59,7 +59,7 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
         )
     folds = []
     for number, group in enumerate(tested, start=1):
-        validating = _validating(corpus, unit, groups, group)
+        validating = _validating(unit, groups, group)
         folds.append(speaker_fold(corpus, number, len(tested), unit, groups[group], validating))
     return tuple(folds)
 
@@ -98,23 +98,12 @@ def _in_turn(corpus: Corpus) -> list[str]:
     return [name for _, _, name in sorted(order)]
 
 
-def _validating(corpus: Corpus, unit: str, groups: Sequence[tuple[str, ...]], tested: int) -> set[str]:
-    """Return the validation speakers: those of the next groups, or the partners of a single speaker's session."""
-    partners = _partners(corpus, groups[tested])
-    if unit == "speaker" and partners:
-        return partners
-    speakers = sum(map(len, groups))
-    wanted = VALIDATION_SPEAKERS if unit != "session" and speakers >= MANY_SPEAKERS else 1
+def _validating(unit: str, groups: Sequence[tuple[str, ...]], tested: int) -> set[str]:
+    """Return the validation speakers: those of the next groups."""
+    many = unit != "session" and sum(map(len, groups)) >= MANY_SPEAKERS
     found: set[str] = set()
     for step in range(1, len(groups)):
-        if len(found) >= wanted:
-            break
         found |= set(groups[(tested + step) % len(groups)])
+        if len(found) >= (VALIDATION_SPEAKERS if many else 1):
+            break
     return found
-
-
-def _partners(corpus: Corpus, group: Sequence[str]) -> set[str]:
-    """Return the other speakers of the sessions of a group."""
-    table = corpus.table
-    sessions = set(table["session"][table["speaker"].isin(group)]) - {""}
-    return set(table["speaker"][table["session"].isin(sessions)]) - set(group)

@@ -207,8 +207,8 @@ def speaker_fold(
     """
     speakers = corpus.table["speaker"]
     tested, validating = speakers.isin(test).to_numpy(), speakers.isin(validation).to_numpy()
-    rows = (np.flatnonzero(mask) for mask in (~tested & ~validating, validating, tested))
-    fold = Fold(number, count, unit, *rows)
+    rows = [np.flatnonzero(mask) for mask in (~tested & ~validating, validating, tested)]
+    fold = Fold(number, count, unit, rows[0], rows[1], rows[2])
     check_disjoint(corpus, fold)
     return fold
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
-from ser.corpora.classes import ALL
+from ser.corpora.classes import FORMER
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
@@ -43,7 +43,7 @@ _CHANGEABLE = {
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What is trained on what, where it runs, and where its records go."""
+    """Options that a study and a confirmation share: what is trained on which data, where it runs, where records go."""
 
     space: tuple[str, ...] = ("proselflc",)
     """Search spaces: names from search_spaces/, or paths of Python files."""
@@ -286,7 +286,7 @@ class StudyOptions(TrainingOptions):
                 f"there is no study {self.name!r} below {str(self.folder.parent)!r} to resume. "
                 f"There: {', '.join(known) or 'none'}. Name the --storage-path of the study if it is elsewhere."
             ) from error
-        saved.setdefault("classes", ALL)  # studies begun before the option had all classes of their corpus
+        saved.setdefault("classes", FORMER)
         return saved
 
     def _given(self) -> set[str]:
@@ -303,15 +303,28 @@ class StudyOptions(TrainingOptions):
 
 @dataclass(frozen=True)
 class ConfirmOptions(TrainingOptions):
-    """Test configurations with one network for each left-out speaker.
+    """Test configurations on speakers that are left out one at a time, each with a network of its own.
 
     Without --space these are the best configurations of a search, which --experiment or --study names, and each
-    method's published default; the search's own options hold. With --space they are published defaults, without a
-    search.
+    method's published default; corpus, noise, network and training are those of the search. With --space they are
+    published defaults, without a search.
     """
 
     space: tuple[str, ...] = ()
-    """Search spaces whose published defaults are tested; without any, the search of --experiment is confirmed."""
+    """Search spaces whose published defaults are tested; default the search of --experiment."""
+    split_by: SplitBy = "auto"
+    """Folds: auto leaves out one speaker, one of 24 speaker groups, or one session of a dialogue corpus, or takes the
+    corpus's official split where there is one."""
+    experiment: str | None = None
+    """MLflow experiment; default that of the newest run, or with --space the name of the corpus."""
+    seed: int = 0
+    """Seeds follow this number and those of earlier confirmations; with --space only."""
+    plan: bool = False
+    """Print the design, the differences that it can show, expected hours and disk, and exit."""
+    name: str | None = None
+    """Name of the confirmation; default the experiment and the time."""
+    resume: bool = False
+    """Resume the interrupted confirmation --name, with its own design."""
     study: str | None = None
     """Only this study's search; default every study of the experiment that is comparable with the newest one."""
     top: int = 3

@@ -187,9 +187,9 @@ def pilot_components(prepared: PreparedStudy) -> Components:
         table = pd.read_parquet(path)
         test = table[(table["subset"] == TEST) & table["label"].notna()]
         predicted = test[[PROBABILITY + name for name in classes]].to_numpy().argmax(axis=1)
-        cells = [test["speaker"], pd.Categorical(test["label"], categories=list(classes))]
-        right = pd.Series(predicted == cells[1].codes, index=test.index)
-        by_cell = right.groupby(cells, observed=False).agg(["sum", "size"])
+        labels = pd.Categorical(test["label"], categories=list(classes))
+        right = pd.Series(predicted == labels.codes, index=test.index)
+        by_cell = right.groupby([test["speaker"], labels], observed=False).agg(["sum", "size"])
         counts.append(by_cell.to_numpy(dtype=np.float64).reshape(-1, len(classes), 2))
     stacked = np.array(counts).reshape(len(counts), -1, len(classes), 2)
     return components_from_pilot(stacked[..., 0], stacked[0, ..., 1] if counts else np.ones((1, len(classes))))

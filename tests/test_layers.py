@@ -25,8 +25,8 @@ FORBIDDEN = {
 # that runs as a command (python -m ser.corpora) may import more.
 ORDER = {
     "ser": (
-        "utils audio metrics corpora splits fold_design features noise description losses models config config_file training "
-        "checkpoint train evaluate predict"
+        "utils audio metrics corpora splits fold_design features noise description losses models config config_file "
+        "training checkpoint train evaluate predict"
     ),
     "study": (
         "environment messages uri console schema options trial tracking setup backend search plan session commands "

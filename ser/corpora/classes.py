@@ -15,6 +15,9 @@ from ser.utils.errors import UserError, unknown_name
 ALL = "all"
 """Value of ``--classes`` that keeps all of a corpus's own classes."""
 
+FORMER = "all-0.1"
+"""Classes of what version 0.1 began: all, with ``human`` noise as it was then; never a value that a user gives."""
+
 NO_VOTE = "without a vote for the classes"
 OTHER_TRUTH = "with a true label outside the classes"
 
@@ -47,8 +50,8 @@ def choose_classes(corpus: Corpus, text: str) -> Corpus:
         >>> corpus.classes, len(corpus), dict(corpus.outside)
         (('ang', 'hap', 'sad'), 320, {'fru': 80, 'neu': 80})
     """
-    if text == ALL:
-        return corpus
+    if text in (ALL, FORMER):
+        return replace(corpus, former_noise=text == FORMER)
     chosen = _parse(corpus, text)
     new_name = {old: new for new, olds in chosen.items() for old in olds}
     table = corpus.table[corpus.table["label"].isin(new_name)]

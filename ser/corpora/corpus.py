@@ -34,6 +34,7 @@ RATING_COLUMNS = ("utterance_id", "annotator", "is_self", "valence", "activation
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
 MAX_SECONDS = 1e6  # of a recording
 MAX_VOTES = 1_000_000  # of an utterance
+OFFICIAL_SUBSETS = ("train", "validation", "test", "")
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
     "Correct the data, or leave these utterances out: copy their names, or the lines above as they are, into a file "
@@ -79,6 +80,7 @@ class Corpus:
         synthesis: A string that changes whenever the output of ``synthesize`` changes. If empty, some utterances are
             rendered to find out whether they changed.
         note: A line for people about what was chosen of the corpus, or empty.
+        former_noise: Whether ``human`` noise treats classes that CREMA-D lacks as version 0.1 did, for what it began.
 
     Raises:
         DataErrors: If a row breaks one of the rules above; all errors are listed.
@@ -112,6 +114,7 @@ class Corpus:
     outside: Mapping[str, int] = field(default_factory=dict)
     synthesis: str = field(default="", repr=False)
     note: str = ""
+    former_noise: bool = False
 
     def __post_init__(self) -> None:
         table = self.table.reset_index(drop=True)
@@ -260,6 +263,8 @@ def _row_errors(row: Mapping[Hashable, Any], known: set[str], width: int, synthe
         yield f"label {row['label']!r} is not one of {', '.join(sorted(known))}"
     if isinstance(truth := row.get("true_label"), str) and truth not in known:
         yield f"true_label {truth!r} is not one of {', '.join(sorted(known))}"
+    if row.get("official_subset", "") not in OFFICIAL_SUBSETS:
+        yield f"official_subset {row['official_subset']!r} is not one of {', '.join(filter(None, OFFICIAL_SUBSETS))}"
     if row["gender"] not in GENDERS:
         yield f"gender {row['gender']!r} is not one of {', '.join(GENDERS)}"
     if not synthesized and (not isinstance(path, str) or not path):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ser.corpora.corpus import Corpus
 from ser.corpora.source_files import read_text
-from ser.noise.crema_d_confusions import crema_d_transition
+from ser.noise.crema_d_confusions import crema_d_transition, former_transition
 from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import digest
 
@@ -204,6 +204,8 @@ def _occurring(corpus: Corpus) -> NDArray[np.bool_]:
 
 def _crema_d(corpus: Corpus) -> NDArray[np.float64]:
     """Return (C, C) the confusions of CREMA-D's listeners among the classes that occur, zeros for the others."""
+    if corpus.former_noise:
+        return former_transition(corpus.classes)
     found = np.flatnonzero(_occurring(corpus))
     transition = np.zeros((len(corpus.classes), len(corpus.classes)))
     transition[np.ix_(found, found)] = crema_d_transition([corpus.classes[index] for index in found])

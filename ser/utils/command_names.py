@@ -23,7 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "study": Command("study/run.py", "search the hyper-parameters of losses at several noise levels"),
-    "confirm": Command("study/confirm.py", "retrain and test the best configurations of a search"),
+    "confirm": Command("study/confirm.py", "test configurations on speakers left out one at a time"),
     "evaluate-run": Command("study/evaluate.py", "score the network of an MLflow run"),
     "predict-run": Command("study/predict.py", "label audio files with the network of an MLflow run"),
     "register": Command("study/register.py", "register the network of an MLflow run as a model"),

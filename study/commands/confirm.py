@@ -7,7 +7,9 @@ from ``main`` down, then ``study/setup/confirmation.py``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -105,6 +107,8 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         f"  seeds     {', '.join(map(str, design.trained_seeds))}: weights and noise draw of each (seed, fold), "
         "the draw the same for all methods",
     )
+    if design.reference is None:
+        say(console, f"  primary   none: {ConfirmOptions.reference} is not among the methods, so nothing is compared")
     if design.primary is not None:
         comparison = f"{design.primary['method']} − {design.reference} at {design.primary['level']}"
         say(console, f"  primary   {comparison}, declared before the first training")
@@ -194,7 +198,7 @@ def write_chosen(table: pd.DataFrame, selection: Selection, folder: Path) -> lis
     return paths
 
 
-def _configuration(table: pd.DataFrame, selection: Selection, row: dict[str, object]) -> str:
+def _configuration(table: pd.DataFrame, selection: Selection, row: Mapping[Hashable, Any]) -> str:
     """Return a configuration file whose comments say what it is."""
     mine = table[(table["status"] == FINISHED)]
     for column in ("noise", "space", "candidate"):

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from ser.config import Config
 from ser.corpora import Corpus, check_name, load, parse_options
+from ser.corpora.classes import ALL, FORMER
 from ser.fold_design import design_folds
 from ser.noise import check_level, level_name
 from ser.splits import Fold, check_disjoint, split
@@ -65,7 +66,7 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a design is made of, besides the corpus.
+    """Ingredients of a design, besides the corpus.
 
     Args:
         options: Complete options of the confirmation, as a study's.
@@ -189,6 +190,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         corpus_root=absolute(asked.corpus_root) if asked.corpus_root else searched.corpus_root,
         resume=False,
         trials=None,
+        classes=ALL if searched.classes == FORMER else searched.classes,
         validation="held-out",
         scheduler="none",
         cpus_per_trial=asked.cpus_per_trial,
@@ -233,6 +235,8 @@ def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
     folds = design_folds(corpus, options.split_by, searched.get("validation", ()))
     levels = {level_name(level): level for level in options.noise}
     methods = [space.name for space in basis.spaces]
+    if asked.reference not in methods and asked.reference != ConfirmOptions.reference:
+        raise unknown_name("--reference", asked.reference, methods)
     rates = {name: _rate(corpus, folds[0], level) for name, level in levels.items()}
     primary = primary_comparison(asked.primary, methods, rates, asked.reference)
     unit, seeds = unit_of(folds), asked.seeds
@@ -273,8 +277,15 @@ def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
 def _searched(basis: _Basis, corpus: Corpus) -> dict[str, list[str]]:
     """Return the speakers that the search has trained on, and those that it has validated on."""
     search = basis.search_options
-    if search is None:
+    if search is None or basis.trials is None:
         return {}
+    tags = _newest_tags(basis.records.client, basis.trials)
+    if tags[Tag.CORPUS_DIGEST] != corpus.digest:
+        raise UserError(
+            f"corpus {corpus.name!r} is not the one that the search of experiment {basis.options.experiment!r} was "
+            "trained on (other labels, classes, utterances or subsets), so its choice cannot be confirmed. Restore it, "
+            "or search again."
+        )
     fold = split(corpus, search.fold, search.split_by, search.validation)
     speakers = corpus.table["speaker"]
     return {name: sorted(set(speakers.iloc[fold.subsets[name]])) for name in ("train", "validation")}

@@ -14,8 +14,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import brentq
 
 from ser.utils.errors import UserError
 
@@ -252,6 +250,9 @@ def noncentrality(
         >>> round(noncentrality(24), 2), round(noncentrality(24, comparisons=33), 2), noncentrality(5)
         (2.93, 4.31, inf)
     """
+    from scipy import stats  # imported here, because most commands need no SciPy
+    from scipy.optimize import brentq
+
     smallest = 2.0 ** (1 - units)
     if smallest > alpha:
         return float("inf")
@@ -281,6 +282,9 @@ def single_level(alpha: float, comparisons: int, levels: int = 1) -> float:
         >>> round(single_level(0.05, 1), 4), round(single_level(0.05, 33), 4), round(single_level(0.05, 33, 33), 4)
         (0.05, 0.0024, 0.0016)
     """
+    from scipy import stats  # imported here, because most commands need no SciPy
+    from scipy.optimize import brentq
+
     if comparisons == 1:
         return alpha
     points, weights = hermegauss(64)

@@ -116,15 +116,8 @@ def test_sessions_of_a_dialogue_corpus_are_tested_whole():
     ]
 
 
-def test_single_speakers_of_a_dialogue_corpus_train_on_other_sessions_alone():
-    corpus = load("synthetic")
-    folds = design_folds(corpus, "speaker")
-    assert len(folds) == 10
-    for fold in folds:
-        (tested,) = speakers(corpus, fold, "test")
-        partner = tested[:-1] + {"F": "M", "M": "F"}[tested[-1]]
-        assert speakers(corpus, fold, "validation") == [partner]
-        assert not any(name.startswith(tested[:-1]) for name in speakers(corpus, fold, "train"))
+def test_partners_of_a_dialogue_are_never_units_of_their_own():
+    assert [fold.unit for fold in design_folds(load("synthetic"), "speaker")] == ["session"] * 5
 
 
 def test_an_official_split_is_one_fold_also_for_a_search():

@@ -40,10 +40,11 @@ def load_table(path: Path) -> LoaderResult:
 
     Required columns are ``path`` (relative to the table's folder, or absolute), ``speaker`` and ``label``. Optional
     are ``utterance_id`` (default: the path without its suffix, with the cut), ``start`` and ``end`` (seconds; blank
-    stands for the whole file), ``gender`` (female, male, f, m or blank), ``session``, ``true_label``, and votes:
-    either one column ``votes_<class>`` per class (blank is 0; all blank means no votes), or one column ``votes`` with
-    a list per row in the order of the classes (in CSV as JSON, ``[2, 0, 1]``). Names are read as text, so that
-    speaker ``007`` keeps its zeros. Other columns are ignored.
+    stands for the whole file), ``gender`` (female, male, f, m or blank), ``session``, ``true_label``,
+    ``official_subset`` (train, validation, test or blank), and votes: either one column ``votes_<class>`` per class
+    (blank is 0; all blank means no votes), or one column ``votes`` with a list per row in the order of the classes (in
+    CSV as JSON, ``[2, 0, 1]``). Names are read as text, so that speaker ``007`` keeps its zeros. Other columns are
+    ignored.
 
     The classes are those of the ``votes_<class>`` columns in the file's order or, without such columns, all labels
     sorted.
@@ -89,7 +90,9 @@ def _parse_columns(frame: pd.DataFrame, vote_columns: Sequence[str]) -> tuple[pd
 
     Unreadable cells become blank, so that the corpus's own checks still run and all errors are reported at once.
     """
-    names = [c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label") if c in frame]
+    names = [
+        c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label", "official_subset") if c in frame
+    ]
     table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
     errors: list[tuple[int, str]] = []
     for column in ("start", "end"):

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from ser.config import Config
 from ser.losses import CrossEntropy, ForwardCorrection, estimate_transition

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ser.corpora import load
-from ser.fold_design import design_folds
+from ser.splits import speaker_fold
 from ser.utils.errors import UserError
 from study.schema import DESIGN
 from study.setup.candidates import Candidate
@@ -23,7 +23,11 @@ def corpus():
 
 @pytest.fixture
 def design(corpus):
-    folds = design_folds(corpus, "speaker")
+    speakers = sorted(set(corpus.table["speaker"]))
+    folds = [
+        speaker_fold(corpus, place + 1, 10, "speaker", [name], [speakers[place - 1]])
+        for place, name in enumerate(speakers)
+    ]
     candidates = tuple(
         Candidate(method, level, name, "", {"loss.name": method})
         for level in LEVELS
