@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
-from ser.corpora.classes import FORMER
+from ser.corpora.classes import ALL, FORMER
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
@@ -251,7 +251,8 @@ class StudyOptions(TrainingOptions):
         """
         saved = self._saved()
         given = self._given()
-        differing = [key for key in given - _CHANGEABLE - {"name"} if self._values()[key] != saved.get(key)]
+        begun = {**saved, "classes": ALL} if saved["classes"] == FORMER else saved
+        differing = [key for key in given - _CHANGEABLE - {"name"} if self._values()[key] != begun.get(key)]
         if differing:
             options = ", ".join(
                 f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in sorted(differing)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from ser.corpora.classes import FORMER
 from ser.utils.errors import UserError
 from study.options import StudyOptions
 
@@ -67,7 +68,7 @@ def test_a_study_begun_before_classes_could_be_chosen_has_all_of_them(tmp_path):
     record = tmp_path / "studies" / "n" / "study.json"
     saved = json.loads(record.read_text())
     record.write_text(json.dumps({key: value for key, value in saved.items() if key != "classes"}))
-    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes == "all"
-    assert StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="all").resumed().classes == "all"
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes == FORMER
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="all").resumed().classes == FORMER
     with pytest.raises(UserError, match="--classes differ"):
         StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="happy,sad").resumed()
