@@ -159,7 +159,7 @@ DESIGNS = {
     "6 speakers": np.arange(6),
     "10 speakers": np.arange(10),
     "24 speakers": np.arange(24),
-    "91 speakers in 23 groups": np.arange(91) % 23,
+    "91 speakers in 24 groups": np.arange(91) % 24,
     "91 speakers": np.arange(91),
 }
 
