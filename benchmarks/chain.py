@@ -118,7 +118,7 @@ def tags(method: str, declared: Design) -> dict[str, str]:
     return {
         Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL, Tag.NOISE_RATE: "0.4019", Tag.STAGE: CONFIRM,
         Tag.CORPUS: "made", Tag.PROTOCOL: declared.protocol, Tag.SELECT_ON: "noisy", Tag.SEARCHED: "",
-        Tag.DESIGN: declared.digest,
+        Tag.DESIGN: declared.digest, Tag.PLANNED_TRIALS: str(FOLDS),
     }  # fmt: skip
 
 
