@@ -25,6 +25,7 @@ import pandas as pd
 import tyro
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
+from numpy.typing import NDArray
 
 from analysis.common.records import RecordsOptions, open_records
 from analysis.page.answer import answer
@@ -36,13 +37,18 @@ from study.tracking.store import experiment_id, open_client, open_parent
 from study.tracking.upload import deliver
 from study.trial.event_log import Outbox
 
+Floats = NDArray[np.float64]
+
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 UTTERANCES_PER_CLASS = 7
 FOLDS = 24
 LEVEL = "noisy-B"
 METHODS = ("cross_entropy", "proselflc")
-MEAN, SPEAKER, RUN, RESIDUAL = 0.4, 0.05, 0.026, 0.03
+MEAN, SPEAKER, RUN, RESIDUAL = 0.4, 0.05, 0.026, 0.025
 """UAR of a method, and the standard deviations of speakers (shared by the methods), trained networks, and both."""
+
+REDRAWN = 0.09
+"""Share of the utterances whose difficulty is that of one training; that of the others is the same in all trainings."""
 
 CLAIM = re.compile(r"train with proselflc,|proselflc is worse than cross_entropy")
 
@@ -90,12 +96,13 @@ def answer_of_study(folder: Path, empty: Path, difference: float, rng: np.random
     experiment = experiment_id(client, uri, "chain")
     declared = design()
     voices = rng.normal(0, SPEAKER, FOLDS)
+    difficulty = rng.random((FOLDS, len(CLASSES) * UTTERANCES_PER_CLASS))
     for method in METHODS:
         parent = open_parent_of(client, experiment, method, declared)
         skills = MEAN + voices + rng.normal(0, RUN, FOLDS) + rng.normal(0, RESIDUAL, FOLDS)
         skills += difference if method == METHODS[1] else 0.0
         for fold in range(1, FOLDS + 1):
-            table = predictions(fold, float(np.clip(skills[fold - 1], 0.01, 0.99)), rng)
+            table = predictions(fold, skills[fold - 1], difficulty[fold - 1], rng)
             record(client, experiment, parent, folder / "studies", method, fold, declared, table)
     sentence = answer(open_records(RecordsOptions(uri, "chain")))[0]
     shutil.rmtree(folder)
@@ -136,16 +143,18 @@ def open_parent_of(client: MlflowClient, experiment: str, method: str, declared:
     return parent
 
 
-def predictions(fold: int, skill: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Return the per-utterance table of a training whose network recognises each utterance with probability ``skill``.
+def predictions(fold: int, skill: float, difficulty: Floats, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the per-utterance table of a training whose network recognises utterances that are easier than ``skill``.
 
     Args:
         fold: Number of the fold and of its test speaker.
-        skill: 0 to 1.
+        skill: Expected UAR.
+        difficulty: Difficulty of each utterance, 0 to 1.
         rng: Generator of the predictions.
     """
     truth = np.repeat(np.arange(len(CLASSES)), UTTERANCES_PER_CLASS)
-    right = rng.random(len(truth)) < skill
+    redrawn = rng.random(len(truth)) < REDRAWN
+    right = np.where(redrawn, rng.random(len(truth)), difficulty) < skill
     predicted = np.where(right, truth, (truth + rng.integers(1, len(CLASSES), len(truth))) % len(CLASSES))
     probabilities = np.full((len(truth), len(CLASSES)), 0.1, dtype=np.float32)
     probabilities[np.arange(len(truth)), predicted] = 0.5

@@ -100,7 +100,7 @@ def _count(labelled: pd.DataFrame, predicted: NDArray[np.object_], classes: Sequ
     """Return ``speaker``, ``label``, ``correct`` and ``total`` of each speaker and class with utterances."""
     truth = labelled["label"].to_numpy(dtype=object)
     speakers, speaker = np.unique(labelled["speaker"].to_numpy(dtype=str), return_inverse=True)
-    cell = speaker * len(classes) + pd.Index(classes).get_indexer(truth)
+    cell = speaker * len(classes) + pd.Index(classes).get_indexer(pd.Index(truth))
     size = len(speakers) * len(classes)
     total, correct = np.bincount(cell, minlength=size), np.bincount(cell[truth == predicted], minlength=size)
     (there,) = np.nonzero(total)
