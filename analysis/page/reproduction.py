@@ -19,7 +19,7 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
-from ser.corpora.classes import ALL
+from ser.corpora.classes import ALL, FORMER
 from ser.utils.command_names import command_line
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
@@ -80,7 +80,8 @@ def _confirm_command(records: Records, found: Provenance, study: str) -> str:
         return records.confirm_command("--top", str(top), "--seeds", seeds)
     known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
     defaults = {name: value for name, value in options.items() if name in known}
-    return f"{_study_command(defaults, 'study/confirm.py')} --seeds {seeds}"
+    primary = f" --primary {design.primary['method']} {design.primary['level']}" if design.primary else ""
+    return f"{_study_command(defaults, 'study/confirm.py')} --seeds {seeds}{primary}"
 
 
 def _study_command(options: Mapping[str, Any], script: str = "study/run.py") -> str:
@@ -88,7 +89,8 @@ def _study_command(options: Mapping[str, Any], script: str = "study/run.py") -> 
     default = StudyOptions().to_json()
     words = []
     # Studies begun before classes could be chosen had all of them.
-    for key, value in {"classes": ALL, **options}.items():
+    classes = options.get("classes", ALL)
+    for key, value in {**options, "classes": ALL if classes == FORMER else classes}.items():
         if key in {"storage_path", "tracking_uri"} or value in (None, False) or value == default.get(key):
             continue
         words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")

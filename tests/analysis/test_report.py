@@ -201,7 +201,7 @@ def test_the_commands_of_a_study_are_those_options_that_differ(both_stages):
     parents = {run.data.tags["mlflow.parentRunId"] for run in found.search}
     written = replace(found, studies={parent: {"options": options.to_json()} for parent in parents})
     assert reproduction_commands(records, written) == [
-        "python study/run.py --space proselflc elr --corpus ravdess --trials 6 --set model.dropout=0",
+        "python study/run.py --space proselflc elr --corpus ravdess --set model.dropout=0 --trials 6",
         f"python study/confirm.py --experiment made --tracking-uri {both_stages.uri} --top 1 --seeds 1",
     ]
 
