@@ -69,7 +69,9 @@ def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:
             claims = 0
             for number in range(1, studies + 1):
                 rng = np.random.default_rng([seed, number, round(1000 * difference)])
-                sentence = answer_of_study(Path(folder) / "study", empty, difference, rng)
+                # A path of its own: MLflow keeps a connection to each database that it has opened.
+                own = Path(folder) / f"study-{difference:g}-{number}"
+                sentence = answer_of_study(own, empty, difference, rng)
                 claims += bool(CLAIM.search(sentence))
                 if number % 20 == 0 or number == studies:
                     error = np.sqrt(claims / number * (1 - claims / number) / number)
