@@ -40,7 +40,7 @@ def study(tones, tmp_path, monkeypatch):
             paths.append(str(tmp_path / f"{utterance}.wav"))
             soundfile.write(paths[-1], noise, 22050)
         corpus = Corpus("tones", tones.table.assign(path=paths), tones.classes)
-        trial = TrialFolder(Path(), StudyOptions(corpus=name), Path())
+        trial = TrialFolder(Path(), StudyOptions(corpus=name), Path(), 1)
         monkeypatch.setattr(TrialFolder, "load_corpus", lambda self: corpus)
         monkeypatch.setattr(audio, "find_trial", lambda *_: trial)
         return corpus
@@ -74,7 +74,7 @@ def test_a_cut_is_cut_and_too_loud_samples_are_clipped(study, monkeypatch):
 
 def test_generated_audio_is_heard_as_it_was_generated(tones, monkeypatch):
     monkeypatch.setattr(TrialFolder, "load_corpus", lambda self: tones)
-    monkeypatch.setattr(audio, "find_trial", lambda *_: TrialFolder(Path(), StudyOptions(), Path()))
+    monkeypatch.setattr(audio, "find_trial", lambda *_: TrialFolder(Path(), StudyOptions(), Path(), 1))
     name = tones.table["utterance_id"][0]
     np.testing.assert_allclose(decoded(snippets(RECORDS, "run", [name]).flac[name]), tones.synthesize(name), atol=1e-4)
 

@@ -40,7 +40,7 @@ def trained(task_at, tmp_path, monkeypatch):
     client = open_client(uri)
     experiment = experiment_id(client, uri, "made")
     run = client.create_run(experiment, tags={"kind": "trial", "stage": "search", "space": "cross_entropy"})
-    monkeypatch.setattr(register, "find_trained", lambda *_: Trained(path, None, tmp_path))
+    monkeypatch.setattr(register, "find_trained", lambda *_: Trained(path, None, tmp_path, 1))
     before = mlflow.get_tracking_uri()
     yield RegisterOptions(run.info.run_id, "first", uri), client, experiment, path
     mlflow.set_tracking_uri(before)
