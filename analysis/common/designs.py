@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -107,13 +107,12 @@ def missing_sentence(missing: pd.DataFrame, planned: int, resume: str) -> str:
         planned: Number of planned trainings.
         resume: The command that resumes the confirmation.
     """
-    cells = [
-        f"{space} at {noise} in {counted(rows['fold'].nunique(), 'fold')} "
-        f"({_first(sorted(set(map(int, rows['fold']))))})"
-        for (noise, space), rows in missing.groupby(["noise", "space"], sort=False)
-    ]
+    cells: dict[tuple[int, ...], list[str]] = {}
+    for (noise, space), rows in missing.groupby(["noise", "space"], sort=False):
+        cells.setdefault(tuple(sorted(set(map(int, rows["fold"])))), []).append(f"{space} at {noise}")
+    where = [f"{listing(names)} in {counted(len(folds), 'fold')} ({_first(folds)})" for folds, names in cells.items()]
     return (
-        f"{len(missing)} of {counted(planned, 'planned training')} have not finished: {listing(cells)}. To resume: "
+        f"{len(missing)} of {counted(planned, 'planned training')} have not finished: {'; '.join(where)}. To resume: "
         f"{resume}"
     )
 
@@ -129,6 +128,6 @@ def resume_command(records: Records, study: str) -> str:
     return f"{command_line('study/confirm.py')} {shlex.join(['--resume', '--name', study, *store])}"
 
 
-def _first(numbers: list[int]) -> str:
+def _first(numbers: Sequence[int]) -> str:
     more = ", …" if len(numbers) > MOST_NAMED else ""
     return ", ".join(map(str, numbers[:MOST_NAMED])) + more
