@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,12 @@ _CHANGEABLE = {
     "storage_path",
     "tracking_uri",
 }
+
+# Options that a confirmation takes over from the search that it confirms.
+_OF_SEARCH = (
+    "corpus", "corpus_options", "classes", "noise", "epochs", "model", "width", "batch_size", "precision", "settings",
+    "split_by", "exclude", "select_on", "seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -345,14 +352,21 @@ class ConfirmOptions(TrainingOptions):
         super().__post_init__()
         at_least(0, "top", self.top)
         at_least(1, "seeds", self.seeds)
-        if self.space or self.resume:
-            return
-        default = ConfirmOptions.__dataclass_fields__
-        of_search = ("corpus", "corpus_options", "classes", "noise", "epochs", "model", "width", "batch_size",
-                     "precision", "settings", "split_by", "exclude", "select_on", "seed")  # fmt: skip
-        if given := [name for name in of_search if getattr(self, name) != default[name].default]:
-            listed = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in given)
-            raise UserError(
-                f"{listed}: a confirmation of a search has the search's own options. Leave them out, or name the "
-                "spaces whose published defaults are to be tested: --space NAME …"
+        if self.resume:
+            self._refuse(
+                ("space", *_OF_SEARCH, "study", "top", "seeds", "reference", "primary", "pilot", "experiment"),
+                "a resumed confirmation follows its own design. Leave them out, or confirm under another --name.",
             )
+        elif not self.space:
+            self._refuse(
+                _OF_SEARCH,
+                "a confirmation of a search has the search's own options. Leave them out, or name the spaces whose "
+                "published defaults are to be tested: --space NAME …",
+            )
+
+    def _refuse(self, names: Iterable[str], why: str) -> None:
+        """Raise if one of these options is given."""
+        default = ConfirmOptions.__dataclass_fields__
+        if given := [name for name in names if getattr(self, name) != default[name].default]:
+            listed = ", ".join(f"--{'set' if name == 'settings' else name.replace('_', '-')}" for name in given)
+            raise UserError(f"{listed}: {why}")

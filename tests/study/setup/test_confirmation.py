@@ -73,6 +73,16 @@ def test_a_search_has_its_own_options(options, named):
     assert ConfirmOptions(space=("elr",), **options).space == ("elr",)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"seeds": 2}, "--seeds"), ({"space": ("elr",)}, "--space"), ({"noise": ("clean",)}, "--noise")],
+)
+def test_a_resumed_confirmation_follows_its_own_design(options, named):
+    with pytest.raises(UserError, match=f"{named}: a resumed confirmation follows its own design"):
+        ConfirmOptions(name="a", resume=True, **options)
+    assert ConfirmOptions(name="a", resume=True, max_concurrent=1, time_budget="1h").resume
+
+
 def test_published_defaults_are_complete_configurations():
     spaces = [load_space(name, {"model.width": 0.1}) for name in ("cross_entropy", "proselflc")]
     found = published_defaults(spaces, ["clean", "noisy-B"], {})
