@@ -7,10 +7,8 @@
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import mlflow
@@ -23,16 +21,10 @@ from study.environment import CODE_ROOT
 from study.tracking.searches import best_runs, read_trials
 from study.tracking.store import open_client
 from study.tracking.trained_runs import find_trained
+from tests.helpers.archived_records import unpack
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "v0.1.tar.xz"
 WRITTEN_BELOW = "/tmp/ambivalent-0.1"
-PATH_COLUMNS = (
-    ("runs", "artifact_uri"),
-    ("tags", "value"),
-    ("logged_models", "artifact_location"),
-    ("experiments", "artifact_location"),
-    ("model_versions", "storage_location"),
-)
 REGISTERED_RUN = "4abcc2e203ef494baf7f38b97a60aa4f"
 TONE = (0.1 * np.sin(2 * np.pi * 220 * np.arange(16000) / 16000)).astype(np.float32)
 # What version 0.1 predicted for the tone, and measured in the last epoch of the interrupted trial once it was resumed.
@@ -46,15 +38,7 @@ LAST_EPOCH = {
 @pytest.fixture
 def old(tmp_path):
     """The files of version 0.1, below another folder than that in which they were written."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    for path in tmp_path.rglob("*"):
-        if path.suffix in {".json", ".jsonl", ".yaml"} or path.name == "MLmodel":
-            path.write_text(path.read_text(encoding="utf-8").replace(WRITTEN_BELOW, str(tmp_path)), encoding="utf-8")
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
-        for table, column in PATH_COLUMNS:
-            database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (WRITTEN_BELOW, str(tmp_path)))
-    return tmp_path
+    return unpack(ARCHIVE, tmp_path, WRITTEN_BELOW)
 
 
 def uri(folder):
