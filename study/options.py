@@ -321,8 +321,7 @@ class ConfirmOptions(TrainingOptions):
     space: tuple[str, ...] = ()
     """Search spaces whose published defaults are tested; default the search of --experiment."""
     split_by: SplitBy = "auto"
-    """Folds: auto leaves out one speaker, one of 24 speaker groups, or one session of a dialogue corpus, or takes the
-    corpus's official split where there is one."""
+    """Folds: auto is the official split, else one session of dialogues, one speaker, or one of 24 speaker groups."""
     experiment: str | None = None
     """MLflow experiment; default that of the newest run, or with --space the name of the corpus."""
     seed: int = 0
