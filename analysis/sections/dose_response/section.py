@@ -15,6 +15,7 @@ from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import interval_text, listing, number, percent, points
 from analysis.inference import NOT_POSSIBLE, pays_from
 from analysis.sections.dose_response.figures import draw_dose_response
+from ser.utils.command_names import command_line
 
 TITLE = "Dose and response"
 
@@ -45,8 +46,9 @@ def section(records: Records, options: Options) -> Section:
     shown = [family for family in families if len(levels_by_rate(family)) > 1]
     if not shown:
         missing = (
-            "A dose–response needs two noise levels of known rate with a verdict. To add levels: "
-            f"{records.confirm_command('--noise', 'clean', 'noisy-A', 'noisy-B')}"
+            "A dose–response needs two noise levels of known rate with a verdict, in one confirmation. Finish one that "
+            f"declared them ({command_line('study/confirm.py')} --resume --name NAME), or declare them: "
+            f"{records.confirm_command('--space', *sorted(records.spaces), '--noise', 'clean', 'noisy-A', 'noisy-B')} …"
         )
         return Section("dose_response", TITLE, missing=(missing,))
     tables, figures, sentences = [], [], []
