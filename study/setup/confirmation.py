@@ -41,7 +41,7 @@ from study.setup.design import (
     training_seed,
     unit_of,
 )
-from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_stores, protocol
+from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_records, open_stores, protocol
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, with_absolute_paths
 from study.setup.spaces import Space, load_space
@@ -139,9 +139,7 @@ def _resumed(asked: ConfirmOptions) -> _Basis:
     options = given.resumed()
     if asked.corpus_root is not None:
         options = replace(options, corpus_root=absolute(asked.corpus_root))
-    client = open_client(options.tracking_uri)
-    records = RecordStore(client, experiment_id(client, options.tracking_uri, str(options.experiment)))
-    return _Basis(options, records, tuple(load_spaces(options)))
+    return _Basis(options, open_records(options), tuple(load_spaces(options)))
 
 
 def _of_defaults(asked: ConfirmOptions) -> _Basis:
@@ -154,9 +152,7 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     options = replace(options, experiment=options.experiment or options.corpus)
     options = replace(options, name=options.name or _new_name(options))
     spaces = tuple(load_spaces(options))
-    client = open_client(options.tracking_uri)
-    records = RecordStore(client, experiment_id(client, options.tracking_uri, str(options.experiment)))
-    return _Basis(options, records, spaces)
+    return _Basis(options, open_records(options), spaces)
 
 
 def _of_search(asked: ConfirmOptions) -> _Basis:
@@ -199,7 +195,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         time_budget=asked.time_budget,
         address=asked.address,
     )
-    return _Basis(options, RecordStore(client, identifier), tuple(load_spaces(options)), trials, searched)
+    return _Basis(options, open_records(options), tuple(load_spaces(options)), trials, searched)
 
 
 def _new_name(options: StudyOptions) -> str:

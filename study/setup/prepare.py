@@ -63,7 +63,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     lock = claim_folder(options)
     if options.resume:
         options.check_unchanged(data_digest)
-    records = _open_records(options)
+    records = open_records(options)
     began = time.monotonic()
     stores = open_stores(corpus, (space.extractor(options.defaults) for space in spaces), options, console)
     data = StudyData(corpus, fold, data_digest, stores, time.monotonic() - began)
@@ -168,8 +168,15 @@ def claim_folder(options: StudyOptions) -> FileLock:
     return lock
 
 
-def _open_records(options: StudyOptions) -> RecordStore:
-    """Open the MLflow store and the experiment; a new study must not take a name that has runs there."""
+def open_records(options: StudyOptions) -> RecordStore:
+    """Open the MLflow store and the experiment of a study or a confirmation.
+
+    Args:
+        options: Its options.
+
+    Raises:
+        UserError: The store cannot be opened, or a new study takes a name that has runs there.
+    """
     client = open_client(options.tracking_uri)
     experiment = experiment_id(client, options.tracking_uri, str(options.experiment))
     if not options.resume and find_run(client, experiment, {Tag.STUDY: str(options.name)}) is not None:

@@ -303,6 +303,19 @@ def test_published_defaults_are_confirmed_without_a_search_and_seeds_added_later
         assert len(trials) == 2 * 5
         assert {run.data.tags["seed"] for run in trials} == {seed}
         assert {run.data.tags["exposure"] for run in trials} == {"unseen"}
+    # The noise draw of a fold is the same for both methods, and another one in each fold and with each seed.
+    drawn = {}
+    for run in kind(runs_of(client, "defaults"), "trial"):
+        table = pd.read_parquet(client.download_artifacts(run.info.run_id, "utterances.parquet"))
+        noisy = table.set_index("utterance_id")["noisy_label"].dropna()
+        drawn.setdefault((run.data.tags["seed"], run.data.tags["fold"]), []).append(noisy.sort_index())
+    assert all(first.equals(second) for first, second in drawn.values())
+    for one, other in ((("1", "1"), ("2", "1")), (("1", "1"), ("1", "2"))):
+        common = drawn[one][0].index.intersection(drawn[other][0].index)
+        assert (drawn[one][0][common] != drawn[other][0][common]).mean() > 0.2
+    taken = call(*arguments[:-4], "--storage-path", "elsewhere", "--experiment", "defaults", "--name", "first")
+    assert taken.returncode == 2
+    assert "already holds runs of a study named 'first'" in taken.stderr
     shown = call("analysis/significance.py", folder, "--experiment", "defaults", "--output", "differences")
     assert shown.returncode == 0, shown.stderr
     assert "not possible" in shown.stdout  # five sessions
