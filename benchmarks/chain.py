@@ -33,7 +33,8 @@ from ser.training.utterance_table import AGREEMENT, PROBABILITY, SUBSET, TEST
 from study.schema import CONFIRM, DEFAULT, DESIGN, FINISHED, UNSEEN, UTTERANCES, Tag
 from study.setup.candidates import Candidate
 from study.setup.design import Design, FoldSpeakers
-from study.tracking.store import experiment_id, open_client, open_parent
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.store import open_parent
 from study.tracking.upload import deliver
 from study.trial.event_log import Outbox
 

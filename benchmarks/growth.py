@@ -52,7 +52,8 @@ from study.search.journal import JOURNAL, Journal
 from study.search.run_search import run_trials
 from study.search.searcher import StudySearch
 from study.setup.spaces import load_space
-from study.tracking.store import experiment_id, open_client, search_all
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.store import search_all
 from study.tracking.upload import Courier, Messenger
 from study.trial.event_log import Outbox
 from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder

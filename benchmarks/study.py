@@ -43,7 +43,7 @@ from ser.training.task import Task, make_task
 from ser.utils.parallel import ALLOCATOR
 from study.schema import SECONDS
 from study.setup.spaces import load_space
-from study.tracking.store import open_client
+from study.tracking.opening import open_client
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOTS = 2

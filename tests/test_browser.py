@@ -17,7 +17,7 @@ from analysis.common.records import RecordsOptions, open_records
 from analysis.common.section import NamedSound, Section
 from analysis.page.answer import answer
 from analysis.page.build import ReportOptions, make_sections, render_report
-from study.tracking.store import open_client
+from study.tracking.opening import open_client
 from tests.helpers.browser import PHONE, Browser, chromium
 from tests.helpers.made_records import make_store
 

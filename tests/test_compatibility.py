@@ -18,8 +18,8 @@ import pytest
 from ser.checkpoint import open_checkpoint
 from ser.predict import predict_waveforms
 from study.environment import CODE_ROOT
+from study.tracking.opening import open_client
 from study.tracking.searches import best_runs, read_trials
-from study.tracking.store import open_client
 from study.tracking.trained_runs import find_trained
 from tests.helpers.archived_records import unpack
 

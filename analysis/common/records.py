@@ -23,8 +23,9 @@ from ser.utils.errors import UserError, unknown_name
 from study.messages import first_line, without_password
 from study.schema import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
 from study.tracking.confirmations import confirmed_table
+from study.tracking.opening import open_client
 from study.tracking.searches import Trials, trials_of
-from study.tracking.store import classes_of, open_client, search_all
+from study.tracking.store import classes_of, search_all
 from study.uri import DEFAULT_URI, absolute_uri, is_default_uri
 
 

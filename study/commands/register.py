@@ -31,7 +31,9 @@ from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.messages import first_line
 from study.schema import KIND, MODEL, Tag
-from study.tracking.store import environment_tags, identity, open_client
+from study.tracking.opening import open_client
+from study.tracking.provenance import environment_tags
+from study.tracking.store import identity
 from study.tracking.trained_runs import find_trained
 from study.uri import DEFAULT_URI, absolute_uri
 

@@ -22,7 +22,8 @@ from study.search.progress import SearchProgress
 from study.search.searcher import StudyScheduler, StudySearch
 from study.setup.prepared_study import PreparedStudy, Search
 from study.setup.pruners import grace_period, make_pruner
-from study.tracking.store import dataset_of, environment_tags, open_parent
+from study.tracking.provenance import environment_tags
+from study.tracking.store import dataset_of, open_parent
 from study.tracking.upload import Courier, Messenger
 from study.trial.event_log import Outbox
 from study.trial.specification import TrialContext, trial_folder, trial_name

@@ -45,8 +45,9 @@ from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spa
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, with_absolute_paths
 from study.setup.spaces import Space, load_space
+from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import experiment_id, open_client, search_all
+from study.tracking.store import search_all
 from study.trial.specification import TrialSpecification
 from study.uri import absolute_uri
 

@@ -32,7 +32,8 @@ from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
-from study.tracking.store import experiment_id, find_run, open_client
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.store import find_run
 from study.trial.event_log import Outbox
 
 MODELS_SHOWN = 4

@@ -13,7 +13,7 @@ from ser.utils.errors import UserError
 from study.messages import first_line, without_password
 from study.options import RECORD, StudyOptions
 from study.schema import KIND, TRIAL, Tag
-from study.tracking.store import open_client
+from study.tracking.opening import open_client
 from study.trial.checkpoints import newest_checkpoint
 from study.uri import absolute_uri
 

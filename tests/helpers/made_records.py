@@ -40,8 +40,9 @@ from study.schema import (
     UTTERANCES,
     Tag,
 )
+from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import SCORES
-from study.tracking.store import experiment_id, open_client, open_parent
+from study.tracking.store import open_parent
 from study.tracking.upload import deliver
 from study.trial.event_log import Outbox
 from tests.helpers.confirmed_records import make_design

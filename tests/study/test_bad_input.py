@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from ser.utils.command_line import run_command
 from study.commands import run
-from study.tracking.store import experiment_id, open_client
+from study.tracking.opening import experiment_id, open_client
 
 ROOT = Path(__file__).resolve().parents[2]
 

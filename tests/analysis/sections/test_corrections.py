@@ -13,7 +13,7 @@ from analysis.common.corrected_labels import by_group, corrected_pairs, correcti
 from analysis.sections.corrections.section import Options, section
 from analysis.sections.corrections.suspicious import compare_rankings, precision_at, rank_labels
 from study.schema import FINISHED, SEARCH, TRIAL, UTTERANCES
-from study.tracking.store import open_client
+from study.tracking.opening import open_client
 from tests.helpers.made_records import EPOCHS, make_store
 
 CLASSES = ("A", "B", "C")

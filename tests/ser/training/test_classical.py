@@ -18,7 +18,7 @@ from ser.training.task import Subset, Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 from study.setup.spaces import load_space
-from study.tracking.store import experiment_id, open_client
+from study.tracking.opening import experiment_id, open_client
 from study.tracking.upload import deliver_all
 from study.trial import trainable
 from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder

@@ -12,8 +12,8 @@ from study.schema import SELECTIONS, exposure_of
 from study.setup.candidates import choose, published_defaults
 from study.setup.spaces import load_space
 from study.tracking.confirmations import chosen, representatives
+from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import experiment_id, open_client
 from tests.helpers.made_records import make_search
 
 

@@ -9,7 +9,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from study.schema import FAILED, FINISHED, STOPPED
-from study.tracking.store import experiment_id, open_client, search_all, sweep
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.store import search_all, sweep
 from study.tracking.upload import Courier, deliver, deliver_all
 from study.trial.event_log import DELIVERED, RECORDS, Outbox
 from tests.helpers.trial_context import DATASET

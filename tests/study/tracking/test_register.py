@@ -21,7 +21,8 @@ from ser.predict import predict_files, predict_waveforms
 from ser.training import train
 from study.commands import register
 from study.commands.register import RegisterOptions
-from study.tracking.store import experiment_id, open_client, search_all
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.store import search_all
 from study.tracking.trained_runs import Trained
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

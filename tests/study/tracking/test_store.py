@@ -14,7 +14,9 @@ from mlflow import MlflowClient
 from ser.utils.errors import UserError
 from study.environment import CODE_ROOT as ROOT
 from study.messages import without_password
-from study.tracking.store import environment_tags, experiment_id, open_client, search_all
+from study.tracking.opening import experiment_id, open_client
+from study.tracking.provenance import environment_tags
+from study.tracking.store import search_all
 from study.uri import absolute_uri
 
 
@@ -81,7 +83,7 @@ def test_two_studies_can_create_one_database_at_once(tmp_path):
 
 def test_a_database_whose_creation_was_killed_is_created_again(tmp_path):
     path = tmp_path / "mlflow.db"
-    command = f"from study.tracking.store import open_client; open_client({f'sqlite:///{path}'!r})"
+    command = f"from study.tracking.opening import open_client; open_client({f'sqlite:///{path}'!r})"
     process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT)
     while process.poll() is None and not sum(part.stat().st_size for part in tmp_path.glob("mlflow.db.making*")):
         time.sleep(0.001)
@@ -102,7 +104,7 @@ def repository(tmp_path):
 
 
 def test_the_commit_of_a_checkout_is_recorded(repository, monkeypatch):
-    monkeypatch.setattr("study.tracking.store.CODE_ROOT", repository)
+    monkeypatch.setattr("study.tracking.provenance.CODE_ROOT", repository)
     head = subprocess.run(
         ["git", "-C", str(repository), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
@@ -114,5 +116,5 @@ def test_the_commit_of_a_checkout_is_recorded(repository, monkeypatch):
 def test_an_installed_package_does_not_record_the_commit_of_the_repository_around_it(repository, monkeypatch):
     packages = repository / ".venv" / "site-packages"
     packages.mkdir(parents=True)
-    monkeypatch.setattr("study.tracking.store.CODE_ROOT", packages)
+    monkeypatch.setattr("study.tracking.provenance.CODE_ROOT", packages)
     assert "mlflow.source.git.commit" not in environment_tags()

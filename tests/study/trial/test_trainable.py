@@ -16,7 +16,7 @@ import torch
 
 from ser.training import EpochRecord, load_state
 from study.schema import UTTERANCES
-from study.tracking.store import experiment_id, open_client
+from study.tracking.opening import experiment_id, open_client
 from study.tracking.upload import deliver_all
 from study.trial import trainable
 from study.trial.checkpoints import checkpoints
