@@ -97,7 +97,7 @@ class TrainingOptions:
     tracking_uri: str = DEFAULT_URI
     """MLflow tracking URI; default mlflow.db in the current folder."""
     experiment: str | None = None
-    """MLflow experiment; default the name of the corpus."""
+    """MLflow experiment; default the name of the corpus, for table that of its file."""
     seed: int = 0
     """Seed of the search, the noise draw and the training."""
     plan: bool = False
@@ -323,7 +323,7 @@ class ConfirmOptions(TrainingOptions):
     split_by: SplitBy = "auto"
     """Folds: auto is the official split, else one session of dialogues, one speaker, or one of 24 speaker groups."""
     experiment: str | None = None
-    """MLflow experiment; default that of the newest run, or with --space the name of the corpus."""
+    """MLflow experiment; default that of the newest run, or with --space the name of the corpus or table."""
     seed: int = 0
     """Seeds follow this number and those of earlier confirmations; with --space only."""
     plan: bool = False

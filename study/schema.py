@@ -47,6 +47,7 @@ class Tag:
     KIND = KIND
     STUDY = "study"
     SPACE = "space"
+    SPACE_DIGEST = "space.digest"  # of the space's content; absent in earlier versions
     NOISE = "noise"
     NOISE_RATE = "noise.rate"
     NOISE_RECIPE = "noise.recipe"

@@ -43,7 +43,7 @@ from study.setup.design import (
 )
 from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_records, open_stores, protocol
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
-from study.setup.resolve import absolute, with_absolute_paths
+from study.setup.resolve import absolute, data_name, with_absolute_paths
 from study.setup.spaces import Space, load_space
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import Trials, read_trials
@@ -150,7 +150,7 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     options = with_absolute_paths(StudyOptions(**shared))
     for level in options.noise:
         check_level(level)
-    options = replace(options, experiment=options.experiment or options.corpus)
+    options = replace(options, experiment=options.experiment or data_name(options.corpus, options.corpus_root))
     options = replace(options, name=options.name or _new_name(options))
     spaces = tuple(load_spaces(options))
     return _Basis(options, open_records(options), spaces)

@@ -13,6 +13,7 @@ from study.options import StudyOptions
 from study.uri import absolute_uri
 
 PRETRAINED = "model.pretrained"
+TABLE = "table"
 
 
 def resolve(asked: StudyOptions) -> StudyOptions:
@@ -77,9 +78,25 @@ def _absolute_setting(setting: str) -> str:
     return f"{key}={absolute(Path(value))}" if key == PRETRAINED and value else setting
 
 
+def data_name(corpus: str, root: Path | str | None) -> str:
+    """Return the name of the data for people: that of the corpus; for the corpus ``table``, that of its file.
+
+    It names the experiment of a study that names none.
+
+    Args:
+        corpus: Name of the corpus.
+        root: Its ``--corpus-root``, if one was given.
+
+    Example:
+        >>> data_name("table", "data/calls.csv"), data_name("ravdess", "data/speech")
+        ('calls', 'ravdess')
+    """
+    return Path(root).stem if corpus == TABLE and root is not None else corpus
+
+
 def _with_names(options: StudyOptions) -> StudyOptions:
     return replace(
         options,
-        experiment=options.experiment or options.corpus,
+        experiment=options.experiment or data_name(options.corpus, options.corpus_root),
         name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
     )
