@@ -1,21 +1,7 @@
-"""Texts that are safe to print: without passwords, and errors in one line."""
+"""Texts that are safe to print; they live in ``ser/utils/messages.py``, which the command line needs too."""
 
 from __future__ import annotations
 
-import re
+from ser.utils.messages import first_line, log_unexpected, without_password
 
-
-def without_password(text: str) -> str:
-    """Return a URI, or a text with URIs in it, with ``***`` in place of passwords and tokens.
-
-    Example:
-        >>> without_password("http://me:secret@host")
-        'http://me:***@host'
-    """
-    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error, without passwords."""
-    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
+__all__ = ["first_line", "log_unexpected", "without_password"]
