@@ -27,6 +27,7 @@ Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
 
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"
+FEATURES = "features"
 
 # Options of a single call, which are not part of the study, and options that a resuming call may change. A password is
 # not written to disk, so a resuming call names the server again.
@@ -143,6 +144,19 @@ class TrainingOptions:
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what a study's folder says of its options, data and features; empty if there is no such record.
+
+    Args:
+        folder: The study's folder.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def at_least(least: int, option: str, value: int | None) -> None:
     """Raise if the value of an option is too small.
 
@@ -235,9 +249,15 @@ class StudyOptions(TrainingOptions):
         values = {key: value for key, value in self._values().items() if key not in _OF_THE_CALL}
         return {**values, "tracking_uri": without_password(self.tracking_uri)}
 
-    def write(self, data_digest: str) -> None:
-        """Write the options, and the digest of the data they are meant for, to the study's folder."""
-        record = {**self.to_json(), DATA_DIGEST: data_digest}
+    def write(self, data_digest: str, features: Iterable[str] = ()) -> None:
+        """Write the options to the study's folder.
+
+        Args:
+            data_digest: Digest of the data that they are meant for.
+            features: Names of the feature stores that the study uses, besides those that are on record.
+        """
+        used = sorted({*features, *read_record(self.folder).get(FEATURES, ())})
+        record = {**self.to_json(), DATA_DIGEST: data_digest, FEATURES: used}
         replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
 
     def check_unchanged(self, data_digest: str) -> None:

@@ -121,7 +121,7 @@ def _run_searches(
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
     treat_sigterm_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
-    prepared.options.write(prepared.data.digest)
+    prepared.options.write(prepared.data.digest, [store.path.name for store in prepared.data.stores.values()])
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
     begin(resources)
