@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
+from ser.utils.disk import bytes_in, size_text
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 from ser.utils.parallel import in_order
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Increased whenever the files or the numbers in them change, so that older stores are not read."""
+
+PROBES = 200
+"""Utterances whose durations say how large a store will be."""
 
 _FRAMES, _OFFSETS, _CONTENT, _META = "frames.f32", "offsets.npy", "content.npy", "meta.json"
 
@@ -72,6 +76,11 @@ class FeatureStore:
     def lengths(self) -> NDArray[np.int64]:
         """Return the number of frames of each utterance, (N,)."""
         return np.diff(self.offsets)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that the store takes on disk."""
+        return bytes_in(self.path)
 
     def utterance(self, row: int) -> NDArray[np.float32]:
         """Return a view of the (T, M) frames of the utterance in a row of the corpus's table."""
@@ -138,7 +147,7 @@ def open_store(
     Raises:
         DataErrors: Audio cannot be used; all such utterances are listed, and nothing is stored.
         UserError: The front end is unknown or cannot be loaded, files change while they are read, or the folder
-            cannot be written.
+            cannot be written or has too little room.
     """
     from filelock import FileLock
 
@@ -157,6 +166,7 @@ def open_store(
                 return FeatureStore.open(target)  # built by another process in the meantime
             partial_folder = target.with_name(target.name + ".partial")
             shutil.rmtree(partial_folder, ignore_errors=True)
+            _check_room(expected_bytes(corpus, extractor.front_end), target)
             partial_folder.mkdir()
             try:
                 _build(corpus, extractor, fingerprint, partial_folder, progress, workers)
@@ -171,6 +181,86 @@ def open_store(
             f"feature store {str(target)!r} cannot be written ({error.strerror or error}): make room there or choose "
             "another folder with --features."
         ) from error
+
+
+def expected_bytes(corpus: Corpus, front_end: FrontEnd) -> float:
+    """Estimate the size of a store, before it is built, from the durations of some utterances.
+
+    Args:
+        corpus: The corpus.
+        front_end: Its front end.
+
+    Returns:
+        Bytes; 0 for synthesised audio, whose durations are not known before it is rendered.
+    """
+    frame = 4 * front_end.size
+    if not front_end.hop_length:
+        return float(frame * len(corpus))
+    if corpus.synthesize is not None:
+        return 0.0
+    rows = np.linspace(0, len(corpus) - 1, min(PROBES, len(corpus))).astype(int)
+    probes = corpus.table.iloc[rows][["path", "start", "end"]].itertuples(index=False, name=None)
+    seconds = np.mean([_seconds(*probe) for probe in probes])
+    return float(seconds * front_end.sample_rate / front_end.hop_length * frame * len(corpus))
+
+
+def _seconds(path: str, start: float, end: float) -> float:
+    """Return the duration of an utterance; 0 if its file cannot be read, which building reports with all others."""
+    import soundfile
+
+    from ser.audio import LONGEST_SECONDS
+
+    if np.isnan(end):
+        try:
+            end = float(soundfile.info(path).duration)
+        except (soundfile.LibsndfileError, OSError, TypeError):
+            return 0.0
+    seconds = end - (0.0 if np.isnan(start) else start)
+    return seconds if 0 < seconds <= LONGEST_SECONDS else 0.0
+
+
+def _check_room(needed: float, target: Path) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise UserError(
+            f"the feature store {str(target)!r} takes about {size_text(needed)}, and {size_text(free)} are free there. "
+            "Make room, or choose another folder."
+        )
+
+
+def delete_store(path: Path, in_use: Callable[[], bool]) -> bool:
+    """Delete a feature store.
+
+    Processes that have opened it keep what they have opened.
+
+    Args:
+        path: Folder, the ``path`` of a store; remains of an earlier call that was killed are deleted as well.
+        in_use: Called once the store is out of the way, where nobody can open it any more.
+
+    Returns:
+        Whether it is deleted: not if it is in use, or being built.
+    """
+    from filelock import FileLock, Timeout
+
+    aside = deleted_store(path)
+    try:
+        with FileLock(f"{path}.lock", blocking=False):
+            renamed = path.exists()
+            if renamed:
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            if renamed and in_use():
+                aside.rename(path)
+                return False
+            shutil.rmtree(aside, ignore_errors=True)
+    except Timeout:
+        return False
+    return True
+
+
+def deleted_store(path: Path) -> Path:
+    """Return where a store lies while it is being deleted."""
+    return path.with_name(f"{path.name}.deleting")
 
 
 def _build(

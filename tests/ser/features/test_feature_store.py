@@ -7,20 +7,23 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ser.audio import read_audio
 from ser.corpora import Corpus, load, without
 from ser.corpora.loaders.synthetic import load_synthetic
 from ser.features import store as feature_store
+from ser.features.front_ends import front_end as named_front_end
 from ser.features.front_ends import log_mel
-from ser.features.store import FeatureStore, open_store
+from ser.features.store import FeatureStore, delete_store, deleted_store, expected_bytes, open_store
 from ser.utils.errors import DataErrors, UserError
 
 RATE = 16000
@@ -297,6 +300,53 @@ def test_an_interrupted_build_leaves_no_files(corpus: Corpus, stores: Path) -> N
         open_store(corpus, "panns_16k", stores, progress=interrupt)
     assert left_in(stores) == []
     assert open_store(corpus, "panns_16k", stores).built
+
+
+def test_the_size_of_a_store_is_known_before_it_is_built(corpus: Corpus, data: Path, stores: Path) -> None:
+    # 0.3, 0.4, 0.5 and 0.6 s: 28,800 samples of four bytes, or 100 frames a second of 64 bands.
+    assert expected_bytes(corpus, named_front_end("waveform_16k")) == pytest.approx(4 * 28_800)
+    assert expected_bytes(corpus, named_front_end("panns_16k")) == pytest.approx(4 * 64 * 180)
+    assert expected_bytes(corpus, named_front_end("handcrafted_16k")) == 4 * 8 * 4
+    built = open_store(corpus, "waveform_16k", stores)
+    assert built.size == sum(path.stat().st_size for path in built.path.iterdir())
+    assert 4 * 28_800 < built.size < 4 * 28_800 + 2_000
+    cuts = {"path": "d.wav", "start": [0.05, 0.1], "end": [0.25, None], "speaker": "s", "label": ["x", "y"]}
+    pd.DataFrame(cuts).to_csv(data / "cuts.csv", index=False)  # 0.2 s and the last 0.2 of 0.3 s
+    assert expected_bytes(load("table", data / "cuts.csv"), named_front_end("waveform_16k")) == pytest.approx(4 * 6400)
+    (data / "a.wav").write_bytes(b"")  # building reports it
+    assert expected_bytes(corpus, named_front_end("waveform_16k")) < 4 * 28_800
+
+
+def test_a_store_that_does_not_fit_is_not_begun(corpus: Corpus, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    with pytest.raises(UserError, match="takes about 115 kB, and 100 kB are free there"):
+        open_store(corpus, "waveform_16k", stores)
+    assert not [path for path in stores.iterdir() if path.is_dir()]
+    open_store(corpus, "panns_16k", stores)  # 46 kB
+
+
+def test_a_store_is_deleted_unless_it_is_in_use_or_being_built(corpus: Corpus, stores: Path) -> None:
+    store = open_store(corpus, "panns_16k", stores)
+    aside = deleted_store(store.path)
+    seen = []
+
+    def in_use() -> bool:
+        seen.append((store.path.exists(), aside.exists()))
+        return True
+
+    assert not delete_store(store.path, in_use)
+    assert seen == [(False, True)]  # nobody could open it when the question was asked
+    assert len(FeatureStore.open(store.path)) == len(corpus)
+    with FileLock(f"{store.path}.lock"):
+        assert not delete_store(store.path, lambda: False)
+    assert store.path.exists()
+    store.path.rename(aside)  # killed here
+    assert delete_store(store.path, lambda: False)
+    assert not aside.exists()
+    again = open_store(corpus, "panns_16k", stores)
+    assert delete_store(again.path, lambda: False)
+    assert not [path for path in stores.iterdir() if path.is_dir()]
+    assert len(again.utterance(0)) == 31  # what is open stays open
 
 
 def test_files_that_change_while_they_are_read_are_reported(corpus: Corpus, data: Path, stores: Path) -> None:
