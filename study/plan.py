@@ -26,7 +26,7 @@ from study.setup.design import Design
 from study.setup.power import MEASURED, Components, components_from_pilot, power_lines
 from study.setup.power import Design as PowerDesign
 from study.setup.prepared_study import PreparedStudy, Search
-from study.trial.event_log import Outbox
+from study.tracking.event_log import EventLog
 
 STEPS_FEW, STEPS_MORE = 2, 6
 VALIDATION_ROWS = 64
@@ -200,8 +200,8 @@ def costs(prepared: PreparedStudy) -> list[str]:
     spent = {FINISHED: 0.0, STOPPED: 0.0, FAILED: 0.0}
     for search in prepared.searches:
         for folder in sorted((prepared.folder / search.folder).glob("trial_*")):
-            outbox = Outbox(folder)
-            spent[outbox.status or STOPPED] += outbox.seconds
+            log = EventLog(folder)
+            spent[log.status or STOPPED] += log.seconds
     total = sum(spent.values())
     if not total:
         return []

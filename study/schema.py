@@ -64,6 +64,8 @@ class Tag:
     OLD_STATUS = "fidelity"  # name of STATUS in studies of version 0.1
     FAILURE = "failure"
     FOLDER = "folder"
+    RECORDS = "records"  # lines of the trial's event log that this store has
+    MISSED = "records.missed"  # files that could not be uploaded, with the reason
     PROTOCOL = "protocol"
     SELECT_ON = "select_on"
     SEARCHED = "searched"

@@ -6,7 +6,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 
 import optuna
@@ -15,17 +14,18 @@ from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
 
+from ser.utils.errors import UserError
+from ser.utils.messages import log_unexpected
 from study.backend.cluster import start_ray
 from study.backend.trial_resources import TrialResources
 from study.console import say
 from study.environment import environment
 from study.messages import first_line
 from study.options import RECORD
-from study.search.run_search import Outcome, open_search, run_search
+from study.search.run_search import Outcome, open_logs, open_search, replace_parent, run_search
 from study.setup.prepared_study import PreparedStudy
-from study.tracking.store import sweep
-from study.tracking.upload import PATIENCE, Courier, deliver_all
-from study.trial.event_log import Outbox
+from study.tracking.store import is_gone, sweep
+from study.tracking.upload import PATIENCE, Courier
 
 DELIVERY_SECONDS = 60.0
 
@@ -54,11 +54,13 @@ class _Progress:
     Args:
         outcomes: Of the searches that were begun, in order.
         parents: Parent runs of all searches, once they are open.
+        courier: Delivers the records, once trials can have any.
         stopped: What stopped the session; empty if nothing did.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
+    courier: Courier | None = None
     stopped: str = ""
 
 
@@ -99,8 +101,14 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
         if not (prepared.folder / RECORD).exists():
             raise
         progress.stopped = "Interrupted."
-    except (MlflowException, TuneError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        if not (prepared.folder / RECORD).exists():
+            raise
         progress.stopped = f"Stopped: {first_line(error)}."
+        if not isinstance(error, (MlflowException, TuneError, OSError)):
+            progress.stopped += f" The traceback is in {log_unexpected(error, prepared.folder)}."
     finally:
         ray.shutdown()
     outcomes = progress.outcomes
@@ -125,9 +133,13 @@ def _run_searches(
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
     begin(resources)
-    with environment(PATIENCE), closing(Courier(prepared.records.client)) as courier:
-        for search, parent in zip(prepared.searches, progress.parents, strict=True):
-            progress.outcomes.append(run_search(prepared, search, parent, resources, courier, deadline))
+    with environment(PATIENCE):
+        progress.courier = Courier(prepared.records.client)
+        opened = list(zip(prepared.searches, progress.parents, strict=True))
+        logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
+        left_out: dict[str, str] = {}
+        for search, own in zip(prepared.searches, logs, strict=True):
+            progress.outcomes.append(run_search(prepared, search, own, resources, deadline, left_out))
             if progress.outcomes[-1].interrupted:
                 return
 
@@ -146,19 +158,22 @@ def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | 
 def _deliver(prepared: PreparedStudy, progress: _Progress, console: Console) -> bool:
     """Upload what MLflow lacks, and close the runs; return whether MLflow has everything."""
     client = prepared.records.client
-    folders = [
-        folder for search in prepared.searches for folder in sorted((prepared.folder / search.folder).glob("trial_*"))
-    ]
-    left = deliver_all(folders, client, DELIVERY_SECONDS)
-    for folder in folders:
-        for missed in Outbox(folder).missed:
-            say(console, f"not uploaded: {missed}")
-    if left:
-        why = next(reason for reason in left.values() if reason)
-        say(console, f"The records of {len(left)} trials wait in {prepared.folder}, because MLflow refused them: {why}")
-        return False
-    for outcome, parent in zip(progress.outcomes, progress.parents, strict=False):
+    if progress.courier is not None:
+        left, missed = progress.courier.close(DELIVERY_SECONDS)
+        for text in missed:
+            say(console, f"not uploaded, and tried again at the next --resume: {text}")
+        if left:
+            why = next(iter(left.values()))
+            say(
+                console,
+                f"The records of {len(left)} trials wait in {prepared.folder}; MLflow has not taken them: {why}",
+            )
+            return False
+    for search, parent in zip(prepared.searches, progress.parents, strict=False):
+        if is_gone(client, parent):
+            replace_parent(prepared, search)
+    for search, outcome in zip(prepared.searches, progress.outcomes, strict=False):
         if not outcome.interrupted:
-            client.set_terminated(parent, "FINISHED")
+            client.set_terminated(open_search(prepared, search), "FINISHED")
     sweep(client, prepared.records.experiment, str(prepared.options.name))
     return True

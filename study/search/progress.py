@@ -60,12 +60,17 @@ class SearchProgress(Callback):  # type: ignore[misc]
             )
             self._progress.add_task(self._title, total=self._trials * self._epochs)
             self._progress.start()
-        done = self._ended_epochs + sum((trial.last_result or {}).get(EPOCH, 0) for trial in trials)
+        # A trial whose process has died is another one to Tune when it is tried again.
+        epochs: dict[int, int] = {}
+        for trial in trials:
+            number = trial.config[TRIAL_KEY]
+            epochs[number] = max(epochs.get(number, 0), (trial.last_result or {}).get(EPOCH, 0))
+        done = self._ended_epochs + sum(epochs.values())
         best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
         self._progress.update(
             self._progress.task_ids[0],
             completed=done,
-            description=f"{escape(self._title)}: {self._ended + len(trials)} of {self._trials} trials begun{best}",
+            description=f"{escape(self._title)}: {self._ended + len(epochs)} of {self._trials} trials begun{best}",
         )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -95,7 +100,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
             better = self._best is None or sign * score > sign * self._best
             self._best = score if better else self._best
             outcome = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
-        self._print(trials, f"trial {trial.config[TRIAL_KEY]}: {outcome}")
+        self._show(trials)
+        self.tell(f"trial {trial.config[TRIAL_KEY]}: {outcome}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Stop the display."""
@@ -104,7 +110,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
             self._progress.stop()
             self._progress = None
 
-    def _print(self, trials: list[Trial], line: str) -> None:
-        self._show(trials)
-        assert self._progress is not None
-        self._progress.console.print(f"  {escape(self._title)} {escape(line)}", highlight=False, soft_wrap=True)
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        console = make_console() if self._progress is None else self._progress.console
+        console.print(f"  {escape(self._title)} {escape(line)}", highlight=False, soft_wrap=True)

@@ -17,16 +17,17 @@ from study.backend.trial_resources import TrialResources
 from study.environment import environment
 from study.options import StudyOptions
 from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag
+from study.search.attempts import Attempts
 from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress
-from study.search.searcher import StudyScheduler, StudySearch
+from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
+from study.search.trial_logs import TrialLogs, read_logs
 from study.setup.prepared_study import PreparedStudy, Search
 from study.setup.pruners import grace_period, make_pruner
 from study.tracking.provenance import environment_tags
 from study.tracking.store import dataset_of, open_parent
-from study.tracking.upload import Courier, Messenger
-from study.trial.event_log import Outbox
-from study.trial.specification import TrialContext, trial_folder, trial_name
+from study.tracking.upload import Courier, SearchRuns, stored
+from study.trial.specification import TrialContext, trial_name
 from study.trial.trainable import StudyTrial
 
 TUNE_FOLDER = ".tune"
@@ -81,36 +82,73 @@ def open_journal(prepared: PreparedStudy, search: Search) -> Journal:
 def run_search(
     prepared: PreparedStudy,
     search: Search,
-    parent: str,
+    logs: TrialLogs,
     resources: TrialResources,
-    courier: Courier,
     deadline: float = math.inf,
+    left_out: dict[str, str] | None = None,
 ) -> Outcome:
     """Run, or resume, the trials of one space at one noise level.
 
     Args:
         prepared: The study.
         search: The search.
-        parent: Its parent run.
+        logs: Event logs of its trials.
         resources: What a trial gets, and how many run at a time.
-        courier: Uploads the trials' records to MLflow.
         deadline: ``time.monotonic()`` at which trials end, at their next epoch.
+        left_out: Devices that earlier searches of the session have left out; this one adds to them.
 
     Returns:
         Its trials as the journal has them.
     """
     planned = search.trials(prepared.options)
     journal = open_journal(prepared, search)
-    searcher = StudySearch(journal, prepared.selection, planned, deadline)
+    progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection)
+    attempts = Attempts({} if left_out is None else left_out)
+    searcher = StudySearch(
+        journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell
+    )
     if searcher.left and not searcher.out_of_time:
-        if not needs_gpu(search, prepared.options.defaults):
-            resources = replace(resources, gpus=0.0)
-        context = trial_context(prepared, search, parent, resources)
-        progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection)
-        callbacks = [progress, Messenger(courier, context.folder)]
-        run_trials(searcher, tune.with_parameters(StudyTrial, context=context), resources, context.folder, callbacks)
-    close_records(prepared.folder / search.folder, journal)
+        resources = _needed(prepared, search, resources)
+        trainable = tune.with_parameters(StudyTrial, context=trial_context(prepared, search, resources))
+        run_trials(searcher, trainable, resources, prepared.folder / search.folder, [progress])
     return Outcome(tuple(journal.entries()), planned, searcher.suspended)
+
+
+def open_logs(
+    prepared: PreparedStudy, search: Search, parent: str, resources: TrialResources, courier: Courier
+) -> TrialLogs:
+    """Open the event logs of a search's trials, and let the courier deliver what the store lacks of them.
+
+    Args:
+        prepared: The study.
+        search: The search.
+        parent: Its parent run.
+        resources: What a trial gets.
+        courier: Delivers them.
+    """
+    context = trial_context(prepared, search, _needed(prepared, search, resources))
+    tags = {**search_tags(prepared, search), Tag.STAGE: prepared.stage}
+    dataset = dataset_of(prepared.data.corpus, search.level, search.task.manifest).to_dictionary()
+    logs = TrialLogs(context, tags, dataset, search_runs(prepared, search, parent), courier)
+    logs.deliver()
+    return logs
+
+
+def replace_parent(prepared: PreparedStudy, search: Search) -> None:
+    """Make the parent run of a search anew that somebody has deleted, and give it the runs of its trials."""
+    runs = search_runs(prepared, search, open_search(prepared, search))
+    folder = prepared.folder / search.folder
+    stored(prepared.records.client, runs, read_logs(folder))
+
+
+def search_runs(prepared: PreparedStudy, search: Search, parent: str) -> SearchRuns:
+    """Return where the runs of a search's trials belong."""
+    return SearchRuns(prepared.records.experiment, parent, search.title, search_key(prepared.options, search))
+
+
+def _needed(prepared: PreparedStudy, search: Search, resources: TrialResources) -> TrialResources:
+    """Return what the trials of a search need of what a trial can have: no GPU for classical models."""
+    return resources if needs_gpu(search, prepared.options.defaults) else replace(resources, gpus=0.0)
 
 
 def needs_gpu(search: Search, defaults: Mapping[str, Any]) -> bool:
@@ -142,32 +180,22 @@ def run_trials(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyScheduler(searcher),
-            num_samples=searcher.left,
-            # Ray lets as many trials wait as run; a configuration suggested early has seen fewer results.
-            max_concurrent_trials=resources.count,
+            num_samples=-1,  # the searcher says when the search ends
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=str(folder),
-            # A lost node is not the trial's fault; a trial that kills its processes ends itself.
-            failure_config=tune.FailureConfig(max_failures=-1),
+            # The searcher suggests a trial again whose process has died; Tune alone would try on the same device.
+            failure_config=tune.FailureConfig(max_failures=0),
+            stop=EndOfSearch(searcher),
             callbacks=list(callbacks),
             verbose=0,
         ),
     )
-    with environment(TUNE_SETTINGS):
+    with environment({**TUNE_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(resources.count)}):
         tuner.fit()
     shutil.rmtree(state, ignore_errors=True)
-
-
-def close_records(folder: Path, journal: Journal) -> None:
-    """Record how each trial of the search in ``folder`` ended whose own process could not."""
-    for entry in journal.entries():
-        if entry.status in (STOPPED, FAILED):
-            outbox = Outbox(trial_folder(folder, entry.number))
-            if outbox.lines():
-                outbox.end(entry.status, entry.failure or None)
 
 
 def open_search(prepared: PreparedStudy, search: Search) -> str:
@@ -195,7 +223,7 @@ def search_key(options: StudyOptions, search: Search) -> dict[str, str]:
     return {Tag.STUDY: str(options.name), Tag.SPACE: search.space.name, Tag.NOISE: search.level}
 
 
-def trial_context(prepared: PreparedStudy, search: Search, parent: str, resources: TrialResources) -> TrialContext:
+def trial_context(prepared: PreparedStudy, search: Search, resources: TrialResources) -> TrialContext:
     """Return what the trials of a search share."""
     options = prepared.options
     return TrialContext(
@@ -205,14 +233,7 @@ def trial_context(prepared: PreparedStudy, search: Search, parent: str, resource
         threads=max(1, int(resources.cpus)),
         device="cuda" if resources.gpus else "cpu",
         objective=prepared.selection.metric,
-        experiment=prepared.records.experiment,
-        parent=parent,
-        name=search.title,
-        key=search_key(options, search),
-        tags={**search_tags(prepared, search), Tag.STAGE: prepared.stage},
-        dataset=dataset_of(prepared.data.corpus, search.level, search.task.manifest).to_dictionary(),
         folder=prepared.folder / search.folder,
-        session=prepared.session,
         planned=search.planned,
         import_folder=str(Path.cwd()),
     )

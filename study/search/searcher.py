@@ -1,41 +1,107 @@
-"""Ray Tune's searcher and scheduler, which take their decisions from the journal of the search."""
+"""Ray Tune's searcher and scheduler, which take their decisions from the journal of the search.
+
+Every result of a trial goes to its event log first, then to the journal. A process that dies is not Tune's business:
+its trial is suggested again, here.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
+from ray.tune import Stopper
 from ray.tune.experiment import Trial
+from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from study.schema import FAILED, RUNNING, Selection
+from study.messages import first_line
+from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
+from study.search.attempts import Attempts, Death
 from study.search.journal import Entry, Journal
-from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
+from study.search.trial_logs import TrialLogs
+from study.trial.specification import (
+    ATTEMPT_KEY,
+    DEVICE,
+    DONE,
+    EPOCH,
+    EVENTS,
+    FAILURE,
+    FAILURE_FINAL,
+    SUSPENDED,
+    TRIAL_KEY,
+)
+
+
+@dataclass
+class _Running:
+    """A trial that Tune runs.
+
+    Args:
+        entry: The trial in the journal.
+        device: Where it runs, once it has said so.
+        epochs: Epochs that this attempt has finished.
+        pruned: Whether the journal's pruner has stopped it.
+        error: Error of its process, empty without one.
+    """
+
+    entry: Entry
+    device: str = "a node that it did not reach"
+    epochs: int = 0
+    pruned: bool = False
+    error: str = ""
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
-    """Searcher that suggests unfinished trials first, then new ones up to a fixed number.
+    """Searcher that suggests unfinished trials first, then new ones up to a fixed number, then those that died.
 
     Args:
         journal: Journal of the search.
+        logs: Event logs of its trials.
         selection: Score that the search maximises or minimises.
         trials: Number of trials of the search, ended ones included.
+        slots: Trials at a time.
         deadline: ``time.monotonic()`` after which trials end at their next epoch, infinity for none.
+        attempts: Account of processes that died.
+        say: Called with what people should know.
     """
 
-    def __init__(self, journal: Journal, selection: Selection, trials: int, deadline: float = math.inf) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        logs: TrialLogs,
+        selection: Selection,
+        trials: int,
+        slots: int,
+        deadline: float = math.inf,
+        attempts: Attempts | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         super().__init__(metric=selection.metric, mode=selection.mode)
-        self._journal, self._trials, self._deadline = journal, trials, deadline
-        self._unfinished = [
+        self._journal, self._logs, self._trials, self._slots, self._deadline = journal, logs, trials, slots, deadline
+        self._attempts, self._say = attempts or Attempts({}), say
+        unended = [
             entry
             for entry in journal.entries()
             if entry.status == RUNNING or (entry.status == FAILED and not entry.final)
         ]
+        # A kill can come between the event log and the journal.
+        for entry in unended:
+            if logs[entry.number].status == FINISHED:
+                self._finish(entry.number)
+        self._unfinished = [entry for entry in unended if logs[entry.number].status != FINISHED]
+        self._died: list[Entry] = []
         self._issued = len(journal.entries())
-        self._running: dict[str, int] = {}  # Tune's id → number of the trial
+        self._running: dict[str, _Running] = {}
+        # Tune's trials that have got a device that is left out; they hold it, so that no other one gets it.
+        self._blocking: set[str] = set()
+        self.ended = False
+        """Whether there is nothing more to suggest."""
         self.suspended = ""
         """Why trials were left unfinished through no fault of theirs, such as a full disk; empty if none was."""
 
@@ -47,45 +113,150 @@ class StudySearch(Searcher):  # type: ignore[misc]
     @property
     def left(self) -> int:
         """Return the number of trials that are still to be suggested."""
-        return len(self._unfinished) + max(0, self._trials - self._issued)
+        return len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
+
+    @property
+    def idle(self) -> bool:
+        """Return whether the search has ended, and no trial runs."""
+        return self.ended and not self._running
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next configuration by dotted name, with the number of the trial under ``trial``."""
-        if self.out_of_time or self.suspended or not self.left:
-            return str(Searcher.FINISHED)
+        """Return the next configuration by dotted name, with the numbers of the trial and of the attempt.
+
+        ``None`` asks Tune to come again: all slots are taken, or a trial that runs may yet have to be tried again.
+        """
+        try:
+            if not (self.out_of_time or self.suspended):
+                if len(self._running) >= max(1, self._slots - len(self._blocking)):
+                    return None
+                if (entry := self._next()) is not None:
+                    self._running[trial_id] = _Running(entry)
+                    return configuration_of(entry, self._logs[entry.number].attempts + 1)
+                if self._running:
+                    return None
+        except OSError as error:
+            self._suspend(error)
+        self.ended = True
+        return str(Searcher.FINISHED)
+
+    def _next(self) -> Entry | None:
+        """Return the next trial to run, None if there is none at the moment."""
         if self._unfinished:
-            entry = self._unfinished.pop(0)
-        else:
+            return self._unfinished.pop(0)
+        while self._issued < self._trials:
             entry = self._journal.suggest()
             self._issued += 1
-        self._running[trial_id] = entry.number
-        return configuration_of(entry)
+            if entry.status != FAILED:
+                return entry
+            self._say(f"trial {entry.number}: failed: {entry.failure}")
+        # Last, so that another trial gets the device on which one has died.
+        return self._died.pop(0) if self._died else None
 
-    def observe(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Record the score of an epoch, and return whether the trial ends there, for its score or the deadline."""
-        stopped = self._journal.report(self._running[trial_id], result[EPOCH], result.get(self.metric, math.nan))
-        return stopped or self.out_of_time
+    def observe(self, trial_id: str, result: dict[str, Any]) -> str:
+        """Record what a trial has reported, and return Tune's decision for it."""
+        running = self._running[trial_id]
+        try:
+            if DEVICE in result:
+                return self._place(trial_id, running, result)
+            self._record(running, result)
+        except OSError as error:
+            self._suspend(error)
+        stop = running.pruned or self.out_of_time or self.suspended
+        return str(StudyScheduler.STOP if stop else StudyScheduler.CONTINUE)
+
+    def _place(self, trial_id: str, running: _Running, result: dict[str, Any]) -> str:
+        """Record that a trial begins on a device, unless that is left out."""
+        device = result[DEVICE] + (f" ({result[NODE_IP]})" if NODE_IP in result else "")
+        if device in self._attempts.left_out:
+            del self._running[trial_id]
+            self._blocking.add(trial_id)
+            self._unfinished.insert(0, running.entry)
+            return str(StudyScheduler.NOOP)
+        self._attempts.placed(device)
+        running.device = device
+        self._logs.begin(running.entry)
+        return str(StudyScheduler.CONTINUE)
+
+    def _record(self, running: _Running, result: dict[str, Any]) -> None:
+        """Record the events of a result, first in the event log, then in the journal."""
+        number, events = running.entry.number, result.get(EVENTS, [])
+        self._logs[number].take(events)
+        for event in events:
+            if event["kind"] == EPOCH:
+                value = event["metrics"].get(self.metric, math.nan)
+                running.pruned = self._journal.report(number, event["epoch"], value)
+                running.epochs += 1
+                self._attempts.succeeded(running.device)
+
+    def note_error(self, trial_id: str, error: Exception | None) -> None:
+        """Take note of the error of a process, before ``on_trial_complete`` says that it has died."""
+        if trial_id in self._running and error is not None and not isinstance(error, RayActorError):
+            cause = getattr(error, "cause", None) or error
+            self._running[trial_id].error = f"{type(cause).__name__}: {first_line(cause)}"
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing: the scheduler has recorded the result already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record how a trial ended; one that the deadline or the machine ended stays unfinished in the journal."""
-        number, result = self._running.pop(trial_id), result or {}
+        self._blocking.discard(trial_id)
+        if (running := self._running.pop(trial_id, None)) is None:
+            return
+        try:
+            self._complete(running, result or {}, error)
+        except OSError as failure:
+            self._suspend(failure)
+
+    def _complete(self, running: _Running, result: dict[str, Any], error: bool) -> None:
+        number = running.entry.number
+        log = self._logs[number]
+        if error:
+            self._try_again(running)
+            return
+        if DEVICE not in result:
+            self._record(running, result)
         if SUSPENDED in result:
             self.suspended = result[SUSPENDED]
         elif FAILURE in result:
-            self._journal.fail(number, result[FAILURE], final=result[FAILURE_FINAL])
-        elif error:
-            self._journal.fail(number, "its process ended", final=False)
+            self._fail(running.entry, result[FAILURE], final=result[FAILURE_FINAL])
         elif result.get(DONE):
-            value = result.get(self.metric, math.nan)
-            if math.isfinite(value):
-                self._journal.finish(number, result[EPOCH], value)
-            else:
-                self._journal.fail(number, f"{self.metric} is {value}", final=True)
-        elif not self.out_of_time:
-            self._journal.stop(number)
+            log.end(FINISHED)
+            self._finish(number)
+        else:
+            log.end(STOPPED)
+            if running.pruned:
+                self._journal.stop(number)
+
+    def _finish(self, number: int) -> None:
+        """Record in the journal what the event log says of a finished trial."""
+        log = self._logs[number]
+        value = log.last_metrics.get(self.metric, math.nan)
+        if math.isfinite(value):
+            self._journal.finish(number, log.last_epoch, value)
+        else:
+            self._journal.fail(number, f"{self.metric} is {value}", final=True)
+
+    def _fail(self, entry: Entry, reason: str, *, final: bool) -> None:
+        log = self._logs[entry.number]
+        if not log.attempts:
+            log = self._logs.begin(entry)
+        log.end(FAILED, reason)
+        self._journal.fail(entry.number, reason, final=final)
+
+    def _try_again(self, running: _Running) -> None:
+        """Suggest a trial again whose process has died, unless too many have."""
+        number, known = running.entry.number, len(self._attempts.left_out)
+        death = Death(number, self._logs[number].last_epoch, running.device, running.error, running.epochs == 0)
+        if (failure := self._attempts.died(death)) is not None:
+            self._fail(running.entry, failure, final=False)
+            return
+        self._died.append(running.entry)
+        self._say(f"trial {number}: its process died on {running.device}: {death.text}. The trial is tried again")
+        if len(self._attempts.left_out) > known:
+            self._say(f"{running.device} is left out: two trials died there in their first step")
+
+    def _suspend(self, error: OSError) -> None:
+        self.suspended = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
     def save(self, checkpoint_path: str) -> None:
         """Write an empty snapshot: the journal holds the whole state."""
@@ -111,13 +282,39 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         self._search = search
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return Tune's decision for a trial that has reported an epoch other than its last."""
-        return str(self.STOP if self._search.observe(trial.trial_id, result) else self.CONTINUE)
+        """Return Tune's decision for a trial that has reported something other than its end."""
+        return self._search.observe(trial.trial_id, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Hand the error of a process to the searcher."""
+        self._search.note_error(trial.trial_id, trial.get_pickled_error())
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def configuration_of(entry: Entry) -> dict[str, Any]:
-    """Return the configuration of a trial for Tune, with the number of the trial under ``trial``."""
-    return {**entry.configuration, TRIAL_KEY: entry.number}
+class EndOfSearch(Stopper):  # type: ignore[misc]
+    """Stopper that ends the trials that hold a device that is left out, once no other one runs.
+
+    Args:
+        search: Searcher of the same Tuner.
+    """
+
+    def __init__(self, search: StudySearch) -> None:
+        self._search = search
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return that no trial ends for its result alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the search has ended."""
+        return self._search.idle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def configuration_of(entry: Entry, attempt: int = 1) -> dict[str, Any]:
+    """Return the configuration of a trial for Tune, with the numbers of the trial and of the attempt."""
+    return {**entry.configuration, TRIAL_KEY: entry.number, ATTEMPT_KEY: attempt}

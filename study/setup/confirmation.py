@@ -6,7 +6,6 @@ the confirmation that is resumed, open the records and the feature stores, plan 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -116,7 +115,6 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
         records=basis.records,
         searches=_plan_searches(design, basis, data, folds),
         protocol=design.protocol,
-        session=uuid.uuid4().hex,
         lock=lock,
         design=design,
     )

@@ -7,7 +7,6 @@ records, open the feature stores, plan the searches.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.store import find_run
-from study.trial.event_log import Outbox
 
 MODELS_SHOWN = 4
 
@@ -75,7 +73,6 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         records=records,
         searches=_plan_searches(options, data, spaces),
         protocol=protocol(options, corpus, fold.unit, fold.number, options.seed),
-        session=uuid.uuid4().hex,
         lock=lock,
         models=_models(spaces, options.defaults),
     )
@@ -151,11 +148,9 @@ def claim_folder(options: StudyOptions) -> FileLock:
     """
     folder = options.folder
     if (folder / RECORD).exists() and not options.resume:
-        trials = list(folder.glob("*/trial_*"))
-        ended = sum(Outbox(path).status is not None for path in trials)
+        trials = len(list(folder.glob("*/trial_*")))
         raise UserError(
-            f"a study named {options.name!r} exists already ({str(folder)!r}: {ended} of {len(trials)} trials begun "
-            f"have ended). Resume it, or extend it by --trials: --resume --name {options.name}. Or start another one "
+            f"a study named {options.name!r} exists already ({str(folder)!r}: {trials} trials begun). Resume it, or extend it by --trials: --resume --name {options.name}. Or start another one "
             "under another --name."
         )
     try:

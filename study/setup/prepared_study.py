@@ -100,7 +100,6 @@ class PreparedStudy:
         records: Where the records go.
         searches: What is searched, in order.
         protocol: Digest of all that must agree for two trials to be comparable, besides the noise level.
-        session: Differs each time that the study is started.
         lock: Held as long as the study runs.
         models: What is trained, for people.
         design: The design of a confirmation; None in a search.
@@ -111,7 +110,6 @@ class PreparedStudy:
     records: RecordStore
     searches: tuple[Search, ...]
     protocol: str
-    session: str
     lock: FileLock
     models: str = ""
     design: Design | None = None

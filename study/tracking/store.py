@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Run, RunStatus, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME, MLFLOW_USER
 
 from ser.corpora import Corpus
@@ -25,12 +27,28 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
     return found[0] if found else None
 
 
-def search_all(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    """Return all runs that match a query, past MLflow's page limit."""
+def is_gone(client: MlflowClient, run_id: str) -> bool:
+    """Return whether a run is deleted, or not in the store at all.
+
+    Raises:
+        MlflowException: The store cannot be reached.
+    """
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == LifecycleStage.DELETED
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return True
+        raise
+
+
+def search_all(
+    client: MlflowClient, experiments: list[str], query: str, view: int = ViewType.ACTIVE_ONLY
+) -> list[Run]:
+    """Return all runs that match a query, past MLflow's page limit; deleted ones if the view has them."""
     runs: list[Run] = []
     token: str | None = None
     while True:
-        page = client.search_runs(experiments, query, max_results=PAGE, page_token=token)
+        page = client.search_runs(experiments, query, view, max_results=PAGE, page_token=token)
         runs.extend(page)
         token = page.token
         if not token:
@@ -63,7 +81,8 @@ def open_parent(
         run = client.create_run(experiment, tags={**tags, **key, **identity(name)})
     run_id = str(run.info.run_id)
     client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-    client.set_tag(run_id, Tag.PLANNED_TRIALS, tags[Tag.PLANNED_TRIALS])  # a study can be extended
+    planned = tags[Tag.PLANNED_TRIALS]  # a study can be extended
+    client.set_tag(run_id, Tag.PLANNED_TRIALS, planned, synchronous=True)
     log_dataset(client, run_id, dataset)
     client.log_dict(run_id, dict(manifest), MANIFEST)
     return run_id
@@ -103,7 +122,7 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
     query = f"tags.`{Tag.STUDY}` = {quoted(study)} and attributes.status = 'RUNNING'"
     for run in search_all(client, [experiment], query):
         if run.data.tags.get(KIND) == TRIAL:
-            client.set_tag(run.info.run_id, Tag.STATUS, STOPPED)
+            client.set_tag(run.info.run_id, Tag.STATUS, STOPPED, synchronous=True)
         client.set_terminated(run.info.run_id, "KILLED")
 
 

@@ -1,28 +1,31 @@
-"""Brings the records of trials from their folders to MLflow: complete, in order, and once.
+"""Brings the event logs of trials to MLflow: complete, in order, and once per store.
 
-MLflow may be away for minutes or for the night: the records wait, and delivering the same line twice changes nothing,
-since a point's time stamp is the line's own. All of it happens in the study's own process; trials never see MLflow.
+The store itself says how much of a trial it has: a tag of the trial's run counts the delivered lines. So a study can
+go on with another store, an emptied one, or one whose runs somebody has deleted: what a store lacks is delivered again.
+MLflow may be away for minutes or for the night. The records wait, and delivering the same line twice changes nothing,
+since a point's time stamp is the line's own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from ray.tune import Callback
-from ray.tune.experiment import Trial
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from study.messages import first_line
-from study.schema import FAILED, FINISHED, STOPPED, Tag
-from study.tracking.store import find_run, identity, log_dataset
-from study.trial.event_log import AGAIN, ARTIFACT, EPOCH, RUN, Outbox, ending
-from study.trial.specification import TRIAL_KEY, trial_folder
+from study.schema import FAILED, FINISHED, KIND, STOPPED, TRIAL, Tag
+from study.tracking.event_log import AGAIN, RUN, EventLog, ending
+from study.tracking.store import find_run, identity, is_gone, log_dataset, quoted, search_all
+from study.trial.specification import ARTIFACT, EPOCH, TAGS, trial_name
 
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}
 
@@ -35,183 +38,233 @@ METRICS_AT_ONCE = 1000
 UPLOAD_ATTEMPTS = 3
 
 
-def deliver(outbox: Outbox, client: MlflowClient) -> None:
-    """Brings MLflow up to date with one trial.
+@dataclass(frozen=True)
+class SearchRuns:
+    """Where the runs of a search's trials belong.
 
     Args:
-        outbox: The trial's records.
-        client: The store; at a time one thread delivers an outbox.
+        experiment: MLflow experiment id.
+        parent: The parent run's id.
+        title: Name of the runs without the trial's number.
+        key: Tags that identify the runs of the search.
+    """
+
+    experiment: str
+    parent: str
+    title: str
+    key: Mapping[str, str]
+
+    def trial_key(self, number: int) -> dict[str, str]:
+        """Return the tags that identify the run of a trial."""
+        return {**self.key, Tag.TRIAL: trial_name(number), KIND: TRIAL}
+
+
+@dataclass
+class Delivery:
+    """What a store has of one trial.
+
+    Args:
+        number: Number of the trial.
+        log: Its event log.
+        search: Where its run belongs.
+        run_id: Its run; None if the store has none.
+        lines: Lines of the log that the store has.
+        missed: Files that could not be uploaded, with the reason; they are in the trial's folder.
+    """
+
+    number: int
+    log: EventLog
+    search: SearchRuns
+    run_id: str | None = None
+    lines: int = 0
+    missed: list[str] = field(default_factory=list)
+
+    @property
+    def pending(self) -> int:
+        """Return the number of lines that the store lacks."""
+        return len(self.log) - self.lines
+
+
+def deliver(delivery: Delivery, client: MlflowClient) -> None:
+    """Bring a store up to date with one trial.
+
+    Args:
+        delivery: The trial; what is delivered is noted in it, and in the store.
+        client: The store; at a time one thread delivers a trial.
 
     Raises:
         MlflowException: It cannot be reached, or refuses; what is left stays for the next time.
     """
-    done = outbox.delivered()
-    lines = outbox.lines_after(done["lines"])
+    try:
+        _deliver(delivery, client)
+    except MlflowException:
+        if delivery.run_id is None or not is_gone(client, delivery.run_id):
+            raise
+        # Somebody has deleted the run. The study's folder decides what MLflow shows, so it gets another one.
+        delivery.run_id, delivery.lines = None, 0
+        _deliver(delivery, client)
+
+
+def _deliver(delivery: Delivery, client: MlflowClient) -> None:
+    lines, done = delivery.log.lines(delivery.lines), delivery.lines
     while lines:
-        line = lines[0]
-        count = 1
+        line, count = lines[0], 1
         if line["kind"] == RUN:
-            done["run_id"] = _create(client, line)
-        elif line["kind"] == EPOCH:
-            count = _log_epochs(client, done["run_id"], lines)
+            delivery.run_id = _create(client, delivery, line)
+        run_id = str(delivery.run_id)
+        if line["kind"] == EPOCH:
+            count = _log_epochs(client, run_id, lines)
+        elif line["kind"] == TAGS:
+            client.log_batch(run_id, tags=[RunTag(*item) for item in line["tags"].items()], synchronous=True)
         elif line["kind"] == ARTIFACT:
-            done["missed"] += _upload(client, done["run_id"], outbox.folder / line["name"])
+            delivery.missed += _upload(client, run_id, delivery.log.folder / line["name"], line.get("digest"))
         elif line["kind"] == AGAIN:
-            _reopen(client, done["run_id"])
-        else:
-            _close(client, done["run_id"], line)
+            _reopen(client, run_id)
+        elif line["kind"] != RUN:
+            _close(client, run_id, line)
         lines = lines[count:]
-        done["lines"] += count
-        outbox.note_delivered(done)
+        done += count
+    # Noted in the store after it has them, whatever the settings of MLflow's client.
+    if delivery.missed:
+        client.set_tag(run_id, Tag.MISSED, "; ".join(delivery.missed), synchronous=True)
+    client.set_tag(run_id, Tag.RECORDS, str(done), synchronous=True)
+    delivery.lines = done
 
 
 class Courier:
-    """Delivers the records of running trials in a thread, so that nothing waits for MLflow.
+    """Delivers the records of a session in a thread, so that nothing waits for MLflow.
 
     It goes its round every few seconds: one batch for several short epochs takes less of the processor, which the
-    trials need, than one for each.
+    trials need, than one for each. Nothing that goes wrong with one trial's records stops another's.
 
     Args:
         client: The store.
     """
 
     def __init__(self, client: MlflowClient) -> None:
-        self._client = client
-        # Trials that have not ended, or not all of whose records are in MLflow.
-        self._open: dict[Path, Outbox] = {}
-        self._told: set[Path] = set()
+        self.client = client
+        self._open: list[Delivery] = []
+        self._missed: list[str] = []
         self._change = threading.Condition()
         self._ending = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def tell(self, folder: Path) -> None:
-        """Says that a trial has something new, or is about to.
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Take over trials; their event logs may grow until the courier is closed."""
+        with self._change:
+            self._open += deliveries
+
+    def close(self, seconds: float) -> tuple[dict[Path, str], list[str]]:
+        """End the thread, and deliver what is left.
 
         Args:
-            folder: The trial's.
-        """
-        with self._change:
-            self._told.add(folder)
+            seconds: How long to try while MLflow is away.
 
-    def close(self) -> None:
-        """Ends the thread once it has tried all; what is left is for ``deliver_all``."""
+        Returns:
+            Folders of trials with records that still wait → why; and the files that could not be uploaded.
+        """
         with self._change:
             self._ending = True
             self._change.notify()
         self._thread.join()
+        end = time.monotonic() + seconds
+        while (left := self._go_round()) and time.monotonic() < end:
+            time.sleep(min(ROUND_SECONDS, max(0.0, end - time.monotonic())))
+        return left, self._missed
 
     def _work(self) -> None:
         ending = False
         while not ending:
             with self._change:
                 ending = self._change.wait_for(lambda: self._ending, ROUND_SECONDS)
-                self._open |= {folder: Outbox(folder, mend=False) for folder in self._told - self._open.keys()}
-                self._told.clear()
-            self._go_round()
+            if not ending:
+                self._go_round()
 
-    def _go_round(self) -> None:
-        """Delivers what there is, also of trials with no news: one that was stopped notes its end a little later."""
-        for folder, outbox in list(self._open.items()):
+    def _go_round(self) -> dict[Path, str]:
+        """Deliver what there is; return the trials whose records wait, and why."""
+        with self._change:
+            trials = list(self._open)
+        left: dict[Path, str] = {}
+        for number, delivery in enumerate(trials):
+            if not delivery.pending:
+                continue
             try:
-                if outbox.pending:
-                    deliver(outbox, self._client)
-            except ValueError:
-                continue  # a crash has left half a line, which the trial's next process cuts off
-            except (MlflowException, OSError):  # the records wait, and what is left at the end is told
-                if not _answers(self._client):
-                    return
-                continue  # it refuses these, or the disk is full; others do not wait for that
-            if outbox.status is not None and not outbox.pending:
-                del self._open[folder]
+                deliver(delivery, self.client)
+            except Exception as error:  # whatever is wrong with this trial's records, others' are delivered
+                left[delivery.log.folder] = first_line(error)
+                if not _answers(self.client):
+                    waiting = [other for other in trials[number:] if other.pending]
+                    return left | {other.log.folder: first_line(error) for other in waiting}
+        with self._change:
+            ended = [one for one in self._open if one.log.status is not None and not one.pending]
+            self._missed += [text for one in ended for text in one.missed]
+            self._open = [one for one in self._open if one not in ended]
+        return left
 
 
-class Messenger(Callback):  # type: ignore[misc]
-    """Tells the courier of a search's trials as Tune hears of them.
-
-    Args:
-        courier: Of the session.
-        folder: The search's.
-    """
-
-    def __init__(self, courier: Courier, folder: Path) -> None:
-        self._courier, self._folder = courier, folder
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks, which nobody reads here.
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Its records are about to begin."""
-        self._tell(trial)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
-        """An epoch is on record."""
-        self._tell(trial)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Its last epoch is on record."""
-        self._tell(trial)
-
-    def _tell(self, trial: Trial) -> None:
-        self._courier.tell(trial_folder(self._folder, trial.config[TRIAL_KEY]))
-
-
-def deliver_all(folders: Iterable[Path], client: MlflowClient, seconds: float) -> dict[Path, str]:
-    """Delivers what waits in the folders of trials that have ended.
+def stored(client: MlflowClient, search: SearchRuns, logs: Mapping[int, EventLog]) -> list[Delivery]:
+    """Return what a store has of the trials of a search, and mend where their runs are said to be.
 
     Args:
-        folders: The trials' folders.
         client: The store.
-        seconds: How long to try while MLflow is away.
+        search: The search.
+        logs: Event logs by number of the trial.
 
-    Returns:
-        Folders with records that still wait → why.
+    Raises:
+        MlflowException: The store cannot be reached.
     """
-    end = time.monotonic() + seconds
-    left = dict.fromkeys(folders, "")
-    while True:
-        for folder in list(left):
-            outbox = Outbox(folder)
-            try:
-                if outbox.pending:
-                    deliver(outbox, client)
-                del left[folder]
-            except (MlflowException, OSError) as error:
-                left[folder] = first_line(error)
-                if not _answers(client):
-                    break  # the others would wait for the same server
-        if not left or time.monotonic() >= end:
-            return left
-        time.sleep(min(ROUND_SECONDS, max(0.0, end - time.monotonic())))
+    query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in {**search.key, KIND: TRIAL}.items())
+    runs = {run.data.tags[Tag.TRIAL]: run for run in search_all(client, [search.experiment], query)}
+    deliveries = []
+    for number, log in logs.items():
+        delivery = Delivery(number, log, search)
+        if (run := runs.get(trial_name(number))) is not None:
+            delivery.run_id = str(run.info.run_id)
+            # A file that could not be uploaded is tried again.
+            again = Tag.MISSED in run.data.tags
+            delivery.lines = 0 if again else min(int(run.data.tags.get(Tag.RECORDS, 0)), len(log))
+            if again:
+                client.delete_tag(delivery.run_id, Tag.MISSED)
+            _place(client, run, {MLFLOW_PARENT_RUN_ID: search.parent, Tag.FOLDER: str(log.folder)})
+        deliveries.append(delivery)
+    return deliveries
+
+
+def _place(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
+    """Correct the tags of a run whose parent was made anew, or whose study was moved."""
+    for key, value in tags.items():
+        if run.data.tags.get(key) != value:
+            client.set_tag(run.info.run_id, key, value, synchronous=True)
 
 
 def _answers(client: MlflowClient) -> bool:
-    """Whether the store is there."""
+    """Return whether the store is there."""
     try:
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError):
+    except Exception:  # however it fails, it is no answer
         return False
     return True
 
 
-def _create(client: MlflowClient, line: Mapping[str, Any]) -> str:
-    """The trial's run: found by its key, since an answer may have been lost, or created."""
-    run = find_run(client, line["experiment"], line["key"])
+def _create(client: MlflowClient, delivery: Delivery, line: Mapping[str, Any]) -> str:
+    """Return the trial's run: found by its key, since an answer may have been lost, or created."""
+    search, key = delivery.search, delivery.search.trial_key(delivery.number)
+    run = find_run(client, search.experiment, key)
     if run is None:
-        tags = {**line["tags"], **line["key"], **identity(line["name"])}
-        run = client.create_run(line["experiment"], start_time=line["time"], tags=tags)
+        place = {MLFLOW_PARENT_RUN_ID: search.parent, Tag.FOLDER: str(delivery.log.folder)}
+        tags = {**line["tags"], **key, **place, **identity(f"{search.title} {trial_name(delivery.number)}")}
+        run = client.create_run(search.experiment, start_time=line["time"], tags=tags)
     run_id = str(run.info.run_id)
     params = [Param(key, value) for key, value in line["params"].items()]
     for begin in range(0, len(params), PARAMS_AT_ONCE):
-        client.log_batch(run_id, params=params[begin : begin + PARAMS_AT_ONCE])
+        client.log_batch(run_id, params=params[begin : begin + PARAMS_AT_ONCE], synchronous=True)
     log_dataset(client, run_id, Dataset(**line["dataset"]))
     return run_id
 
 
 def _log_epochs(client: MlflowClient, run_id: str, lines: list[dict[str, Any]]) -> int:
-    """Logs the epochs at the head of ``lines``, as many as one call takes; returns how many lines that were."""
+    """Log the epochs at the head of ``lines``, as many as one call takes; return how many lines that were."""
     points: list[Metric] = []
     count = 0
     for line in lines:
@@ -219,14 +272,23 @@ def _log_epochs(client: MlflowClient, run_id: str, lines: list[dict[str, Any]]) 
             break
         points += [Metric(key, value, line["time"], line["epoch"]) for key, value in line["metrics"].items()]
         count += 1
-    client.log_batch(run_id, metrics=points)
+    client.log_batch(run_id, metrics=points, synchronous=True)
     return count
 
 
-def _upload(client: MlflowClient, run_id: str, path: Path) -> list[str]:
-    """Uploads a file, in a few attempts; returns it with the reason if it cannot be had."""
+def _upload(client: MlflowClient, run_id: str, path: Path, digest: str | None) -> list[str]:
+    """Upload a file, in a few attempts; return it with the reason if it cannot be had.
+
+    Args:
+        client: The store.
+        run_id: The run.
+        path: The file.
+        digest: SHA-256 of what the trial wrote; None in logs of version 0.1.
+    """
     for attempt in range(1, UPLOAD_ATTEMPTS + 1):
         try:
+            if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                return [f"{path}: its content is not what the trial wrote"]
             client.log_artifact(run_id, str(path))
         except Exception as error:  # each artifact store has errors of its own
             client.get_run(run_id)  # raises if the whole server is away, and then this waits with the rest
@@ -249,5 +311,7 @@ def _reopen(client: MlflowClient, run_id: str) -> None:
 def _close(client: MlflowClient, run_id: str, line: Mapping[str, Any]) -> None:
     status = ending(line)
     tags = {Tag.STATUS: status, Tag.FAILURE: line["failure"]}
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items() if value is not None])
+    client.log_batch(
+        run_id, tags=[RunTag(key, value) for key, value in tags.items() if value is not None], synchronous=True
+    )
     client.set_terminated(run_id, STATUS[status], end_time=line["time"])

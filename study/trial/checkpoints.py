@@ -1,12 +1,16 @@
-"""Checkpoints of a trial, written atomically, with a digest in their name that shows whether they are whole."""
+"""Checkpoints of a trial: files with a digest in their name, which shows whether they are whole.
+
+A file is written once, under its own name, and never renamed, appended to or locked, so that any place where nodes meet
+serves. Each attempt at a trial removes files of its own and of earlier attempts alone: a process that was taken for
+dead does not harm the one that goes on.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
-import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -16,15 +20,16 @@ from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
 
 KEPT = 2
-_NAME = re.compile(r"epoch_(\d+)-([0-9a-f]{32})\.pt")
+_NAME = re.compile(r"epoch_(\d+)-(?:(\d+)-)?([0-9a-f]{32})\.pt")
 
 
-def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
+def save_checkpoint(state: State, folder: Path, attempt: int = 0, keep: int = KEPT) -> Path:
     """Write the state of a training run and remove older ones.
 
     Args:
         state: State, with its ``epoch``.
         folder: Folder of the trial.
+        attempt: Number of the attempt at the trial.
         keep: Number of checkpoints to keep, including this one.
 
     Returns:
@@ -36,42 +41,35 @@ def save_checkpoint(state: State, folder: Path, keep: int = KEPT) -> Path:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = save_checkpoint({"epoch": 3, "model": {}}, Path(folder))
+        ...     file = save_checkpoint({"epoch": 3, "model": {}}, Path(folder), attempt=2)
         ...     state, torn = load_newest(Path(folder))
-        >>> file.name[:10], state["epoch"], torn
-        ('epoch_0003', 3, [])
+        >>> file.name[:12], state["epoch"], torn
+        ('epoch_0003-2', 3, [])
     """
-    temporary = folder / f".writing-{uuid.uuid4().hex}"
+    memory = io.BytesIO()
+    torch.save(state, memory)
+    content = memory.getbuffer()
+    path = folder / f"epoch_{state['epoch']:04d}-{attempt}-{_digest(content)}.pt"
     try:
-        with temporary.open("wb") as file, ThreadPoolExecutor(1) as pool:
-            torch.save(state, file)
+        with path.open("wb") as file:
+            file.write(content)
             file.flush()
-            synced = pool.submit(os.fsync, file.fileno())
-            digest = _digest(temporary)
-            synced.result()
-        path = folder / f"epoch_{state['epoch']:04d}-{digest}.pt"
-        temporary.replace(path)
-    except RuntimeError as error:
-        # Torch raises its own error on top of the system's.
-        temporary.unlink(missing_ok=True)
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+            os.fsync(file.fileno())
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
     sync_folder(folder)
     kept = [path, *(other for other in checkpoints(folder) if other != path)][:keep]
     for other in checkpoints(folder):
-        if other not in kept:
+        if other not in kept and _attempt(other) <= attempt:
             other.unlink(missing_ok=True)
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint files in a folder, newest first, torn ones included."""
+    """Return the checkpoint files in a folder, newest attempt and epoch first, torn ones included."""
     found = [path for path in folder.glob("epoch_*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (-_epoch(path), path.name))
+    return sorted(found, key=lambda path: (-_attempt(path), -_epoch(path), path.name))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
@@ -83,7 +81,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
     torn: list[Path] = []
     for path in checkpoints(folder):
         match = _NAME.fullmatch(path.name)
-        if match is not None and _digest(path) == match[2]:
+        if match is not None and _digest_of_file(path) == match[3]:
             return path, torn
         torn.append(path)
     return None, torn
@@ -113,6 +111,16 @@ def _epoch(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _digest(path: Path) -> str:
+def _attempt(path: Path) -> int:
+    """Return the number of the attempt that wrote a file; 0 in studies of earlier versions."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[2] or 0) if match else 0
+
+
+def _digest(content: memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

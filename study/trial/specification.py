@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ser.training.task import Task
 
-# Key of the trial's number in the configuration that Tune hands to it.
-TRIAL_KEY = "trial"
+# Keys of the trial's number, and of its attempt's, in the configuration that Tune hands to it.
+TRIAL_KEY, ATTEMPT_KEY = "trial", "attempt"
 
-# Keys of the results that a trial reports to Tune, besides its objective.
+# Keys of the results that a trial reports to Tune, besides its objective. The first result of an attempt says where it
+# runs, before anything can go wrong there; EVENTS are for the trial's event log.
 EPOCH, DONE, FAILURE, FAILURE_FINAL, SUSPENDED = "epoch", "finished", "failure", "failure.final", "suspended"
+DEVICE, EVENTS = "device", "events"
+
+# Kinds of events; an epoch is one too.
+TAGS, ARTIFACT = "tags", "artifact"
+
+
+def epoch_event(epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return the event of an epoch.
+
+    Args:
+        epoch: The epoch, from 1.
+        metrics: What was measured.
+    """
+    return {"kind": EPOCH, "epoch": epoch, "metrics": dict(metrics)}
+
+
+def artifact_event(name: str, content: bytes) -> dict[str, Any]:
+    """Return the event of a file in the trial's folder that belongs to its records.
+
+    Args:
+        name: Name of the file.
+        content: Its content, of which the event holds the SHA-256.
+    """
+    return {"kind": ARTIFACT, "name": name, "digest": hashlib.sha256(content).hexdigest()}
+
+
+def tags_event(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the event of tags that only the trial's process knows, such as its hardware."""
+    return {"kind": TAGS, "tags": dict(tags)}
 
 
 def trial_name(number: int) -> str:
@@ -60,14 +91,7 @@ class TrialContext:
         threads: Torch threads of a trial.
         device: ``"cuda"`` where a trial has a GPU or a share of one, else ``"cpu"``.
         objective: Metric that the search maximises or minimises.
-        experiment: MLflow experiment id.
-        parent: MLflow id of the parent run.
-        name: Name of the trials without their number.
-        key: Tags that identify a trial together with its number.
-        tags: All other tags.
-        dataset: Training data as a dictionary of an MLflow dataset.
         folder: Folder of the search, which every node sees under this path.
-        session: Identifier of this start of the study.
         planned: Specifications of trials 1, 2, … of a confirmation; empty for a search.
         import_folder: Folder that the study was started in, where losses and models of the user's own may be; empty for
             none.
@@ -79,14 +103,7 @@ class TrialContext:
     threads: int
     device: str
     objective: str
-    experiment: str
-    parent: str
-    name: str
-    key: Mapping[str, str]
-    tags: Mapping[str, str]
-    dataset: Mapping[str, Any]
     folder: Path
-    session: str
     planned: tuple[TrialSpecification, ...] = ()
     import_folder: str = ""
 

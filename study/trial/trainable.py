@@ -1,16 +1,21 @@
-"""One trial: trains a configuration epoch by epoch, and persists everything that a restart needs."""
+"""One trial: trains a configuration epoch by epoch, reports to Tune, and saves everything that a restart needs.
+
+A trial's process writes checkpoints and the per-utterance table, nothing else. What it measures goes to the study's
+process with Tune's results; the checkpoint holds it too, because a result can be lost with the process that waits for
+it.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import math
+import os
 import socket
 import sys
 import time
-import uuid
 from collections.abc import Generator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,27 +26,31 @@ from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.state import State
-from ser.utils.durable_files import replace_bytes, replace_text
+from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
-from study.schema import FAILED, FINISHED, SECONDS, STOPPED, UTTERANCES, Tag
+from study.schema import SECONDS, UTTERANCES
 from study.trial.checkpoints import load_newest, save_checkpoint
-from study.trial.event_log import Outbox
 from study.trial.hardware import hardware_tags
 from study.trial.specification import (
+    ATTEMPT_KEY,
+    DEVICE,
     DONE,
     EPOCH,
+    EVENTS,
     FAILURE,
     FAILURE_FINAL,
     SUSPENDED,
     TRIAL_KEY,
     TrialContext,
     TrialSpecification,
+    artifact_event,
+    epoch_event,
+    tags_event,
     trial_folder,
-    trial_name,
 )
 
-ATTEMPTS = "attempts.json"
-MAX_ATTEMPTS = 3
+REPORTED = "events"
+"""Key of a checkpoint's state: what the trial has reported so far."""
 
 # Assumed mean time between two kills of a process, in seconds. Saving and repeated training together cost least if a
 # state is saved every sqrt(2 · seconds of saving · this) seconds (Young, A first order approximation to the optimum
@@ -53,39 +62,45 @@ class Attempt:
     """Attempt of one process at a trial, from its newest checkpoint on.
 
     Args:
-        configuration: Suggested parameters by dotted name, and the number of the trial.
+        configuration: Suggested parameters by dotted name, and the numbers of the trial and of the attempt.
         context: What all trials of the search share.
     """
 
     def __init__(self, configuration: Mapping[str, Any], context: TrialContext) -> None:
         values = dict(configuration)
-        self.number = int(values.pop(TRIAL_KEY))
+        self.number, self._attempt = int(values.pop(TRIAL_KEY)), int(values.pop(ATTEMPT_KEY))
         self._context = context
         self._trial = context.trial(self.number, values)
         self._config = Config.from_dotted(self._trial.configuration)
         self._folder = trial_folder(context.folder, self.number)
+        self._placed = False
         self._epoch = 0
         self._saved_at, self._saving_took = time.monotonic(), 0.0
         self._unsaved: EpochRecord | None = None
-        self._token = uuid.uuid4().hex
-        self._outbox: Outbox | None = None
+        self._reported: list[dict[str, Any]] = []
         self._training: Generator[EpochRecord] | None = None
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch.
+        """Say where the trial runs, the first time; then train one epoch.
 
         Returns:
-            Result for Tune: the objective and the epoch; ``finished`` after the last epoch; or, with ``done``, the
-            reason of a ``failure``, or ``suspended`` where the machine and not the trial is at fault.
+            Result for Tune: the device; or the objective, the epoch and the events to record; ``finished`` after the
+            last epoch; or, with ``done``, the reason of a ``failure``, or ``suspended`` where the machine and not the
+            trial is at fault.
 
         Raises:
             Exception: An unexpected error, such as one of the GPU, after which another process may try again.
         """
+        if not self._placed:
+            self._placed = True
+            return {DEVICE: _device(self._context.device), EPOCH: 0, DONE: False, "done": False}
         try:
             return self._step()
         except (DivergedError, UserError) as error:
             # A diverged training diverges again everywhere; other errors may be those of this machine.
-            return self._fail(str(error), final=isinstance(error, DivergedError))
+            self.close()
+            final = isinstance(error, DivergedError)
+            return {EPOCH: self._epoch, FAILURE: str(error), FAILURE_FINAL: final, "done": True}
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -95,38 +110,46 @@ class Attempt:
         """End the attempt; another process may continue the trial.
 
         Args:
-            stopped: Whether to record that the trial has ended before its last epoch, at least for now.
+            stopped: Whether to save what has been trained since the last checkpoint.
         """
-        if stopped and self._training is not None and self._outbox is not None:
-            if self._unsaved is not None:
-                with suppress(OSError):  # the disk may be full; then an earlier state remains
-                    save_checkpoint(_state_to_save(self._unsaved), self._folder, keep=2)
-            self._outbox.end(STOPPED)
+        if stopped and self._training is not None and self._unsaved is not None:
+            with suppress(OSError):  # the disk may be full; then an earlier state remains
+                self._write(self._unsaved)
         if self._training is not None:
             self._training.close()
         self._training = self._unsaved = None
 
     def _step(self) -> dict[str, Any]:
-        if self._training is None and (ended := self._begin()) is not None:
-            return ended
+        began, before = time.monotonic(), len(self._reported)
+        events: list[dict[str, Any]] = []
+        if self._training is None:
+            if (ended := self._begin()) is not None:
+                return ended
+            # What an earlier process has reported goes again with the first epoch: it may have been lost.
+            before, began = 0, time.monotonic()
+            events.append(tags_event(hardware_tags(self._context.device, self._context.threads)))
         assert self._training is not None
-        began = time.monotonic()
         record = next(self._training)
-        metrics = {**record.metrics, SECONDS: time.monotonic() - began}
-        self._record(record, metrics)
         self._epoch = record.epoch
-        result = {
+        metrics = {**record.metrics, SECONDS: time.monotonic() - began}
+        self._reported.append(epoch_event(record.epoch, metrics))
+        if record.utterances is not None:
+            table = record.utterances.to_parquet(index=False)
+            _write_file(self._folder / UTTERANCES, table)
+            self._reported.append(artifact_event(UTTERANCES, table))
+        self._save(record)
+        if record.finished:
+            self.close()
+        return {
             self._context.objective: metrics[self._context.objective],
             EPOCH: record.epoch,
+            EVENTS: events + self._reported[before:],
             DONE: record.finished,
             "done": record.finished,
         }
-        if record.finished:
-            self.close()
-        return result
 
     def _begin(self) -> dict[str, Any] | None:
-        """Open the records and the newest state of the trial; return the result if it has ended already."""
+        """Open the newest state of the trial; return the result if the trial has ended already."""
         context = self._context
         if not context.folder.is_dir():
             reason = (
@@ -134,57 +157,16 @@ class Attempt:
                 "same path on every node"
             )
             return {EPOCH: 0, SUSPENDED: reason, "done": True}
+        self._folder.mkdir(exist_ok=True)
         torch.set_num_threads(context.threads)
-        self._outbox = outbox = Outbox(self._folder)
-        state, torn = load_newest(self._folder)
-        for path in torn:
-            path.rename(path.with_name(f"torn-{path.name}"))
+        state, _ = load_newest(self._folder)
+        self._reported = [] if state is None else list(state.pop(REPORTED, []))
         self._epoch = state["epoch"] if state is not None else 0
-        if outbox.status == FINISHED:
-            # The study was killed between the last epoch and the journal's record of it.
-            return self._ended()
-        if (failure := self._count_attempt(outbox.last_epoch)) is not None:
-            return self._fail(failure, final=False)
-        outbox.begin(
-            context.experiment,
-            context.parent,
-            f"{context.name} {trial_name(self.number)}",
-            {**context.key, Tag.TRIAL: trial_name(self.number)},
-            {
-                **context.tags,
-                **hardware_tags(context.device, context.threads),
-                **self._trial.tags,
-                Tag.FOLDER: str(self._folder),
-            },
-            self._config.to_dotted(),
-            context.dataset,
-        )
-        if state is not None and state["epoch"] >= self._config.training.epochs:
-            outbox.end(FINISHED)
-            return self._ended()
+        if self._epoch >= self._config.training.epochs:
+            metrics = next((event["metrics"] for event in reversed(self._reported) if event["kind"] == EPOCH), {})
+            return {**metrics, EPOCH: self._epoch, EVENTS: self._reported, DONE: True, "done": True}
         self._training = _train_epochs(self._config, state, self._trial, context.device)
         return None
-
-    def _ended(self) -> dict[str, Any]:
-        assert self._outbox is not None
-        self.close()
-        objective = self._context.objective
-        value = self._outbox.last_metrics[objective]
-        return {objective: value, EPOCH: self._config.training.epochs, DONE: True, "done": True}
-
-    def _record(self, record: EpochRecord, metrics: Mapping[str, float]) -> None:
-        """Record an epoch: first its metrics, then the state to resume from."""
-        assert self._outbox is not None
-        if self._read_attempts().get("token") != self._token:
-            # Ray considered this node dead, and started the trial on another one.
-            raise RuntimeError(f"trial {self.number} continues in another process.")
-        self._outbox.epoch(record.epoch, metrics)
-        if record.utterances is not None:
-            replace_bytes(self._folder / UTTERANCES, record.utterances.to_parquet(index=False))
-            self._outbox.artifact(UTTERANCES)
-        self._save(record)
-        if record.finished:
-            self._outbox.end(FINISHED)
 
     def _save(self, record: EpochRecord) -> None:
         """Save the state after an epoch if that is due; after the last epoch it always is."""
@@ -192,48 +174,15 @@ class Attempt:
         self._unsaved = record
         if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
             return
-        save_checkpoint(_state_to_save(record), self._folder, keep=1 if record.finished else 2)
+        self._write(record)
         self._unsaved = None
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - began
 
-    def _count_attempt(self, reached: int) -> str | None:
-        """Record that this process takes over the trial; return the reason if too many have died in the same epoch.
-
-        Args:
-            reached: Last recorded epoch; the newest state may be that of an earlier one.
-        """
-        before = self._read_attempts()
-        same = before.get("session") == self._context.session and before.get("epoch") == reached
-        count = before["count"] + 1 if same else 1
-        if count > MAX_ATTEMPTS:
-            cause = f": {before['error']}" if before.get("error") else " without an error, perhaps out of memory"
-            return f"{MAX_ATTEMPTS} processes died in epoch {reached + 1}{cause}"
-        self._write_attempts({"session": self._context.session, "epoch": reached, "count": count})
-        return None
-
-    def note_error(self, text: str) -> None:
-        """Save the text of an unexpected error, which becomes the trial's failure if all attempts end so."""
-        with suppress(OSError):
-            attempts = self._read_attempts()
-            if attempts.get("token") == self._token:  # else another process has the trial
-                self._write_attempts({**attempts, "error": text})
-
-    def _read_attempts(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self._folder / ATTEMPTS).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found
-
-    def _write_attempts(self, values: Mapping[str, Any]) -> None:
-        replace_text(self._folder / ATTEMPTS, json.dumps({**values, "token": self._token}))
-
-    def _fail(self, reason: str, *, final: bool) -> dict[str, Any]:
-        if self._outbox is not None:
-            self._outbox.end(FAILED, reason)
-        self.close()
-        return {EPOCH: self._epoch, FAILURE: reason, FAILURE_FINAL: final, "done": True}
+    def _write(self, record: EpochRecord) -> None:
+        """Write a checkpoint; after the last epoch without the optimizer, two thirds of its size."""
+        state = {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}
+        save_checkpoint({**state, REPORTED: self._reported}, self._folder, self._attempt, 1 if record.finished else 2)
 
 
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
@@ -243,7 +192,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Take the first trial.
 
         Args:
-            config: Suggested parameters by dotted name, and the number of the trial.
+            config: Suggested parameters by dotted name, and the numbers of the trial and of the attempt.
             context: What all trials of the search share.
         """
         assert context is not None
@@ -262,9 +211,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Train one epoch."""
         try:
             return self._attempt.step()
-        except Exception as error:
-            # Tune starts another process; the threads of this one must not run at the same time.
-            self._attempt.note_error(f"{type(error).__name__}: {error}")
+        except Exception:
+            # The trial goes on in another process; the threads of this one must not run at the same time.
             self._attempt.close()
             raise
 
@@ -277,6 +225,12 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing: a trial loads its own checkpoint."""
+
+
+def _device(kind: str) -> str:
+    """Return a name of the device that this process has, for people, without asking the device itself."""
+    host = socket.gethostname()
+    return f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES', '0')} of {host}" if kind == "cuda" else host
 
 
 def _train_epochs(
@@ -292,6 +246,10 @@ def _train_epochs(
     yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
 
 
-def _state_to_save(record: EpochRecord) -> State:
-    """Return the state to save; after the last epoch without the optimizer, two thirds of its size."""
-    return {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}
+def _write_file(path: Path, content: bytes) -> None:
+    """Write a file durably, without a second name: the event that follows holds its digest."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
