@@ -150,8 +150,8 @@ def claim_folder(options: StudyOptions) -> FileLock:
     if (folder / RECORD).exists() and not options.resume:
         trials = len(list(folder.glob("*/trial_*")))
         raise UserError(
-            f"a study named {options.name!r} exists already ({str(folder)!r}: {trials} trials begun). Resume it, or extend it by --trials: --resume --name {options.name}. Or start another one "
-            "under another --name."
+            f"a study named {options.name!r} exists already ({str(folder)!r}: {trials} trials begun). Resume it, or "
+            f"extend it by --trials: --resume --name {options.name}. Or start another one under another --name."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
