@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
 
+from ser.utils.command_line import treat_signals_as_interrupt
 from ser.utils.errors import UserError
 from ser.utils.messages import log_unexpected
 from study.backend.cluster import start_ray
@@ -70,12 +70,6 @@ def quieten() -> None:
     # Tune reports interruptions and failures with tracebacks, and with ways to resume that are not this study's.
     for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
-    treat_sigterm_as_interrupt()
-
-
-def treat_sigterm_as_interrupt() -> None:
-    """Let SIGTERM, by which Slurm and Kubernetes end a job whose time is used up, mean what Ctrl-C means."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[TrialResources], None]) -> Ended:
@@ -127,7 +121,7 @@ def _run_searches(
 ) -> None:
     """Start Ray, open the searches, and run them one after the other."""
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
-    treat_sigterm_as_interrupt()  # again, because Ray sets a handler of its own
+    treat_signals_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
     prepared.options.write(prepared.data.digest, [store.path.name for store in prepared.data.stores.values()])
     # All of them now: while trials run, the tracking server may come and go.
