@@ -17,15 +17,11 @@ from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
+from ser.utils.checks import check_recordable, require
 from ser.utils.errors import UserError, unknown_name
 
 # Larger numbers, among them infinities, are mistakes.
 LARGEST = 1e100
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class ModelConfig:
             ("pretrained", self.pretrained, ""),
             ("freeze", self.freeze, "none"),
         ):
-            _require(
+            require(
                 value == default,
                 f"model.{key} is {value}, but model.name is {self.name}, a classical model without that option. Leave "
                 f"model.{key} out.",
@@ -75,17 +71,17 @@ class ModelConfig:
 
     def _check_network(self) -> None:
         if self.reads_embeddings:
-            _require(
+            require(
                 bool(self.base and self.pretrained),
                 f"model.name is {self.name}, which is trained on the embeddings of a network: set model.base to the "
                 "network's name and model.pretrained to a file of its weights.",
             )
-            _require(
+            require(
                 self.freeze == "none",
                 f"model.freeze is {self.freeze}, but the base of {self.name} is always frozen. Leave model.freeze out.",
             )
         else:
-            _require(
+            require(
                 not self.base,
                 f"model.base is {self.base}, but model.name is {self.name}; only {LINEAR_PROBE} has a base. Leave "
                 "model.base out.",
@@ -93,7 +89,7 @@ class ModelConfig:
         model_class(self.network, () if self.reads_embeddings else (*CLASSICAL, LINEAR_PROBE))
         front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
         self._check_front_end(front_ends)
-        _require(
+        require(
             bool(self.pretrained) or not needs_weights,
             f"model.name is {self.name}, which is fine-tuned and not trained from scratch: set model.pretrained to a "
             f"file of its weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
@@ -108,7 +104,7 @@ class ModelConfig:
             chosen.kind == like.kind and (chosen.size == like.size or self.is_classical)
             for like in map(front_end, readable)
         )
-        _require(
+        require(
             fits,
             f"model.front_end is {self.front_end}, {chosen.kind} of {chosen.size} values per frame, but "
             f"{self.network} reads {' or '.join(readable)}. Choose one of these.",
@@ -205,18 +201,18 @@ class OptimizerConfig:
     """Maximum norm of the gradient; 0 turns clipping off."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be positive and below 1e37.")
-        _require(
+        require(0 < self.lr < 1e37, f"optimizer.lr is {self.lr}; it must be positive and below 1e37.")
+        require(
             0 < self.base_lr_factor <= 1,
             f"optimizer.base_lr_factor is {self.base_lr_factor}; it must be above 0 and at most 1. To train the class "
             "head alone, set model.freeze=base.",
         )
-        _require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
-        _require(
+        require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must not be negative.")
+        require(
             0 <= self.warmup_ratio < 1,
             f"optimizer.warmup_ratio is {self.warmup_ratio}; it must be in [0, 1).",
         )
-        _require(self.gradient_clip >= 0, f"optimizer.gradient_clip is {self.gradient_clip}; it must not be negative.")
+        require(self.gradient_clip >= 0, f"optimizer.gradient_clip is {self.gradient_clip}; it must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -235,7 +231,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             value = getattr(self, name)
-            _require(0 <= value <= 1000, f"augment.{name} is {value}; it must be from 0 to 1000.")
+            require(0 <= value <= 1000, f"augment.{name} is {value}; it must be from 0 to 1000.")
 
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -258,11 +254,11 @@ class TrainingConfig:
     """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; it must be from 1 to 100,000.")
-        _require(
+        require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; it must be from 1 to 100,000.")
+        require(
             2 <= self.batch_size <= 65_536, f"training.batch_size is {self.batch_size}; it must be from 2 to 65,536."
         )
-        _require(
+        require(
             0.4 <= self.crop_seconds <= 60, f"training.crop_seconds is {self.crop_seconds}; it must be from 0.4 to 60."
         )
 
@@ -289,7 +285,7 @@ class Config:
             The validated configuration.
 
         Raises:
-            UserError: A name is unknown, or a value has the wrong type or is out of range.
+            UserError: A name is unknown, or a value has the wrong type, is out of range, or is too long to be recorded.
 
         Example:
             >>> values = {"loss.name": "label_smoothing", "loss.epsilon": 0.2, "optimizer.lr": "1e-4"}
@@ -310,7 +306,10 @@ class Config:
         }
         for section, entries in sections.items():
             built[section] = _build(section, types[section], entries)
-        return cls(**built)
+        config = cls(**built)
+        for key, value in config.to_dotted().items():
+            check_recordable(key, value)
+        return config
 
     def to_dotted(self) -> dict[str, Any]:
         """Return all values under dotted names, for ``from_dotted``."""

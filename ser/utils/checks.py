@@ -5,11 +5,22 @@ The argument ``what`` is the parameter's name in the message, such as ``"loss.ep
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from numbers import Integral, Real
 from typing import Any
 
 from ser.utils.errors import UserError, unknown_name
+
+LONGEST_VALUE = 6000
+"""Characters of a value as text; MLflow cuts the parameter of a run that is longer."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a UserError with a message unless a condition holds."""
+    if not condition:
+        raise UserError(message)
 
 
 def check_range(what: str, value: Any, low: float, high: float = math.inf) -> None:
@@ -41,6 +52,33 @@ def check_flag(what: str, value: Any, *, optional: bool = False) -> None:
     """Raise a ``UserError`` unless ``value`` is True or False, or None if it is optional."""
     if not (isinstance(value, bool) or (optional and value is None)):
         raise UserError(f"{what} must be {'true, false or omitted' if optional else 'true or false'}, got {value!r}.")
+
+
+def check_recordable(name: str, value: Any) -> None:
+    """Check that the records of a trial, MLflow's parameters among them, give back a value as it was trained with.
+
+    Args:
+        name: Its dotted name, at most 250 characters.
+        value: The value; as text it has at most ``LONGEST_VALUE`` characters.
+
+    Raises:
+        UserError: MLflow would refuse the name or cut the value, or the value is not one of JSON.
+    """
+    require(
+        re.fullmatch(r"[\w.\- ]{1,250}", name) is not None,
+        f"configuration key {name!r}: expected at most 250 letters, digits, spaces, underscores, dots and dashes.",
+    )
+    try:
+        length = len(value if isinstance(value, str) else json.dumps(value))
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise UserError(
+            f"{name} is a value of type {kind}; it must be a number, a text, true, false, null or a list of them."
+        ) from None
+    require(
+        length <= LONGEST_VALUE,
+        f"{name} has {length:,} characters; it must have at most {LONGEST_VALUE:,}. Give the name of a file instead.",
+    )
 
 
 def _is_number(value: object) -> bool:

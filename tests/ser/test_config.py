@@ -1,15 +1,19 @@
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ser.config import Config, configuration_keys, corpus_defaults, parse_settings, parse_value
 from ser.config_file import read_config
+from ser.losses import Loss, LossOutput, make_output
 from ser.utils.errors import UserError
 
 PROSELFLC = {"loss.name": "proselflc", "loss.transit_time_ratio": 0.5, "loss.exp_base": 16}
@@ -384,3 +388,39 @@ def test_losses_and_networks_of_the_users_own_are_named_by_their_import_path(
     ):
         with pytest.raises(UserError, match=message):
             Config.from_dotted(values | wrong)
+
+
+@dataclass(frozen=True)
+class FreeLoss(Loss):
+    """Loss with a parameter that takes any value."""
+
+    note: Any = None
+
+    def _compute(self, z: Tensor, q: Tensor, step: int, index: Tensor) -> LossOutput:
+        return make_output(-(z.log_softmax(1) * q).sum(1), q)
+
+
+FREE_LOSS = {"loss.name": f"{__name__}.FreeLoss"}
+
+
+class TestWhatTheRecordsKeep:
+    """A value that MLflow would cut or refuse is an error before anything trains."""
+
+    def test_the_longest_value_that_is_kept_whole(self) -> None:
+        config = Config.from_dotted(FREE_LOSS | {"loss.note": "x" * 6000})
+        assert config.to_dotted()["loss.note"] == "x" * 6000
+
+    @pytest.mark.parametrize(("value", "length"), [("x" * 6001, "6,001"), ([1.0] * 2000, "10,000")])
+    def test_a_longer_one(self, value: Any, length: str) -> None:
+        with pytest.raises(UserError, match=f"loss.note has {length} characters; it must have at most 6,000"):
+            Config.from_dotted(FREE_LOSS | {"loss.note": value})
+
+    @pytest.mark.parametrize("key", ["loss.note.joy@home", "loss.note.sad=x", f"loss.note.{'k' * 250}"])
+    def test_a_name_that_is_refused(self, key: str) -> None:
+        with pytest.raises(UserError, match="at most 250 letters, digits"):
+            Config.from_dotted(FREE_LOSS | {key: 1.0})
+
+    @pytest.mark.parametrize("value", [{1, 2}, Path("labels.csv"), np.int64(3)])
+    def test_a_value_that_is_no_json(self, value: Any) -> None:
+        with pytest.raises(UserError, match=f"loss.note is a value of type {type(value).__name__}"):
+            Config.from_dotted(FREE_LOSS | {"loss.note": value})
