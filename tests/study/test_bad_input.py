@@ -86,6 +86,7 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--tracking-uri", "sqlite:////no/such/folder/m.db"], ["/no/such/folder"]),
         (["--storage-path", "/dev/null/here"], ["--storage-path", "/dev/null/here"]),
         (["--name", "../up"], ["--name", "plain name"]),
+        (["--name=-x"], ["--name", "begins with a dash"]),
         (["--name", "é" * 101], ["--name", "202 bytes", "at most 200"]),
         (["--resume"], ["--resume", "--name"]),
         (["--resume", "--name", "nothing"], ["no study 'nothing'"]),
