@@ -13,7 +13,7 @@ from ser.utils.command_line import parse
 from study.schema import DESIGN
 from study.setup.design import Design
 from study.tracking.trained_runs import find_trained
-from study.uri import DEFAULT_URI
+from study.uri import chosen_uri
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class EvaluateRunOptions:
     """The corpus's folder, where it is not that of the study any more."""
     output: Path | None = None
     """Folder for what is written; default results/evaluation/RUN-PART."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; default MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
     options = parse(EvaluateRunOptions)
-    trained = find_trained(options.run, options.tracking_uri)
+    trained = find_trained(options.run, chosen_uri(options.tracking_uri))
     study = trained.study
     design = Design.read(study.folder) if (study.folder / DESIGN).exists() else None
     return evaluate(

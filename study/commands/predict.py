@@ -10,7 +10,7 @@ import tyro
 from ser.predict import PredictOptions, label
 from ser.utils.command_line import parse
 from study.tracking.trained_runs import find_trained
-from study.uri import DEFAULT_URI
+from study.uri import chosen_uri
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class PredictRunOptions:
     """MLflow run of a trial."""
     output: Path | None = None
     """CSV file of the probabilities; default none."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; default MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
     options = parse(PredictRunOptions)
-    trained = find_trained(options.run, options.tracking_uri)
+    trained = find_trained(options.run, chosen_uri(options.tracking_uri))
     return label(PredictOptions(files=options.files, checkpoint=trained.checkpoint, output=options.output))

@@ -31,11 +31,10 @@ from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.messages import first_line
 from study.schema import KIND, MODEL, Tag
-from study.tracking.opening import open_client
 from study.tracking.provenance import environment_tags
 from study.tracking.store import identity
 from study.tracking.trained_runs import find_trained
-from study.uri import DEFAULT_URI, absolute_uri
+from study.uri import chosen_uri
 
 # Without stage, study and trial number: readers of the records find trials by these.
 COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.SEED, Tag.FOLD)
@@ -65,8 +64,8 @@ class RegisterOptions:
     """MLflow run of a trial."""
     name: str
     """Name of the registered model; an existing name gets a new version."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; default MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
 
 
 def main() -> int:
@@ -92,8 +91,8 @@ def register(options: RegisterOptions) -> tuple[str, str]:
         UserError: The run does not exist, has no checkpoint on this machine or has trained a linear probe, or MLflow
             rejects the name.
     """
-    uri = absolute_uri(options.tracking_uri)
-    trained = find_trained(options.run, options.tracking_uri)
+    uri = chosen_uri(options.tracking_uri)
+    trained = find_trained(options.run, uri)
     checkpoint = open_checkpoint(trained.checkpoint)
     if checkpoint.config.model.reads_embeddings:
         raise UserError(
@@ -101,7 +100,7 @@ def register(options: RegisterOptions) -> tuple[str, str]:
             "It cannot predict without that file, so it is not registered. Register a run of another model."
         )
     rate = extractor(checkpoint.config).front_end.sample_rate
-    client = open_client(uri)
+    client = MlflowClient(tracking_uri=uri)
     source = client.get_run(options.run)
     run_id = _create_run(client, source.info.experiment_id, options, dict(source.data.tags))
     mlflow.set_tracking_uri(uri)

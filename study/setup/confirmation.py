@@ -42,13 +42,13 @@ from study.setup.design import (
 )
 from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_records, open_stores, protocol
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
-from study.setup.resolve import absolute, data_name, with_absolute_paths
+from study.setup.resolve import absolute, data_name, resumed, with_absolute_paths
 from study.setup.spaces import Space, load_space
-from study.tracking.opening import experiment_id, open_client
+from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, read_trials
 from study.tracking.store import search_all
 from study.trial.specification import TrialSpecification
-from study.uri import absolute_uri
+from study.uri import absolute_uri, chosen_experiment, chosen_uri
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,17 @@ def _resumed(asked: ConfirmOptions) -> _Basis:
     given = StudyOptions(
         name=asked.name,
         storage_path=absolute(asked.storage_path),
-        tracking_uri=absolute_uri(asked.tracking_uri),
+        tracking_uri=None if asked.tracking_uri is None else absolute_uri(asked.tracking_uri),
         cpus_per_trial=asked.cpus_per_trial,
         gpus_per_trial=asked.gpus_per_trial,
         max_concurrent=asked.max_concurrent,
         time_budget=asked.time_budget,
         address=asked.address,
+        plan=asked.plan,
         resume=True,
     )
     Design.read(given.folder)  # says that there is none in the words of a confirmation
-    options = given.resumed()
+    options = resumed(given)
     if asked.corpus_root is not None:
         options = replace(options, corpus_root=absolute(asked.corpus_root))
     return _Basis(options, open_records(options), tuple(load_spaces(options)))
@@ -148,7 +149,8 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     options = with_absolute_paths(StudyOptions(**shared))
     for level in options.noise:
         check_level(level)
-    options = replace(options, experiment=options.experiment or data_name(options.corpus, options.corpus_root))
+    experiment = chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root)
+    options = replace(options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri))
     options = replace(options, name=options.name or _new_name(options))
     spaces = tuple(load_spaces(options))
     return _Basis(options, open_records(options), spaces)
@@ -156,10 +158,9 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
 
 def _of_search(asked: ConfirmOptions) -> _Basis:
     """Return the basis of a confirmation of a search: the options of its newest study, and its comparable trials."""
-    uri = absolute_uri(asked.tracking_uri)
-    client = open_client(uri)
-    experiment = _experiment(client, asked)
-    identifier = experiment_id(client, uri, experiment)
+    uri = chosen_uri(asked.tracking_uri)
+    client = open_existing(uri)
+    experiment, identifier = _experiment(client, uri, chosen_experiment(asked.experiment))
     trials = read_trials(client, identifier, asked.study)
     if trials is None:
         raise UserError(
@@ -193,6 +194,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         max_concurrent=asked.max_concurrent,
         time_budget=asked.time_budget,
         address=asked.address,
+        plan=asked.plan,
     )
     return _Basis(options, open_records(options), tuple(load_spaces(options)), trials, searched)
 
@@ -201,21 +203,22 @@ def _new_name(options: StudyOptions) -> str:
     return f"{options.experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
-def _experiment(client: MlflowClient, asked: ConfirmOptions) -> str:
-    """Return the experiment that was asked for, or the one with the newest run."""
-    experiments = {one.experiment_id: one.name for one in client.search_experiments()}
-    if asked.experiment is not None:
-        if asked.experiment not in experiments.values():
-            raise unknown_name("experiment", asked.experiment, experiments.values())
-        return asked.experiment
-    newest = client.search_runs(list(experiments), order_by=["attributes.start_time DESC"], max_results=1)
+def _experiment(client: MlflowClient, uri: str, name: str | None) -> tuple[str, str]:
+    """Return name and id of the experiment that is named, or of the one with the newest run."""
+    experiments = {one.name: str(one.experiment_id) for one in client.search_experiments()}
+    if name is not None:
+        if name not in experiments:
+            raise unknown_name("experiment", name, experiments)
+        return name, experiments[name]
+    newest = client.search_runs(list(experiments.values()), order_by=["attributes.start_time DESC"], max_results=1)
     if not newest:
         raise UserError(
-            f"there is no run in {without_password(asked.tracking_uri)}. Run a study first: "
+            f"there is no run in {without_password(uri)}. Run a study first: "
             f"{command_line('study/run.py')} Or test published defaults without one: "
             f"{command_line('study/confirm.py')} --space NAME …"
         )
-    return str(experiments[newest[0].info.experiment_id])
+    identifier = str(newest[0].info.experiment_id)
+    return next(name for name, known in experiments.items() if known == identifier), identifier
 
 
 def _newest_tags(client: MlflowClient, trials: Trials) -> dict[str, str]:

@@ -31,7 +31,7 @@ from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
-from study.tracking.opening import experiment_id, open_client
+from study.tracking.opening import experiment_id, open_client, open_for_plan
 from study.tracking.store import find_run
 
 MODELS_SHOWN = 4
@@ -165,7 +165,7 @@ def claim_folder(options: StudyOptions) -> FileLock:
 
 
 def open_records(options: StudyOptions) -> RecordStore:
-    """Open the MLflow store and the experiment of a study or a confirmation.
+    """Open the MLflow store and the experiment of a study or a confirmation; a plan creates neither.
 
     Args:
         options: Its options.
@@ -173,8 +173,9 @@ def open_records(options: StudyOptions) -> RecordStore:
     Raises:
         UserError: The store cannot be opened, or a new study takes a name that has runs there.
     """
-    client = open_client(options.tracking_uri)
-    experiment = experiment_id(client, options.tracking_uri, str(options.experiment))
+    uri, name = str(options.tracking_uri), str(options.experiment)
+    client = open_for_plan(uri, name) if options.plan else open_client(uri)
+    experiment = experiment_id(client, uri, name)
     if not options.resume and find_run(client, experiment, {Tag.STUDY: str(options.name)}) is not None:
         raise UserError(
             f"experiment {options.experiment!r} already holds runs of a study named {options.name!r}, whose folder is "

@@ -9,8 +9,9 @@ from pathlib import Path
 from ser.corpora import check_name
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError
+from study.messages import without_password
 from study.options import StudyOptions
-from study.uri import absolute_uri
+from study.uri import absolute_uri, chosen_experiment, chosen_uri
 
 PRETRAINED = "model.pretrained"
 TABLE = "table"
@@ -30,9 +31,30 @@ def resolve(asked: StudyOptions) -> StudyOptions:
     """
     check_name(asked.corpus)
     options = with_absolute_paths(asked)
-    options = options.resumed() if options.resume else _with_names(options)
+    options = resumed(options) if options.resume else _with_names(options)
     for level in options.noise:
         check_level(level)
+    return options
+
+
+def resumed(given: StudyOptions) -> StudyOptions:
+    """Return the options of a study that is resumed, with what a call changes of them.
+
+    Args:
+        given: The options of the call, with absolute paths.
+
+    Raises:
+        UserError: As for ``StudyOptions.resumed``, or the password of the study's tracking URI is not known.
+    """
+    options = given.resumed()
+    saved = options.tracking_uri
+    if saved is None or "***" in saved:  # a password is not written to disk
+        options = replace(options, tracking_uri=chosen_uri(None))
+        if saved not in (None, without_password(str(options.tracking_uri))):
+            raise UserError(
+                f"the records of study {given.name!r} are in {saved}, whose password is not written down. Give it with "
+                "--tracking-uri."
+            )
     return options
 
 
@@ -46,7 +68,7 @@ def with_absolute_paths(options: StudyOptions) -> StudyOptions:
         options,
         noise=tuple(map(_absolute_level, options.noise)),
         space=tuple(str(absolute(Path(name))) if name.endswith(".py") else name for name in options.space),
-        tracking_uri=absolute_uri(options.tracking_uri),
+        tracking_uri=None if options.tracking_uri is None else absolute_uri(options.tracking_uri),
         corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
@@ -97,6 +119,7 @@ def data_name(corpus: str, root: Path | str | None) -> str:
 def _with_names(options: StudyOptions) -> StudyOptions:
     return replace(
         options,
-        experiment=options.experiment or data_name(options.corpus, options.corpus_root),
+        tracking_uri=chosen_uri(options.tracking_uri),
+        experiment=chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root),
         name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
     )

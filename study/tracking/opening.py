@@ -1,11 +1,9 @@
-"""Opens MLflow stores and their experiments."""
+"""Opens MLflow stores and their experiments: to read, which creates nothing, or to write."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -14,67 +12,81 @@ from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 from study.environment import environment
 from study.messages import first_line, without_password
-from study.uri import SQLITE
+from study.tracking.database import check_exists, check_schema, check_writable
+from study.uri import SQLITE, database_file, is_database
 
-ANSWER_SECONDS = 5
-FIRST_SERVER_ERROR = 500
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""Settings of MLflow's client for the first request; by default it would try for minutes."""
 
 
-def open_client(uri: str) -> MlflowClient:
-    """Open an MLflow store; a SQLite database is created or migrated.
+def open_existing(uri: str) -> MlflowClient:
+    """Open an MLflow store to read it; creates and changes nothing.
 
     Args:
-        uri: MLflow tracking URI.
+        uri: Absolute MLflow tracking URI.
 
     Returns:
         Client of the store, which has answered.
 
     Raises:
-        UserError: The server does not answer, or the store cannot be opened.
+        UserError: The server does not answer, or there is no such store, or it cannot be opened as it is.
     """
-    shown = without_password(uri)
-    if uri.lower().startswith(("http://", "https://")):
-        try:
-            # MLflow's own client would try for minutes. A server that refuses the request raises below.
-            answer = _health(uri)
-            if answer.status_code >= FIRST_SERVER_ERROR:
-                answer.raise_for_status()
-        except (requests.RequestException, ValueError) as error:
-            raise UserError(
-                f"--tracking-uri {shown}: no MLflow server answers ({type(error).__name__}). Start one (mlflow server "
-                "--port 5000), correct the URI, or leave the option out for a local SQLite store."
-            ) from None
-        with environment(PATIENCE):  # for this first call only; records are uploaded with more retries
-            return _opened(uri)
-    if not uri.startswith(SQLITE):
-        if not uri or uri.startswith("sqlite:"):
-            raise UserError(f"--tracking-uri {uri!r} names no database. Give one as sqlite:///PATH/mlflow.db.")
-        return _opened(uri)
-    database = check_database(uri)
-    # Two processes must not create or migrate a database at the same time.
-    with FileLock(f"{database}.lock"):
-        if not database.exists():
-            _make_database(database)
-        return _opened(uri)
+    if uri.startswith(SQLITE):
+        check_exists(uri)
+    if is_database(uri) and not check_schema(uri):
+        raise UserError(f"--tracking-uri {without_password(uri)}: the database is empty. Name one that has records.")
+    return _opened(uri)
 
 
-def check_database(uri: str) -> Path:
-    """Return the file of a SQLite URI, which need not exist.
+def open_client(uri: str) -> MlflowClient:
+    """Open an MLflow store to write to it; a SQLite database is created if it does not exist.
+
+    Args:
+        uri: Absolute MLflow tracking URI.
+
+    Returns:
+        Client of the store, which has answered.
 
     Raises:
-        UserError: The file cannot be created, or exists and cannot be read and written.
+        UserError: The server does not answer, or the store cannot be opened as it is, or not be created.
     """
-    shown = without_password(uri)
-    database = Path(uri.removeprefix(SQLITE)).absolute()
-    if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
-        raise UserError(f"--tracking-uri {shown}: folder {str(database.parent)!r} is missing or not writable.")
-    if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
-        raise UserError(f"--tracking-uri {shown}: {str(database)!r} is not a file that can be read and written.")
-    return database
+    if uri.startswith(SQLITE) and _is_new(database := check_writable(uri)):
+        with FileLock(f"{database}.lock"):  # two processes must not create a database at the same time
+            if _is_new(database):
+                _create_database(database)
+    if is_database(uri):
+        check_schema(uri)
+    return _opened(uri)
 
 
-def _make_database(database: Path) -> None:
+def open_for_plan(uri: str, experiment: str) -> MlflowClient:
+    """Open an MLflow store for a plan, which creates nothing.
+
+    Args:
+        uri: Absolute MLflow tracking URI.
+        experiment: Name of the experiment that is planned.
+
+    Returns:
+        Client of the store; of an empty one in memory while the store or the experiment does not exist.
+
+    Raises:
+        UserError: As for ``open_client``.
+    """
+    is_new = uri.startswith(SQLITE) and _is_new(check_writable(uri))
+    if not is_new and (not is_database(uri) or check_schema(uri)):
+        client = _opened(uri)
+        if client.get_experiment_by_name(experiment) is not None:
+            return client
+    client = MlflowClient(tracking_uri=f"{SQLITE}:memory:")
+    client.create_experiment(experiment)
+    return client
+
+
+def _is_new(database: Path) -> bool:
+    return not database.exists() or database.stat().st_size == 0
+
+
+def _create_database(database: Path) -> None:
     """Create a SQLite database, under another name until it is complete: an incomplete one cannot be opened."""
     making = database.with_name(f"{database.name}.making")
     for left in database.parent.glob(f"{making.name}*"):  # after a kill
@@ -83,22 +95,28 @@ def _make_database(database: Path) -> None:
     making.replace(database)
 
 
-def _health(uri: str) -> requests.Response:
-    """Ask a server for its health, and again if it is slow, since one that has just started is slow to answer."""
-    url = f"{uri.rstrip('/')}/health"
-    try:
-        return requests.get(url, timeout=ANSWER_SECONDS)
-    except requests.Timeout:
-        return requests.get(url, timeout=ANSWER_SECONDS)
-
-
 def _opened(uri: str) -> MlflowClient:
+    shown = without_password(uri)
     try:
         client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        with environment(PATIENCE):
+            client.search_experiments(max_results=1)
     except Exception as error:
-        raise UserError(f"the MLflow store {without_password(uri)} cannot be opened: {first_line(error)}") from None
+        cause = _innermost(error)
+        if isinstance(cause, OSError) and not is_database(uri):  # of the connection
+            raise UserError(
+                f"--tracking-uri {shown}: no MLflow server answers ({type(cause).__name__}: {first_line(cause)}). "
+                "Start one (mlflow server --port 5000), correct the URI, or give sqlite:///mlflow.db for a local store."
+            ) from None
+        raise UserError(f"--tracking-uri {shown} cannot be opened: {first_line(error)}") from None
     return client
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return what first caused an error."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -121,7 +139,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return str(existing.experiment_id)
     location = None
     if uri.startswith(SQLITE):
-        folder = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts"
+        folder = database_file(uri).parent / "mlartifacts"
         location = (folder / digest(name)).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))

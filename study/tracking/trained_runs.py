@@ -13,9 +13,8 @@ from ser.utils.errors import UserError
 from study.messages import first_line, without_password
 from study.options import RECORD, StudyOptions
 from study.schema import KIND, TRIAL, Tag
-from study.tracking.opening import open_client
+from study.tracking.opening import open_existing
 from study.trial.checkpoints import newest_checkpoint
-from study.uri import absolute_uri
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,12 @@ def find_trained(run_id: str, tracking_uri: str) -> Trained:
 
     Args:
         run_id: MLflow id of a trial's run.
-        tracking_uri: MLflow tracking URI.
+        tracking_uri: Absolute MLflow tracking URI.
 
     Raises:
         UserError: There is no such run, it is no trial's, or the trial has no checkpoint on this machine.
     """
-    client = open_client(absolute_uri(tracking_uri))
+    client = open_existing(tracking_uri)
     return newest_of(run_id, find_trial(run_id, client, without_password(tracking_uri)))
 
 
