@@ -116,6 +116,11 @@ class StudySearch(Searcher):  # type: ignore[misc]
         return len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
 
     @property
+    def running(self) -> frozenset[str]:
+        """Return Tune's ids of the trials that run."""
+        return frozenset(self._running)
+
+    @property
     def idle(self) -> bool:
         """Return whether the search has ended, and no trial runs."""
         return self.ended and not self._running

@@ -108,13 +108,13 @@ class EventLog:
                 self._append(TAGS, tags=event["tags"])
 
     def end(self, status: str, failure: str | None = None) -> None:
-        """Record how the trial ended; nothing if that is on record already.
+        """Record how the trial ended; nothing if that is on record already, or the trial has not begun.
 
         Args:
             status: ``finished``, ``stopped`` or ``failed``.
             failure: The reason, for ``failed``.
         """
-        if self.status != status:
+        if self.attempts and self.status != status:
             self._append(END, status=status, failure=None if failure is None else without_password(failure))
 
     def _append(self, kind: str, **values: Any) -> None:

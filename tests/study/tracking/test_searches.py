@@ -12,7 +12,7 @@ def trial(noise, space, number, selected, status=FINISHED, rate=0.0):
         "noise": noise, "rate": rate, "space": space, "study": "s", "trial": f"{number:03d}", "status": status,
         "failure": "", "selected": selected, "uar": selected, "uar_best_epoch": selected, "best_epoch": 3.0,
         "wa": 0.5, "f1_weighted": 0.5, "f1_macro": 0.5, "ece": 0.1, "parameters": {"optimizer.lr": "0.001"},
-        "start": number, "run_id": f"{noise}{space}{number}",
+        "planned": 1, "start": number, "run_id": f"{noise}{space}{number}",
     }  # fmt: skip
 
 

@@ -36,6 +36,32 @@ def test_a_torn_file_is_recognised_and_the_one_before_it_is_used(tmp_path, damag
     assert torn == [path]
 
 
+def test_each_attempt_removes_its_own_files_and_earlier_ones_alone(tmp_path):
+    """Let a process that was taken for dead go on: its later epochs neither hide nor remove those of its successor."""
+    first = save_checkpoint(state(1), tmp_path, attempt=1)
+    second = save_checkpoint(state(2), tmp_path, attempt=2)
+    late = save_checkpoint(state(3), tmp_path, attempt=1, keep=1)
+    assert second.exists()
+    assert not first.exists()
+    assert newest_checkpoint(tmp_path) == (second, [])
+    save_checkpoint(state(3), tmp_path, attempt=2)
+    assert not late.exists()
+
+
+def test_checkpoints_of_earlier_versions_are_read(tmp_path):
+    path = save_checkpoint(state(4), tmp_path)
+    old = path.rename(path.with_name(path.name.replace("-0-", "-")))
+    assert load_newest(tmp_path)[0]["epoch"] == 4
+    assert newest_checkpoint(tmp_path) == (old, [])
+
+
+def test_a_file_is_written_under_its_own_name_alone(tmp_path, monkeypatch):
+    """Make renames fail: a place where nodes meet need not have them."""
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: pytest.fail("renamed"))
+    monkeypatch.setattr("pathlib.Path.rename", lambda *_: pytest.fail("renamed"))
+    assert save_checkpoint(state(1), tmp_path).exists()
+
+
 def test_no_checkpoint_is_none(tmp_path):
     (tmp_path / ".writing-abc").write_bytes(b"half")
     assert load_newest(tmp_path) == (None, [])
@@ -48,7 +74,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr("study.trial.checkpoints.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(state(2), tmp_path)
     assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["epoch_0001"]

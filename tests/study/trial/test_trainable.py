@@ -1,4 +1,4 @@
-"""Tests of a trial that is killed at chosen points and resumes from the files on disk."""
+"""Tests of a trial that is killed at chosen points, in its own process or in the study's, and goes on."""
 
 import errno
 import gc
@@ -16,24 +16,41 @@ import torch
 
 from ser.training import EpochRecord, load_state
 from study.schema import UTTERANCES
+from study.search.journal import Journal
+from study.tracking.event_log import EventLog
 from study.tracking.opening import experiment_id, open_client
-from study.tracking.upload import deliver_all
 from study.trial import trainable
 from study.trial.checkpoints import checkpoints
-from study.trial.event_log import Outbox
-from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TrialSpecification, trial_folder
-from study.trial.trainable import ATTEMPTS, MAX_ATTEMPTS, Attempt, StudyTrial
-from tests.helpers.trial_context import CONFIGURATION, EPOCHS, make_context
+from study.trial.specification import (
+    DEVICE,
+    DONE,
+    EPOCH,
+    EVENTS,
+    FAILURE,
+    FAILURE_FINAL,
+    SUSPENDED,
+    TrialSpecification,
+    trial_folder,
+)
+from study.trial.trainable import Attempt, StudyTrial
+from tests.helpers.trial_context import (
+    CONFIGURATION,
+    EPOCHS,
+    PARAMETERS,
+    Driver,
+    Killed,
+    deliver_all,
+    log_of,
+    losses,
+    make_context,
+    runs_of,
+)
 
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_saved(monkeypatch):
     """Save the state of every epoch, also on a slow disk; tests of fewer saved states set the constant themselves."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 0.0)
-
-
-class Killed(BaseException):
-    """End of a process as by SIGKILL, which no code of the trial handles."""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +61,8 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture
-def context(records, task_at, request, tmp_path):
-    return make_context(task_at("noisy-A"), records[1], tmp_path / "search", request.node.name)
+def context(task_at, tmp_path):
+    return make_context(task_at("noisy-A"), tmp_path / "search")
 
 
 @pytest.fixture
@@ -53,26 +70,20 @@ def folder(context):
     return trial_folder(context.folder, 1)
 
 
-def run(context, configuration=CONFIGURATION, steps=None):
-    """Step a trial to its end, or a number of steps as before a kill; return its results for Tune."""
-    attempt = Attempt(dict(configuration), context)
+def elsewhere(context, folder, **changes):
+    """Return the context of the same search in another folder."""
+    folder.mkdir()
+    return replace(context, folder=folder, **changes)
+
+
+def attempt(context, configuration=CONFIGURATION, epochs=None):
+    """Step an attempt to its end, or some epochs far as before a kill; return its results but the first, the device."""
+    tried = Attempt(dict(configuration), context)
+    assert DEVICE in tried.step()
     results = []
-    while not (results and results[-1]["done"]) and len(results) != steps:
-        results.append(attempt.step())
+    while not (results and results[-1]["done"]) and len(results) != epochs:
+        results.append(tried.step())
     return results
-
-
-def die(context):
-    """Resume the trial in a process that is killed while it trains the next epoch."""
-
-    def killed(*_, **__):
-        raise Killed
-        yield
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainable, "train", killed)
-        with pytest.raises(Killed):
-            run(context)
 
 
 def actor(context, **configuration):
@@ -82,43 +93,47 @@ def actor(context, **configuration):
     return trial
 
 
-def losses(search, number):
-    lines = Outbox(trial_folder(search, number)).lines()
-    return [line["metrics"]["train/loss"] for line in lines if line["kind"] == "epoch"]
+def end(trial):
+    """Step an actor's trial to its end; return the training losses that it has reported."""
+    found = []
+    while True:
+        result = trial.step()
+        found += [event["metrics"]["train/loss"] for event in result.get(EVENTS, []) if event["kind"] == "epoch"]
+        if result["done"]:
+            return found
 
 
 @pytest.fixture
-def recorded(records, context):
+def recorded(records, context, request):
     """Return a function that reads the trial's one run and the history of a metric from MLflow."""
     client, experiment = records
+    runs = runs_of(experiment, request.node.name)
 
-    def read(metric="train/loss", study=None):
-        assert not deliver_all(context.folder.glob("trial_*"), client, 30)
-        (found,) = client.search_runs([experiment], f"tags.study = '{study or context.key['study']}'")
+    def read(metric="train/loss"):
+        deliver_all(context.folder, runs, client)
+        (found,) = client.search_runs([experiment], f"tags.study = '{request.node.name}'")
         return found, [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, metric)]
 
     return read
 
 
 @pytest.fixture
-def undisturbed(context, tmp_path, records):
+def undisturbed(context, tmp_path):
     """Return the losses of the same trial, never killed."""
-    other = replace(context, folder=tmp_path / "undisturbed", key={"study": "undisturbed" + context.key["study"]})
-    other.folder.mkdir()
-    run(other)
-    return [
-        line["metrics"]["train/loss"] for line in Outbox(trial_folder(other.folder, 1)).lines() if "metrics" in line
-    ]
+    other = elsewhere(context, tmp_path / "undisturbed")
+    Driver(other).run()
+    return losses(other)
 
 
-def test_a_trial_reports_records_and_finishes(context, folder, recorded):
-    results = run(context)
+def test_a_trial_says_where_it_runs_reports_and_finishes(context, folder, recorded):
+    results = Driver(context).run()
     assert [(result[EPOCH], result[DONE], result["done"]) for result in results] == [
         (1, False, False), (2, False, False), (3, True, True),
     ]  # fmt: skip
     found, history = recorded("val_noisy/uar")
     assert (found.info.status, found.data.tags["status"]) == ("FINISHED", "finished")
     assert found.data.tags["folder"] == str(folder)
+    assert "cores" in found.data.tags["hardware.cpu"]
     assert [value for _, value in history] == [result["val_noisy/uar"] for result in results]
     (last,) = checkpoints(folder)
     state = load_state(last)
@@ -126,95 +141,93 @@ def test_a_trial_reports_records_and_finishes(context, folder, recorded):
     assert "optimizer" not in state
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_killed_trial_resumes_and_ends_with_the_numbers_of_an_undisturbed_one(context, recorded, undisturbed, steps):
-    run(context, steps=steps)
-    results = run(context)
-    assert [result[EPOCH] for result in results] == list(range(steps + 1, EPOCHS + 1))
+def test_a_trials_process_writes_nothing_but_checkpoints_and_the_table(context, folder):
+    """Write no log and no lock, and rename nothing: another place than a shared folder must do."""
+    attempt(context)
+    assert sorted(path.name.partition("-")[0] for path in folder.iterdir()) == ["epoch_0003", UTTERANCES]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_killed_trial_resumes_and_ends_with_the_numbers_of_an_undisturbed_one(context, recorded, undisturbed, epochs):
+    Driver(context).run(epochs)
+    results = Driver(context).run()
+    assert [result[EPOCH] for result in results] == list(range(epochs + 1, EPOCHS + 1))
     found, history = recorded()
     assert found.data.tags["status"] == "finished"
     assert history == list(enumerate(undisturbed, start=1))
 
 
+@pytest.mark.parametrize("carried_out", [False, True])
 @pytest.mark.parametrize(
-    ("at", "epoch"),
-    [("epoch", 1), ("epoch", EPOCHS), ("save_checkpoint", 1), ("save_checkpoint", EPOCHS), ("end", EPOCHS)],
+    ("owner", "name", "call"),
+    [
+        (trainable, "save_checkpoint", 1),
+        (trainable, "save_checkpoint", EPOCHS),
+        (trainable, "_write_file", 1),
+        *((EventLog, "begin", call) for call in (1,)),
+        *((EventLog, "take", call) for call in range(1, EPOCHS + 1)),
+        (EventLog, "end", 1),
+        *((Journal, "report", call) for call in range(1, EPOCHS + 1)),
+        (Journal, "finish", 1),
+    ],
 )
-def test_a_kill_between_any_two_writes_doubles_and_loses_nothing(
-    context, recorded, undisturbed, monkeypatch, at, epoch
+def test_a_kill_before_or_after_any_write_doubles_and_loses_nothing(
+    context, recorded, undisturbed, monkeypatch, owner, name, call, carried_out
 ):
-    """Kill the trial just before the metrics, the checkpoint, or the end of the trial is written."""
+    """Kill the trial's process or the study's at one of its writes."""
+    real, calls = getattr(owner, name), []
 
-    def kill_at(real, when):
-        def killing(*arguments, **options):
-            if when(arguments):
-                raise Killed
+    def killing(*arguments, **options):
+        calls.append(1)
+        if len(calls) != call:
             return real(*arguments, **options)
-
-        return killing
+        if carried_out:
+            real(*arguments, **options)
+        raise Killed
 
     with monkeypatch.context() as patch:
-        if at == "epoch":
-            patch.setattr(Outbox, "epoch", kill_at(Outbox.epoch, lambda args: args[1] == epoch))
-        elif at == "end":
-            patch.setattr(Outbox, "end", kill_at(Outbox.end, lambda args: True))
-        else:
-            saving = kill_at(trainable.save_checkpoint, lambda args: args[0]["epoch"] == epoch)
-            patch.setattr(trainable, "save_checkpoint", saving)
+        patch.setattr(owner, name, killing)
         with pytest.raises(Killed):
-            run(context)
-    results = run(context)
-    assert results[-1][DONE]
+            Driver(context).run()
+    driver = Driver(context)
+    driver.run()
+    assert [(entry.status, entry.epochs) for entry in driver.journal.entries()] == [("finished", EPOCHS)]
+    found, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+    assert (found.info.status, found.data.tags["status"]) == ("FINISHED", "finished")
+
+
+@pytest.mark.parametrize("epochs", [1, 2, EPOCHS])
+def test_what_was_reported_and_lost_with_the_studys_process_is_reported_again(context, recorded, undisturbed, epochs):
+    """Train without anybody who writes the reports down: the checkpoint holds them."""
+    attempt(context, epochs=epochs)
+    Driver(context).run()
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
     assert found.data.tags["status"] == "finished"
 
 
-def test_a_finished_trial_that_the_journal_missed_reports_its_score_again(context, recorded):
-    first = run(context)
-    again = run(context)
-    assert again == [first[-1]]
-    found, history = recorded()
-    assert (found.info.status, len(history)) == ("FINISHED", EPOCHS)
-
-
-def test_a_torn_checkpoint_is_put_aside_and_the_one_before_it_used(context, folder, recorded, undisturbed):
-    run(context, steps=2)
+def test_a_torn_checkpoint_is_passed_over_and_the_one_before_it_used(context, folder, recorded, undisturbed):
+    Driver(context).run(2)
     newest = checkpoints(folder)[0]
     newest.write_bytes(newest.read_bytes()[:-1000])
-    results = run(context)
+    results = Driver(context).run()
     assert [result[EPOCH] for result in results] == [2, 3]
-    assert (folder / f"torn-{newest.name}").exists()
     _, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
 
 
 def test_a_diverged_trial_fails_for_good_with_its_reason(context, recorded):
-    results = run(context, {**CONFIGURATION, "optimizer.lr": 1e30})
-    assert results[-1][FAILURE].startswith("training diverged in epoch")
-    assert results[-1][FAILURE_FINAL] is True
-    assert "val_noisy/uar" not in results[-1]
+    driver = Driver(context, parameters={**PARAMETERS, "optimizer.lr": 1e30})
+    (*_, result) = driver.run()
+    assert result[FAILURE].startswith("training diverged in epoch")
+    assert result[FAILURE_FINAL] is True
+    assert "val_noisy/uar" not in result
     found, _ = recorded()
     assert (found.info.status, found.data.tags["status"]) == ("FAILED", "failed")
     assert "diverged" in found.data.tags["failure"]
-
-
-def test_a_trial_that_kills_its_processes_fails_after_some_attempts_and_is_tried_again_in_another_session(context):
-    run(context, steps=1)
-    for _ in range(MAX_ATTEMPTS):
-        die(context)
-    (results,) = run(context)
-    assert f"{MAX_ATTEMPTS} processes died in epoch 2" in results[FAILURE]
-    assert results[FAILURE_FINAL] is False
-    assert run(replace(context, session="two"))[-1][DONE]
-
-
-def test_progress_gives_a_trial_new_attempts(context):
-    for _ in range(EPOCHS):
-        for _ in range(MAX_ATTEMPTS - 1):
-            die(context)
-        results = run(context, steps=1)
-    assert results[-1][DONE]
+    (entry,) = driver.journal.entries()
+    assert (entry.status, entry.final) == ("failed", True)
 
 
 def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
@@ -234,7 +247,7 @@ def saved_epochs(context, monkeypatch, seconds, between, epochs=6):
     monkeypatch.setattr(trainable, "save_checkpoint", save)
     monkeypatch.setattr(trainable, "train", trained)
     monkeypatch.setattr(trainable.time, "monotonic", lambda: now[0])
-    run(replace(context, defaults={**context.defaults, "training.epochs": epochs}))
+    attempt(replace(context, defaults={**context.defaults, "training.epochs": epochs}))
     return saved
 
 
@@ -256,127 +269,98 @@ def test_a_trial_that_saved_only_its_first_epoch_ends_with_the_numbers_of_an_und
     context, folder, recorded, undisturbed, monkeypatch
 ):
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
-    run(context, steps=2)
+    Driver(context).run(2)
     assert [path.name.partition("-")[0] for path in checkpoints(folder)] == ["epoch_0001"]
-    results = run(context)
+    results = Driver(context).run()
     assert [result[EPOCH] for result in results] == [2, 3]
     found, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
     assert found.data.tags["status"] == "finished"
 
 
-def test_deaths_are_counted_from_the_records_where_states_are_rarer(context, monkeypatch):
-    """Kill processes that each train one epoch more than the one before; all of them begin with the first epoch."""
-    monkeypatch.setattr(trainable, "save_checkpoint", lambda *_, **__: None)
-    longer = replace(context, defaults={**context.defaults, "training.epochs": 7})
-    for steps in range(1, 6):
-        assert not run(longer, steps=steps)[-1]["done"]
-    for _ in range(MAX_ATTEMPTS):
-        die(longer)
-    (results,) = run(longer)
-    assert f"{MAX_ATTEMPTS} processes died in epoch 6" in results[FAILURE]
-
-
-def test_an_unexpected_error_is_raised_for_tune_and_becomes_the_failure_if_it_stays(context, monkeypatch):
-    def broken(*_, **__):
-        raise RuntimeError("CUDA error: an illegal memory access")
-        yield
-
-    monkeypatch.setattr(trainable, "train", broken)
-    for _ in range(MAX_ATTEMPTS):
-        trial = actor(context)
-        with pytest.raises(RuntimeError, match="illegal memory"):
-            trial.step()
-    (results,) = run(context)
-    assert "illegal memory access" in results[FAILURE]
-
-
-def test_a_full_disk_leaves_the_trial_unfinished(context, folder, monkeypatch, recorded, undisturbed):
+@pytest.mark.parametrize("where", ["save_checkpoint", "_write_file"])
+def test_a_full_disk_of_the_trial_leaves_it_unfinished(context, monkeypatch, recorded, undisturbed, where):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        run(context, steps=1)
-        patch.setattr(trainable, "save_checkpoint", full)
-        (results,) = run(context)
-    assert "No space left on device" in results[SUSPENDED]
-    assert run(context)[-1][DONE]
+        patch.setattr(trainable, where, full)
+        driver = Driver(context, trials=2)
+        (*_, result) = driver.run()
+        assert "No space left on device" in result[SUSPENDED]
+        assert driver.search.suspended == result[SUSPENDED]
+        assert len(driver.journal.entries()) == 1
+    Driver(context).run()
+    _, history = recorded()
+    assert history == list(enumerate(undisturbed, start=1))
+
+
+@pytest.mark.parametrize("method", ["begin", "take", "end"])
+def test_a_full_disk_of_the_study_leaves_the_trial_unfinished(context, monkeypatch, recorded, undisturbed, method):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, method, full)
+        driver = Driver(context, trials=2)
+        driver.run()
+        assert driver.search.suspended == "No space left on device (records.jsonl)"
+        assert [entry.status for entry in driver.journal.entries()] == ["running"]
+    Driver(context).run()
     _, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
 
 
 def test_a_node_that_does_not_see_the_folder_says_so(context):
     context.folder.rmdir()
-    (results,) = run(context)
-    assert "does not see" in results[SUSPENDED]
-    assert "--storage-path" in results[SUSPENDED]
+    (result,) = attempt(context)
+    assert "does not see" in result[SUSPENDED]
+    assert "--storage-path" in result[SUSPENDED]
 
 
-def test_a_process_that_was_considered_dead_writes_nothing_more(context, folder):
+def test_a_process_that_was_taken_for_dead_does_not_harm_the_one_that_goes_on(context, folder, recorded, undisturbed):
     zombie = Attempt(dict(CONFIGURATION), context)
-    zombie.step()
-    run(context, steps=1)
-    before = (folder / "records.jsonl").read_bytes()
-    with pytest.raises(RuntimeError, match="continues in another process"):
+    for _ in range(2):
         zombie.step()
-    assert (folder / "records.jsonl").read_bytes() == before
-    zombie.note_error("whatever it says")
-    assert run(context)[-1][DONE]
-
-
-def test_training_continues_without_mlflow_and_the_records_arrive_later(context, folder, recorded, undisturbed):
-    assert run(context)[-1][DONE]
-    assert Outbox(folder).pending > EPOCHS
-    found, history = recorded()
+    log_of_first = Driver(context)
+    log_of_first.run(1)
+    second = Attempt({**CONFIGURATION, "attempt": 2}, context)
+    for _ in range(2):
+        second.step()
+    zombie.step()
+    zombie.step()  # to its end, which leaves one checkpoint, of its own
+    own = [path.name for path in checkpoints(folder) if "-2-" in path.name]
+    assert own
+    assert checkpoints(folder)[0].name == own[0]
+    Driver(context).run()
+    _, history = recorded()
     assert history == list(enumerate(undisturbed, start=1))
-    assert found.info.status == "FINISHED"
-    assert Outbox(folder).pending == 0
 
 
-def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(context, records):
-    client, experiment = records
+def test_a_stopped_trial_is_recorded_as_stopped_and_the_actor_takes_the_next(context, tmp_path):
     trial = actor(context)
-    trial.step()
+    for _ in range(2):
+        trial.step()
     assert trial.reset_config({**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
-    while not trial.step()["done"]:
-        pass
+    found = end(trial)
     trial.cleanup()
-    assert not deliver_all(context.folder.glob("trial_*"), client, 30)
-    found = client.search_runs([experiment], f"tags.study = '{context.key['study']}'")
-    ends = {one.data.tags["trial"]: (one.info.status, one.data.tags["status"]) for one in found}
-    assert ends == {"001": ("KILLED", "stopped"), "002": ("FINISHED", "finished")}
     # The second trial contains nothing of the first.
-    fresh = replace(context, folder=context.folder.parent / "fresh", key={"study": "fresh"})
-    fresh.folder.mkdir()
-    run(fresh, {**CONFIGURATION, "trial": 2, "optimizer.lr": 2e-3})
-    assert losses(context.folder, 2) == losses(fresh.folder, 2)
+    other = elsewhere(context, tmp_path / "fresh")
+    assert found == end(actor(other, **{"trial": 2, "optimizer.lr": 2e-3}))
+    assert len(found) == EPOCHS
 
 
 def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder, undisturbed, monkeypatch):
     """Save few states: what is scored or resumed is still what is on record."""
     monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
     trial = actor(context)
-    for _ in range(2):
+    for _ in range(3):
         trial.step()
     assert load_state(checkpoints(folder)[0])["epoch"] == 1
     trial.cleanup()
-    assert load_state(checkpoints(folder)[0])["epoch"] == Outbox(folder).last_epoch == 2
-    run(context)
-    assert losses(context.folder, 1) == undisturbed
-
-
-def test_a_stopped_trial_ends_on_record_also_where_the_disk_is_full(context, folder, monkeypatch):
-    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
-    trial = actor(context)
-    for _ in range(2):
-        trial.step()
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(trainable, "save_checkpoint", full)
-    trial.cleanup()
-    assert Outbox(folder).status == "stopped"
+    assert load_state(checkpoints(folder)[0])["epoch"] == 2
+    Driver(context).run()
+    assert losses(context) == undisturbed
 
 
 def process_state():
@@ -402,11 +386,10 @@ def process_state():
 def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
     """End a trial in several ways: each time the next trial finds the process unchanged."""
     trial = actor(context)
-    while not trial.step()["done"]:
-        pass
+    end(trial)
     states = [process_state()]
     for number, (settings, steps) in enumerate(
-        [({}, None), ({}, 1), ({"optimizer.lr": 1e30}, None), ({"model.width": 0.06, "loss.name": "elr"}, 2)], start=2
+        [({}, None), ({}, 2), ({"optimizer.lr": 1e30}, None), ({"model.width": 0.06, "loss.name": "elr"}, 3)], start=2
     ):
         trial.reset_config({**CONFIGURATION, "trial": number, **settings})
         taken = 0
@@ -419,7 +402,8 @@ def test_an_actor_is_left_by_a_trial_as_it_was_found(context):
 
 def test_what_another_trial_left_in_the_process_changes_no_number(context, undisturbed, monkeypatch, tmp_path):
     trial = actor(context, **{"trial": 2, "model.width": 0.06})
-    trial.step()
+    for _ in range(2):
+        trial.step()
     torch.manual_seed(99)
     np.random.seed(99)
     random.seed(99)
@@ -427,26 +411,17 @@ def test_what_another_trial_left_in_the_process_changes_no_number(context, undis
     torch.rand(7)
     monkeypatch.chdir(tmp_path)
     trial.reset_config(dict(CONFIGURATION))
-    while not trial.step()["done"]:
-        pass
-    assert losses(context.folder, 1) == undisturbed
+    assert end(trial) == undisturbed
     assert torch.get_num_threads() == context.threads
-
-
-def test_attempts_are_recorded_next_to_the_records(context, folder):
-    run(context, steps=1)
-    assert (folder / ATTEMPTS).exists()
-    assert Outbox(folder).lines()
 
 
 def test_the_table_of_utterances_is_the_same_after_a_kill(context, recorded, records, tmp_path):
     client, _ = records
-    whole = replace(context, folder=tmp_path / "whole", key={"study": "whole"})
-    whole.folder.mkdir()
-    run(whole)
-    run(context, steps=2)
+    whole = elsewhere(context, tmp_path / "whole")
+    Driver(whole).run()
+    Driver(context).run(2)
     assert not client.list_artifacts(recorded()[0].info.run_id)
-    run(context)
+    Driver(context).run()
     tables = [
         pd.read_parquet(client.download_artifacts(recorded()[0].info.run_id, UTTERANCES, str(tmp_path))),
         pd.read_parquet(trial_folder(whole.folder, 1) / UTTERANCES),
@@ -458,15 +433,14 @@ def test_the_table_of_utterances_is_the_same_after_a_kill(context, recorded, rec
 
 
 def test_a_planned_trial_trains_like_a_suggested_one_and_is_tested(context, tmp_path):
-    run(context)
-    suggested = {key: value for key, value in CONFIGURATION.items() if key != "trial"}
+    Driver(context).run()
     task = replace(context.task, test=context.task.validation)
-    planned = TrialSpecification({**context.defaults, **suggested}, context.seed, task, {"fold": "7"})
-    other = replace(context, folder=tmp_path / "planned", key={"study": "planned"}, planned=(planned,), seed=99)
-    other.folder.mkdir()
-    run(other, {"trial": 1})
-    assert losses(other.folder, 1) == losses(context.folder, 1)
-    *_, last = [line for line in Outbox(trial_folder(other.folder, 1)).lines() if line["kind"] == "epoch"]
+    planned = TrialSpecification({**context.defaults, **PARAMETERS}, context.seed, task, {"fold": "7"})
+    other = elsewhere(context, tmp_path / "planned", planned=(planned,), seed=99)
+    Driver(other).run()
+    assert losses(other) == losses(context)
+    first, *_, last = [line for line in log_of(other).lines() if line["kind"] in ("run", "epoch")]
+    assert first["tags"]["fold"] == "7"
     # The test rows are the validation rows here.
     assert last["metrics"]["test/last/uar"] == last["metrics"]["val/uar"]
     assert last["metrics"]["test/best/uar"] == last["metrics"]["best/val_uar"]
@@ -477,22 +451,20 @@ def test_a_planned_trial_trains_like_a_suggested_one_and_is_tested(context, tmp_
 
 
 def test_a_search_sees_no_test_row(context):
-    run(context)
-    lines = Outbox(trial_folder(context.folder, 1)).lines()
+    Driver(context).run()
+    lines = log_of(context).lines()
     assert not [name for line in lines if line["kind"] == "epoch" for name in line["metrics"] if "test" in name]
 
 
 def test_the_best_epochs_test_score_survives_a_kill(context, tmp_path):
     task = replace(context.task, test=context.task.validation)
-    configuration = {**context.defaults, **{key: value for key, value in CONFIGURATION.items() if key != "trial"}}
-    planned = (TrialSpecification(configuration, context.seed, task, {}),)
+    planned = (TrialSpecification({**context.defaults, **PARAMETERS}, context.seed, task, {}),)
     found = []
-    for name, steps in (("whole", None), ("killed", 2)):
-        other = replace(context, folder=tmp_path / name, key={"study": name}, planned=planned)
-        other.folder.mkdir()
-        run(other, {"trial": 1}, steps=steps)
-        run(other, {"trial": 1})
-        found.append(Outbox(trial_folder(other.folder, 1)).last_metrics)
+    for name, epochs in (("whole", None), ("killed", 2)):
+        other = elsewhere(context, tmp_path / name, planned=planned)
+        Driver(other).run(epochs)
+        Driver(other).run()
+        found.append(log_of(other).last_metrics)
     names = [name for name in found[0] if name.startswith("test/")]
     assert names
     assert {name: found[1][name] for name in names} == {name: found[0][name] for name in names}
