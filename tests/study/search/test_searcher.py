@@ -1,0 +1,263 @@
+"""Tests of processes and devices that fail: which trials are tried again, where, and what is told."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayActorError
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from study.schema import FAILED, FINISHED, SELECTIONS
+from study.search.attempts import MAX_ATTEMPTS, Attempts, Death
+from study.search.journal import Journal
+from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
+from study.search.trial_logs import TrialLogs
+from study.setup.spaces import load_space
+from study.trial import trainable
+from study.trial.specification import ATTEMPT_KEY, DEVICE, DONE, EPOCH, EVENTS, TRIAL_KEY, TrialContext, epoch_event
+from tests.helpers.trial_context import DATASET, EPOCHS, Driver, log_of, make_context, runs_of
+
+METRIC = "val_noisy/uar"
+
+
+@pytest.fixture
+def context(task_at, tmp_path):
+    return make_context(task_at("noisy-A"), tmp_path / "search")
+
+
+def broken(*_, **__):
+    raise RuntimeError("CUDA error: an illegal memory access\nmore of it")
+    yield
+
+
+def test_an_unexpected_error_becomes_the_failure_if_it_stays(context, monkeypatch):
+    monkeypatch.setattr(trainable, "train", broken)
+    driver = Driver(context)
+    driver.run()
+    (entry,) = driver.journal.entries()
+    assert (entry.status, entry.final) == (FAILED, False)
+    assert f"{MAX_ATTEMPTS} processes died in epoch 1" in entry.failure
+    assert "RuntimeError: CUDA error: an illegal memory access" in entry.failure
+    assert [line["kind"] for line in log_of(context).lines()] == ["run", *["again"] * (MAX_ATTEMPTS - 1), "end"]
+    assert len([text for text in driver.said if "tried again" in text]) == MAX_ATTEMPTS - 1
+
+
+def test_a_trial_that_failed_so_is_tried_again_in_another_session(context, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(trainable, "train", broken)
+        Driver(context).run()
+    driver = Driver(context)
+    driver.run()
+    assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
+    assert log_of(context).status == FINISHED
+
+
+def test_progress_gives_a_trial_new_attempts(context, monkeypatch):
+    """Let two processes die after each epoch: three may die in the same one."""
+    real, deaths = trainable.train, []
+
+    def dying(config, task, *, seed, state, device):
+        begun = 0 if state is None else state["epoch"]
+        if deaths.count(begun) == MAX_ATTEMPTS - 1:
+            yield next(real(config, task, seed=seed, state=state, device=device))
+            begun += 1
+        deaths.append(begun)
+        raise RuntimeError("died")
+
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 0.0)
+    monkeypatch.setattr(trainable, "train", dying)
+    driver = Driver(context)
+    driver.run()
+    assert [deaths.count(epoch) for epoch in range(EPOCHS)] == [MAX_ATTEMPTS - 1] * EPOCHS
+    assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
+
+
+def test_a_trial_that_cannot_begin_anywhere_fails_and_stops_no_other(context, monkeypatch):
+    """Fail before the first record, as on a GPU that torch cannot use; then the next session works."""
+    real = trainable.load_newest
+    monkeypatch.setattr(trainable, "load_newest", lambda folder: 1 / 0 if folder.name == "trial_001" else real(folder))
+    driver = Driver(context, trials=2)
+    driver.run()
+    first, second = driver.journal.entries()
+    assert (first.status, second.status) == (FAILED, FINISHED)
+    assert "ZeroDivisionError" in first.failure
+    monkeypatch.setattr(trainable, "load_newest", real)
+    again = Driver(context, trials=2)
+    again.run()
+    assert [entry.status for entry in again.journal.entries()] == [FINISHED, FINISHED]
+
+
+@pytest.mark.parametrize("error", [RayActorError(), None])
+def test_a_process_that_left_no_error_is_told_as_such(error):
+    search = made_search(SimpleNamespace(entries=list))[0]
+    assert search.note_error("unknown", error) is None
+    assert "out of memory" in Death(1, 0, "here", "", True).text
+
+
+# Devices. Scripted trials: no training, so that many can be run.
+
+
+class Entries:
+    """Journal of trials that are suggested one after another and never judged."""
+
+    def __init__(self, trials):
+        self.left, self.ended = list(range(1, trials + 1)), {}
+
+    def entries(self):
+        return []
+
+    def suggest(self):
+        return SimpleNamespace(number=self.left.pop(0), configuration={}, status="running")
+
+    def report(self, number, epoch, value):
+        return False
+
+    def finish(self, number, epoch, value):
+        self.ended[number] = FINISHED
+
+    def fail(self, number, reason, *, final):
+        self.ended[number] = reason
+
+
+def made_search(journal, trials=0, slots=2):
+    """Return a searcher with made-up logs, and what it says."""
+    said = []
+
+    class Log:
+        def __init__(self):
+            self.attempts, self.last_epoch, self.last_metrics, self.status = 0, 0, {}, None
+
+        def take(self, events):
+            for event in events:
+                self.last_epoch, self.last_metrics = event["epoch"], event["metrics"]
+
+        def end(self, status, failure=None):
+            self.status = status
+
+    class Logs(dict):
+        def __missing__(self, number):
+            self[number] = Log()
+            return self[number]
+
+        def begin(self, entry):
+            self[entry.number].attempts += 1
+            return self[entry.number]
+
+    search = StudySearch(journal, Logs(), SELECTIONS["noisy"], trials, slots, attempts=Attempts({}), say=said.append)
+    return search, said
+
+
+def on_devices(trials, dies, devices=("GPU 0", "GPU 1")):
+    """Run a search on several devices, one trial at a time on each, the broken one free first; return what came of it.
+
+    Args:
+        trials: Number of trials.
+        dies: Called with device and number: whether the process dies in its first step.
+        devices: The devices, the one that is given first first.
+    """
+    journal = Entries(trials)
+    search, said = made_search(journal, trials, len(devices))
+    scheduler, stopper = StudyScheduler(search), EndOfSearch(search)
+    free, busy, ran, held, count = list(devices), [], [], [], 0
+    while True:
+        while free:
+            count += 1
+            suggested = search.suggest(str(count))
+            if not isinstance(suggested, dict):
+                break
+            number, device = suggested[TRIAL_KEY], free.pop(0)
+            placed = {DEVICE: device, EPOCH: 0}
+            if scheduler.on_trial_result(None, SimpleNamespace(trial_id=str(count)), placed) == TrialScheduler.NOOP:
+                held.append(device)
+                continue
+            ran.append((device, number))
+            busy.append((str(count), device, number))
+        if not busy:
+            break
+        # Processes that die are free before others.
+        name, device, number = min(busy, key=lambda one: not dies(one[1], one[2]))
+        busy.remove((name, device, number))
+        free.insert(0, device)
+        if dies(device, number):
+            search.note_error(name, RuntimeError("uncorrectable ECC error"))
+            search.on_trial_complete(name, error=True)
+            continue
+        event = epoch_event(1, {METRIC: 0.5})
+        search.on_trial_complete(name, {EVENTS: [event], EPOCH: 1, DONE: True, "done": True})
+    assert suggested == Searcher.FINISHED
+    assert stopper.stop_all()
+    assert not stopper("any", {})
+    return SimpleNamespace(ended=journal.ended, ran=ran, held=held, said=said)
+
+
+def test_one_broken_gpu_takes_two_trials_and_no_more():
+    found = on_devices(8, lambda device, number: device == "GPU 1", ("GPU 1", "GPU 0"))
+    assert found.ended == dict.fromkeys(range(1, 9), FINISHED)
+    assert len([device for device, _ in found.ran if device == "GPU 1"]) == 2
+    assert found.held == ["GPU 1"]
+    assert any("GPU 1 is left out" in text for text in found.said)
+    assert any("uncorrectable ECC error" in text for text in found.said)
+
+
+def test_a_trial_that_kills_its_processes_everywhere_takes_no_device_with_it():
+    found = on_devices(6, lambda device, number: number == 3)
+    assert {number: found.ended[number] for number in (1, 2, 4, 5, 6)} == dict.fromkeys((1, 2, 4, 5, 6), FINISHED)
+    assert "processes died in epoch 1" in found.ended[3]
+    assert not found.held
+
+
+def test_a_device_is_not_left_out_when_there_is_no_other():
+    found = on_devices(3, lambda device, number: True, ("GPU 0",))
+    assert all("3 processes died in epoch 1 (GPU 0)" in reason for reason in found.ended.values())
+    assert len(found.ended) == 3
+    assert not found.held
+
+
+def test_a_success_clears_a_device():
+    """Let every other trial die on one device: no device is left out, for there is a success in between."""
+    attempts = Attempts({})
+    for number in range(1, 20):
+        attempts.placed("GPU 0")
+        attempts.placed("GPU 1")
+        if number % 2:
+            assert attempts.died(Death(number, 0, "GPU 0", "", True)) is None
+        else:
+            attempts.succeeded("GPU 0")
+    assert not attempts.left_out
+
+
+def test_deaths_later_than_the_first_step_are_the_trials_own():
+    attempts = Attempts({})
+    attempts.placed("GPU 0")
+    attempts.placed("GPU 1")
+    for number in (1, 2, 3, 4):
+        assert attempts.died(Death(number, 5, "GPU 1", "", False)) is None
+    assert not attempts.left_out
+
+
+def test_a_search_on_a_device_that_is_left_out_from_before_uses_another(context):
+    attempts = Attempts({"GPU 1 (node)": "uncorrectable ECC error"})
+    devices = iter(["GPU 1 (node)", "GPU 0 (node)"])
+    driver = Driver(context, device=lambda number: next(devices), attempts=attempts)
+    driver.run()
+    assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
+    assert len([line for line in log_of(context).lines() if line["kind"] in ("run", "again")]) == 1
+
+
+def test_slots_and_attempts_are_counted(tmp_path):
+    context = TrialContext(None, {}, 0, 1, "cpu", METRIC, tmp_path)
+    courier = SimpleNamespace(client=None, add=lambda deliveries: None)
+    journal = Journal(tmp_path, load_space("cross_entropy", {}), SELECTIONS["noisy"], 0)
+    logs = TrialLogs(context, {}, DATASET, runs_of("0", "s"), courier)
+    search = StudySearch(journal, logs, SELECTIONS["noisy"], 3, slots=2)
+    first, second = search.suggest("a"), search.suggest("b")
+    assert [(one[TRIAL_KEY], one[ATTEMPT_KEY]) for one in (first, second)] == [(1, 1), (2, 1)]
+    assert search.suggest("c") is None
+    assert search.observe("a", {DEVICE: "here", EPOCH: 0}) == TrialScheduler.CONTINUE
+    search.on_trial_complete("a", error=True)
+    third, again = search.suggest("c"), None
+    assert (third[TRIAL_KEY], third[ATTEMPT_KEY]) == (3, 1)
+    search.on_trial_complete("c", error=True)
+    again = search.suggest("d")
+    assert (again[TRIAL_KEY], again[ATTEMPT_KEY]) == (1, 2)
+    assert search.suggest("e") is None
