@@ -29,8 +29,8 @@ ORDER = {
         "training checkpoint train evaluate predict"
     ),
     "study": (
-        "environment messages uri console schema options trial tracking setup backend search plan session commands "
-        "run confirm evaluate predict register"
+        "environment messages uri console schema options trial tracking setup backend search session commands "
+        "run confirm evaluate predict register remove"
     ),
     "analysis": (
         "inference common sections page best_runs significance dose_response curves importance selection confusion "

@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate-run": Command("study/evaluate.py", "score the network of an MLflow run"),
     "predict-run": Command("study/predict.py", "label audio files with the network of an MLflow run"),
     "register": Command("study/register.py", "register the network of an MLflow run as a model"),
+    "remove": Command("study/remove.py", "list what a study takes on disk and in MLflow, and delete it"),
     "report": Command("analysis/report.py", "write the whole answer as one HTML page"),
     "best-runs": Command("analysis/best_runs.py", "show the best run of each noise level and space"),
     "significance": Command("analysis/significance.py", "compare the confirmed methods"),

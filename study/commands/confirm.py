@@ -20,10 +20,10 @@ from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
+from study.commands.plan import costs, disk_warning, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
 from study.options import ConfirmOptions
-from study.plan import costs, pilot_components, power, show_plan
 from study.schema import FINISHED, KIND, TRIAL, UNSEEN, Selection, Tag
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
@@ -55,6 +55,8 @@ def main() -> int:
     def begin(resources: TrialResources) -> None:
         design.write(prepared.folder)
         announce(confirmation, resources, console)
+        for line in disk_warning(prepared):
+            say(console, line)
 
     ended = run_session(prepared, console, begin)
     if ended.delivered:

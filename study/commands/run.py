@@ -17,12 +17,12 @@ from rich.console import Console
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from study.backend.trial_resources import TrialResources
+from study.commands.plan import costs, disk_warning, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say, terminal_table
 from study.environment import BEGAN
 from study.messages import without_password
 from study.options import StudyOptions
-from study.plan import costs, show_plan
 from study.search.run_search import Outcome
 from study.session import quieten, run_session
 from study.setup.prepare import prepare
@@ -79,6 +79,8 @@ def _announce(prepared: PreparedStudy, resources: TrialResources, console: Conso
         f"  trial     {prepared.models}; {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time",
     )
     say(console, f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
+    for line in disk_warning(prepared):
+        say(console, line)
     if data.corpus.name == "synthetic" and not options.fixed:
         say(
             console,

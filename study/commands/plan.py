@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, replace
 
@@ -18,19 +19,21 @@ from ser.training.loop import train
 from ser.training.state import State
 from ser.training.task import Task
 from ser.training.utterance_table import PROBABILITY, TEST
+from ser.utils.disk import bytes_in, size_text
 from ser.utils.parallel import cores
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say
-from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES
+from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES, Tag
 from study.setup.design import Design
 from study.setup.power import MEASURED, Components, components_from_pilot, power_lines
 from study.setup.power import Design as PowerDesign
 from study.setup.prepared_study import PreparedStudy, Search
 from study.tracking.event_log import EventLog
+from study.tracking.store import quoted, search_all
+from study.tracking.study_runs import artifact_folders
 
 STEPS_FEW, STEPS_MORE = 2, 6
 VALIDATION_ROWS = 64
-MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,12 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
         lines.append("  trials that run at the same time slow each other down; the measured one ran alone")
     if options.scheduler != "none":
         lines.append(f"  --scheduler {options.scheduler} can only reduce that")
-    lines.append(f"  {disk / MEGABYTE:,.0f} MB of checkpoints below {options.storage_path}")
+    lines.append(f"  {size_text(disk)} of checkpoints below {options.storage_path}")
+    for store in prepared.data.stores.values():
+        built = "built now, and kept" if store.built else "there already"
+        lines.append(f"  {size_text(store.size)} of features, {built}: {store.path}")
+    if disk > (free := shutil.disk_usage(options.storage_path).free):
+        lines.append(f"  warning: the checkpoints do not fit: {size_text(free)} are free there")
     for line in lines:
         say(console, line)
     prepared.release()
@@ -97,9 +105,7 @@ def measure(prepared: PreparedStudy, search: Search, resources: TrialResources) 
         search: One of its searches.
         resources: What a trial gets.
     """
-    values = search.planned[0].configuration if search.planned else next(iter(search.space.examples()))
-    config = Config.from_dotted({**prepared.options.defaults, **values})
-    task = search.task
+    config, task = _first_config(prepared, search), search.task
     if config.model.is_classical:
         began = time.monotonic()
         train_classical(config, FeatureStore.open(task.store).frames, task, prepared.options.seed)
@@ -204,13 +210,58 @@ def costs(prepared: PreparedStudy) -> list[str]:
             spent[log.status or STOPPED] += log.seconds
     total = sum(spent.values())
     if not total:
-        return []
+        return [disk_used(prepared)]
     lost = [
         f"{_duration(spent[name])} ({spent[name] / total:.0%}) on {name} trials"
         for name in (STOPPED, FAILED)
         if spent[name]
     ]
-    return [f"{_duration(total)} of training" + (f"; of it {' and '.join(lost)}" if lost else "")]
+    return [
+        f"{_duration(total)} of training" + (f"; of it {' and '.join(lost)}" if lost else ""),
+        disk_used(prepared),
+    ]
+
+
+def disk_used(prepared: PreparedStudy) -> str:
+    """Return what a study takes on disk, in a line for people."""
+    client, options = prepared.records.client, prepared.options
+    query = f"tags.`{Tag.STUDY}` = {quoted(str(options.name))}"
+    runs = search_all(client, [prepared.records.experiment], query)
+    artifacts = sum(map(bytes_in, artifact_folders(client, runs).values()))
+    features = sum(store.size for store in prepared.data.stores.values())
+    return (
+        f"{size_text(bytes_in(prepared.folder))} in {prepared.folder}, {size_text(artifacts)} of artifacts, "
+        f"{size_text(features)} of features in {options.storage_path / 'features'}"
+    )
+
+
+def disk_warning(prepared: PreparedStudy) -> list[str]:
+    """Return a line for people if the networks that a study keeps will not fit on its disk; else none."""
+    needed = sum(search.trials(prepared.options) * _network_bytes(prepared, search) for search in prepared.searches)
+    needed -= bytes_in(prepared.folder)  # of trials that have ended
+    free = shutil.disk_usage(prepared.options.storage_path).free
+    if needed <= free:
+        return []
+    return [
+        f"  warning: the trained networks take {size_text(needed)}, and {size_text(free)} are free in "
+        f"{prepared.options.storage_path}; the study will stop when the disk is full (choose another --storage-path)"
+    ]
+
+
+def _network_bytes(prepared: PreparedStudy, search: Search) -> int:
+    """Return the bytes of the weights of a space's first configuration, without building it."""
+    model = _first_config(prepared, search).model
+    if model.is_classical:
+        return 0
+    with torch.device("meta"):
+        network = model.build_network(num_classes=len(prepared.data.corpus.classes))
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def _first_config(prepared: PreparedStudy, search: Search) -> Config:
+    """Return the first planned configuration of a search, or an example of its space."""
+    values = search.planned[0].configuration if search.planned else next(iter(search.space.examples()))
+    return Config.from_dotted({**prepared.options.defaults, **values})
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,13 @@
+"""List what a study takes, and delete it once confirmed: python study/remove.py --name NAME."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the repository's root, not from this folder
+
+from ser.utils.command_line import run_command
+from study.commands.remove import main
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
