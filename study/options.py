@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,6 @@ from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError
 from study.messages import without_password
 from study.schema import SelectionName
-from study.uri import DEFAULT_URI, absolute_uri
 
 Scheduler = Literal["none", "asha", "hyperband", "median"]
 Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
@@ -28,10 +27,13 @@ Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
 RECORD = "study.json"
 DATA_DIGEST = "data_digest"
 FEATURES = "features"
+SPACES = "spaces"
+
+LONGEST_NAME = 200  # bytes; file systems take 255 for the name of a file, and other names are made of this one
 
 # Options of a single call, which are not part of the study, and options that a resuming call may change. A password is
 # not written to disk, so a resuming call names the server again.
-_OF_THE_CALL = {"resume", "address", "time_budget", "list_spaces", "plan"}
+_OF_THE_CALL = {"resume", "widen", "address", "time_budget", "list_spaces", "plan"}
 _CHANGEABLE = {
     *_OF_THE_CALL,
     "trials",
@@ -95,10 +97,10 @@ class TrainingOptions:
     """Address of a Ray cluster to join; default is a local Ray of the study's own."""
     storage_path: Path = Path("results")
     """Folder for feature stores and the states of studies."""
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI; default mlflow.db in the current folder."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; default MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
     experiment: str | None = None
-    """MLflow experiment; default the name of the corpus, for table that of its file."""
+    """MLflow experiment; default MLFLOW_EXPERIMENT_NAME, else the name of the corpus, for table that of its file."""
     seed: int = 0
     """Seed of the search, the noise draw and the training."""
     plan: bool = False
@@ -123,10 +125,16 @@ class TrainingOptions:
         for option in ("name", "experiment"):
             value = getattr(self, option)
             if value is not None and (
-                not value.strip() or value in {".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
+                value.strip() in {"", ".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
             ):
                 raise UserError(
                     f"--{option} {value!r} contains a slash, a quote or a control character. Choose a plain name."
+                )
+            if value is not None and value.startswith("-"):  # printed commands could not name it
+                raise UserError(f"--{option} {value!r} begins with a dash. Choose a plain name.")
+            if value is not None and len(value.encode()) > LONGEST_NAME:
+                raise UserError(
+                    f"--{option} {value[:20]}… has {len(value.encode())} bytes, expected at most {LONGEST_NAME}."
                 )
         if self.time_budget is not None and self.seconds <= 0:
             raise UserError(f"--time-budget {self.time_budget!r} must be positive.")
@@ -188,11 +196,15 @@ class StudyOptions(TrainingOptions):
     """Pruner that stops trials early, never before the latest transit time of their space."""
     list_spaces: bool = False
     """Print every search space with its keys, ranges, points and source, and exit."""
+    widen: bool = False
+    """With --resume: search the ranges that the spaces' files have now, where they include those of the study."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.space:
             raise UserError("--space needs at least one name.")
+        if self.widen and not self.resume:
+            raise UserError("--widen changes the ranges of a study that is resumed. Add --resume and its --name.")
         for option in ("trials", "fold"):
             at_least(1, option, getattr(self, option))
 
@@ -247,17 +259,20 @@ class StudyOptions(TrainingOptions):
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON-able values, without passwords and what belongs to a single call."""
         values = {key: value for key, value in self._values().items() if key not in _OF_THE_CALL}
-        return {**values, "tracking_uri": without_password(self.tracking_uri)}
+        return {**values, "tracking_uri": self.tracking_uri and without_password(self.tracking_uri)}
 
-    def write(self, data_digest: str, features: Iterable[str] = ()) -> None:
+    def write(
+        self, data_digest: str, features: Iterable[str] = (), spaces: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Write the options to the study's folder.
 
         Args:
             data_digest: Digest of the data that they are meant for.
             features: Names of the feature stores that the study uses, besides those that are on record.
+            spaces: ``Space.record`` of each search space by its name.
         """
         used = sorted({*features, *read_record(self.folder).get(FEATURES, ())})
-        record = {**self.to_json(), DATA_DIGEST: data_digest, FEATURES: used}
+        record = {**self.to_json(), DATA_DIGEST: data_digest, FEATURES: used, SPACES: dict(spaces or {})}
         replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
 
     def check_unchanged(self, data_digest: str) -> None:
@@ -319,7 +334,7 @@ class StudyOptions(TrainingOptions):
 
     def _given(self) -> set[str]:
         """Return the options whose values are not the defaults."""
-        defaults = {**StudyOptions()._values(), "tracking_uri": absolute_uri(DEFAULT_URI)}
+        defaults = StudyOptions()._values()
         return {key for key, value in self._values().items() if value != defaults[key]}
 
     def _values(self) -> dict[str, Any]:
@@ -343,7 +358,7 @@ class ConfirmOptions(TrainingOptions):
     split_by: SplitBy = "auto"
     """Folds: auto is the official split, else one session of dialogues, one speaker, or one of 24 speaker groups."""
     experiment: str | None = None
-    """MLflow experiment; default that of the newest run, or with --space the name of the corpus or table."""
+    """MLflow experiment; default MLFLOW_EXPERIMENT_NAME, else that of the newest run, or with --space the corpus's."""
     seed: int = 0
     """Seeds follow this number and those of earlier confirmations; with --space only."""
     plan: bool = False

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import optuna
-import ray
 from mlflow.exceptions import MlflowException
 from ray.tune import TuneError
 from rich.console import Console
@@ -17,6 +16,7 @@ from ser.utils.command_line import treat_signals_as_interrupt
 from ser.utils.errors import UserError
 from ser.utils.messages import log_unexpected
 from study.backend.cluster import start_ray
+from study.backend.local import lost_ray, stop_ray
 from study.backend.trial_resources import TrialResources
 from study.console import say
 from study.environment import environment
@@ -104,7 +104,7 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
         if not isinstance(error, (MlflowException, TuneError, OSError)):
             progress.stopped += f" The traceback is in {log_unexpected(error, prepared.folder)}."
     finally:
-        ray.shutdown()
+        stop_ray()
     outcomes = progress.outcomes
     complete = len(outcomes) == len(prepared.searches) and not outcomes[-1].interrupted
     reason = _reason(progress, complete, deadline, prepared.options.time_budget)
@@ -123,7 +123,8 @@ def _run_searches(
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
     treat_signals_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
-    prepared.options.write(prepared.data.digest, [store.path.name for store in prepared.data.stores.values()])
+    stores = [store.path.name for store in prepared.data.stores.values()]
+    prepared.options.write(prepared.data.digest, stores, prepared.spaces)
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
     begin(resources)
@@ -142,6 +143,8 @@ def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | 
     """Return why a session stopped."""
     if complete:
         return "All trials have ended, but some of their records are not in MLflow yet."
+    if lost := lost_ray():
+        return lost
     if progress.outcomes and progress.outcomes[-1].suspended:
         return f"Stopped: {progress.outcomes[-1].suspended}."
     if time.monotonic() >= deadline:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import JournalStorage
@@ -22,12 +22,13 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ser.config import explicit, stored
+from ser.config import stored
 from ser.utils.durable_files import drop_torn_lines
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
-from study.setup.spaces import Space
+from study.setup.space_rules import describe_range
+from study.setup.spaces import Space, SuggestionError
 
 JOURNAL = "journal.jsonl"
 STUDY = "search"
@@ -82,7 +83,7 @@ class Journal:
         pruner: Pruner that stops trials early; None stops none.
 
     Raises:
-        UserError: The journal is damaged.
+        UserError: The journal is damaged, or the choices of its trials are not those of the space.
     """
 
     def __init__(
@@ -113,13 +114,17 @@ class Journal:
                 f"{str(path)!r} is damaged ({error}). Restore it, or start a new study under another --name."
             ) from error
         for trial in trials:
-            if trial.state is TrialState.RUNNING and CONFIGURATION not in trial.user_attrs:
-                # A kill interrupted its suggestion; samplers would count it as running for ever.
+            if trial.state is TrialState.RUNNING and (
+                CONFIGURATION not in trial.user_attrs or FINAL in trial.user_attrs
+            ):
+                # A kill interrupted its suggestion, or the record of its failure; samplers would count it as running
+                # for ever.
                 self._study.tell(trial.number, state=TrialState.FAIL)
         # Trial → its newest Optuna trial; a second attempt at a failed trial is an Optuna trial of its own.
         self._optuna_numbers = {
             trial.user_attrs[NUMBER]: trial.number for trial in trials if CONFIGURATION in trial.user_attrs
         }
+        _check_distributions(path, space, trials)
 
     def entries(self) -> list[Entry]:
         """Return all trials, sorted by number."""
@@ -127,17 +132,31 @@ class Journal:
         return [_entry(trials[self._optuna_numbers[number]]) for number in sorted(self._optuna_numbers)]
 
     def suggest(self) -> Entry:
-        """Add a trial with the next published configuration, or with one that the sampler suggests."""
+        """Add a trial with the next published configuration, or with one that the sampler suggests.
+
+        Returns:
+            The trial; one for which the function of the space raised has failed for good.
+        """
         number = len(self._optuna_numbers) + 1
         points = self._space.points_to_evaluate
         self._study.sampler = make_sampler(self._sampler, self._seed, number, self._shared)
         if number <= len(points) and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.enqueue_trial(dict(points[number - 1]))
-        trial, configuration = self._space.ask(self._study)
+        configuration: dict[str, Any] = {}
+        failure = ""
+        try:
+            rest = make_sampler("random", self._seed, number, self._shared)
+            trial, configuration = self._space.ask(self._study, rest)
+        except SuggestionError as error:
+            trial, failure = error.trial, str(error)
+            trial.set_user_attr(FAILURE, failure)
+            trial.set_user_attr(FINAL, True)
         trial.set_user_attr(NUMBER, number)
         # The trial counts from this attribute on; a suggestion that a kill interrupts before it is repeated.
-        trial.set_user_attr(CONFIGURATION, explicit(configuration))
+        trial.set_user_attr(CONFIGURATION, configuration)
         self._optuna_numbers[number] = trial.number
+        if failure:
+            self._study.tell(trial, state=TrialState.FAIL)
         return _entry(self._frozen(number))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -242,6 +261,19 @@ def _open_storage(path: Path) -> JournalStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     drop_torn_lines(path)
     return JournalStorage(_JournalFile(path))
+
+
+def _check_distributions(path: Path, space: Space, trials: Iterable[FrozenTrial]) -> None:
+    """Raise if Optuna cannot go on with a parameter: its choices, type or scale are others than in earlier trials."""
+    earlier = {key: found for trial in trials for key, found in trial.distributions.items()}
+    for key, now in space.distributions().items() if earlier else ():
+        before = earlier.get(key, now)
+        same_kind = type(before) is type(now) and getattr(before, "log", None) == getattr(now, "log", None)
+        if not same_kind or (isinstance(now, CategoricalDistribution) and before != now):
+            raise UserError(
+                f"space {space.name!r}: {key} is {describe_range(now)}, but {describe_range(before)} in the trials so "
+                f"far ({str(path)!r}). Restore the file of the space, or start a new study under another --name."
+            )
 
 
 def _entry(trial: FrozenTrial) -> Entry:

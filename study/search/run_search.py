@@ -211,7 +211,13 @@ def open_search(prepared: PreparedStudy, search: Search) -> str:
         dataset_of(prepared.data.corpus, search.level, manifest),
         manifest,
     )
-    space = {"name": search.space.name, "source": search.space.source, "ranges": search.space.ranges()}
+    space = {
+        "name": search.space.name,
+        "path": search.space.path,
+        "source": search.space.source,
+        "ranges": search.space.ranges(),
+        **search.space.record,
+    }
     client.log_dict(parent, {"options": prepared.options.to_json(), "space": space}, SEARCH_RECORD)
     if prepared.design is not None:
         client.log_dict(parent, prepared.design.to_json(), DESIGN)
@@ -256,6 +262,7 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
         Tag.PROTOCOL: prepared.protocol,
         Tag.SELECT_ON: options.select_on,
         Tag.SEARCHED: ",".join(search.searched),
+        Tag.SPACE_DIGEST: search.space.digest,
         Tag.PLANNED_TRIALS: str(search.trials(options)),
         **({} if prepared.design is None else {Tag.DESIGN: prepared.design.digest}),
         **environment_tags(),

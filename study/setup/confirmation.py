@@ -6,6 +6,8 @@ the confirmation that is resumed, open the records and the feature stores, plan 
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +31,7 @@ from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import CONFIRM, DEFAULT, KIND, TRIAL, Tag
+from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH_RECORD, TRIAL, Tag
 from study.setup.candidates import Candidate, choose, published_defaults
 from study.setup.design import (
     OFFICIAL_SEEDS,
@@ -43,10 +45,10 @@ from study.setup.design import (
 from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_records, open_stores, protocol
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, data_name, resumed, with_absolute_paths
-from study.setup.spaces import Space, load_space
+from study.setup.spaces import Space
 from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, read_trials
-from study.tracking.store import search_all
+from study.tracking.store import find_run, search_all
 from study.trial.specification import TrialSpecification
 from study.uri import absolute_uri, chosen_experiment, chosen_uri
 
@@ -139,7 +141,7 @@ def _resumed(asked: ConfirmOptions) -> _Basis:
     options = resumed(given)
     if asked.corpus_root is not None:
         options = replace(options, corpus_root=absolute(asked.corpus_root))
-    return _Basis(options, open_records(options), tuple(load_spaces(options)))
+    return _Basis(options, open_records(options), tuple(load_spaces(options, ranges=False)))
 
 
 def _of_defaults(asked: ConfirmOptions) -> _Basis:
@@ -174,8 +176,9 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
     # Other studies of the same protocol may have had other levels and spaces.
     levels = {level_name(level): level for level in searched.noise}
     more_levels = [level for level in dict.fromkeys(trials.table["noise"]) if level not in levels]
-    spaces = {load_space(name, searched.fixed).name for name in searched.space}
-    more_spaces = [name for name in dict.fromkeys(trials.table["space"]) if name not in spaces]
+    found = _searched_spaces(client, identifier, trials, str(searched.name))
+    names = {Path(name).stem for name in searched.space}
+    more_spaces = [one.name_or_path for name, one in found.items() if name not in names]
     options = replace(
         searched,
         space=(*searched.space, *more_spaces),
@@ -196,7 +199,69 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         address=asked.address,
         plan=asked.plan,
     )
-    return _Basis(options, open_records(options), tuple(load_spaces(options)), trials, searched)
+    spaces = tuple(
+        space.began_as(one.record, f"study {one.study!r} searched it", "search again")
+        if (one := found.get(space.name))
+        else space
+        for space in load_spaces(options)
+    )
+    return _Basis(options, open_records(options), spaces, trials, searched)
+
+
+@dataclass(frozen=True)
+class _SearchedSpace:
+    """A space as the record of a search has it.
+
+    Args:
+        study: Study that searched it.
+        name_or_path: Its name, or the path of its file.
+        record: Digest and content; None in records of earlier versions.
+    """
+
+    study: str
+    name_or_path: str
+    record: Mapping[str, Any] | None
+
+
+def _searched_spaces(client: MlflowClient, experiment: str, trials: Trials, newest: str) -> dict[str, _SearchedSpace]:
+    """Return the spaces of a search by name, each as the newest study or another one searched it.
+
+    Raises:
+        UserError: Two studies searched different spaces of one name, or a space's file is not there any more.
+    """
+    for name, contents in trials.contents.items():
+        listed = "; ".join(f"{', '.join(studies)} ({shown})" for shown, studies in contents.items())
+        raise UserError(
+            f"space {name!r} was searched with different contents by the studies {listed}. Confirm one of them: "
+            "--study NAME"
+        )
+    found: dict[str, _SearchedSpace] = {}
+    pairs = trials.table[["study", "space"]].drop_duplicates().itertuples(index=False)
+    for study, name in sorted(pairs, key=lambda pair: pair[0] != newest):
+        if name in found:
+            continue
+        record = _search_record(client, experiment, study, name)
+        space = record.get("space", {})
+        listed = [path for path in record.get("options", {}).get("space", []) if Path(path).stem == name]
+        path = space.get("path") or (listed[0] if listed else name)
+        if path.endswith(".py") and not Path(path).is_file():
+            raise UserError(
+                f"space {name!r}: study {study!r} searched the file {path!r}, which does not exist any more. Restore "
+                "it there, or confirm another study: --study NAME"
+            )
+        found[name] = _SearchedSpace(study, path, space if "content" in space else None)
+    return found
+
+
+def _search_record(client: MlflowClient, experiment: str, study: str, space: str) -> dict[str, Any]:
+    """Return options and space of a study as one of its parent runs has them; empty if none has."""
+    run = find_run(client, experiment, {KIND: PARENT, Tag.STUDY: study, Tag.SPACE: space})
+    if run is None or SEARCH_RECORD not in {file.path for file in client.list_artifacts(run.info.run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(client.download_artifacts(run.info.run_id, SEARCH_RECORD, folder))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def _new_name(options: StudyOptions) -> str:
@@ -346,7 +411,7 @@ def _plan_searches(design: Design, basis: _Basis, data: StudyData, folds: Mappin
         candidates = [one for one in design.candidates if (one.noise, one.space) == (noise, name)]
         planned = _plan_trials(candidates, design, tasks)
         searched = spaces[name].check(basis.options.defaults)
-        listed = Space(name, spaces[name].source, {}, {}, ())
+        listed = spaces[name].emptied()
         searches.append(Search(listed, searched, noise, planned[0].task, planned))
     return tuple(searches)
 

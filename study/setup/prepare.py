@@ -26,7 +26,7 @@ from ser.training.setup import check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
-from study.options import RECORD, StudyOptions
+from study.options import RECORD, SPACES, StudyOptions, read_record
 from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import resolve
@@ -78,19 +78,27 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     )
 
 
-def load_spaces(options: StudyOptions) -> list[Space]:
+def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
     """Load the search spaces and check every configuration that they can suggest.
 
     Args:
         options: The study's options.
+        ranges: Whether the ranges are used, and not the points alone; those used must be as a resumed study has them.
 
     Raises:
-        UserError: A space, one of its configurations or the pretrained weights cannot be used.
+        UserError: A space, one of its configurations or the pretrained weights cannot be used, or a space has changed.
     """
     spaces = [load_space(name, options.fixed) for name in options.space]
     names = [space.name for space in spaces]
     if len(set(names)) < len(names):
         raise UserError(f"two of the spaces have the same name: {', '.join(names)}. Rename one of the files.")
+    if options.resume:
+        recorded = read_record(options.folder).get(SPACES, {})
+        began, otherwise = f"study {options.name!r} began", "start a new study under another --name"
+        widen = options.widen if ranges else None
+        spaces = [
+            space.began_as(recorded.get(space.name), began, otherwise, widen=widen, ranges=ranges) for space in spaces
+        ]
     for space in spaces:
         space.check(options.defaults)
     check_weights(options.shared.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -128,6 +129,11 @@ class PreparedStudy:
     def stage(self) -> str:
         """Return the stage of its trials."""
         return SEARCH if self.design is None else self.design.stage
+
+    @property
+    def spaces(self) -> dict[str, dict[str, Any]]:
+        """Return digest and content of each search space by its name, for the record of the study."""
+        return {search.space.name: search.space.record for search in self.searches}
 
     @property
     def selection(self) -> Selection:

@@ -5,24 +5,57 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 import optuna
-from ray.tune.search.optuna import OptunaSearch
-from ray.tune.search.sample import Domain
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
 
 import search_spaces
-from ser.config import Config, LossConfig
+from ser.config import Config, LossConfig, explicit
 from ser.features.front_ends import Extractor
 from ser.training.embeddings import extractor
 from ser.utils.errors import UserError, unknown_name
+from ser.utils.hashing import digest
+from study.setup.free_trial import FreeTrial, is_fixed
+from study.setup.space_content import check_unchanged, content_of
+from study.setup.space_rules import (
+    check_constants,
+    check_distribution,
+    check_point,
+    convert,
+    describe_range,
+    exact,
+    kind,
+    raised,
+)
 
 # Random configurations, besides the points to evaluate, that stand for a whole space in checks and descriptions.
 RANDOM_CONFIGURATIONS = 20
+# The same for the content of a space, by which a change of its file is found.
+CONTENT_CONFIGURATIONS = 100
+
+# Suggestions in a row that a space may prune, and how many of them are the sampler's.
+DRAWS, SAMPLER_DRAWS = 1000, 10
+
+
+class SuggestionError(UserError):
+    """Mistake in a space that one of its suggestions has shown.
+
+    Args:
+        space: Name of the space.
+        reason: What is wrong.
+        trial: The Optuna trial of the suggestion, which is still running.
+    """
+
+    def __init__(self, space: str, reason: str, trial: optuna.Trial) -> None:
+        super().__init__(f"space {space!r}: {reason}")
+        self.reason, self.trial = reason, trial
 
 
 @dataclass(frozen=True)
@@ -35,6 +68,9 @@ class Space:
         domains: Optuna distributions by dotted name, or a define-by-run function.
         constants: Values that every trial has, by dotted name.
         points_to_evaluate: Configurations to evaluate first (``POINTS`` of the file).
+        path: Path of its file; empty for a space that comes with the project.
+        declared: The space as its file has it, where parameters are fixed; None if none is.
+        began: Digest of the content with which a resumed study began; empty for that of the present one.
     """
 
     name: str
@@ -42,24 +78,95 @@ class Space:
     domains: Mapping[str, Any] | Callable[[optuna.Trial], dict[str, Any]]
     constants: Mapping[str, Any]
     points_to_evaluate: tuple[Mapping[str, Any], ...]
+    path: str = ""
+    declared: Space | None = None
+    began: str = ""
 
-    def ask(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, Any]]:
+    def ask(
+        self, study: optuna.Study, rest: optuna.samplers.BaseSampler | None = None
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Ask an Optuna study for the next configuration.
+
+        A suggestion that the function of a conditional space prunes fails in the Optuna study, and another is asked
+        for.
 
         Args:
             study: Study with the sampler to use.
+            rest: Sampler to use once ten suggestions were pruned; None for that of the study.
 
         Returns:
             The Optuna trial, whose ``params`` are the searched parameters, and all parameters by dotted name.
+
+        Raises:
+            SuggestionError: The function raises or returns what it may not, or prunes everything.
         """
-        if callable(self.domains):
-            trial = study.ask()
-            returned = self.domains(cast(optuna.Trial, _FreeTrial(trial, self.constants))) or {}
-            values = {**returned, **trial.params}
-            free = {key: value for key, value in values.items() if not _is_fixed(key, self.constants)}
-            return trial, {**free, **self.constants}
-        trial = study.ask(dict(self.domains))
-        return trial, {**trial.params, **self.constants}
+        drawn = 0
+        while True:
+            trial, drawn = self._next_trial(study), drawn + 1
+            try:
+                return trial, self._values(trial)
+            except optuna.TrialPruned as error:
+                if drawn == DRAWS:
+                    reason = f"its function prunes {DRAWS} suggestions in a row. Prune less, or narrow the ranges."
+                    raise SuggestionError(self.name, reason, trial) from error
+                study.tell(trial, state=TrialState.FAIL)
+            if drawn == SAMPLER_DRAWS and rest is not None:
+                study.sampler = rest
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the content; in a study that was widened, of the content that it began with."""
+        return self.began or digest(self.content)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Return the content of the space's file as JSON-able values, whatever is fixed: domains, constants, points.
+
+        Each parameter has a list of distributions, and of values where it is not searched; those of a conditional space
+        come from samples.
+
+        Example:
+            >>> content = load_space("cross_entropy", {"loss.name": "focal"}).content
+            >>> content["constants"], content["points"]
+            ({'loss.name': ['cross_entropy']}, [{'optimizer.lr': 0.001, 'optimizer.weight_decay': 0.01}])
+            >>> content["domains"]["optimizer.lr"][0]["attributes"]
+            {'step': None, 'low': 0.0003, 'high': 0.01, 'log': True}
+        """
+        if self.declared is not None:
+            return self.declared.content
+        return content_of(self._sample(CONTENT_CONFIGURATIONS), self.points_to_evaluate)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return digest and content, for the record of a study."""
+        return {"digest": self.digest, "content": self.content}
+
+    def began_as(
+        self,
+        record: Mapping[str, Any] | None,
+        began: str,
+        otherwise: str,
+        *,
+        widen: bool | None = None,
+        ranges: bool = True,
+    ) -> Space:
+        """Return the space with the digest on record, if its content is still that on record.
+
+        Args:
+            record: ``Space.record`` of the study; None if it has none.
+            began: What began with that content, for the message.
+            otherwise: What to do other than to restore the file, for the message.
+            widen: Whether the ranges may be wider than on record; None where nobody can ask for that.
+            ranges: Whether the ranges are used, and not the constants and points alone.
+
+        Raises:
+            UserError: The space has changed.
+        """
+        if record is None:
+            return self
+        old, new = record["content"], self.content
+        check_unchanged(self.name, self.path, old, new, began, otherwise, widen=widen, ranges=ranges)
+        return replace(self, began=record["digest"])
 
     def check(self, defaults: Mapping[str, Any]) -> tuple[str, ...]:
         """Build a configuration from each point and from random samples, so that mistakes show before a trial starts.
@@ -77,14 +184,39 @@ class Space:
             >>> load_space("label_smoothing", {}).check({})
             ('loss.epsilon', 'optimizer.lr', 'optimizer.weight_decay')
         """
+        _ = self.content  # checks the points as the file has them
         searched: set[str] = set()
-        for trial, values in self._samples():
+        for trial, values in self._samples:
             try:
                 Config.from_dotted({**defaults, **values})
             except UserError as error:
                 raise UserError(f"space {self.name!r}: {error}") from error
             searched |= set(trial.params)
         return tuple(sorted(searched - set(self.constants)))
+
+    def fix(self, fixed: Mapping[str, Any]) -> Space:
+        """Return the space without parameters that have one value for the whole study.
+
+        Args:
+            fixed: Their values by dotted name.
+        """
+        points = tuple(
+            {key: value for key, value in point.items() if not is_fixed(key, fixed)}
+            for point in self.points_to_evaluate
+        )
+        if callable(self.domains):
+            return replace(self, constants=dict(fixed), points_to_evaluate=points, declared=self)
+        domains, constants = (
+            {key: value for key, value in some.items() if not is_fixed(key, fixed)}
+            for some in (self.domains, self.constants)
+        )
+        return replace(
+            self, domains=domains, constants={**constants, **fixed}, points_to_evaluate=points, declared=self
+        )
+
+    def emptied(self) -> Space:
+        """Return the space with its content, but without anything to search, for trials that are known beforehand."""
+        return replace(self, domains={}, constants={}, points_to_evaluate=(), declared=self.declared or self)
 
     def examples(self) -> Iterator[dict[str, Any]]:
         """Yield the points to evaluate, then random samples, as parameters by dotted name.
@@ -94,7 +226,7 @@ class Space:
             >>> first["loss.name"], first["loss.epsilon"]
             ('label_smoothing', 0.1)
         """
-        for _, values in self._samples():
+        for _, values in self._samples:
             yield values
 
     def loss_names(self) -> tuple[str, ...]:
@@ -131,15 +263,15 @@ class Space:
             )
         return next(iter(found.values()))
 
-    def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Return the distribution of each searched parameter; those of a conditional space come from samples.
 
         Example:
             >>> load_space("label_smoothing", {"optimizer.lr": 1e-3}).distributions()["loss.epsilon"].high
             0.5
         """
-        found: dict[str, optuna.distributions.BaseDistribution] = {}
-        for trial, _ in self._samples():
+        found: dict[str, BaseDistribution] = {}
+        for trial, _ in self._samples:
             for key, distribution in trial.distributions.items():
                 found.setdefault(key, distribution)
         return found
@@ -158,7 +290,7 @@ class Space:
             True
         """
         found = [defaults[key]] if key in defaults else []
-        for trial, values in self._samples():
+        for trial, values in self._samples:
             found += [values[key]] if key in values else []
             if (distribution := trial.distributions.get(key)) is not None:
                 choices = getattr(distribution, "choices", None)
@@ -183,50 +315,84 @@ class Space:
             >>> load_space("label_smoothing", {}).ranges()["optimizer.lr"]
             '0.0003 to 0.01, logarithmic'
         """
-        samples = list(self._samples())
+        samples = list(self._samples)
         found: dict[str, dict[str, None]] = {}  # a dict as a set that keeps its order
         for trial, values in samples:
             for key in values.keys() - trial.params.keys():
                 found.setdefault(key, {})[f"= {values[key]}"] = None
         for trial, _ in samples:
             for key, distribution in trial.distributions.items():
-                found.setdefault(key, {})[_range(distribution)] = None
+                found.setdefault(key, {})[describe_range(distribution)] = None
         return {key: " or ".join(found[key]) for key in sorted(found)}
 
-    def _samples(self) -> Iterator[tuple[optuna.Trial, dict[str, Any]]]:
+    @cached_property
+    def _samples(self) -> list[tuple[optuna.Trial, dict[str, Any]]]:
+        return self._sample(RANDOM_CONFIGURATIONS)
+
+    def _sample(self, count: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
+        """Return the points to evaluate and random samples."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for point in self.points_to_evaluate:
-            study.enqueue_trial(dict(point))
-        for _ in range(len(self.points_to_evaluate) + RANDOM_CONFIGURATIONS):
-            yield self.ask(study)
+        points = [self._point(study, number, point) for number, point in enumerate(self.points_to_evaluate, start=1)]
+        return points + [self.ask(study) for _ in range(count)]
 
+    def _point(self, study: optuna.Study, number: int, point: Mapping[str, Any]) -> tuple[optuna.Trial, dict[str, Any]]:
+        study.enqueue_trial(dict(point))
+        trial = self._next_trial(study)
+        try:
+            values = self._values(trial)
+        except optuna.TrialPruned as error:
+            raise UserError(
+                f"space {self.name!r}: its function prunes point {number} in POINTS. Change the one or the other."
+            ) from error
+        except SuggestionError as error:
+            raise UserError(f"space {self.name!r}, point {number} in POINTS: {error.reason}") from error
+        if self.declared is None:
+            try:
+                check_point(number, point, trial.distributions, values)
+            except UserError as error:
+                raise UserError(f"space {self.name!r}: {error}") from error
+        return trial, values
 
-class _FreeTrial:
-    """Trial that suggests only what is not fixed; a fixed parameter has its value, a part of a fixed group None."""
+    def _next_trial(self, study: optuna.Study) -> optuna.Trial:
+        return study.ask(None if callable(self.domains) else dict(self.domains))
 
-    def __init__(self, trial: optuna.Trial, fixed: Mapping[str, Any]) -> None:
-        self._trial, self._fixed = trial, fixed
+    def _values(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Return all parameters of a trial by dotted name.
 
-    def __getattr__(self, attribute: str) -> Any:
-        found = getattr(self._trial, attribute)
-        if attribute == "params":
-            return {**self._fixed, **found}
-        if not attribute.startswith("suggest_"):
-            return found
+        Raises:
+            SuggestionError: The function raises or returns what it may not.
+            optuna.TrialPruned: The function does not want the trial.
+        """
+        free = FreeTrial(trial, self.constants)
+        try:
+            returned = self._returned(free) if callable(self.domains) else {}
+            return explicit({**returned, **trial.params, **self.constants})
+        except (optuna.TrialPruned, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a user's function can fail with anything
+            if free.storage_error is not None:
+                raise free.storage_error from None
+            at = ", ".join(f"{key} {exact(value)}" for key, value in trial.params.items())
+            reason = str(error) if isinstance(error, UserError) else f"its function raises {raised(error, self.path)}."
+            raise SuggestionError(self.name, f"{reason}{f' Suggested: {at}.' if at else ''}", trial) from error
 
-        def suggest(name: str, *args: Any, **kwargs: Any) -> Any:
-            return self._fixed.get(name) if _is_fixed(name, self._fixed) else found(name, *args, **kwargs)
-
-        return suggest
-
-
-def _range(distribution: optuna.distributions.BaseDistribution) -> str:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return f"one of {', '.join(map(_short, distribution.choices))}"
-    if isinstance(distribution, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution)):
-        step = "" if distribution.step in (None, 1) else f" in steps of {distribution.step:g}"
-        return f"{distribution.low:g} to {distribution.high:g}{step}{', logarithmic' if distribution.log else ''}"
-    return str(distribution)
+    def _returned(self, trial: FreeTrial) -> dict[str, Any]:
+        """Return what the function returns that is not fixed."""
+        assert callable(self.domains)
+        returned = self.domains(cast(optuna.Trial, trial))
+        if returned is None:
+            returned = {}
+        if not isinstance(returned, dict):
+            raise UserError(f"its function returns {kind(returned)}. Expected is a dict of constants, or None.")
+        check_constants("its function returns", returned)
+        for key, distribution in trial.distributions.items():
+            check_distribution(key, distribution)
+            if key in returned and returned[key] != trial.params[key]:
+                raise UserError(
+                    f"its function returns {key} = {returned[key]!r}, but has suggested {trial.params[key]!r} for it. "
+                    "Give the value that is suggested a name of its own, or leave it as it is."
+                )
+        return {key: value for key, value in returned.items() if not is_fixed(key, self.constants)}
 
 
 def _short(value: Any) -> str:
@@ -265,40 +431,30 @@ def load_space(name: str, fixed: Mapping[str, Any]) -> Space:
     """
     module = _load_module(name)
     title = module.__name__.rpartition(".")[2]
-    domains, points = getattr(module, "SPACE", None), getattr(module, "POINTS", None)
-    if not (callable(domains) or isinstance(domains, dict)) or not isinstance(points, list):
+    path = str(module.__file__) if name.endswith(".py") else ""
+    space, points = getattr(module, "SPACE", None), getattr(module, "POINTS", None)
+    if not (callable(space) or isinstance(space, dict)) or not isinstance(points, list):
         raise UserError(f"space {name!r} must define SPACE (a dict or a function) and POINTS (a list of dicts).")
-    documentation = inspect.getdoc(module)
-    if not documentation:
-        raise UserError(f"space {name!r} has no docstring. Add one whose first line cites the source of its ranges.")
-    source = documentation.splitlines()[0]
-    if callable(domains):
-        points = tuple({key: value for key, value in point.items() if not _is_fixed(key, fixed)} for point in points)
-        return Space(title, source, domains, dict(fixed), points)
-    free = {key: value for key, value in domains.items() if not _is_fixed(key, fixed)}
-    searched = {key: value for key, value in free.items() if isinstance(value, Domain)}
-    constants = {key: value for key, value in free.items() if key not in searched}
     for number, point in enumerate(points, start=1):
-        if missing := [key for key in searched if key not in point]:
+        if not isinstance(point, dict):
             raise UserError(
-                f"space {name!r}: point {number} in POINTS lacks {', '.join(missing)}. Give a value for every searched "
-                "parameter."
+                f"space {name!r}: point {number} in POINTS is {kind(point)}. Expected is a dict of dotted names."
             )
-    return Space(
-        title,
-        source,
-        OptunaSearch.convert_search_space(searched) if searched else {},
-        {**constants, **fixed},
-        tuple({key: point[key] for key in searched} for point in points),
-    )
-
-
-def _is_fixed(key: str, fixed: Collection[str]) -> bool:
-    """Return whether a parameter, a group that it belongs to, or a part of it is fixed.
-
-    ``loss.temperature``, for example, is a constant temperature, and ``loss.temperature.kind`` part of its schedule.
-    """
-    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in fixed)
+    source = (inspect.getdoc(module) or "").partition("\n")[0]
+    if not source:
+        raise UserError(f"space {name!r} has no docstring. Add one whose first line cites the source of its ranges.")
+    if callable(space):
+        declared = Space(title, source, space, {}, tuple(points), path)
+    else:
+        try:
+            searched, constants = convert(space)
+            for number, point in enumerate(points, start=1):
+                check_point(number, point, searched, constants)
+        except UserError as error:
+            raise UserError(f"space {name!r}: {error}") from error
+        own = tuple({key: point[key] for key in searched} for point in points)
+        declared = Space(title, source, searched, constants, own, path)
+    return declared.fix(fixed) if fixed else declared
 
 
 def _load_module(name: str) -> ModuleType:
@@ -308,13 +464,17 @@ def _load_module(name: str) -> ModuleType:
             raise unknown_name("space", name, space_names())
         return importlib.import_module(f"search_spaces.{name}")
     if not path.is_file():
-        raise UserError(f"space file {name!r} does not exist; give its path, or one of {', '.join(space_names())}.")
+        raise UserError(
+            f"space file {name!r} does not exist. Restore it, give its path, or one of {', '.join(space_names())}."
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's file can fail with anything
-        raise UserError(f"space file {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's file can fail with anything
+        raise UserError(f"space file {name!r} cannot be loaded: {raised(error, str(path.absolute()))}.") from error
     return module
