@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -30,8 +32,59 @@ GROUPS_AHEAD = 2
 
 
 def cores() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPUs that this process may use: by its affinity and the quotas of its control groups.
+
+    A quota of 2.5 CPUs counts as 2: a third thread would be stopped for half of the time, and the others wait for it.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(allowed, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """Return the CPUs that control groups allow this process, as containers and Slurm set them.
+
+    Args:
+        root: Folder that holds ``proc``.
+
+    Returns:
+        The smallest quota of the process's groups of either version and of the groups that hold them; infinite without
+        a quota.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return math.inf
+    quotas = [math.inf]
+    for line in groups:
+        number, controllers, group = line.split(":", 2)
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        for mount in mounts:
+            place, _, kind = mount.partition(" - ")
+            top, point = place.split()[3:5]
+            version = kind.split()[0]
+            options = kind.split()[-1].split(",")
+            if version == "cgroup2" if number == "0" else version == "cgroup" and "cpu" in options:
+                quotas += _quotas(root / point.lstrip("/"), PurePosixPath(group), top)
+    return min(quotas)
+
+
+def _quotas(point: Path, group: PurePosixPath, top: str) -> Iterator[float]:
+    """Yield the quotas of a control group and of those that hold it, of which ``top`` is mounted at ``point``."""
+    below = group.relative_to(top) if group.is_relative_to(top) else PurePosixPath()
+    for part in (below, *below.parents):
+        folder = point / part
+        try:
+            if (folder / "cpu.max").exists():
+                quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+                period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8")
+        except OSError:  # the group of the whole machine has no such file
+            continue
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)
 
 
 def in_order(
