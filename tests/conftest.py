@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +14,21 @@ from ser.splits import split
 from ser.training.task import Task, make_task
 
 CLASSES = ("high", "low")
+
+
+def forget_mlflow() -> None:
+    """Remove MLflow's variables: those of the user, and those that MLflow sets itself when it is given a store."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_TRACKING_", "MLFLOW_EXPERIMENT_"))]:
+        del os.environ[name]
+
+
+forget_mlflow()
+
+
+@pytest.fixture(autouse=True)
+def no_mlflow_variables() -> Iterator[None]:
+    yield
+    forget_mlflow()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -78,7 +78,8 @@ def open_for_plan(uri: str, experiment: str) -> MlflowClient:
         if client.get_experiment_by_name(experiment) is not None:
             return client
     client = MlflowClient(tracking_uri=f"{SQLITE}:memory:")
-    client.create_experiment(experiment)
+    if client.get_experiment_by_name(experiment) is None:
+        client.create_experiment(experiment)
     return client
 
 
@@ -102,8 +103,8 @@ def _opened(uri: str) -> MlflowClient:
         with environment(PATIENCE):
             client.search_experiments(max_results=1)
     except Exception as error:
-        cause = _innermost(error)
-        if isinstance(cause, OSError) and not is_database(uri):  # of the connection
+        cause = _connection_error(error)
+        if cause is not None and not is_database(uri):
             raise UserError(
                 f"--tracking-uri {shown}: no MLflow server answers ({type(cause).__name__}: {first_line(cause)}). "
                 "Start one (mlflow server --port 5000), correct the URI, or give sqlite:///mlflow.db for a local store."
@@ -112,11 +113,13 @@ def _opened(uri: str) -> MlflowClient:
     return client
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """Return what first caused an error."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
+def _connection_error(error: BaseException) -> OSError | None:
+    """Return the innermost error of a connection among the causes of an error; None if a server has answered."""
+    found, cause = None, error.__cause__ or error.__context__
+    while cause is not None:
+        found = cause if isinstance(cause, OSError) else found
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
