@@ -8,7 +8,7 @@ import matplotlib
 
 from analysis.common.records import open_records
 from analysis.common.registry import load_section
-from analysis.common.section import publish
+from analysis.common.section import about, publish
 from ser.utils.command_line import parse
 from study.console import make_console
 
@@ -28,7 +28,8 @@ def section_command(name: str) -> Callable[[], int]:
         options = parse(module.Options)
         matplotlib.use("agg")
         records = open_records(options)
-        publish(module.section(records, options), options.output, make_console())
+        section = about(module.section(records, options), records.data, records.remarks(f"analysis/{name}.py"))
+        publish(section, options.output, make_console())
         return 0
 
     return main

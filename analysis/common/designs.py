@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from analysis.common.records import Records
 from analysis.common.text import counted, listing
-from ser.utils.command_names import command_line
 from study.schema import DESIGN, FINISHED, KIND, PARENT, Tag
 from study.setup.design import TRAINING as OFFICIAL_UNIT
 from study.setup.design import Design
-from study.uri import is_default_uri
 
 TRAINING = ["noise", "space", "candidate", "fold", "seed"]
 """Columns that identify a training of a confirmation."""
@@ -83,7 +81,7 @@ def read_design(records: Records, study: str) -> tuple[Design | None, str]:
         study: Name of the confirmation.
 
     Returns:
-        The design and an empty text; or None and the reason in one clause.
+        The design, with spaces under the names that are shown, and an empty text; or None and the reason in one clause.
     """
     parents = [run for run in records.runs if {KIND: PARENT, Tag.STUDY: study}.items() <= run.data.tags.items()]
     recorded = set(records.confirmed.loc[records.confirmed["study"] == study, "design"]) - {""}
@@ -96,7 +94,8 @@ def read_design(records: Records, study: str) -> tuple[Design | None, str]:
     design = Design.of(document)
     if recorded != {design.digest}:
         return None, f"{DESIGN} of confirmation {study} is not the one that its trainings recorded"
-    return design, ""
+    mine = [run for run in records.matched.confirmed if run.data.tags[Tag.STUDY] == study]
+    return _renamed(design, {run.data.tags[Tag.SPACE]: records.space_of(run) for run in mine}), ""
 
 
 def missing_sentence(missing: pd.DataFrame, planned: int, resume: str) -> str:
@@ -117,15 +116,23 @@ def missing_sentence(missing: pd.DataFrame, planned: int, resume: str) -> str:
     )
 
 
-def resume_command(records: Records, study: str) -> str:
-    """Return the command that resumes a confirmation.
+def _renamed(design: Design, names: Mapping[str, str]) -> Design:
+    """Return a design whose spaces have the names that are shown."""
+    if all(name == shown for name, shown in names.items()):
+        return design
 
-    Args:
-        records: Records of the experiment.
-        study: Name of the confirmation.
-    """
-    store = [] if is_default_uri(records.uri) else ["--tracking-uri", records.uri]
-    return f"{command_line('study/confirm.py')} {shlex.join(['--resume', '--name', study, *store])}"
+    def shown(name: str) -> str:
+        return names.get(name, name)
+
+    primary = design.primary and {**design.primary, "method": shown(design.primary["method"])}
+    return replace(
+        design,
+        methods=tuple(map(shown, design.methods)),
+        candidates=tuple(replace(one, space=shown(one.space)) for one in design.candidates),
+        reference=design.reference and shown(design.reference),
+        primary=primary,
+        stopped=tuple(map(shown, design.stopped)),
+    )
 
 
 def _first(numbers: Sequence[int]) -> str:

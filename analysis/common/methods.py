@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.common.designs import read_design, resume_command
+from analysis.common.designs import read_design
 from analysis.common.records import Records
 from analysis.common.text import counted
 from ser.training.utterance_table import TEST, VALIDATION
-from ser.utils.command_names import command_line
 from ser.utils.errors import unknown_name
-from study.schema import CHOSEN_BY, CONFIRM, FINISHED, SEARCH, UNSEEN
-from study.tracking.confirmations import chosen, representatives
+from study.schema import CHOSEN_BY, CONFIRM, FINISHED, SEARCH, UNSEEN, Tag
+from study.tracking.confirmations import chosen, of_newest_confirmation, representatives
 from study.tracking.searches import Trials, best_runs, caveats
 
 REFERENCE = "cross_entropy"
@@ -177,7 +176,7 @@ def left_out_confirmations(records: Records) -> list[str]:
         if unfinished := int((trials["status"] != FINISHED).sum()):
             lines.append(
                 f"{unfinished} of {counted(len(trials), 'trial')} of confirmation {study} have not finished and are "
-                f"left out. To resume: {resume_command(records, str(study))}"
+                f"left out. To resume: {records.resume_command(str(study))}"
             )
     return lines
 
@@ -194,9 +193,8 @@ def scored_trials(records: Records) -> pd.DataFrame:
     Returns:
         Rows of ``records.confirmed``.
     """
-    done = chosen(records.confirmed, records.selection).sort_values(["start", "run_id"], kind="stable")
+    newest = chosen(of_newest_confirmation(records.confirmed), records.selection)
     cell = ["noise", "space"]
-    newest = done[done["study"] == done.groupby(cell)["study"].transform("last")]
     tainted = newest["exposure"] == CHOSEN_BY
     clean = newest.index[~tainted]
     only_tainted = tainted.groupby([newest[name] for name in cell]).transform("all")
@@ -256,9 +254,11 @@ def _of_confirmation(records: Records) -> Chosen:
 
 
 def _none_finished(records: Records) -> str:
+    trials = records.matched.search or records.matched.confirmed
+    resume = "; ".join(map(records.resume_command, sorted({run.data.tags[Tag.STUDY] for run in trials})))
     return (
         f"No trial of experiment {records.experiment!r} has finished yet; per-utterance tables are saved at the end of "
-        f"a trial. To resume an interrupted study: {command_line('study/run.py')} --resume --name NAME"
+        f"a trial. To resume an interrupted study: {resume}"
     )
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,49 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from analysis.common.text import counted, listing
 from ser.training.utterance_table import AGREEMENT, FROM_LOSS, OLD_SUBSET, PROBABILITY, SUBSET, TEXT
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 from study.messages import first_line, without_password
-from study.schema import CONFIRM, KIND, SEARCH, SELECTIONS, TRIAL, UTTERANCES, Selection, Tag
+from study.options import StudyOptions
+from study.schema import (
+    CONFIRM,
+    KIND,
+    OLD_SEARCH_RECORD,
+    PARENT,
+    SEARCH,
+    SEARCH_RECORD,
+    SELECTIONS,
+    TRIAL,
+    UTTERANCES,
+    Selection,
+    Tag,
+)
+from study.setup.resolve import TABLE, absolute, data_name
 from study.tracking.confirmations import confirmed_table
-from study.tracking.opening import open_client
-from study.tracking.searches import Trials, trials_of
-from study.tracking.store import classes_of, search_all
-from study.uri import DEFAULT_URI, absolute_uri, is_default_uri
+from study.tracking.matching import Matched, find_experiment, match, newest_of, several_contents, space_names
+from study.tracking.opening import open_existing
+from study.tracking.searches import Trials, classes_of_any, trials_of
+from study.tracking.store import search_all
+from study.uri import chosen_experiment, chosen_uri
+
+MOST_NAMED = 5
+"""Largest number of studies left out that are named, each with a command."""
 
 
 @dataclass(frozen=True)
 class RecordsOptions:
     """Options that all analyses have."""
 
-    tracking_uri: str = DEFAULT_URI
-    """MLflow tracking URI."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; default: MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
     experiment: str | None = None
-    """MLflow experiment; default: the one with the newest run."""
+    """MLflow experiment; default: MLFLOW_EXPERIMENT_NAME, else the one that holds --study, or the newest trial."""
     study: str | None = None
-    """Name of a study or of a confirmation; default: all of the experiment that are comparable with the newest one."""
+    """Name of a search or a confirmation, shown with what matches it; default: what matches the newest trial."""
     output: Path = Path("results")
     """Folder of the tables and figures."""
 
@@ -58,11 +79,15 @@ class Records:
         experiment: Name of the experiment.
         identifier: Id of the experiment.
         search: Comparable trials of the search; None if there are none.
-        confirmed: One row per trial of the confirm stage that is comparable with the newest one, with the columns of
+        confirmed: One row per trial of the confirm stage that matches the search, with the columns of
             ``study.tracking.confirmations.confirmed_table``; empty if there is none.
         selection: Rule by which configurations were chosen.
         classes: Class names.
         runs: Every run of the experiment, of any kind.
+        matched: The trials that are shown, and those that do not match them.
+        study: Name of the study or confirmation that was asked for.
+        named: Trials that were asked for by their run ids.
+        space_names: Run id → name under which the run's space is shown, of the trials and their parents.
     """
 
     client: MlflowClient
@@ -77,6 +102,35 @@ class Records:
     _curves: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
     _documents: dict[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict, repr=False)
     runs: tuple[Run, ...] = field(default=(), repr=False)
+    matched: Matched = field(default_factory=Matched, repr=False)
+    study: str | None = None
+    named: tuple[Run, ...] = field(default=(), repr=False)
+    space_names: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def data(self) -> str:
+        """Return the name of the data for titles: the corpus, or the name of a table's file."""
+        shown = self.named or (*self.matched.search, *self.matched.confirmed)[:1]
+        return listing(list(dict.fromkeys(map(self.data_of, shown)))) or self.experiment
+
+    def data_of(self, run: Run) -> str:
+        """Return the name of the data of a trial."""
+        corpus = run.data.tags.get(Tag.CORPUS, "an unknown corpus")
+        if corpus != TABLE:
+            return corpus
+        parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID, "")
+        found = (self.document(parent, name) for name in (SEARCH_RECORD, OLD_SEARCH_RECORD) if parent)
+        options: Mapping[str, Any] = next((document["options"] for document in found if document is not None), {})
+        return data_name(corpus, options.get("corpus_root"))
+
+    def space_of(self, run: Run) -> str:
+        """Return the name under which the space of a trial or of its parent is shown."""
+        return self.space_names.get(run.info.run_id, run.data.tags[Tag.SPACE])
+
+    def recorded_space(self, shown: str) -> str:
+        """Return the name on record of a space that is shown under another one, as ``--space`` takes it."""
+        runs = (*self.matched.search, *self.matched.confirmed)
+        return next((str(run.data.tags[Tag.SPACE]) for run in runs if self.space_of(run) == shown), shown)
 
     @property
     def spaces(self) -> set[str]:
@@ -131,18 +185,149 @@ class Records:
             self._documents[run_id, name] = read_document(self.client, run_id, name)
         return self._documents[run_id, name]
 
+    def command(self, script: str, *options: str) -> str:
+        """Return a command that reads or extends this experiment, quoted for a shell.
+
+        Args:
+            script: A script of ``study/`` or ``analysis/``.
+            options: Further options of the command.
+        """
+        words = ["--experiment", self.experiment, "--tracking-uri", self.uri, *options]
+        return f"{command_line(script)} {shlex.join(words)}"
+
+    def own_command(self, script: str) -> str:
+        """Return the command of another analysis that shows the same trials.
+
+        Args:
+            script: A script of ``analysis/``.
+        """
+        studies = {run.data.tags[Tag.STUDY] for run in self.matched.confirmed or self.matched.search}
+        study = self.study or (next(iter(studies)) if len(studies) == 1 else None)
+        return self.command(script, *(() if study is None else ("--study", study)))
+
     def confirm_command(self, *options: str) -> str:
-        """Return the command that confirms this experiment's search.
+        """Return the command that confirms the search that is shown.
+
+        The search's study is named where it is the only one, or where the newest search is not the one shown.
 
         Args:
             options: Further options of the command.
         """
-        store = [] if is_default_uri(self.uri) else ["--tracking-uri", self.uri]
-        return f"{command_line('study/confirm.py')} {shlex.join(['--experiment', self.experiment, *store, *options])}"
+        shown = self.matched.search
+        studies = {run.data.tags[Tag.STUDY] for run in shown}
+        every = [*shown, *(run for run in self.matched.others if run.data.tags[Tag.STAGE] == SEARCH)]
+        if len(studies) == 1 or (shown and newest_of(every) not in shown):
+            options = ("--study", newest_of(shown).data.tags[Tag.STUDY], *options)
+        return self.command("study/confirm.py", *options)
+
+    def resume_command(self, study: str, *options: str) -> str:
+        """Return the command that resumes a study or a confirmation, quoted for a shell.
+
+        Args:
+            study: Its name.
+            options: Further options of the command.
+        """
+        tags = [run.data.tags for run in (*self.matched.search, *self.matched.confirmed)]
+        mine = next((one for one in tags if one[Tag.STUDY] == study and Tag.FOLDER in one), {})
+        script = "study/run.py" if mine.get(Tag.STAGE) == SEARCH else "study/confirm.py"
+        storage = Path(mine[Tag.FOLDER]).parents[3] if mine else absolute(StudyOptions().storage_path)
+        words = ["--resume", "--name", study, "--tracking-uri", self.uri]
+        words += [] if storage == absolute(StudyOptions().storage_path) else ["--storage-path", str(storage)]
+        return f"{command_line(script)} {shlex.join([*words, *options])}"
+
+    @property
+    def mismatch(self) -> str:
+        """Return a sentence if the newest search and the newest confirmation are not shown together; else empty."""
+        shown = {run.info.run_id for run in (*self.matched.search, *self.matched.confirmed)}
+        every = (*self.matched.search, *self.matched.confirmed, *self.matched.others)
+        stages = [[run for run in every if run.data.tags[Tag.STAGE] == stage] for stage in (SEARCH, CONFIRM)]
+        if self.study is not None or self.named or not all(stages):
+            return ""
+        search, confirmed = map(newest_of, stages)
+        if {search.info.run_id, confirmed.info.run_id} <= shown:
+            return ""
+        same = search.data.tags.get(Tag.CORPUS_DIGEST) == confirmed.data.tags.get(Tag.CORPUS_DIGEST)
+        what = "of different protocols" if same else "of different data"
+        newer = "confirmation" if confirmed.info.run_id in shown else "search"
+        return (
+            f"The newest search ({self._described(search)}) and the newest confirmation ({self._described(confirmed)}) "
+            f"are {what}, so they are not shown together: this is the {newer}, with what matches it."
+        )
+
+    def remarks(self, script: str) -> list[str]:
+        """Return sentences on what is shown and what is left out, with the commands that show it.
+
+        Args:
+            script: The script of ``analysis/`` whose commands are printed.
+        """
+        lines = [self.mismatch] if self.mismatch else []
+        lines += self._left_out(script)
+        if self.matched.foreign:
+            lines.append(
+                f"{counted(self.matched.foreign, 'run')} of experiment {self.experiment} without the tags of a trial "
+                "were ignored."
+            )
+        if self.matched.by_data:
+            names = listing(sorted(set(self.confirmed["study"])))
+            lines.append(
+                f"Confirmation {names} tested published defaults on these data, not what the search has found; size "
+                "and plan of its trainings may be others."
+            )
+        several = several_contents((*self.matched.search, *self.matched.confirmed), self.space_names)
+        for name, shown in several.items():
+            listed = ", ".join(f"{one} (study {listing(studies)})" for one, studies in shown.items())
+            lines.append(f"{len(shown)} spaces are named {name} and differ in their content: {listed}.")
+        if running := self._running():
+            lines.append(
+                f"Numbers may change: {listing(running)} {'are' if len(running) > 1 else 'is'} running, or was killed "
+                "and not resumed."
+            )
+        return lines
+
+    def _left_out(self, script: str) -> list[str]:
+        """Return a sentence on each study whose trials do not match what is shown."""
+        shown = (*self.matched.search, *self.matched.confirmed)
+        digests = {run.data.tags.get(Tag.CORPUS_DIGEST) for run in shown}
+        studies: dict[tuple[str, str], list[Run]] = {}
+        for run in sorted(self.matched.others, key=lambda run: -run.info.start_time):
+            if self.study in (None, run.data.tags[Tag.STUDY]) and not self.named:
+                studies.setdefault((run.data.tags[Tag.STAGE], run.data.tags[Tag.STUDY]), []).append(run)
+        lines = []
+        for (stage, study), runs in list(studies.items())[:MOST_NAMED]:
+            other = runs[0].data.tags.get(Tag.CORPUS_DIGEST) not in digests
+            why = "another corpus or another state of it" if other else "another fold, size, plan or selection"
+            kind = "search" if stage == SEARCH else "confirmation"
+            lines.append(
+                f"Left out: {counted(len(runs), 'trial')} of {kind} {study} ({self.data_of(runs[0])}), {why}. To show "
+                f"them: {self.command(script, '--study', study)}"
+            )
+        if len(studies) > MOST_NAMED:
+            rest = list(studies.values())[MOST_NAMED:]
+            lines.append(
+                f"Left out: {counted(sum(map(len, rest)), 'trial')} of {len(rest)} older searches and confirmations."
+            )
+        return lines
+
+    def _running(self) -> list[str]:
+        shown = {run.data.tags[Tag.STUDY] for run in (*self.matched.search, *self.matched.confirmed)}
+        kinds = (TRIAL, PARENT)
+        return sorted(
+            {
+                study
+                for run in self.runs
+                if (study := run.data.tags.get(Tag.STUDY)) in shown
+                and run.data.tags.get(KIND) in kinds
+                and run.info.status == "RUNNING"
+            }
+        )
+
+    def _described(self, run: Run) -> str:
+        corpus = run.data.tags.get(Tag.CORPUS_DIGEST, "")[:6]
+        return f"{run.data.tags[Tag.STUDY]}, {self.data_of(run)}{f' {corpus}' if corpus else ''}"
 
 
 def open_records(options: RecordsOptions) -> Records:
-    """Read the runs of an experiment.
+    """Read the runs of an experiment, and match its searches with its confirmations.
 
     Args:
         options: The store, and which experiment and study. Trials that are named by their runs choose the experiment.
@@ -151,64 +336,42 @@ def open_records(options: RecordsOptions) -> Records:
         UserError: If there is no such store, experiment, study or run, or if the experiment has no trial.
     """
     os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"  # each table would show one
-    client = open_client(absolute_uri(options.tracking_uri))
-    uri = without_password(options.tracking_uri)
-    asked = _experiment_of_runs(client, uri, options) if options.run_ids else options.experiment
-    name, identifier = find_experiment(client, uri, asked)
+    uri = chosen_uri(options.tracking_uri)
+    client, uri = open_existing(uri), without_password(uri)
+    asked = _experiment_of_runs(client, uri, options) if options.run_ids else chosen_experiment(options.experiment)
+    name, identifier = find_experiment(client, uri, asked, options.study, (SEARCH, CONFIRM))
     runs = search_all(client, [identifier], "")
-    confirming = confirm_runs(runs)
-    search = trials_of(runs, options.study)
-    if search is None and options.study is not None:
-        known = {run.data.tags[Tag.STUDY] for run in runs if run.data.tags.get(Tag.STAGE) in (SEARCH, CONFIRM)}
-        if known and options.study not in known:
-            raise unknown_name("study", options.study, known)
-        confirming = [run for run in confirming if run.data.tags[Tag.STUDY] == options.study]
-    confirmed, newest = confirmed_table(confirming)
-    if newest is not None:
-        any_run = newest
-    elif search is not None:
-        any_run = next(run for run in runs if run.info.run_id == search.table["run_id"].iloc[0])
-    else:
-        raise UserError(
-            f"experiment {name!r} in {uri} has no trial of a study. Run a study first: {command_line('study/run.py')}"
-        )
-    selection = SELECTIONS[any_run.data.tags[Tag.SELECT_ON]]
-    classes = tuple(classes_of(any_run))
-    return Records(client, uri, name, identifier, search, confirmed, selection, classes, runs=tuple(runs))
-
-
-def confirm_runs(runs: Iterable[Run]) -> list[Run]:
-    """Return the trials of the confirm stage among some runs."""
-    wanted = {KIND: TRIAL, Tag.STAGE: CONFIRM}
-    return [run for run in runs if wanted.items() <= run.data.tags.items()]
-
-
-def find_experiment(client: MlflowClient, uri: str, asked: str | None) -> tuple[str, str]:
-    """Return the name and id of an experiment.
-
-    Args:
-        client: The MLflow store.
-        uri: URI of the store, for messages.
-        asked: Name of the experiment; None is the one with the newest run.
-
-    Raises:
-        UserError: If there is no such experiment, or no run in the store.
-    """
-    experiments = {experiment.name: experiment for experiment in client.search_experiments()}
-    if asked is not None:
-        if asked not in experiments:
-            raise unknown_name("experiment", asked, experiments)
-        return asked, str(experiments[asked].experiment_id)
-    newest = client.search_runs(
-        [experiment.experiment_id for experiment in experiments.values()],
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
+    named = tuple(run for run in runs if run.info.run_id in options.run_ids)
+    matched = match(runs, named[0].data.tags.get(Tag.STUDY) if named else options.study)
+    if not (matched.search or matched.confirmed):
+        if known := {run.data.tags[Tag.STUDY] for run in matched.others if options.study is not None}:
+            raise unknown_name("study", str(options.study), known)
+        if not named:
+            raise UserError(
+                f"experiment {name!r} in {uri} has no trial of a study. Run a study first: "
+                f"{command_line('study/run.py')}"
+            )
+        matched = match(runs)  # of a pilot
+    shown = (*matched.search, *matched.confirmed)
+    studies = {run.data.tags[Tag.STUDY] for run in shown}
+    parents = [run for run in runs if run.data.tags.get(KIND) == PARENT and run.data.tags.get(Tag.STUDY) in studies]
+    names = space_names((*shown, *parents))
+    newest = newest_of(shown or named)
+    return Records(
+        client,
+        uri,
+        name,
+        identifier,
+        trials_of(matched.search, names),
+        confirmed_table(matched.confirmed, names),
+        SELECTIONS[newest.data.tags[Tag.SELECT_ON]],
+        tuple(classes_of_any(shown or named)),
+        runs=tuple(runs),
+        matched=matched,
+        study=options.study,
+        named=named,
+        space_names=names,
     )
-    if not newest:
-        raise UserError(f"there is no run in {uri}. Run a study first: {command_line('study/run.py')}")
-    ids = {experiment.experiment_id: name for name, experiment in experiments.items()}
-    identifier = newest[0].info.experiment_id
-    return ids[identifier], str(identifier)
 
 
 def trial_tags(client: MlflowClient, uri: str, run_id: str) -> dict[str, str]:

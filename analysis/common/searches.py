@@ -77,15 +77,14 @@ def searches(trials: Trials) -> Iterator[Search]:
         yield Search(str(noise), str(space), ordered, ended, newest)
 
 
-def left_out(found: list[Search], trials: Trials) -> list[str]:
+def left_out(found: list[Search]) -> list[str]:
     """Return sentences on the trials that are not compared.
 
     Args:
         found: The searches.
-        trials: The trials that they are of.
     """
     counts = {name: sum(search.unfinished.get(name, 0) for search in found) for name in (FAILED, STOPPED, RUNNING)}
     if not any(counts.values()):
-        return trials.left_out
+        return []
     named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return [f"Only finished trials are compared; left out: {named}.", *trials.left_out]
+    return [f"Only finished trials are compared; left out: {named}."]

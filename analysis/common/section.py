@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis.common.style import save
+from analysis.common.style import label, save
 from ser.utils.errors import UserError
 from study.console import column_kinds, say, terminal_table
 
@@ -109,6 +110,26 @@ class Section:
     def displayed_tables(self) -> list[NamedTable]:
         """Return the tables that have rows."""
         return [table for table in self.tables if not table.text.empty]
+
+
+def about(section: Section, data: str, remarks: Sequence[str] = ()) -> Section:
+    """Return a section whose title, tables and figures name the data that they are of.
+
+    Args:
+        section: The result of an analysis.
+        data: Name of the data.
+        remarks: Remarks on what is shown and what is left out; they come first.
+    """
+    for figure in section.figures:
+        label(figure.figure, data)
+    return replace(
+        section,
+        title=f"{section.title}: {data}",
+        tables=tuple(replace(table, caption=f"{data}: {table.caption}") for table in section.tables),
+        figures=tuple(replace(figure, caption=f"{data}: {figure.caption}") for figure in section.figures),
+        notes=section.notes if section.is_empty else (*remarks, *section.notes),
+        missing=(*remarks, *section.missing) if section.is_empty else section.missing,
+    )
 
 
 def publish(section: Section, folder: Path, console: Console) -> None:

@@ -61,6 +61,17 @@ def legend_above(figure: Figure, entries: Mapping[str, Artist], columns: int, ti
     )  # fmt: skip
 
 
+def label(figure: Figure, data: str) -> None:
+    """Write the name of the data into a figure, at its lower right.
+
+    Args:
+        figure: Figure with constrained layout.
+        data: Name of the data.
+    """
+    below = figure.get_supxlabel()
+    figure.supxlabel(f"{below} ({data})" if below else data, fontsize="medium" if below else "x-small")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure and close it; the same figure gives the same bytes.
 

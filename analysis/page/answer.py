@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from analysis.common.designs import missing_sentence, resume_command
+from analysis.common.designs import missing_sentence
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import Chosen, choose_methods, scored_trials
 from analysis.common.records import Records
@@ -169,7 +169,7 @@ def certainty(families: Sequence[Family], records: Records) -> str:
     sentences = []
     for place, family in enumerate(families):
         if not family.is_complete:
-            resume = resume_command(records, family.study)
+            resume = records.resume_command(family.study)
             sentences.append(missing_sentence(family.missing, family.planned, resume))
         if (family.compared["verdict"] != INCOMPLETE).any():
             later = "" if place == 0 else f"Confirmation {family.study}, a later family of its own: "

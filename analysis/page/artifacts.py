@@ -11,7 +11,7 @@ from analysis.common.records import Records
 from analysis.common.section import Section, write
 from ser.utils.errors import UserError
 from study.messages import first_line
-from study.schema import KIND, REPORT
+from study.schema import KIND, REPORT, Tag
 from study.tracking.store import find_run, identity
 
 PAGE = "report.html"
@@ -42,7 +42,7 @@ def write_report(page: str, sections: Sequence[Section], folder: Path) -> list[P
 
 
 def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
-    """Copy the page and the PNG figures into MLflow, as artifacts of the experiment's one run of kind ``report``.
+    """Copy the page and the PNG figures into MLflow, as artifacts of a run of kind ``report``, one for each corpus.
 
     Args:
         records: Records of the experiment.
@@ -56,10 +56,12 @@ def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
         UserError: If MLflow refuses a file.
     """
     client = records.client
+    shown = (*records.matched.search, *records.matched.confirmed)
+    key = {KIND: REPORT, Tag.CORPUS: records.data, Tag.CORPUS_DIGEST: shown[0].data.tags.get(Tag.CORPUS_DIGEST, "")}
     try:
-        run = find_run(client, records.identifier, {KIND: REPORT})
+        run = find_run(client, records.identifier, key)
         if run is None:
-            run = client.create_run(records.identifier, tags={KIND: REPORT, **identity("report")})
+            run = client.create_run(records.identifier, tags={**key, **identity(f"report: {records.data}")})
         run_id = str(run.info.run_id)
         for path in paths:
             if path.name == PAGE or path.suffix == ".png":

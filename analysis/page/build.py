@@ -13,9 +13,9 @@ import matplotlib
 
 from analysis.common.families import read_families
 from analysis.common.methods import check_reference
-from analysis.common.records import Records, RecordsOptions, confirm_runs, open_records
+from analysis.common.records import Records, RecordsOptions, open_records
 from analysis.common.registry import SECTIONS, load_section, options_from
-from analysis.common.section import NamedFigure, Section
+from analysis.common.section import NamedFigure, Section, about
 from analysis.common.text import counted
 from analysis.page.answer import answer
 from analysis.page.artifacts import log_report, write_report
@@ -27,6 +27,7 @@ from ser.utils.errors import UserError
 from study.console import make_console, say
 from study.schema import Tag
 
+SCRIPT = "analysis/report.py"
 TITLE = "Which loss should I train with when my labels are noisy?"
 FIRST_FIGURES = (("dose_response", "dose_response"), ("significance", "significance"), ("best_runs", "best_runs"))
 """Section and figure that the page starts with: the first one that exists."""
@@ -60,7 +61,7 @@ def main() -> int:
     page = render_report(records, sentences, sections)
     paths = write_report(page, sections, options.output)
     paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
-    for sentence in sentences:
+    for sentence in (*records.remarks(SCRIPT), *sentences):
         say(console, sentence)
     if incomplete := [section.title for section in sections if section.missing]:
         say(console, f"Results are missing in: {'; '.join(incomplete)}. The page has the reasons and what to do.")
@@ -84,9 +85,10 @@ def _make_section(name: str, records: Records, options: ReportOptions) -> Sectio
     """Return a section, or one with the reason if it cannot be made, so that the others are still shown."""
     module = load_section(name)
     try:
-        return module.section(records, options_from(module, options))
+        section = module.section(records, options_from(module, options))
     except UserError as error:
-        return Section(name, module.TITLE, missing=(str(error),))
+        section = Section(name, module.TITLE, missing=(str(error),))
+    return about(section, records.data)
 
 
 def render_report(records: Records, sentences: Sequence[str], sections: Sequence[Section]) -> str:
@@ -97,8 +99,10 @@ def render_report(records: Records, sentences: Sequence[str], sections: Sequence
         sentences: The answer.
         sections: Sections in the order of display.
     """
-    subtitle = f"{records.experiment}: {extent(records)}"
-    return render(TITLE, subtitle, sentences, first_figure(sections), warnings(records), sections)
+    subtitle = f"{records.data}, experiment {records.experiment}: {extent(records)}"
+    title = f"{records.data}: {TITLE[0].lower()}{TITLE[1:]}"
+    opening = first_figure(sections)
+    return render(title, subtitle, sentences, opening, warnings(records), sections, records.mismatch)
 
 
 def first_figure(sections: Sequence[Section]) -> NamedFigure | None:
@@ -127,10 +131,6 @@ def extent(records: Records) -> str:
 
 def warnings(records: Records) -> list[str]:
     """Return remarks for the top of the page: a synthetic corpus, and trials that are not part of the report."""
-    run = records.confirmed["run_id"] if records.search is None else records.search.table["run_id"]
-    corpus = records.client.get_run(str(run.iloc[0])).data.tags.get(Tag.CORPUS)
-    lines = [SYNTHETIC] if corpus == "synthetic" else []
-    lines += [] if records.search is None else records.search.left_out
-    if others := len(confirm_runs(records.runs)) - len(records.confirmed):
-        lines.append(f"{counted(others, 'trial')} of the confirm stage were left out: another protocol or study.")
-    return lines
+    shown = (*records.matched.search, *records.matched.confirmed)
+    lines = [SYNTHETIC] if any(run.data.tags.get(Tag.CORPUS) == "synthetic" for run in shown) else []
+    return [*lines, *(line for line in records.remarks(SCRIPT) if line != records.mismatch)]

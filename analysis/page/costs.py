@@ -37,7 +37,7 @@ def cost_section(records: Records, found: Provenance) -> Section:
     trials = pd.DataFrame(
         [
             {
-                "order": order, "stage": stage, "noise": run.data.tags[Tag.NOISE], "space": run.data.tags[Tag.SPACE],
+                "order": order, "stage": stage, "noise": run.data.tags[Tag.NOISE], "space": records.space_of(run),
                 "status": status_of(run.data.tags, STOPPED), "seconds": _seconds(records, run),
             }
             for order, (stage, runs) in enumerate(found.stages)

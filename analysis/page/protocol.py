@@ -7,7 +7,6 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import Section
 from analysis.common.text import counted, listing
 from analysis.page.provenance import Provenance, read_provenance
-from ser.utils.command_names import command_line
 from study.schema import CHOSEN_BY, Tag
 
 TITLE = "Protocol"
@@ -35,9 +34,15 @@ def section(records: Records, options: RecordsOptions) -> Section:
         missing.insert(
             0,
             f"Methods had different budgets ({listing(budgets)} trials), so their best trials are not comparable. To "
-            f"even them out: {command_line('study/run.py')} --resume --name NAME --trials N",
+            f"even them out: {'; '.join(_extend(records, found, budgets[-1]))}",
         )
     return Section("protocol", TITLE, tuple(sentences), missing=tuple(missing))
+
+
+def _extend(records: Records, found: Provenance, trials: str) -> list[str]:
+    """Return the commands that give every study of the search a number of trials."""
+    studies = {run.data.tags[Tag.STUDY] for run in found.search if run.data.tags[Tag.PLANNED_TRIALS] != trials}
+    return [records.resume_command(study, "--trials", trials) for study in sorted(studies)]
 
 
 def _search_sentences(records: Records, found: Provenance) -> list[str]:
@@ -62,8 +67,8 @@ def _confirmation_sentences(records: Records) -> list[str]:
     sentences = []
     for study in table.sort_values("start", kind="stable")["study"].unique():
         design, problem = read_design(records, study)
+        mine = table[table["study"] == study]
         if design is None:
-            mine = table[table["study"] == study]
             sentences.append(
                 f"Nothing was declared before confirmation {study}, because {problem}; it has "
                 f"{counted(len(mine), 'trial')} on {counted(mine['fold'].nunique(), 'fold')} and "
@@ -76,7 +81,7 @@ def _confirmation_sentences(records: Records) -> list[str]:
             primary = f"; primary comparison: {method} with {design.reference} at {level}"
         sentences.append(
             f"Confirmation {study} declared before it began: {listing(design.methods)} at {listing(design.levels)}; "
-            f"{design_in_words(design)}{primary} (design {design.digest})."
+            f"{design_in_words(design)}{primary} (design {mine['design'].iloc[0]})."
         )
     if chosen_by := int((table["exposure"] == CHOSEN_BY).sum()):
         sentences.append(

@@ -19,8 +19,7 @@ from analysis.common.results import AT_STOP
 from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
 from ser.config import Config
 from ser.utils.errors import UserError
-from study.schema import FINISHED
-from study.tracking.confirmations import representatives
+from study.tracking.confirmations import representatives, trials_of_representative
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,30 +108,28 @@ def write_configurations(records: Records, recommended: Sequence[Recommendation]
         UserError: If the folder is not writable.
     """
     named = representatives(records.confirmed, records.selection)
-    done = records.confirmed[records.confirmed["status"] == FINISHED]
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in recommended:
             space = one.method.removesuffix(AT_STOP)
             best = named[(named["noise"] == one.level) & (named["space"] == space)]
-            for candidate in best["candidate"]:
-                at = (done["noise"] == one.level) & (done["space"] == space) & (done["candidate"] == candidate)
+            for row in best.to_dict("records"):
                 paths.append(folder / f"recommended-{one.level.replace(':', '-').replace('/', '-')}.yaml")
-                parameters = done.loc[at, "parameters"].iloc[0]
-                paths[-1].write_text(_configuration(one, candidate, parameters), encoding="utf-8")
+                parameters = trials_of_representative(records.confirmed, row)["parameters"].iloc[0]
+                paths[-1].write_text(_configuration(records, one, row["candidate"], parameters), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
-def _configuration(one: Recommendation, candidate: str, parameters: dict[str, str]) -> str:
+def _configuration(records: Records, one: Recommendation, candidate: str, parameters: dict[str, str]) -> str:
     why = (
         f"better than {one.reference}" if one.row is not None else "the reference; nothing shows that another is better"
     )
     stop = "Stop at the epoch of the best UAR against the noisy validation labels.\n# " if AT_STOP in one.method else ""
     header = (
-        f"# {one.method} at noise level {one.level}: {why}.\n# {stop}Configuration {candidate}, the best of its method "
-        "by its mean validation score.\n"
+        f"# {records.data}: {one.method} at noise level {one.level}: {why}.\n# {stop}Configuration {candidate}, the "
+        "best of its method by its mean validation score.\n"
     )
     return header + yaml.safe_dump(Config.from_dotted(dict(parameters)).to_dotted(), sort_keys=True)

@@ -107,6 +107,7 @@ def render(
     figure: NamedFigure | None,
     warnings: Sequence[str],
     sections: Sequence[Section],
+    notice: str = "",
 ) -> str:
     """Return the page.
 
@@ -117,6 +118,7 @@ def render(
         figure: Figure below the sentences; it is not shown again in its section.
         warnings: Remarks at the top.
         sections: Sections in the order of display.
+        notice: What a reader must know before the answer; empty for nothing.
 
     Returns:
         HTML that loads nothing from the network.
@@ -132,6 +134,7 @@ def render(
         figure=page_figure(figure) if figure is not None else None,
         warnings=warnings,
         sections=[_section(section, figure) for section in sections],
+        notice=notice,
     )
 
 

@@ -28,6 +28,7 @@ from study.schema import FAILED, SEARCH_RANK, Tag, status_of
 TITLE = "Reproduction sheet"
 Options = RecordsOptions
 VERSION, HARDWARE = "version.", "hardware."
+_ELSEWHERE = {"storage_path", "tracking_uri", "experiment", "name"}
 
 
 def section(records: Records, options: RecordsOptions) -> Section:
@@ -40,12 +41,12 @@ def section(records: Records, options: RecordsOptions) -> Section:
     found = read_provenance(records)
     sheet = pd.DataFrame(_facts(records, found), columns=["what", "value"])
     tables = [NamedTable("reproduction", TITLE, sheet, sheet.astype(str))]
-    ranges = _ranges(found)
+    ranges = _ranges(records, found)
     if len(ranges):
         tables.append(
             NamedTable("search_ranges", "Searched parameters: range on record, and values tried", ranges, ranges)
         )
-    failures = _failures(found)
+    failures = _failures(records, found)
     sentence = f"{len(failures)} of {counted(len(found.trials), 'trial')} failed."
     if len(failures):
         tables.append(NamedTable("failures", "Trials that failed, with the reason", failures, failures))
@@ -62,7 +63,7 @@ def reproduction_commands(records: Records, found: Provenance) -> list[str]:
     lines: dict[str, None] = {}
     for run_id, study in found.studies.items():
         if any(run.data.tags.get(MLFLOW_PARENT_RUN_ID) == run_id for run in found.search):
-            lines[_study_command(study["options"])] = None
+            lines[_study_command(records, study["options"])] = None
     for study in records.confirmed.sort_values("start", kind="stable")["study"].unique():
         lines[_confirm_command(records, found, str(study))] = None
     return list(lines)
@@ -80,22 +81,31 @@ def _confirm_command(records: Records, found: Provenance, study: str) -> str:
         return records.confirm_command("--top", str(top), "--seeds", seeds)
     known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
     defaults = {name: value for name, value in options.items() if name in known}
-    primary = f" --primary {design.primary['method']} {design.primary['level']}" if design.primary else ""
-    return f"{_study_command(defaults, 'study/confirm.py')} --seeds {seeds}{primary}"
+    more = ["--seeds", seeds]
+    if design.primary:
+        more += ["--primary", records.recorded_space(design.primary["method"]), design.primary["level"]]
+    return _study_command(records, defaults, "study/confirm.py", more)
 
 
-def _study_command(options: Mapping[str, Any], script: str = "study/run.py") -> str:
-    """Return the call with these options, without default values and without paths."""
+def _study_command(
+    records: Records, options: Mapping[str, Any], script: str = "study/run.py", more: Sequence[str] = ()
+) -> str:
+    """Return the call with these options, without default values and storage path, and with the store of the records.
+
+    It trains under a new name, since the store has runs of the old one.
+    """
     default = StudyOptions().to_json()
     words = []
     # Studies begun before classes could be chosen had all of them.
     classes = options.get("classes", ALL)
     for key, value in {**options, "classes": ALL if classes == FORMER else classes}.items():
-        if key in {"storage_path", "tracking_uri"} or value in (None, False) or value == default.get(key):
+        if key in _ELSEWHERE or value in (None, False) or value == default.get(key):
             continue
         words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")
         words += map(str, value) if isinstance(value, list) else [str(value)]
-    return " ".join(filter(None, [command_line(script), shlex.join(words)]))
+    again = ["--name", f"{options['name']}-again"] if options.get("name") else []
+    store = ["--experiment", records.experiment, "--tracking-uri", records.uri]
+    return f"{command_line(script)} {shlex.join([*words, *again, *store, *more])}"
 
 
 def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
@@ -103,6 +113,7 @@ def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
         return ", ".join(found.values(tag, runs))
 
     rows = [
+        ("data", records.data),
         ("corpus", listed(Tag.CORPUS)),
         ("digest of the corpus", listed(Tag.CORPUS_DIGEST)),
         ("utterances", ", ".join(dict.fromkeys(_profiles(found, "utterances")))),
@@ -140,8 +151,8 @@ def _not_recorded(found: Provenance) -> list[str]:
         missing.append("The hardware is not on record, because an older version recorded the study.")
     if not found.studies:
         missing.append(
-            "The options and search ranges of the studies are not on record, because an older version recorded them. "
-            "The values that were tried are."
+            "The options and search ranges of the studies are not on record, because an older version recorded them, "
+            "or their parent runs were deleted in MLflow. The values that were tried are."
         )
     return missing
 
@@ -169,17 +180,17 @@ def _first_and_last(found: Provenance) -> str:
     return " and ".join(f"{moment:%Y-%m-%d %H:%M} UTC" for moment in moments)
 
 
-def _ranges(found: Provenance) -> pd.DataFrame:
+def _ranges(records: Records, found: Provenance) -> pd.DataFrame:
     """Return the searched parameters of each space: the range on record, and the values that were tried."""
     recorded: dict[tuple[str, str], str] = {}
-    for study in found.studies.values():
+    for run_id, study in found.studies.items():
         for name, values in study.get("space", {}).get("ranges", {}).items():
-            recorded[study["space"]["name"], name] = values
+            recorded[records.space_of(found.parents[run_id]), name] = values
     tried: dict[tuple[str, str], list[str]] = {}
     for run in found.search:
         for name in filter(None, run.data.tags[Tag.SEARCHED].split(",")):
             if name in run.data.params:
-                tried.setdefault((run.data.tags[Tag.SPACE], name), []).append(run.data.params[name])
+                tried.setdefault((records.space_of(run), name), []).append(run.data.params[name])
     rows = [
         {"space": space, "parameter": name, "range": recorded.get((space, name), MISSING), "tried": _extent(values)}
         for (space, name), values in sorted(tried.items())
@@ -196,10 +207,10 @@ def _extent(values: Sequence[str]) -> str:
     return between(min(numbers), max(numbers), ".4g")
 
 
-def _failures(found: Provenance) -> pd.DataFrame:
+def _failures(records: Records, found: Provenance) -> pd.DataFrame:
     rows = [
         {
-            "stage": run.data.tags[Tag.STAGE], "noise": run.data.tags[Tag.NOISE], "space": run.data.tags[Tag.SPACE],
+            "stage": run.data.tags[Tag.STAGE], "noise": run.data.tags[Tag.NOISE], "space": records.space_of(run),
             "trial": run.data.tags[Tag.TRIAL], "reason": without_password(run.data.tags.get(Tag.FAILURE, "unknown")),
         }
         for run in found.trials

@@ -17,19 +17,18 @@ from rich.console import Console
 
 from ser.config import Config, stored
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
-from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
 from study.commands.plan import costs, disk_warning, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
-from study.options import ConfirmOptions
-from study.schema import FINISHED, KIND, TRIAL, UNSEEN, Selection, Tag
+from study.options import ConfirmOptions, StudyOptions
+from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
 from study.setup.design import Design
-from study.setup.resolve import absolute
-from study.tracking.confirmations import chosen, confirmed_table, representatives
+from study.setup.resolve import absolute, data_name
+from study.tracking.confirmations import chosen, confirmed_table, representatives, trials_of_representative
 from study.tracking.store import quoted, search_all
 
 SCRIPT = "study/confirm.py"
@@ -61,7 +60,7 @@ def main() -> int:
     ended = run_session(prepared, console, begin)
     if ended.delivered:
         table = read(confirmation)
-        say(console, f"\n{summary(table, prepared.selection, design)}")
+        say(console, f"\n{summary(table, prepared.selection, prepared.options, design)}")
         for line in costs(prepared):
             say(console, line)
     if not ended.complete or not ended.delivered:
@@ -71,7 +70,8 @@ def main() -> int:
         for line in power(design, prepared.data.corpus, pilot_components(prepared)):
             say(console, line)
     else:
-        for path in write_chosen(table, prepared.selection, absolute(options.output) / str(prepared.options.name)):
+        folder = absolute(options.output) / str(prepared.options.name)
+        for path in write_chosen(table, prepared.selection, prepared.options, folder):
             say(console, f"wrote {path}")
         say(console, f"\nNext:\n  the answer           {analysis_command('analysis/report.py', prepared.options)}")
         say(console, f"  what is significant  {analysis_command('analysis/significance.py', prepared.options)}")
@@ -138,19 +138,21 @@ def read(confirmation: Confirmation) -> pd.DataFrame:
     """Read the table of this confirmation's trials."""
     prepared = confirmation.prepared
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STUDY}` = {quoted(str(prepared.options.name))}"
-    return confirmed_table(search_all(prepared.records.client, [prepared.records.experiment], query))[0]
+    return confirmed_table(search_all(prepared.records.client, [prepared.records.experiment], query))
 
 
-def summary(table: pd.DataFrame, selection: Selection, design: Design) -> str:
+def summary(table: pd.DataFrame, selection: Selection, options: StudyOptions, design: Design) -> str:
     """Describe the methods of each noise level by the mean test UAR of their folds.
 
     Args:
         table: From ``study.tracking.confirmations.confirmed_table``.
         selection: How a fold chooses among the configurations of a method.
+        options: Complete options of the confirmation.
         design: What was planned.
     """
     lines = [
-        "Test UAR against true labels, mean over folds: last epoch; in brackets, an early stop by noisy validation"
+        f"{data_name(options.corpus, options.corpus_root)}: test UAR against true labels, mean over "
+        "folds: last epoch; in brackets, an early stop by noisy validation"
     ]
     trials = chosen(table, selection)
     for level in design.levels:
@@ -168,17 +170,19 @@ def summary(table: pd.DataFrame, selection: Selection, design: Design) -> str:
     if design.pilot:
         return "\n".join(lines)
     lines.append(
-        f"Whether two of them differ is another question: {command_line('analysis/significance.py')} answers it."
+        "Whether two of them differ is another question, which this answers: "
+        f"{analysis_command('analysis/significance.py', options)}"
     )
     return "\n".join(lines)
 
 
-def write_chosen(table: pd.DataFrame, selection: Selection, folder: Path) -> list[Path]:
+def write_chosen(table: pd.DataFrame, selection: Selection, options: StudyOptions, folder: Path) -> list[Path]:
     """Write each method's configuration with the best mean validation score, for ``python -m ser.train``.
 
     Args:
         table: From ``study.tracking.confirmations.confirmed_table``.
         selection: How it is chosen.
+        options: Complete options of the confirmation.
         folder: Created if it does not exist.
 
     Returns:
@@ -193,22 +197,23 @@ def write_chosen(table: pd.DataFrame, selection: Selection, folder: Path) -> lis
         for row in representatives(table, selection).to_dict("records"):
             level = str(row["noise"]).replace(":", "-").replace("/", "-")
             path = folder / f"{level}-{row['space']}.yaml"
-            path.write_text(_configuration(table, selection, row), encoding="utf-8")
+            path.write_text(_configuration(table, selection, options, row), encoding="utf-8")
             paths.append(path)
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
-def _configuration(table: pd.DataFrame, selection: Selection, row: Mapping[Hashable, Any]) -> str:
+def _configuration(
+    table: pd.DataFrame, selection: Selection, options: StudyOptions, row: Mapping[Hashable, Any]
+) -> str:
     """Return a configuration file whose comments say what it is."""
-    mine = table[(table["status"] == FINISHED)]
-    for column in ("noise", "space", "candidate"):
-        mine = mine[mine[column] == row[column]]
+    mine = trials_of_representative(table, row)
+    data = data_name(options.corpus, options.corpus_root)
     header = [
-        f"{row['space']}, {row['candidate']}, for noise level {row['noise']}: the best mean {selection.metric} of this "
-        f"method's configurations, {row['selected']:.3f} over {len(mine)} trainings.",
-        f"Which method to train with is another question: {command_line('analysis/report.py')}",
+        f"{data}: {row['space']}, {row['candidate']}, for noise level {row['noise']}: the best mean {selection.metric} "
+        f"of this method's configurations, {row['selected']:.3f} over {len(mine)} trainings.",
+        f"Which method to train with is another question: {analysis_command('analysis/report.py', options)}",
     ]
     configuration = Config.from_dotted(stored(mine["parameters"].iloc[0])).to_dotted()
     return "".join(f"# {line}\n" for line in header) + yaml.safe_dump(configuration, sort_keys=True)

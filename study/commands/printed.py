@@ -21,8 +21,8 @@ def resume_command(script: str, options: StudyOptions) -> str:
     words = ["--resume", "--name", str(options.name)]
     if options.storage_path != absolute(StudyOptions().storage_path):
         words += ["--storage-path", str(options.storage_path)]
-    if not is_default_uri(options.tracking_uri):
-        words += ["--tracking-uri", without_password(options.tracking_uri)]
+    if not is_default_uri(str(options.tracking_uri)):
+        words += ["--tracking-uri", without_password(str(options.tracking_uri))]
     if options.address is not None:
         words += ["--address", options.address]
     return f"{command_line(script)} {shlex.join(words)}"
@@ -35,7 +35,6 @@ def analysis_command(script: str, options: StudyOptions) -> str:
         script: A script of ``analysis/``.
         options: Complete options of the study.
     """
-    words = ["--experiment", str(options.experiment)]
-    if not is_default_uri(options.tracking_uri):
-        words += ["--tracking-uri", without_password(options.tracking_uri)]
+    words = ["--experiment", str(options.experiment), "--study", str(options.name)]
+    words += ["--tracking-uri", without_password(str(options.tracking_uri))]
     return f"{command_line(script)} {shlex.join(words)}"

@@ -28,6 +28,7 @@ from study.session import quieten, run_session
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
 from study.setup.pruners import grace_period, scheduler_warning
+from study.setup.resolve import data_name
 from study.setup.spaces import load_space, space_names
 from study.tracking.best_table import PARAMETERS, text_table
 from study.tracking.searches import best_runs, caveats, read_trials
@@ -78,7 +79,7 @@ def _announce(prepared: PreparedStudy, resources: TrialResources, console: Conso
         console,
         f"  trial     {prepared.models}; {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time",
     )
-    say(console, f"  records   {without_password(options.tracking_uri)}, experiment {options.experiment}")
+    say(console, f"  records   {without_password(str(options.tracking_uri))}, experiment {options.experiment}")
     for line in disk_warning(prepared):
         say(console, line)
     if data.corpus.name == "synthetic" and not options.fixed:
@@ -140,9 +141,10 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
         return
     best = best_runs(trials)
     console.print()
-    title = f"Best run per noise level, study {prepared.options.name}"
+    data = data_name(prepared.options.corpus, prepared.options.corpus_root)
+    title = f"{data}: best run per noise level, study {prepared.options.name}"
     console.print(terminal_table(text_table(best, trials.selection), title, below=PARAMETERS))
-    for line in caveats(trials, best):
+    for line in (*caveats(trials, best), *trials.left_out):
         console.print(line, highlight=False)
     if prepared.data.corpus.name == "synthetic":
         console.print("The corpus is synthetic: this shows how the study works; nothing can be concluded from it.")
@@ -156,7 +158,7 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
 def _next_commands(prepared: PreparedStudy, console: Console) -> None:
     """Print what a user may want to run next."""
     options = prepared.options
-    uri = without_password(options.tracking_uri)
+    uri = without_password(str(options.tracking_uri))
     lines = [
         ("compare the trials", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"),
         ("best runs as table, CSV, Markdown, LaTeX", analysis_command("analysis/best_runs.py", options)),

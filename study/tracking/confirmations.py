@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
@@ -27,36 +28,33 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def confirmed_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
-    """Return the confirmed trials that have the protocol of the newest one.
+def confirmed_table(runs: Sequence[Run], names: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Return a table of comparable confirmed trials.
 
     Args:
-        runs: All trials of the confirm stage.
+        runs: Trials of one protocol, from ``study.tracking.matching.match``, or of one confirmation.
+        names: Run id → name of the space, from ``study.tracking.matching.space_names``; None for those on record.
 
     Returns:
         One row per trial: ``study`` (the confirmation), ``design`` (its digest; empty in version 0.1), ``noise``,
         ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``exposure`` (what a search did with the
         fold's test speakers: ``unseen``, ``trained_by`` or ``chosen_by``), ``status``, ``selected`` (the
         selection score on the validation subset), ``parameters`` (all, by dotted name), ``searched`` (names of those
-        that a search varied), ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``. And the newest run, None
-        if there is none.
+        that a search varied), ``start`` (ms), ``run_id``, and the columns of ``TEST_SCORES``.
     """
-    if not runs:
-        return pd.DataFrame(columns=list(COLUMNS)), None
-    newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))
-    rows = [_row(run) for run in runs if run.data.tags[Tag.PROTOCOL] == newest.data.tags[Tag.PROTOCOL]]
+    rows = [_row(run, (names or {}).get(run.info.run_id, run.data.tags[Tag.SPACE])) for run in runs]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values(["rate", "noise", "space", "candidate", "fold", "seed"]).reset_index(drop=True), newest
+    return table.sort_values(["rate", "noise", "space", "candidate", "fold", "seed"]).reset_index(drop=True)
 
 
-def _row(run: Run) -> dict[str, object]:
+def _row(run: Run, space: str) -> dict[str, object]:
     tags, metrics = run.data.tags, run.data.metrics
     return {
         "study": tags.get(Tag.STUDY, ""),
         "design": tags.get(Tag.DESIGN, ""),
         "noise": tags[Tag.NOISE],
         "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
-        "space": tags[Tag.SPACE],
+        "space": space,
         "candidate": tags[Tag.CANDIDATE],
         "source": tags[Tag.SOURCE],
         "seed": int(tags[Tag.SEED]),
@@ -95,22 +93,50 @@ def chosen(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     return confirmed.loc[first.sort_values()]
 
 
+def of_newest_confirmation(confirmed: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished trials of the newest confirmation of each noise level and space, in the order of their start.
+
+    Args:
+        confirmed: Table from ``confirmed_table``.
+    """
+    done = confirmed[confirmed["status"] == FINISHED].sort_values(["start", "run_id"], kind="stable")
+    return done[done["study"] == done.groupby(["noise", "space"])["study"].transform("last")]
+
+
 def representatives(confirmed: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """Return the configuration to name for each noise level and space: that of the best mean validation score.
 
-    It names a configuration for later use. Test results are those of ``chosen``.
+    It names a configuration for later use. Test results are those of ``chosen``. Candidates of one name in different
+    confirmations are different configurations, so only the newest confirmation of the level and space counts.
 
     Args:
         confirmed: Table from ``confirmed_table``.
         selection: Score that was maximised or minimised.
 
     Returns:
-        ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished trials.
+        ``study`` (the confirmation), ``noise``, ``space``, ``candidate``, and ``selected``, the mean over its finished
+        trials.
     """
-    done = confirmed[confirmed["status"] == FINISHED]
     rows = []
-    for (noise, space), group in done.groupby(["noise", "space"], sort=False):
+    for (study, noise, space), group in of_newest_confirmation(confirmed).groupby(
+        ["study", "noise", "space"], sort=False
+    ):
         means = group.groupby("candidate", sort=True)["selected"].mean()
         candidate = str(means.idxmax() if selection.mode == "max" else means.idxmin())
-        rows.append({"noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]})
-    return pd.DataFrame(rows, columns=["noise", "space", "candidate", "selected"])
+        rows.append(
+            {"study": study, "noise": noise, "space": space, "candidate": candidate, "selected": means[candidate]}
+        )
+    return pd.DataFrame(rows, columns=["study", "noise", "space", "candidate", "selected"])
+
+
+def trials_of_representative(confirmed: pd.DataFrame, representative: Mapping[Hashable, Any]) -> pd.DataFrame:
+    """Return the finished trials of a configuration that stands for its method.
+
+    Args:
+        confirmed: Table from ``confirmed_table``.
+        representative: A row of ``representatives``.
+    """
+    mine = confirmed[confirmed["status"] == FINISHED]
+    for column in ("study", "noise", "space", "candidate"):
+        mine = mine[mine[column] == representative[column]]
+    return mine

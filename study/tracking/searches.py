@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from ser.metrics.classification import METRICS
 from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag, status_of
+from study.tracking.matching import match, newest_of, several_contents, space_names
 from study.tracking.store import classes_of, quoted, search_all
 
 # Column of a table of trials → metric of the records, at the last epoch except for the two of the best epoch.
@@ -33,21 +34,34 @@ class Trials:
         selection: Rule by which configurations are chosen.
         chance: UAR of guessing.
         others: Number of trials left out, because their protocol differs (corpus, fold, epochs, width, …).
+        contents: Spaces of one name and different content: name → name in the table → studies.
     """
 
     table: pd.DataFrame
     selection: Selection
     chance: float
     others: int
+    contents: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
     @property
     def left_out(self) -> list[str]:
         """Return a sentence on the trials with another protocol, if there are any."""
         if not self.others:
             return []
-        return [
-            f"{self.others} other trials of this experiment were left out: another corpus state, fold, size or plan."
-        ]
+        return [f"{self.others} other trials were left out: another corpus, state of it, fold, size or plan."]
+
+    @property
+    def not_recorded(self) -> list[tuple[str, int, int]]:
+        """Return (study, space and level; trials without a record; planned trials), where there are fewer than planned.
+
+        A trial that was deleted in MLflow's UI is as unknown as one that has not begun.
+        """
+        found = []
+        for (study, space, noise), group in self.table.groupby(["study", "space", "noise"], sort=False):
+            planned = int(group["planned"].max())
+            if planned > len(group):
+                found.append((f"{space} at {noise} in study {study}", planned - len(group), planned))
+        return found
 
 
 def read_trials(client: MlflowClient, experiment: str, study: str | None = None) -> Trials | None:
@@ -64,38 +78,46 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
     if study is not None:
         query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
-    return trials_of(search_all(client, [experiment], query), study)
+    found = match(search_all(client, [experiment], query))
+    return trials_of(found.search, space_names(found.search), len(found.others))
 
 
-def trials_of(runs: Sequence[Run], study: str | None = None) -> Trials | None:
-    """Return the search trials among runs that have the protocol of the newest one.
+def trials_of(runs: Sequence[Run], names: Mapping[str, str], others: int = 0) -> Trials | None:
+    """Return a table of comparable search trials.
 
     Args:
-        runs: Runs of an experiment, of any kind.
-        study: Name of the study to read, None for all studies.
+        runs: Trials of one protocol, from ``study.tracking.matching.match``.
+        names: Run id → name of the space, from ``study.tracking.matching.space_names``.
+        others: Number of trials left out.
 
     Returns:
         The trials, None if there are none.
     """
-    wanted = {KIND: TRIAL, Tag.STAGE: SEARCH} | ({} if study is None else {Tag.STUDY: study})
-    runs = [run for run in runs if Tag.PROTOCOL in run.data.tags and wanted.items() <= run.data.tags.items()]
     if not runs:
         return None
-    newest = max(runs, key=lambda run: (run.info.start_time, run.info.run_id))
-    protocol = newest.data.tags[Tag.PROTOCOL]
-    selection = SELECTIONS[newest.data.tags[Tag.SELECT_ON]]
-    same = [run for run in runs if run.data.tags[Tag.PROTOCOL] == protocol]
-    rows = [_row(run, selection) for run in same]
-    return Trials(pd.DataFrame(rows), selection, 1 / len(classes_of(newest)), len(runs) - len(same))
+    selection = SELECTIONS[newest_of(runs).data.tags[Tag.SELECT_ON]]
+    rows = [_row(run, selection, names[run.info.run_id]) for run in runs]
+    chance = 1 / len(classes_of_any(runs))
+    return Trials(pd.DataFrame(rows), selection, chance, others, several_contents(runs, names))
 
 
-def _row(run: Run, selection: Selection) -> dict[str, object]:
+def classes_of_any(runs: Sequence[Run]) -> list[str]:
+    """Return the class names of comparable trials; one that was killed while it began may have none on record.
+
+    Raises:
+        UserError: No trial has any.
+    """
+    known = [run for run in runs if run.inputs and run.inputs.dataset_inputs]
+    return classes_of(newest_of(known or runs))
+
+
+def _row(run: Run, selection: Selection, space: str) -> dict[str, object]:
     tags, metrics = run.data.tags, run.data.metrics
     searched = [name for name in tags[Tag.SEARCHED].split(",") if name]
     return {
         "noise": tags[Tag.NOISE],
         "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
-        "space": tags[Tag.SPACE],
+        "space": space,
         "study": tags[Tag.STUDY],
         "trial": tags[Tag.TRIAL],
         "status": status_of(tags, RUNNING if run.info.status == "RUNNING" else STOPPED),
@@ -103,6 +125,7 @@ def _row(run: Run, selection: Selection) -> dict[str, object]:
         "selected": metrics.get(selection.metric),
         **{column: metrics.get(metric) for column, metric in SCORES.items()},
         "parameters": {name: run.data.params[name] for name in searched if name in run.data.params},
+        "planned": int(tags.get(Tag.PLANNED_TRIALS, 0)),
         "start": run.info.start_time,
         "run_id": run.info.run_id,
     }
@@ -152,4 +175,8 @@ def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
         if group[FINISHED].nunique() > 1:
             counted = ", ".join(f"{row['space']} {row[FINISHED]}" for row in group.to_dict("records"))
             lines.append(f"Unequal budgets at {noise}: {counted} finished trials.")
-    return [*lines, *trials.left_out]
+    lines += [
+        f"{count} of {planned} planned trials of {where} are not on record: not begun yet, or deleted in MLflow."
+        for where, count, planned in trials.not_recorded
+    ]
+    return lines

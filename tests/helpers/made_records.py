@@ -40,11 +40,13 @@ from study.schema import (
     UTTERANCES,
     Tag,
 )
+from study.tracking.event_log import EventLog
+from study.tracking.matching import confirm_protocol
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import SCORES
 from study.tracking.store import open_parent
-from study.tracking.upload import deliver
-from study.trial.event_log import Outbox
+from study.tracking.upload import Delivery, SearchRuns, deliver
+from study.trial.specification import artifact_event, epoch_event
 from tests.helpers.confirmed_records import make_design
 
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -113,6 +115,8 @@ def make_search(
     study: str = "made",
     fold: int = FOLDS,
     stopped: int = 0,
+    protocol: str = "protocol",
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write the trials of a search.
 
@@ -124,15 +128,17 @@ def make_search(
         study: Name of the study.
         fold: The fold that is held out.
         stopped: Number of trials, the last of each search, that were stopped after half of the epochs.
+        protocol: Digest of its protocol.
+        tags: Further tags of all runs, or other values of theirs.
     """
     for (space, noise), values in skills.items():
-        tags = _tags(space, noise, study, fold, 0, "protocol")
-        parent = _parent(client, experiment, space, noise, study, tags)
+        own = {**_tags(space, noise, study, fold, 0, protocol), Tag.PLANNED_TRIALS: str(len(values)), **(tags or {})}
+        parent = _parent(client, experiment, space, noise, study, own)
         for number, skill in enumerate(values, start=1):
             ends_early = number > len(values) - stopped
             _write(
                 client, experiment, parent, folder / study / f"{space}--{noise}" / f"trial_{number:03d}",
-                {**tags, Tag.STAGE: SEARCH}, number, skill, parts={"train": (0, 4), "validation": (4, 6)},
+                {**own, Tag.STAGE: SEARCH}, number, skill, parts={"train": (0, 4), "validation": (4, 6)},
                 epochs=EPOCHS // 2 if ends_early else EPOCHS,
                 params={"optimizer.lr": 10.0 ** -(2 + number % 3), **_loss(space, number)},
             )  # fmt: skip
@@ -152,6 +158,8 @@ def make_confirm(
     exposure: str = TRAINED_BY,
     declared: bool = True,
     primary: tuple[str, str] | None = None,
+    protocol: str = "protocol",
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write the trials of a confirmation.
 
@@ -168,6 +176,8 @@ def make_confirm(
         exposure: What the search did with the test speakers of the other folds.
         declared: Whether there is a design.
         primary: (level, method) of its primary comparison.
+        protocol: Digest of the protocol of the search that it confirms.
+        tags: Further tags of all runs, or other values of theirs.
     """
     design = make_design(
         study,
@@ -180,9 +190,9 @@ def make_confirm(
     )
     numbers: dict[tuple[str, str], int] = {}
     for (space, noise, candidate), skill in skills.items():
-        tags = {**_tags(space, noise, study, 0, 0, "confirm-protocol"), Tag.STAGE: CONFIRM}
-        tags |= {Tag.DESIGN: design.digest} if declared else {}
-        parent = _parent(client, experiment, space, noise, study, tags)
+        shared = {**_tags(space, noise, study, 0, 0, confirm_protocol(protocol)), Tag.STAGE: CONFIRM, **(tags or {})}
+        shared |= {Tag.DESIGN: design.digest} if declared else {}
+        parent = _parent(client, experiment, space, noise, study, shared)
         if declared:
             client.log_dict(parent, design.to_json(), DESIGN)
         for fold in folds:
@@ -196,7 +206,7 @@ def make_confirm(
                 first = 2 * (fold - 1)
                 _write(
                     client, experiment, parent, folder / study / f"{space}--{noise}" / f"trial_{number:03d}",
-                    {**tags, **own}, number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
+                    {**shared, **own}, number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
                     parts={"train": (0, 2), "validation": (2, 4), "test": (first, first + 2)},
                 )  # fmt: skip
 
@@ -288,23 +298,8 @@ def _write(
 ) -> None:
     rng = np.random.default_rng([number, int(tags[Tag.SEED]), int(tags[Tag.FOLD]), len(tags[Tag.SPACE])])
     table = pd.concat([_part(name, *speakers, skill, tags, rng) for name, speakers in parts.items()], ignore_index=True)
-    outbox = Outbox(folder)
-    key = {
-        Tag.STUDY: tags[Tag.STUDY],
-        Tag.SPACE: tags[Tag.SPACE],
-        Tag.NOISE: tags[Tag.NOISE],
-        Tag.TRIAL: f"{number:03d}",
-    }
-    title = f"{tags[Tag.SPACE]} {tags[Tag.NOISE]} {number:03d}"
-    outbox.begin(
-        experiment,
-        parent,
-        title,
-        key,
-        {**tags, Tag.FOLDER: str(folder)},
-        params,
-        _dataset(tags[Tag.NOISE]).to_dictionary(),
-    )
+    log = EventLog(folder)
+    log.begin(tags, params, _dataset(tags[Tag.NOISE]).to_dictionary())
     final = _scores(table, "validation")
     best = -1.0
     for epoch in range(1, epochs + 1):
@@ -324,12 +319,15 @@ def _write(
             metrics |= {f"test/last/{name}": value for name, value in tested.items()}
             metrics |= {f"test/best/{name}": value for name, value in tested.items()}
             metrics |= {f"test/stopped/{name}": value for name, value in tested.items()} | {"stopped/epoch": 5.0}
-        outbox.epoch(epoch, metrics)
+        log.take([epoch_event(epoch, metrics)])
     if epochs == EPOCHS:
-        table.to_parquet(folder / UTTERANCES, index=False)
-        outbox.artifact(UTTERANCES)
-    outbox.end(FINISHED if epochs == EPOCHS else STOPPED)
-    deliver(outbox, client)
+        content = table.to_parquet(index=False)
+        (folder / UTTERANCES).write_bytes(content)
+        log.take([artifact_event(UTTERANCES, content)])
+    log.end(FINISHED if epochs == EPOCHS else STOPPED)
+    key = {name: tags[name] for name in (Tag.STUDY, Tag.SPACE, Tag.NOISE)}
+    runs = SearchRuns(experiment, parent, f"{tags[Tag.SPACE]} {tags[Tag.NOISE]}", key)
+    deliver(Delivery(number, log, runs), client)
 
 
 def _part(

@@ -11,7 +11,6 @@ from analysis.common.methods import left_out_confirmations
 from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import at_epoch, counted, number, points, signed, with_deviation
-from ser.utils.command_names import command_line
 from study.schema import CHOSEN_BY, DEFAULT, FINISHED, TRAINED_BY, UNSEEN
 from study.tracking.best_table import short_parameters
 
@@ -49,7 +48,7 @@ def confirmed_section(records: Records) -> Section:
         TITLE,
         sentences=tuple(difference_sentences(scores)),
         tables=tables,
-        notes=tuple(notes(scores)),
+        notes=tuple(notes(records, scores)),
         missing=tuple(missing_parts(records, scores)),
     )
 
@@ -163,10 +162,11 @@ def difference_sentences(scores: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def notes(scores: pd.DataFrame) -> list[str]:
+def notes(records: Records, scores: pd.DataFrame) -> list[str]:
     """Return remarks on the interpretation of the confirmed scores.
 
     Args:
+        records: Records of both stages.
         scores: From ``confirmed_scores``.
     """
     lines = [
@@ -175,7 +175,8 @@ def notes(scores: pd.DataFrame) -> list[str]:
         "trainings, which have other seeds, noise draws and test speakers.",
         "early stop: test UAR at the epoch of the best UAR against noisy validation labels, which needs no true label. "
         "best epoch: test UAR at the epoch of the best true validation score, an oracle.",
-        f"Whether methods differ is another question, which {command_line('analysis/significance.py')} answers.",
+        f"Whether methods differ is another question, which this answers: "
+        f"{records.own_command('analysis/significance.py')}",
     ]
     if (scores["exposure"] != UNSEEN).any():
         lines.append(

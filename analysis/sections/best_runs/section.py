@@ -67,7 +67,9 @@ def with_parameters(best: pd.DataFrame) -> pd.DataFrame:
     Args:
         best: From ``study.tracking.searches.best_runs``.
     """
-    return best.drop(columns=["parameters", "start"]).join(pd.DataFrame(list(best["parameters"]), index=best.index))
+    return best.drop(columns=["parameters", "start", "planned"]).join(
+        pd.DataFrame(list(best["parameters"]), index=best.index)
+    )
 
 
 def _figures(trials: Trials, best: pd.DataFrame) -> tuple[NamedFigure, ...]:

@@ -77,7 +77,7 @@ def section(records: Records, options: Options) -> Section:
         here = {method: rows for method, rows in predictions.items() if method.noise == noise}
         if not here:
             continue
-        differences, lacking = _differences(here, noise, reference, classes)
+        differences, lacking = _differences(records, here, noise, reference, classes)
         missing += lacking
         sentences += _sentences(here, differences, reference, chosen, classes)
         figures += _figures(here, differences, reference, chosen, classes)
@@ -135,7 +135,7 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
 
 
 def _differences(
-    predictions: Predictions, noise: str, reference: str, classes: Sequence[str]
+    records: Records, predictions: Predictions, noise: str, reference: str, classes: Sequence[str]
 ) -> tuple[dict[Method, np.ndarray], list[str]]:
     """Return the differences (method − reference) of the shares at one noise level, and what cannot be compared."""
     base = next((rows for method, rows in predictions.items() if method.space == reference), None)
@@ -143,12 +143,12 @@ def _differences(
     if base is None:
         return {}, [
             f"Nothing is compared at {noise}, because {reference} has no trial there. To add it: "
-            f"{command_line('study/run.py')} --space {reference}"
+            f"{records.command('study/run.py', '--space', records.recorded_space(reference))}"
         ]
     if not others:
         return {}, [
             f"Nothing is compared at {noise}, because {reference} is the only method. To add one: "
-            f"{command_line('study/run.py')} --space NAME"
+            f"{records.command('study/run.py', '--space', 'NAME')}"
         ]
     found, unpaired = {}, []
     for method, rows in others.items():

@@ -16,7 +16,6 @@ from ser.audio import AudioFault, read_audio
 from ser.corpora import Corpus
 from ser.corpora.corpus import SYNTHESIS_RATE
 from ser.corpora.licences import licence_of
-from ser.utils.command_names import command_line
 from ser.utils.errors import DataErrors, UserError
 from study.tracking.trained_runs import find_trial
 
@@ -64,7 +63,7 @@ def snippets(records: Records, run_id: str, utterances: Sequence[str], audio: Au
             return Snippets(
                 missing=(
                     f"No audio: the licence of {trial.study.corpus} ({licence.name}) does not permit redistribution. "
-                    f"For private use: {command_line('analysis/corrections.py')} --audio always",
+                    f"For private use: {records.own_command('analysis/corrections.py')} --audio always",
                 )
             )
         corpus = trial.load_corpus()

@@ -99,9 +99,7 @@ def section(records: Records, options: Options) -> Section:
         UserError: If a per-utterance table cannot be read.
     """
     chosen = choose_methods(records) if options.run is None else _one(records, options.run)
-    title = f"{TITLE} of experiment {records.experiment}"
-    if options.run is not None:
-        title = f"{TITLE} of {chosen.methods[0]}"
+    title = TITLE if options.run is None else f"{TITLE} of {chosen.methods[0]}"
     trials, without_table = read_tables(records, chosen)
     if not trials:
         return Section("corrections", title, notes=chosen.notes, missing=(*without_table, *chosen.missing))
@@ -210,7 +208,8 @@ def _one(records: Records, run: str) -> Chosen:
     tags = records.client.get_run(run).data.tags
     own = Run(run, int(tags.get(Tag.SEED, 0)), int(tags.get(Tag.FOLD, 0)))
     name = tags.get(Tag.CANDIDATE, tags[Tag.TRIAL])
-    method = Method(tags[Tag.NOISE], float("nan"), tags[Tag.SPACE], name, float("nan"), (own,))
+    space = records.space_names.get(run, tags[Tag.SPACE])
+    method = Method(tags[Tag.NOISE], float("nan"), space, name, float("nan"), (own,))
     return Chosen((method,), tags.get(Tag.STAGE, SEARCH), records.selection.mode, (), ())
 
 

@@ -22,7 +22,7 @@ from analysis.sections.curves.figures import draw_curves, draw_trust
 from ser.losses.proselflc import global_trust
 from ser.utils.errors import UserError
 from study.schema import CHOSEN_BY, CONFIRM, FINISHED, Tag
-from study.tracking.confirmations import representatives
+from study.tracking.confirmations import representatives, trials_of_representative
 from study.tracking.searches import best_runs
 
 TITLE = "Training curves"
@@ -93,12 +93,7 @@ def confirmed_lines(records: Records) -> list[Line]:
     """Return the finished runs of the representatives, on folds that the search has not chosen by if there are any."""
     lines = []
     for row in representatives(records.confirmed, records.selection).to_dict("records"):
-        runs = records.confirmed[
-            (records.confirmed["noise"] == row["noise"])
-            & (records.confirmed["space"] == row["space"])
-            & (records.confirmed["candidate"] == row["candidate"])
-            & (records.confirmed["status"] == FINISHED)
-        ]
+        runs = trials_of_representative(records.confirmed, row)
         clean = runs[runs["exposure"] != CHOSEN_BY]
         runs = clean if len(clean) else runs
         ids = tuple(map(str, runs["run_id"]))
@@ -137,7 +132,7 @@ def lines_of_runs(records: Records, runs: Sequence[str]) -> list[Line]:
         detail = f"trial {tags[Tag.TRIAL]}"
         if tags.get(Tag.STAGE) == CONFIRM:
             detail = f"{tags[Tag.CANDIDATE]}, seed {tags[Tag.SEED]}, fold {tags[Tag.FOLD]}"
-        name = f"{tags[Tag.NOISE]} {tags[Tag.SPACE]} {detail}"
+        name = f"{tags[Tag.NOISE]} {records.space_names.get(run_id, tags[Tag.SPACE])} {detail}"
         if name in {line.name for line in lines}:
             name = f"{name} of {tags[Tag.STUDY]}"
         lines.append(Line(tags[Tag.NOISE], name, detail, (run_id,), _parameters(records, run_id)))

@@ -15,7 +15,7 @@ from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import interval_text, listing, number, percent, points
 from analysis.inference import NOT_POSSIBLE, pays_from
 from analysis.sections.dose_response.figures import draw_dose_response
-from ser.utils.command_names import command_line
+from study.schema import Tag
 
 TITLE = "Dose and response"
 
@@ -45,10 +45,13 @@ def section(records: Records, options: Options) -> Section:
     families = read_families(records, options.reference)
     shown = [family for family in families if len(levels_by_rate(family)) > 1]
     if not shown:
+        spaces = sorted({run.data.tags[Tag.SPACE] for run in (*records.matched.search, *records.matched.confirmed)})
+        levels = ("--noise", "clean", "noisy-A", "noisy-B")
+        unfinished = [family.study for family in families if not family.is_complete]
+        finish = f"Finish one: {'; '.join(map(records.resume_command, unfinished))}. " if unfinished else ""
         missing = (
-            "A dose–response needs two noise levels of known rate with a verdict, in one confirmation. Finish one that "
-            f"declared them ({command_line('study/confirm.py')} --resume --name NAME), or declare them: "
-            f"{records.confirm_command('--space', *sorted(records.spaces), '--noise', 'clean', 'noisy-A', 'noisy-B')} …"
+            "A dose–response needs two noise levels of known rate with a verdict, in one confirmation. "
+            f"{finish}To declare them: {records.command('study/confirm.py', '--space', *spaces, *levels)} …"
         )
         return Section("dose_response", TITLE, missing=(missing,))
     tables, figures, sentences = [], [], []

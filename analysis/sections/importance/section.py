@@ -36,7 +36,6 @@ from analysis.sections.importance.scores import (
     SHUFFLES,
     importances,
 )
-from ser.utils.command_names import command_line
 from ser.utils.errors import unknown_name
 from ser.utils.hashing import derived_seed
 from study.schema import Selection
@@ -70,14 +69,14 @@ def section(records: Records, options: Options) -> Section:
         UserError: If no trial is of a space that ``--space`` names.
     """
     if records.search is None:
-        reason = f"There is no trial of a search. To run one: {command_line('study/run.py')}"
+        reason = f"There is no trial of a search. To run one: {records.command('study/run.py')}"
         return Section("importance", TITLE, missing=(reason,))
     selection, found = records.search.selection, list(searches(records.search))
     for space in options.space:
         if space not in (known := {search.space for search in found}):
             raise unknown_name("--space", space, known)
     large = [search for search in found if len(search.trials) >= LEAST_TRIALS]
-    table, importance_sentences, missing = _importance(found, selection)
+    table, importance_sentences, missing = _importance(records, found, selection)
     bounds = _bounds(large, selection)
     curves = _expected_performance(found, selection)
     sentences = [*importance_sentences, *_bound_sentences(bounds)]
@@ -112,12 +111,14 @@ def section(records: Records, options: Options) -> Section:
         (*sentences, *expected),
         tuple(tables),
         (*figures, *_trial_figures(_panels(large, table, selection, options.space), selection)),
-        (*_notes(len(table) > 0, len(curves) > 0, longest), *left_out(found, records.search)),
+        (*_notes(len(table) > 0, len(curves) > 0, longest), *left_out(found)),
         tuple(missing),
     )
 
 
-def _importance(found: Sequence[Search], selection: Selection) -> tuple[pd.DataFrame, list[str], list[str]]:
+def _importance(
+    records: Records, found: Sequence[Search], selection: Selection
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Return the importances of all searches, a sentence on each, and what could not be computed."""
     tables: list[pd.DataFrame] = []
     sentences: list[str] = []
@@ -139,7 +140,7 @@ def _importance(found: Sequence[Search], selection: Selection) -> tuple[pd.DataF
             sentences.append(_importance_sentence(search.title, own, count))
     missing = [
         f"Importance needs {LEAST_TRIALS} finished trials; too few for {', '.join(titles)}. To add trials: "
-        f"{command_line('study/run.py')} --resume --name {study} --trials {LEAST_TRIALS}"
+        f"{records.resume_command(study, '--trials', str(LEAST_TRIALS))}"
         for study, titles in few.items()
     ]
     if single:

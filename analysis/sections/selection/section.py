@@ -32,7 +32,6 @@ from analysis.sections.selection.label_choice import (
     shared_scores,
     transfers,
 )
-from ser.utils.command_names import command_line
 from study.schema import CHOSEN_BY, FINISHED, Selection
 
 TITLE = "Selection by noisy labels, and transfer between noise levels"
@@ -79,12 +78,12 @@ def section(records: Records, options: Options) -> Section:
         options: No option is used.
     """
     if records.search is None:
-        reason = f"There is no trial of a search. To run one: {command_line('study/run.py')}"
+        reason = f"There is no trial of a search. To run one: {records.command('study/run.py')}"
         return Section("selection", TITLE, missing=(reason,))
     everything = list(searches(records.search))
     judged = [search for search in everything if len(search.trials) and search.trials[TRUTH].notna().all()]
     choice = _choice(_with_pooled_spaces(judged), _test_scores(records))
-    transfer = _transfer(judged, records.search.selection)
+    transfer = _transfer(records, judged, records.search.selection)
     return Section(
         "selection",
         TITLE,
@@ -95,7 +94,7 @@ def section(records: Records, options: Options) -> Section:
             ONE_SEED,
             *([OPTIMISM] if choice.tables else []),
             *([TRANSFER] if transfer.tables else []),
-            *left_out(everything, records.search),
+            *left_out(everything),
         ),
         (*_not_judged(everything, judged), *transfer.missing),
     )
@@ -243,13 +242,13 @@ def _choice_panels(groups: Sequence[Group]) -> list[Scatter]:
     return panels
 
 
-def _transfer(found: Sequence[Search], selection: Selection) -> _Part:
+def _transfer(records: Records, found: Sequence[Search], selection: Selection) -> _Part:
     """Return choices at one level, scored at another."""
     noises = list(dict.fromkeys(search.noise for search in found))
     if len(noises) < LEAST_LEVELS:
         reason = (
             "Only one noise level has trials that can be judged, so no choice can be transferred. To search more "
-            f"levels: {command_line('study/run.py')} --noise clean noisy-A noisy-B"
+            f"levels: {records.command('study/run.py', '--noise', 'clean', 'noisy-A', 'noisy-B')}"
         )
         return _Part(missing=[reason] if found else [])
     by_space: dict[str, dict[str, pd.DataFrame]] = {}
@@ -275,10 +274,12 @@ def _transfer(found: Sequence[Search], selection: Selection) -> _Part:
         "Choice at one level, scored at another: validation UAR against true labels, and the difference (transferred − "
         "the level's own choice); ρ: Spearman's, over the shared configurations"
     )
-    return _Part(sentences, [NamedTable("transfer", caption, plain, _transfer_text(data))], figures, _no_match(data))
+    return _Part(
+        sentences, [NamedTable("transfer", caption, plain, _transfer_text(data))], figures, _no_match(records, data)
+    )
 
 
-def _no_match(data: pd.DataFrame) -> list[str]:
+def _no_match(records: Records, data: pd.DataFrame) -> list[str]:
     far = data[data["match"] == NONE]
     if far.empty:
         return []
@@ -286,8 +287,8 @@ def _no_match(data: pd.DataFrame) -> list[str]:
     return [
         f"No configuration near the choice was tried at the other level, so its transfer is unknown: {named}. To try "
         "it: copy search_spaces/SPACE.py to another folder, make the parameters in transfer.csv its only POINTS, and "
-        f"run, with the study's other options: {command_line('study/run.py')} --space FOLDER/SPACE.py --noise LEVEL "
-        "--trials 1 --name transfer"
+        "run, with the study's other options: "
+        f"{records.command('study/run.py', '--space', 'FOLDER/SPACE.py', '--noise', 'LEVEL', '--trials', '1')}"
     ]
 
 

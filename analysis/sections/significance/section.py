@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.common.designs import resume_command
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference, left_out_confirmations
 from analysis.common.records import Records, RecordsOptions
@@ -16,7 +15,6 @@ from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, counted, interval_text, listing, number, p_value, points
 from analysis.sections.significance.figures import draw_differences
 from analysis.sections.significance.sentences import family_sentences
-from ser.utils.command_names import command_line
 
 TITLE = "Differences"
 MOST_NAMED = 3
@@ -85,7 +83,7 @@ def family_sentences_of(records: Records, family: Family, families: Sequence[Fam
         family: One of the families.
         families: All of them, the earliest first.
     """
-    resume = resume_command(records, family.study)
+    resume = records.resume_command(family.study)
     return family_sentences(family, resume, family is families[0], len(families) == 1)
 
 
@@ -176,9 +174,10 @@ def missing_parts(records: Records, families: Sequence[Family]) -> list[str]:
                 "seed."
             )
         if family.compared.empty:
+            reference = records.recorded_space(family.reference)
             lines.append(
                 f"No method has the same folds and seeds as {family.reference}{of}, so nothing is compared. To add "
-                f"methods: {command_line('study/confirm.py')} --space {family.reference} NAME …"
+                f"methods: {records.command('study/confirm.py', '--space', reference)} NAME …"
             )
     return lines
 

@@ -1,5 +1,8 @@
 """What a confirmation trains, and which configuration each fold chooses."""
 
+import shlex
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
@@ -7,7 +10,7 @@ import yaml
 from ser.config import Config
 from ser.utils.errors import UserError
 from study.commands.confirm import write_chosen
-from study.options import ConfirmOptions
+from study.options import ConfirmOptions, StudyOptions
 from study.schema import SELECTIONS, exposure_of
 from study.setup.candidates import choose, published_defaults
 from study.setup.spaces import load_space
@@ -15,6 +18,10 @@ from study.tracking.confirmations import chosen, representatives
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.searches import Trials, read_trials
 from tests.helpers.made_records import make_search
+
+OPTIONS = StudyOptions(
+    corpus="table", corpus_root=Path("the calls.csv"), experiment="a b", name="its", tracking_uri="sqlite:////m.db"
+)
 
 
 @pytest.fixture
@@ -139,16 +146,19 @@ def test_each_confirmation_chooses_for_itself():
 def test_the_configuration_to_use_later_is_that_of_the_best_mean(tmp_path):
     table = made_table()
     assert list(representatives(table, SELECTIONS["noisy"])["candidate"]) == ["search-1"]
-    (path,) = write_chosen(table, SELECTIONS["noisy"], tmp_path / "chosen")
+    (path,) = write_chosen(table, SELECTIONS["noisy"], OPTIONS, tmp_path / "chosen")
     assert path.name == "noisy-B-elr.yaml"
     assert Config.from_dotted(yaml.safe_load(path.read_text())).loss.name == "elr"
-    assert "elr, search-1, for noise level noisy-B" in path.read_text()
+    assert "the calls: elr, search-1, for noise level noisy-B" in path.read_text()
+    (command,) = (line for line in path.read_text().splitlines() if "analysis/report.py" in line)
+    words = ["--experiment", "a b", "--study", "its", "--tracking-uri", "sqlite:////m.db"]
+    assert shlex.split(command.partition("report.py ")[2]) == words
 
 
 def test_an_output_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--output"):
-        write_chosen(made_table(), SELECTIONS["noisy"], tmp_path / "file" / "below")
+        write_chosen(made_table(), SELECTIONS["noisy"], OPTIONS, tmp_path / "file" / "below")
 
 
 def test_a_confirmation_of_version_0_1_says_what_the_search_had_seen():
