@@ -70,6 +70,7 @@ class Tag:
     SELECT_ON = "select_on"
     SEARCHED = "searched"
     PLANNED_TRIALS = "planned_trials"
+    GIT_DIRTY = "git.dirty"  # whether tracked files differed from the commit; before, its hash ended in -dirty
 
     # Of the confirm stage only.
     CANDIDATE = "candidate"  # search-1, search-2, … or default
