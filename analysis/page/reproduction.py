@@ -143,10 +143,14 @@ def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
 def _not_recorded(found: Provenance) -> list[str]:
     commits = found.values(MLFLOW_GIT_COMMIT)
     missing = []
-    if any(commit.endswith("-dirty") for commit in commits):
-        missing.append("The code had uncommitted changes (-dirty), which the records do not contain.")
+    # Version 0.1 wrote changes into the hash.
+    if "true" in found.values(Tag.GIT_DIRTY) or any(commit.endswith("-dirty") for commit in commits):
+        missing.append("The code had uncommitted changes, which the records do not contain.")
     if not commits:
-        missing.append("No git commit is on record, because the study ran from an installation without git.")
+        missing.append(
+            "No git commit is on record, because the study ran from an installed package, or from a checkout that git "
+            "could not read."
+        )
     if not any(run.data.tags.get(f"{HARDWARE}cpu") for run in found.trials):
         missing.append("The hardware is not on record, because an older version recorded the study.")
     if not found.studies:
