@@ -20,6 +20,7 @@ from ser.utils.command_names import COMMANDS
 from study.commands.evaluate import EvaluateRunOptions
 from study.commands.predict import PredictRunOptions
 from study.commands.register import RegisterOptions
+from study.commands.remove import RemoveOptions
 from study.options import StudyOptions
 from study.setup.confirmation import ConfirmOptions
 
@@ -31,6 +32,7 @@ OPTIONS = (
     EvaluateRunOptions,
     PredictRunOptions,
     RegisterOptions,
+    RemoveOptions,
     TrainOptions,
     ReportOptions,
     *(load_section(name).Options for name in SECTIONS),

@@ -30,7 +30,7 @@ from ser.utils.errors import UserError, unknown_name
 from study.console import make_console, say
 from study.messages import first_line, without_password
 from study.options import DATA_DIGEST, FEATURES, RECORD, StudyOptions, read_record
-from study.schema import KIND, PARENT
+from study.schema import KIND, TRIAL
 from study.setup.resolve import absolute
 from study.tracking.opening import open_existing
 from study.tracking.study_runs import StudyRuns, find_study_runs
@@ -258,9 +258,10 @@ def describe(studies: Sequence[StudyFiles], features: Features) -> list[str]:
         records = study.records
         folder = size_text(bytes_in(study.folder)) if study.folder.is_dir() else "none"
         lines += [f"study {study.folder.name}", f"  folder     {folder} at {study.folder}"]
-        parents = sum(run.data.tags[KIND] == PARENT for run in records.active)
-        trials = len(records.active) - parents
-        lines.append(f"  runs       {trials} trials, {parents} parents in {without_password(study.uri)}")
+        trials = sum(run.data.tags[KIND] == TRIAL for run in records.active)
+        lines.append(
+            f"  runs       {len(records.active)} in {without_password(study.uri)}, of these {trials} of trials"
+        )
         for place in sorted({path.parent for path in records.artifacts.values()}):
             size = sum(bytes_in(path) for path in records.artifacts.values() if path.parent == place)
             lines.append(f"  artifacts  {size_text(size)} below {place}")

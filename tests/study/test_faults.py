@@ -84,7 +84,8 @@ def test_a_plan_is_printed_and_leaves_no_files(tmp_path):
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
     assert "3 trials, 15 epochs" in printed
-    assert "MB of checkpoints" in printed
+    assert " of checkpoints" in printed
+    assert "MB of features, built now, and kept" in printed
     assert study.trials == []
     assert not (study.storage / "studies" / "plan").exists()
     study.finish()

@@ -114,7 +114,7 @@ def test_without_a_terminal_it_lists_and_deletes_nothing(studies, capsys):
     assert studies.remove("--name", "first") == 0
     printed = capsys.readouterr().out
     assert f"at {studies.folder}/studies/first" in printed
-    assert "runs       1 trials, 1 parents" in printed
+    assert f"runs       2 in {studies.uri}, of these 1 of trials" in printed
     assert "own stays: study second uses it" in printed
     assert "--name first" in printed.splitlines()[-1]
     assert printed.splitlines()[-1].endswith(" --yes")
@@ -385,7 +385,7 @@ def test_the_command_line_removes_what_a_study_has_made(tmp_path):
     assert f"{tmp_path}/results/studies/first" in ended
     assert "of features" in ended
     listed = call("study/remove.py", "--name", "first")
-    assert "1 trials, 1 parents" in listed
+    assert "of these 1 of trials" in listed
     assert (tmp_path / "results" / "studies" / "first").exists()
     call("study/remove.py", "--name", "first", "--yes")
     assert not list((tmp_path / "results" / "studies").iterdir())
