@@ -29,9 +29,10 @@ from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
+from study.console import say
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH_RECORD, TRIAL, Tag
+from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH, SEARCH_RECORD, TRIAL, Tag
 from study.setup.candidates import Candidate, choose, published_defaults
 from study.setup.design import (
     OFFICIAL_SEEDS,
@@ -46,6 +47,7 @@ from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spa
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, data_name, resumed, with_absolute_paths
 from study.setup.spaces import Space
+from study.tracking.matching import confirm_protocol, find_experiment, is_whole
 from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, read_trials
 from study.tracking.store import find_run, search_all
@@ -97,6 +99,8 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     """
     basis = _resumed(asked) if asked.resume else _of_defaults(asked) if asked.space else _of_search(asked)
     options = basis.options
+    for line in _about_search(basis):
+        say(console, line)
     check_gpus(options)
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
@@ -162,14 +166,11 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
     """Return the basis of a confirmation of a search: the options of its newest study, and its comparable trials."""
     uri = chosen_uri(asked.tracking_uri)
     client = open_existing(uri)
-    experiment, identifier = _experiment(client, uri, chosen_experiment(asked.experiment))
+    named = chosen_experiment(asked.experiment)
+    experiment, identifier = find_experiment(client, without_password(uri), named, asked.study, (SEARCH,))
     trials = read_trials(client, identifier, asked.study)
     if trials is None:
-        raise UserError(
-            f"experiment {experiment!r} in {without_password(uri)} has no search to confirm. Run one first: "
-            f"{command_line('study/run.py')} Or test published defaults without one: "
-            f"{command_line('study/confirm.py')} --space NAME …"
-        )
+        raise _no_search(client, uri, experiment, identifier, asked.study)
     folder = Path(_newest_tags(client, trials)[Tag.FOLDER]).parents[1]
     searched = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
     searched = replace(searched, experiment=experiment)
@@ -268,22 +269,27 @@ def _new_name(options: StudyOptions) -> str:
     return f"{options.experiment}-confirm-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
-def _experiment(client: MlflowClient, uri: str, name: str | None) -> tuple[str, str]:
-    """Return name and id of the experiment that is named, or of the one with the newest run."""
-    experiments = {one.name: str(one.experiment_id) for one in client.search_experiments()}
-    if name is not None:
-        if name not in experiments:
-            raise unknown_name("experiment", name, experiments)
-        return name, experiments[name]
-    newest = client.search_runs(list(experiments.values()), order_by=["attributes.start_time DESC"], max_results=1)
-    if not newest:
-        raise UserError(
-            f"there is no run in {without_password(uri)}. Run a study first: "
-            f"{command_line('study/run.py')} Or test published defaults without one: "
-            f"{command_line('study/confirm.py')} --space NAME …"
-        )
-    identifier = str(newest[0].info.experiment_id)
-    return next(name for name, known in experiments.items() if known == identifier), identifier
+def _no_search(client: MlflowClient, uri: str, experiment: str, identifier: str, study: str | None) -> UserError:
+    """Return the error for an experiment without the search that is asked for."""
+    query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{SEARCH}'"
+    known = {run.data.tags.get(Tag.STUDY, "") for run in search_all(client, [identifier], query)} - {""}
+    if study is not None and known:
+        return unknown_name("search to confirm: --study", study, known)
+    return UserError(
+        f"experiment {experiment!r} in {without_password(uri)} has no search to confirm. Run one first: "
+        f"{command_line('study/run.py')} Or test published defaults without one: "
+        f"{command_line('study/confirm.py')} --space NAME …"
+    )
+
+
+def _about_search(basis: _Basis) -> list[str]:
+    """Return lines on the search that is confirmed, and on the trials of the experiment that are not of it."""
+    if basis.trials is None:
+        return []
+    options, studies = basis.options, dict.fromkeys(basis.trials.table["study"])
+    data = data_name(options.corpus, options.corpus_root)
+    found = f"search    {len(basis.trials.table)} trials on {data} in experiment {options.experiment}: "
+    return [f"{found}{', '.join(studies)}", *basis.trials.left_out]
 
 
 def _newest_tags(client: MlflowClient, trials: Trials) -> dict[str, str]:
@@ -389,15 +395,16 @@ def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
 def _protocol(basis: _Basis, corpus: Corpus, folds: Sequence[Fold]) -> str:
     """Return the digest of all that must agree for two confirmations to be comparable."""
     if basis.trials is not None:
-        return digest(["confirm", _newest_tags(basis.records.client, basis.trials)[Tag.PROTOCOL]])
-    return digest(["confirm", protocol(basis.options, corpus, folds[0].unit, len(folds), 0)])
+        return confirm_protocol(_newest_tags(basis.records.client, basis.trials)[Tag.PROTOCOL])
+    return confirm_protocol(protocol(basis.options, corpus, folds[0].unit, len(folds), 0))
 
 
 def _first_seed(basis: _Basis, identity: str) -> int:
     """Return the first seed that no earlier confirmation has used, so that added trainings are new ones."""
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = '{CONFIRM}'"
     runs = search_all(basis.records.client, [basis.records.experiment], query)
-    used = [int(run.data.tags[Tag.SEED]) for run in runs if run.data.tags[Tag.PROTOCOL] == identity]
+    tags = [run.data.tags for run in filter(is_whole, runs)]
+    used = [int(one[Tag.SEED]) for one in tags if one[Tag.PROTOCOL] == identity]
     return max([basis.options.seed, *used]) + 1
 
 

@@ -130,7 +130,7 @@ def test_a_search_alone_cannot_show_which_loss(made_store):
     made_store.search({("proselflc", "clean"): [0.5]})
     first, second, _ = answer(made_store.records())
     assert "The search alone cannot show which loss" in first
-    assert second.endswith(f"python study/confirm.py --experiment made --tracking-uri {made_store.uri}")
+    assert second.endswith(f"python study/confirm.py --experiment made --tracking-uri {made_store.uri} --study made")
 
 
 def test_one_method_alone_is_scored_and_not_compared():
@@ -176,7 +176,7 @@ def test_the_configuration_of_the_recommended_method_is_written(tmp_path):
     (path,) = write_configurations(records, recommend(read_families(records)), tmp_path / "new")
     assert path.name == "recommended-noisy-B.yaml"
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# elr at noise level noisy-B: better than cross_entropy.")
+    assert text.startswith("# made: elr at noise level noisy-B: better than cross_entropy.")
     written = yaml.safe_load(text)
     assert (written["loss.name"], written["optimizer.lr"]) == ("elr", 0.001)
 

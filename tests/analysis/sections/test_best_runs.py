@@ -64,7 +64,7 @@ def test_what_the_search_did_with_the_test_speakers_is_shown():
     assert confirmed_text(scores)["speakers"].tolist() == ["chosen by", "trained on"]
     (sentence,) = difference_sentences(scores)
     assert sentence.count("then") == 2  # one training that counts, after the words of the heading
-    assert "no clean test" in notes(scores)[-1]
+    assert "no clean test" in notes(records, scores)[-1]
 
 
 def test_parameters_that_differ_by_fold_are_said_to():

@@ -1,5 +1,6 @@
 """Importance of parameters: answers known by hand, chance, bounds, expected performance, and the command line."""
 
+import shlex
 from itertools import combinations
 
 import numpy as np
@@ -223,7 +224,10 @@ def test_the_section_says_what_is_known_and_what_is_not(searched):
     }  # fmt: skip
     (table,) = (table for table in found.tables if table.name == "importance")
     assert set(zip(table.data["noise"], table.data["space"], strict=True)) == {("noisy-A", "proselflc")}
-    assert any("noisy-B proselflc (1)" in line and "--resume --name made --trials 10" in line for line in found.missing)
+    (few,) = (line for line in found.missing if "noisy-B proselflc (1)" in line)
+    command = ["python", "study/run.py", "--resume", "--name", "made", "--tracking-uri", searched.uri]
+    assert shlex.split(few.partition("To add trials: ")[2])[:7] == command
+    assert few.endswith("--trials 10")
     assert any("Fewer than two parameters differ" in line and "cross_entropy" in line for line in found.missing)
     assert any("3 stopped" in note for note in found.notes)
     assert "nan" not in " ".join([*found.sentences, *found.notes, *found.missing]).replace("fANOVA", "")
