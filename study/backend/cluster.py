@@ -6,18 +6,25 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.utils.errors import UserError
 from study.backend import local
+from study.backend.gpus import compare_gpus, probe_gpus
 from study.backend.local import QUIET, worker_variables
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.environment import CODE_ROOT
 from study.messages import first_line
 from study.options import StudyOptions
+
+Answer = TypeVar("Answer")
+
+SEE_ALL_GPUS = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+"""Ray's variable that is 0 where a task without GPUs sees all of them."""
 
 ANSWER_SECONDS = 5
 NODE_SECONDS = 60
@@ -34,7 +41,8 @@ def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
         What a trial gets, and how many run at a time.
 
     Raises:
-        UserError: No cluster answers, a node lacks a folder, or no node has room for a trial.
+        UserError: No cluster answers, a node lacks a folder or has GPUs that torch cannot use, or no node has room for
+            a trial.
     """
     if options.address is None:
         local.start()
@@ -43,6 +51,8 @@ def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     _check_nodes([*folders, str(CODE_ROOT)])
     resources = trial_resources(nodes, options)
+    if resources.gpus:
+        _check_gpus(options.shared.training.precision == "auto")
     if resources.count < 1:
         have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UserError(
@@ -65,7 +75,7 @@ def join(address: str) -> None:
         return
     check_address(address)
     # Ray's future default, of which it warns until then. A trial's device is chosen here, not by hiding GPUs.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault(SEE_ALL_GPUS, "0")
     # Ray's workers import from the driver's current folder first, and another `study` or `ser` may be there.
     with contextlib.chdir(CODE_ROOT):
         try:
@@ -94,29 +104,54 @@ def check_address(address: str) -> None:
 
 def _check_nodes(paths: Sequence[str]) -> None:
     """Raise if a node does not see one of the paths."""
-    here = ray.get_runtime_context().get_node_id()
-    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
 
-    @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
     def missing() -> list[str]:
         return [path for path in paths if not os.path.exists(path)]  # noqa: PTH110 (a node may lack the project)
 
-    asked = {
-        node["NodeManagerHostname"]: missing.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote()
-        for node in others
-    }
-    for host, answer in asked.items():
-        try:
-            lacking = ray.get(answer, timeout=NODE_SECONDS)
-        except Exception as error:
-            raise UserError(f"node {host} of the cluster cannot run anything ({first_line(error)}).") from None
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    for host, lacking in _ask(others, missing).items():
         if lacking:
             raise UserError(
-                f"node {host} of the cluster does not see {', '.join(map(repr, lacking))}. Every node needs this "
+                f"{host} does not see {', '.join(map(repr, lacking))}. Every node needs this "
                 "repository and --storage-path under the same paths, on a shared file system for instance."
             )
+
+
+def _check_gpus(same_precision: bool) -> None:
+    """Raise if torch cannot use all GPUs that Ray counts."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    compare_gpus(
+        {_called(node): node["Resources"]["GPU"] for node in nodes},
+        _ask(nodes, probe_gpus),
+        same_precision=same_precision,
+    )
+
+
+def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[[], Answer]) -> dict[str, Answer]:
+    """Return each node's answer, by what messages call the node."""
+    # A process of its own, which sees all GPUs, and ends with the answer, so that it keeps no memory of them.
+    task = ray.remote(num_cpus=0, max_retries=0, max_calls=1, runtime_env={"env_vars": {SEE_ALL_GPUS: "0"}})(question)
+    asked = {
+        _called(node): task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in nodes
+    }
+    answers = {}
+    for host, answer in asked.items():
+        try:
+            answers[host] = ray.get(answer, timeout=NODE_SECONDS)
+        except Exception as error:
+            raise UserError(f"{host} cannot run anything ({first_line(error)}).") from None
+    return answers
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    """Return what messages call a node."""
+    if node["NodeID"] == ray.get_runtime_context().get_node_id():
+        return "this machine"
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) of the cluster"
 
 
 def _no_cluster(address: str, error: Exception) -> UserError:
