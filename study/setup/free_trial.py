@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ser.utils.errors import UserError
+from study.setup.space_rules import check_distribution
 
 SUGGESTED: Mapping[str, Callable[..., BaseDistribution]] = {
     "suggest_float": FloatDistribution,
@@ -40,14 +41,16 @@ class FreeTrial:
         def suggest(name: str, *args: Any, **kwargs: Any) -> Any:
             if is_fixed(name, self._fixed):
                 return self._fixed.get(name)
+            asked = SUGGESTED[attribute](*args, **kwargs) if attribute in SUGGESTED else None
+            if asked is not None:
+                check_distribution(name, asked)
+                if self._trial.distributions.get(name, asked) != asked:
+                    raise UserError(f"its function suggests {name} twice, with different ranges.")
             try:
-                value = found(name, *args, **kwargs)
+                return found(name, *args, **kwargs)
             except OSError as error:
                 self.storage_error = error
                 raise
-            if attribute in SUGGESTED and SUGGESTED[attribute](*args, **kwargs) != self._trial.distributions[name]:
-                raise UserError(f"its function suggests {name} twice, with different ranges.")
-            return value
 
         return suggest
 
