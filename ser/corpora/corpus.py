@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,6 +85,7 @@ class Corpus:
 
     Raises:
         DataErrors: If a row breaks one of the rules above; all errors are listed.
+        UserError: If two names of speakers, sessions or classes look alike.
 
     Example:
         >>> import pandas as pd
@@ -251,8 +253,28 @@ def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthes
         errors.extend((who, error) for error in _row_errors(row, known, len(classes), synthesized))
     if errors:
         raise DataErrors(f"corpus {name!r}", errors, "Correct the data, then run again.")
+    for what in ("speaker", "session", "label"):
+        names = classes if what == "label" else table[what].astype(str).unique()
+        if twins := _look_alikes(names):
+            raise UserError(
+                f"corpus {name!r}: {what} names {' and '.join(map(ascii, twins))} differ in case, Unicode form or "
+                "invisible characters alone. Write one name in one way, or give two names."
+            )
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise UserError(f"corpus {name!r} needs at least two distinct class names, got {list(classes)}.")
+
+
+def _look_alikes(names: Iterable[str]) -> list[str]:
+    """Return the first names that readers take for one, sorted; none if all look different.
+
+    A speaker under two names would be trained on and tested on.
+    """
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
+        groups.setdefault(" ".join(visible.split()), set()).add(name)
+    return next((sorted(group) for group in groups.values() if len(group) > 1), [])
 
 
 def _row_errors(row: Mapping[Hashable, Any], known: set[str], width: int, synthesized: bool) -> Iterable[str]:
