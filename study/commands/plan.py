@@ -23,6 +23,7 @@ from ser.utils.disk import bytes_in, size_text
 from ser.utils.parallel import cores
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say
+from study.messages import without_password
 from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES, Tag
 from study.setup.design import Design
 from study.setup.power import MEASURED, Components, components_from_pilot, power_lines
@@ -31,6 +32,7 @@ from study.setup.prepared_study import PreparedStudy, Search
 from study.tracking.event_log import EventLog
 from study.tracking.store import quoted, search_all
 from study.tracking.study_runs import artifact_folders
+from study.uri import SQLITE, database_file
 
 STEPS_FEW, STEPS_MORE = 2, 6
 VALIDATION_ROWS = 64
@@ -89,6 +91,10 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     for store in prepared.data.stores.values():
         built = "built now, and kept" if store.built else "there already"
         lines.append(f"  {size_text(store.size)} of features, {built}: {store.path}")
+    uri = str(options.tracking_uri)
+    is_new = uri.startswith(SQLITE) and not database_file(uri).exists()
+    created = ", which the study will create" if is_new else ""
+    lines.append(f"  records in {without_password(uri)}{created}, experiment {options.experiment}")
     if disk > (free := shutil.disk_usage(options.storage_path).free):
         lines.append(f"  warning: the checkpoints do not fit: {size_text(free)} are free there")
     for line in lines:
