@@ -19,6 +19,7 @@ from ser.config import Config, stored
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
+from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
@@ -38,7 +39,8 @@ def main() -> int:
     """Read the options, declare the design, train and test, and report what came out.
 
     Returns:
-        0 done; 1 finished, with trials that failed for good; 2 a user error; 130 interrupted.
+        0 done; 1 finished, with trials that failed for good; 2 a user error; 70 an unexpected error before the study
+        has begun; 130 stopped, to be resumed.
     """
     quieten()
     console = make_console()
@@ -50,6 +52,12 @@ def main() -> int:
         for line in power(design, prepared.data.corpus):
             say(console, f"  {line}")
         return show_plan(prepared, console)
+    return resumable(SCRIPT, prepared, console, lambda: _run(confirmation, options, console))
+
+
+def _run(confirmation: Confirmation, options: ConfirmOptions, console: Console) -> int:
+    """Run the confirmation and report; return the exit code."""
+    prepared, design = confirmation.prepared, confirmation.design
 
     def begin(resources: TrialResources) -> None:
         design.write(prepared.folder)

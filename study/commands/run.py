@@ -17,6 +17,7 @@ from rich.console import Console
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from study.backend.trial_resources import TrialResources
+from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say, terminal_table
@@ -41,7 +42,8 @@ def main() -> int:
     """Read the options, prepare, search every space at every level, and report what came out.
 
     Returns:
-        0 done; 1 finished, with trials that failed for good; 2 a user error; 130 interrupted.
+        0 done; 1 finished, with trials that failed for good; 2 a user error; 70 an unexpected error before the study
+        has begun; 130 stopped, to be resumed.
     """
     quieten()
     console = make_console()
@@ -52,6 +54,11 @@ def main() -> int:
     prepared = prepare(options, console)
     if options.plan:
         return show_plan(prepared, console)
+    return resumable(SCRIPT, prepared, console, lambda: _run(prepared, console))
+
+
+def _run(prepared: PreparedStudy, console: Console) -> int:
+    """Run the study and report; return the exit code."""
     ended = run_session(prepared, console, lambda resources: _announce(prepared, resources, console))
     if ended.delivered:
         _report(prepared, ended.outcomes, console)
