@@ -33,10 +33,11 @@ from ser.training.utterance_table import AGREEMENT, PROBABILITY, SUBSET, TEST
 from study.schema import CONFIRM, DEFAULT, DESIGN, FINISHED, UNSEEN, UTTERANCES, Tag
 from study.setup.candidates import Candidate
 from study.setup.design import Design, FoldSpeakers
+from study.tracking.event_log import EventLog
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.store import open_parent
-from study.tracking.upload import deliver
-from study.trial.event_log import Outbox
+from study.tracking.upload import Delivery, SearchRuns, deliver
+from study.trial.specification import artifact_event, epoch_event
 
 Floats = NDArray[np.float64]
 
@@ -181,29 +182,22 @@ def record(
 ) -> None:
     """Write a training through the event log and the upload, as a study does."""
     own = folder / method / f"trial_{fold:03d}"
-    outbox = Outbox(own)
-    key = {Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL, Tag.TRIAL: f"{fold:03d}"}
+    log = EventLog(own)
+    key = {Tag.STUDY: declared.study, Tag.SPACE: method, Tag.NOISE: LEVEL}
     trial = {
         Tag.SEED: "1", Tag.FOLD: str(fold), Tag.CANDIDATE: DEFAULT, Tag.SOURCE: "", Tag.EXPOSURE: UNSEEN,
-        Tag.FOLDER: str(own),
     }  # fmt: skip
-    outbox.begin(
-        experiment,
-        parent,
-        f"{method} {fold}",
-        key,
-        {**tags(method, declared), **trial},
-        {"loss.name": method},
-        dataset().to_dictionary(),
-    )
+    log.begin({**tags(method, declared), **trial}, {"loss.name": method}, dataset().to_dictionary())
     right = table[[PROBABILITY + name for name in CLASSES]].to_numpy().argmax(axis=1) == np.repeat(
         np.arange(len(CLASSES)), UTTERANCES_PER_CLASS
     )
-    outbox.epoch(1, {"val_noisy/uar": 0.4, "val/uar": 0.4, "test/last/uar": float(right.mean())})
-    table.to_parquet(own / UTTERANCES, index=False)
-    outbox.artifact(UTTERANCES)
-    outbox.end(FINISHED)
-    deliver(outbox, client)
+    metrics = {"val_noisy/uar": 0.4, "val/uar": 0.4, "test/last/uar": float(right.mean())}
+    content = table.to_parquet(index=False)
+    own.mkdir(parents=True, exist_ok=True)
+    (own / UTTERANCES).write_bytes(content)
+    log.take([epoch_event(1, metrics), artifact_event(UTTERANCES, content)])
+    log.end(FINISHED)
+    deliver(Delivery(fold, log, SearchRuns(experiment, parent, method, key)), client)
 
 
 if __name__ == "__main__":

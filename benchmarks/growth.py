@@ -25,11 +25,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 if not __package__:
     # Run as a script: imports start at the repository root, also in Ray's workers.
@@ -47,19 +46,19 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, memory_mb, run_worker, table
 from study.backend.trial_resources import TrialResources
 from study.environment import CODE_ROOT as ROOT
-from study.schema import FINISHED, SELECTIONS
+from study.schema import SELECTIONS
 from study.search.journal import JOURNAL, Journal
 from study.search.run_search import run_trials
 from study.search.searcher import StudySearch
+from study.search.trial_logs import TrialLogs
 from study.setup.spaces import load_space
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.store import search_all
-from study.tracking.upload import Courier, Messenger
-from study.trial.event_log import Outbox
-from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder
+from study.tracking.upload import Courier
+from study.trial.specification import DEVICE, DONE, EPOCH, EVENTS, TrialContext, epoch_event
 from tests.helpers.made_records import copy_trials, make_search
 from tests.helpers.simulation import simulate
-from tests.helpers.trial_context import DATASET
+from tests.helpers.trial_context import DATASET, runs_of
 
 METRIC = SELECTIONS["noisy"].metric
 STUDY, PLAIN = "study", "plain Ray Tune"
@@ -218,10 +217,13 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
     began = time.monotonic()
     if kind == STUDY:
         journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
-        search = StudySearch(journal, SELECTIONS["noisy"], size)
-        made = tune.with_parameters(Made, folder=folder, experiment=experiment)
-        with closing(Courier(client)) as courier:
-            run_trials(search, made, TrialResources(1, 0, RAY_SLOTS), folder, [Messenger(courier, folder)])
+        courier = Courier(client)
+        context = TrialContext(cast(Any, None), {}, 0, 1, "cpu", METRIC, folder)
+        logs = TrialLogs(context, {}, DATASET, runs_of(experiment, "growth"), courier)
+        search = StudySearch(journal, logs, SELECTIONS["noisy"], size, RAY_SLOTS)
+        run_trials(search, tune.with_parameters(Made, events=True), TrialResources(1, 0, RAY_SLOTS), folder)
+        left, _ = courier.close(60)
+        assert not left, left
         state = (folder / JOURNAL).stat().st_size
     else:
         tune.Tuner(
@@ -244,11 +246,9 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
 class Made(tune.Trainable):  # type: ignore[misc]
     """Trainable whose training takes no time."""
 
-    def setup(self, config: dict[str, Any], folder: Path | None = None, experiment: str = "") -> None:
-        """Start a trial; with a folder, write its records there."""
-        self._configuration, self._epoch = config, 0
-        self._outbox: Outbox | None = None
-        self._folder, self._experiment = folder, experiment
+    def setup(self, config: dict[str, Any], events: bool = False) -> None:
+        """Start a trial; with events, report to the study."""
+        self._configuration, self._epoch, self._events, self._placed = config, 0, events, False
 
     def reset_config(self, new_config: dict[str, Any], **shared: Any) -> bool:
         """Start the next trial in the same actor."""
@@ -257,19 +257,14 @@ class Made(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
-        if self._folder is not None and not self._epoch:  # an actor may be set up for a trial that another actor runs
-            number = self._configuration[TRIAL_KEY]
-            self._outbox = Outbox(trial_folder(self._folder, number))
-            names = (self._experiment, "parent", str(number), {"trial": str(number)})
-            self._outbox.begin(*names, {}, self._configuration, DATASET)
+        if self._events and not self._placed:
+            self._placed = True
+            return {DEVICE: "node", EPOCH: 0, "done": False}
         self._epoch += 1
         result = {METRIC: 0.1 * self._epoch + self._configuration["optimizer.lr"], EPOCH: self._epoch}
         done = self._epoch == RAY_EPOCHS
-        if self._outbox is not None:
-            self._outbox.epoch(self._epoch, {METRIC: result[METRIC]})
-            if done:
-                self._outbox.end(FINISHED)
-        return {**result, DONE: done, "done": done}
+        events = [epoch_event(self._epoch, {METRIC: result[METRIC]})] if self._events else []
+        return {**result, EVENTS: events, DONE: done, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save nothing."""

@@ -45,14 +45,14 @@ class _Running:
     Args:
         entry: The trial in the journal.
         device: Where it runs, once it has said so.
-        epochs: Epochs that this attempt has finished.
+        epoch: The last epoch that this attempt has reported, 0 before the first.
         pruned: Whether the journal's pruner has stopped it.
         error: Error of its process, empty without one.
     """
 
     entry: Entry
     device: str = "a node that it did not reach"
-    epochs: int = 0
+    epoch: int = 0
     pruned: bool = False
     error: str = ""
 
@@ -187,10 +187,11 @@ class StudySearch(Searcher):  # type: ignore[misc]
         number, events = running.entry.number, result.get(EVENTS, [])
         self._logs[number].take(events)
         for event in events:
-            if event["kind"] == EPOCH:
+            # Tune hands the last result over twice.
+            if event["kind"] == EPOCH and event["epoch"] > running.epoch:
+                running.epoch = event["epoch"]
                 value = event["metrics"].get(self.metric, math.nan)
-                running.pruned = self._journal.report(number, event["epoch"], value)
-                running.epochs += 1
+                running.pruned |= self._journal.report(number, running.epoch, value)
                 self._attempts.succeeded(running.device)
 
     def note_error(self, trial_id: str, error: Exception | None) -> None:
@@ -251,7 +252,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def _try_again(self, running: _Running) -> None:
         """Suggest a trial again whose process has died, unless too many have."""
         number, known = running.entry.number, len(self._attempts.left_out)
-        death = Death(number, self._logs[number].last_epoch, running.device, running.error, running.epochs == 0)
+        death = Death(number, self._logs[number].last_epoch, running.device, running.error, running.epoch == 0)
         if (failure := self._attempts.died(death)) is not None:
             self._fail(running.entry, failure, final=False)
             return

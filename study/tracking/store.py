@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,9 +126,17 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
+def user_name() -> str:
+    """Return the name of the user who runs this process, ``unknown`` if nothing tells it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
 def identity(name: str) -> dict[str, str]:
     """Return the tags that MLflow's UI shows as name and user."""
-    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: os.environ.get("USER", "unknown")}
+    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: user_name()}
 
 
 def quoted(value: str) -> str:

@@ -13,20 +13,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.options import Sampler, Scheduler
-from study.schema import FAILED, FINISHED, SELECTIONS, STOPPED
+from study.schema import SELECTIONS
 from study.search.journal import Journal
 from study.search.searcher import StudyScheduler, StudySearch
+from study.search.trial_logs import TrialLogs
 from study.setup.pruners import make_pruner
 from study.setup.spaces import load_space
-from study.trial.event_log import Outbox
-from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, TRIAL_KEY, trial_folder
+from study.trial.specification import (
+    DEVICE,
+    DONE,
+    EPOCH,
+    EVENTS,
+    FAILURE,
+    FAILURE_FINAL,
+    TrialContext,
+    epoch_event,
+)
+from tests.helpers.trial_context import DATASET, runs_of
 
 NOISY = SELECTIONS["noisy"]
 GRACE = 2
@@ -63,7 +73,6 @@ def simulate(
     scheduler: Scheduler = "asha",
     failing: float = 0.02,
     seed: int = 0,
-    records: bool = True,
     rival: Searcher | None = None,
 ) -> Simulated:
     """Run a study to its end.
@@ -77,16 +86,18 @@ def simulate(
         scheduler: Scheduler that stops trials early.
         failing: Share of trials that diverge.
         seed: Seed of durations, scores and failures.
-        records: Whether to record every epoch.
         rival: A searcher of Ray Tune instead of the study's; then no trial is stopped early or recorded.
     """
     rng = random.Random(seed)
     if rival is None:
         space, pruner = load_space("proselflc", {}), make_pruner(scheduler, GRACE, epochs)
-        search = StudySearch(Journal(folder, space, NOISY, seed, sampler, pruner), NOISY, trials)
+        context = TrialContext(cast(Any, None), {}, seed, 1, "cpu", NOISY.metric, folder)
+        courier: Any = SimpleNamespace(client=None, add=lambda deliveries: None)
+        logs = TrialLogs(context, {}, DATASET, runs_of("0", "simulated"), courier)
+        search = StudySearch(Journal(folder, space, NOISY, seed, sampler, pruner), logs, NOISY, trials, slots)
         decider = StudyScheduler(search)
     events: list[tuple[float, str]] = []
-    running: dict[str, tuple[dict[str, Any], Outbox | None, int, float, bool]] = {}
+    running: dict[str, tuple[dict[str, Any], int, float, bool]] = {}
     outcome = Simulated([], 0.0, 0)
     now, names = 0.0, 0
 
@@ -100,36 +111,36 @@ def simulate(
             if configuration == Searcher.FINISHED or configuration is None:
                 return
             outcome.latencies.append(time.perf_counter() - began)
-            outbox = Outbox(trial_folder(folder, configuration[TRIAL_KEY])) if records else None
+            if rival is None:
+                decider.on_trial_result(None, SimpleNamespace(trial_id=name), {DEVICE: "node", EPOCH: 0})
             duration, fails = rng.uniform(50.0, 70.0), rng.random() < failing
-            running[name] = (configuration, outbox, 0, duration, fails)
+            running[name] = (configuration, 0, duration, fails)
             heapq.heappush(events, (now + duration, name))
             outcome.busiest = max(outcome.busiest, len(running))
 
     fill()
     while events:
         now, name = heapq.heappop(events)
-        configuration, outbox, epoch, duration, fails = running[name]
+        configuration, epoch, duration, fails = running[name]
         epoch += 1
         result: dict[str, Any] = {EPOCH: epoch, TRAINING_ITERATION: epoch, DONE: epoch == epochs}
         if fails and epoch == epochs // 2:
             result |= {FAILURE: "training diverged", FAILURE_FINAL: True}
         else:
             result[NOISY.metric] = score(configuration, epoch, rng)
-        if outbox is not None and NOISY.metric in result:
-            outbox.epoch(epoch, {NOISY.metric: result[NOISY.metric], "train/loss": 1.0 / epoch})
+        if NOISY.metric in result:
+            metrics = {NOISY.metric: result[NOISY.metric], "train/loss": 1.0 / epoch}
+            result[EVENTS] = [epoch_event(epoch, metrics)]
         ended = result[DONE] or FAILURE in result
         if not ended and rival is not None:
             rival.on_trial_result(name, result)
         elif not ended:
             ended = decider.on_trial_result(None, SimpleNamespace(trial_id=name), result) == TrialScheduler.STOP
         if not ended:
-            running[name] = (configuration, outbox, epoch, duration, fails)
+            running[name] = (configuration, epoch, duration, fails)
             heapq.heappush(events, (now + duration, name))
             continue
-        (rival or search).on_trial_complete(name, result, error=FAILURE in result)
-        if outbox is not None:
-            outbox.end(FAILED if FAILURE in result else FINISHED if result[DONE] else STOPPED)
+        (rival or search).on_trial_complete(name, result)
         del running[name]
         fill()
     outcome.seconds = now

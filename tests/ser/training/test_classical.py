@@ -19,11 +19,10 @@ from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 from study.setup.spaces import load_space
 from study.tracking.opening import experiment_id, open_client
-from study.tracking.upload import deliver_all
 from study.trial import trainable
-from study.trial.specification import DONE, EPOCH, TRIAL_KEY, trial_folder
+from study.trial.specification import ATTEMPT_KEY, DONE, EPOCH, EVENTS, TRIAL_KEY
 from study.trial.trainable import Attempt
-from tests.helpers.trial_context import make_context
+from tests.helpers.trial_context import Driver, deliver_all, make_context, runs_of
 
 QUICK = {
     "random_forest": {"trees": 30, "min_samples_split": 2},
@@ -303,18 +302,23 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
     client = open_client(uri)
     experiment = experiment_id(client, uri, "e")
     base = {**corpus_defaults("synthetic"), "model.name": "cnn14"}
-    context = make_context(task, experiment, tmp_path / "search", "s", base)
-    configuration = {TRIAL_KEY: 1, "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3}
-    reported = Attempt(configuration, context).step()
-    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
+    context = make_context(task, tmp_path / "search", base)
+    parameters = {
+        "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3, "optimizer.lr": 1e-3,
+        "optimizer.weight_decay": 0.01,
+    }  # fmt: skip
+    (reported,) = Driver(context, parameters=parameters).run()
+    deliver_all(context.folder, runs_of(experiment, "s"), client)
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "finished")
     assert run.data.params["model.trees"] == "20"
     assert {"val/uar", "val_noisy/uar", "train/memorised"} <= run.data.metrics.keys()
     expected = {"val_noisy/uar": run.data.metrics["val_noisy/uar"], EPOCH: base["training.epochs"], DONE: True}
-    assert reported == {**expected, "done": True}
+    assert {key: reported[key] for key in expected} == expected
 
     monkeypatch.setattr(trainable, "train_classical", lambda *_: pytest.fail("fitted again"))
-    assert Attempt(configuration, context).step() == reported
-    assert not deliver_all([trial_folder(context.folder, 1)], client, 0)
-    assert len(client.search_runs([experiment])) == 1
+    attempt = Attempt({TRIAL_KEY: 1, ATTEMPT_KEY: 2, **parameters}, context)
+    attempt.step()
+    again = attempt.step()
+    assert {key: again[key] for key in expected} == expected
+    assert [event["kind"] for event in again[EVENTS]] == ["epoch", "artifact"]

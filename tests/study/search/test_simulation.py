@@ -11,9 +11,10 @@ import pytest
 
 from study.schema import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.search.journal import JOURNAL, Journal
+from study.search.trial_logs import read_logs
 from study.setup.spaces import load_space
-from study.trial.event_log import Outbox
-from study.trial.specification import trial_folder
+from study.tracking.opening import open_existing
+from study.tracking.store import search_all
 from tests.helpers.simulation import GRACE, simulate
 
 EPOCHS = 8
@@ -29,11 +30,12 @@ def check(folder, trials, slots, outcome):
     assert [entry.number for entry in found] == list(range(1, trials + 1))
     assert {entry.status for entry in found} == {FINISHED, STOPPED, FAILED}
     assert outcome.busiest == slots
+    logs = read_logs(folder)
     for entry in found:
-        outbox = Outbox(trial_folder(folder, entry.number))
-        epochs = [line["epoch"] for line in outbox.lines() if line["kind"] == "epoch"]
+        log = logs[entry.number]
+        epochs = [line["epoch"] for line in log.lines() if line["kind"] == "epoch"]
         assert epochs == list(range(1, len(epochs) + 1))
-        assert (outbox.status, outbox.last_epoch) == (entry.status, entry.epochs)
+        assert (log.attempts, log.status, log.last_epoch) == (1, entry.status, entry.epochs)
         assert (entry.epochs == EPOCHS) == (entry.status == FINISHED)
         assert entry.epochs >= GRACE
     return found
@@ -46,7 +48,7 @@ def test_a_study_of_many_slots_ends_every_trial_once(tmp_path, scheduler):
 
 def test_one_slot_repeats_itself(tmp_path):
     for name in ("a", "b"):
-        simulate(tmp_path / name, 25, 1, EPOCHS, records=False)
+        simulate(tmp_path / name, 25, 1, EPOCHS)
     assert entries(tmp_path / "a") == entries(tmp_path / "b")
 
 
@@ -57,9 +59,12 @@ def test_a_hundred_trials_on_a_real_ray_are_all_on_record(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = entries(tmp_path)
     assert [(entry.number, entry.status, entry.epochs) for entry in found] == [(n, FINISHED, 5) for n in range(1, 101)]
-    for entry in found:
-        outbox = Outbox(trial_folder(tmp_path, entry.number))
-        assert (outbox.status, outbox.last_epoch, outbox.pending) == (FINISHED, 5, 0)
+    logs = read_logs(tmp_path)
+    assert [(log.status, log.last_epoch) for log in logs.values()] == [(FINISHED, 5)] * 100
+    client = open_existing(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = search_all(client, [client.get_experiment_by_name("growth").experiment_id], "")
+    assert sorted(run.data.tags["trial"] for run in runs) == [f"{number:03d}" for number in range(1, 101)]
+    assert {run.data.tags["status"] for run in runs} == {FINISHED}
     assert json.loads(done.stdout.splitlines()[-1])["state"] < 2
 
 
