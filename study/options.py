@@ -41,6 +41,7 @@ _CHANGEABLE = {
     "cpus_per_trial",
     "gpus_per_trial",
     "storage_path",
+    "experiment",
     "tracking_uri",
 }
 
