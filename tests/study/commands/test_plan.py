@@ -1,0 +1,82 @@
+"""What a plan and the end of a study say of the disk, on a small corpus of noise."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from rich.console import Console
+
+from ser.features.store import FeatureStore
+from study.backend.trial_resources import TrialResources
+from study.commands.plan import costs, disk_warning, measure, show_plan
+from study.options import StudyOptions
+from study.setup.prepare import prepare
+from study.setup.prepared_study import PreparedStudy
+
+SETTINGS = ("training.crop_seconds=0.5", "training.precision=float32")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Make 24 utterances of a second by six speakers."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 16000), 16000)
+        rows.append({"path": f"{number}.wav", "speaker": f"s{number // 4}", "label": "xy"[number % 2]})
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    options = StudyOptions(
+        space=("cross_entropy",), corpus="table", corpus_root=corpus, noise=("clean",), name="planned", experiment="e",
+        epochs=2, trials=3, width=0.03, batch_size=8, settings=SETTINGS, storage_path=folder / "out",
+        tracking_uri=f"sqlite:///{folder}/m.db",
+    )  # fmt: skip
+    return prepare(options, Console())
+
+
+def test_a_plan_counts_feature_stores_and_free_space(prepared, capsys, monkeypatch):
+    monkeypatch.setattr(PreparedStudy, "release", lambda _: None)
+    assert show_plan(prepared, Console(width=200)) == 0
+    printed = capsys.readouterr().out
+    # 24 utterances of 101 frames of 64 bands, four bytes each: 620,544 bytes; then offsets and digests.
+    assert f"623 kB of features, built now, and kept: {prepared.data.store.path}" in printed
+    assert "warning" not in printed
+    opened = {"panns_16k": FeatureStore.open(prepared.data.store.path)}
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    show_plan(replace(prepared, data=replace(prepared.data, stores=opened)), Console(width=200))
+    printed = capsys.readouterr().out
+    assert "623 kB of features, there already" in printed
+    assert "warning: the checkpoints do not fit: 100 kB are free there" in printed
+
+
+def test_a_study_that_cannot_fit_says_so_before_it_starts(prepared, monkeypatch):
+    assert disk_warning(prepared) == []
+    weights = measure(prepared, prepared.searches[0], TrialResources(1.0, 0.0, 1)).weights
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * weights))
+    assert disk_warning(prepared) == []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * weights - 1))
+    assert "the trained networks take" in disk_warning(prepared)[0]
+    trained = prepared.folder / "trained"  # of a trial that has ended
+    trained.write_bytes(b"0" * int(weights))
+    assert disk_warning(prepared) == []
+    trained.unlink()
+
+
+def test_the_end_says_what_a_study_takes(prepared):
+    (prepared.folder / "state").write_bytes(b"0" * 3_000_000)
+    client = prepared.records.client
+    run = client.create_run(prepared.records.experiment, tags={"study": "planned"})
+    client.log_text(run.info.run_id, "0" * 2_000_000, "table.txt")
+    client.log_text(client.create_run(prepared.records.experiment).info.run_id, "0", "of another study.txt")
+    (line,) = costs(prepared)
+    storage = prepared.options.storage_path
+    assert line == f"3 MB in {storage}/studies/planned, 2 MB of artifacts, 623 kB of features in {storage}/features"
