@@ -68,7 +68,7 @@ def test_a_parameter_read_back_from_its_record_is_what_was_trained_with(value: A
 
 
 def test_no_parameter_is_longer_than_what_mlflow_keeps() -> None:
-    """MLflow cuts a longer one, and a confirmation would train with what is left; the limit was 250, then 500 before."""
+    """MLflow cuts a longer one, and a confirmation would train with what is left; the limit was 250, then 500."""
     assert LONGEST_VALUE <= validation.MAX_PARAM_VAL_LENGTH
     check_recordable("n" * validation.MAX_ENTITY_KEY_LENGTH, "v" * LONGEST_VALUE)
     with pytest.raises(UserError, match="at most 250 letters"):
