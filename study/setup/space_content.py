@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 
 from ser.utils.errors import UserError
-from study.setup.space_rules import describe_range, exact, on_grid
+from study.setup.space_rules import describe_range, on_grid, quoted
 
 # More different values of one key that is not searched than this are computed from searched ones.
 MOST_CONSTANTS = 10
@@ -102,14 +102,11 @@ def differences(old: Content, new: Content, *, ranges: bool = True) -> list[str]
     Example:
         >>> old = {"domains": {}, "constants": {"loss.name": ["elr"]}, "points": []}
         >>> differences(old, {**old, "constants": {"loss.name": ["focal"]}})
-        ['loss.name: = elr → = focal']
+        ["loss.name: = 'elr' → = 'focal'"]
     """
-    before, after = _words(old, ranges), _words(new, ranges)
-    return [
-        f"{key}: {before.get(key, 'not there')} → {after.get(key, 'not there')}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
+    before, after = _entries(old, ranges), _entries(new, ranges)
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    return [f"{key}: {_words(before.get(key))} → {_words(after.get(key))}" for key in changed]
 
 
 def is_widened(old: Content, new: Content) -> bool:
@@ -131,17 +128,27 @@ def is_widened(old: Content, new: Content) -> bool:
     )
 
 
-def _words(content: Content, ranges: bool) -> dict[str, str]:
-    """Return the content in words by parameter and point."""
-    found: dict[str, list[str]] = {}
-    for key, values in content["constants"].items():
-        found[key] = [f"= {exact(value)}" for value in values]
+def _entries(content: Content, ranges: bool) -> dict[str, list[Any]]:
+    """Return what is compared, by parameter and point."""
+    found: dict[str, list[Any]] = {key: list(values) for key, values in content["constants"].items()}
     if ranges:
         for key, domains in content["domains"].items():
-            found.setdefault(key, []).extend(describe_range(_distribution(domain)) for domain in domains)
-    for number, point in enumerate(content["points"], start=1):
-        found[f"point {number}"] = [", ".join(f"{key} {exact(value)}" for key, value in point.items()) or "empty"]
-    return {key: " or ".join(words) for key, words in found.items()}
+            found.setdefault(key, []).extend(map(_distribution, domains))
+    return found | {f"point {number}": [point] for number, point in enumerate(content["points"], start=1)}
+
+
+def _words(entry: list[Any] | None) -> str:
+    """Return an entry in words, with texts in quotes."""
+    if entry is None:
+        return "not there"
+    return " or ".join(
+        describe_range(value, quoted)
+        if isinstance(value, BaseDistribution)
+        else ", ".join(f"{key} {quoted(one)}" for key, one in value.items())
+        if isinstance(value, dict)
+        else f"= {quoted(value)}"
+        for value in entry
+    )
 
 
 def _distribution(domain: Mapping[str, Any]) -> BaseDistribution:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -124,7 +124,7 @@ def check_point(
         distribution = distributions.get(key)
         if distribution is not None:
             if not _contains(distribution, value):
-                raise UserError(f"{where} has {key} = {value!r}. Expected is {describe_range(distribution)}.")
+                raise UserError(f"{where} has {key} = {value!r}. Expected is {describe_range(distribution, quoted)}.")
         elif key not in values or values[key] != value:
             raise UserError(
                 f"{where} has {key} = {value!r}, which is not searched there. Leave it out; searched are "
@@ -153,23 +153,6 @@ def on_grid(distance: float, step: float | None) -> bool:
     return step is None or abs(distance / step - round(distance / step)) < 1e-6
 
 
-def describe_range(distribution: BaseDistribution) -> str:
-    """Return the values of a distribution in words.
-
-    Args:
-        distribution: A distribution of Optuna.
-
-    Example:
-        >>> describe_range(FloatDistribution(0.4, 1.0, step=0.1))
-        '0.4 to 1 in steps of 0.1'
-    """
-    if isinstance(distribution, CategoricalDistribution):
-        return f"one of {', '.join(map(exact, distribution.choices))}"
-    assert isinstance(distribution, (FloatDistribution, IntDistribution))
-    step = "" if distribution.step in (None, 1) else f" in steps of {exact(distribution.step)}"
-    return f"{exact(distribution.low)} to {exact(distribution.high)}{step}{', logarithmic' if distribution.log else ''}"
-
-
 def exact(value: Any) -> str:
     """Return a value in words; a number has as many digits as it needs.
 
@@ -181,6 +164,34 @@ def exact(value: Any) -> str:
         return str(value)
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def quoted(value: Any) -> str:
+    """Return a value in words that tell a text from a number.
+
+    Example:
+        >>> quoted("8"), quoted(8.0)
+        ("'8'", '8')
+    """
+    return repr(value) if isinstance(value, str) else exact(value)
+
+
+def describe_range(distribution: BaseDistribution, word: Callable[[Any], str] = exact) -> str:
+    """Return the values of a distribution in words.
+
+    Args:
+        distribution: A distribution of Optuna.
+        word: Function that describes a choice.
+
+    Example:
+        >>> describe_range(FloatDistribution(0.4, 1.0, step=0.1))
+        '0.4 to 1 in steps of 0.1'
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {', '.join(map(word, distribution.choices))}"
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    step = "" if distribution.step in (None, 1) else f" in steps of {exact(distribution.step)}"
+    return f"{exact(distribution.low)} to {exact(distribution.high)}{step}{', logarithmic' if distribution.log else ''}"
 
 
 def kind(value: object) -> str:

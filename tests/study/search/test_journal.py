@@ -290,6 +290,137 @@ def test_no_pickled_object_is_read(tmp_path):
             assert all(json.loads(line) for line in (tmp_path / sampler / JOURNAL).read_text().splitlines())
 
 
+# Spaces that prune or raise
+
+PRUNING = """'''Mine, 2026.'''
+import optuna
+POINTS = [{"optimizer.lr": 1e-3, "optimizer.weight_decay": 1e-3}]
+def SPACE(trial):
+    lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-2, log=True)
+    if lr > 2e-3:
+        raise optuna.TrialPruned
+    trial.suggest_float("optimizer.weight_decay", 1e-4, 1e-1, log=True)
+    return {"loss.name": "cross_entropy"}
+"""
+RAISING = """'''Mine, 2026.'''
+POINTS = []
+def SPACE(trial):
+    trial.suggest_float("optimizer.lr", 1e-4, 1e-2, log=True)
+    if trial.study.study_name == "search" and trial.number in (1, 2):
+        {mistake}
+"""
+
+
+def own_journal(folder, text, sampler="tpe", fixed=None):
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.py").write_text(text)
+    return Journal(folder, load_space(str(folder / "mine.py"), fixed or {}), NOISY, 1, sampler)
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_a_pruned_suggestion_is_no_trial_and_a_killed_search_suggests_the_same(tmp_path, sampler):
+    whole = extend(own_journal(tmp_path / "whole", PRUNING, sampler), 14)
+    assert [entry.number for entry in whole] == list(range(1, 15))
+    assert max(entry.configuration["optimizer.lr"] for entry in whole) <= 2e-3
+    assert len(optuna_trials(tmp_path / "whole")) > 14
+    assert {trial.state.name for trial in optuna_trials(tmp_path / "whole")} == {"COMPLETE", "FAIL"}
+    for _ in range(14):
+        entry = own_journal(tmp_path / "killed", PRUNING, sampler).suggest()
+        train(own_journal(tmp_path / "killed", PRUNING, sampler), entry.number, entry.configuration)
+    assert own_journal(tmp_path / "killed", PRUNING, sampler).entries() == whole
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_kill_while_suggestions_are_pruned_suggests_the_same_again(tmp_path, monkeypatch, kills):
+    whole = extend(own_journal(tmp_path / "whole", PRUNING), 13)
+    extend(own_journal(tmp_path / "killed", PRUNING), 12)
+    for _ in range(kills):
+        opened = own_journal(tmp_path / "killed", PRUNING)
+        with monkeypatch.context() as patch:
+            told = []
+
+            def tell(study, trial, told=told, real=optuna.Study.tell, **options):
+                if told:
+                    raise KeyboardInterrupt
+                told.append(real(study, trial, **options))
+
+            patch.setattr(optuna.Study, "tell", tell)
+            patch.setattr(optuna.trial.Trial, "set_user_attr", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                opened.suggest()
+    again = own_journal(tmp_path / "killed", PRUNING)
+    assert again.suggest().configuration == whole[12].configuration
+    assert all(trial.state.name != "RUNNING" for trial in optuna_trials(tmp_path / "killed")[:-1])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ('raise KeyError("lr")', "raises KeyError: 'lr' (line 6)"),
+        ("raise SystemExit", "raises SystemExit (line 6)"),
+        ('return {"optimizer.lr": [trial]}', "returns optimizer.lr = "),
+        ('return {"loss.name": "nothing"}', "unknown loss 'nothing'"),
+        ("import optuna; raise optuna.TrialPruned", ""),
+    ],
+)
+def test_a_function_that_raises_fails_this_trial_and_the_search_goes_on(tmp_path, mistake, said):
+    text = RAISING.format(mistake=mistake)
+    opened = own_journal(tmp_path, text)
+    entries = [opened.suggest() for _ in range(5)]
+    assert [entry.number for entry in entries] == [1, 2, 3, 4, 5]
+    if not said:  # pruned suggestions are drawn again
+        assert {entry.status for entry in entries} == {RUNNING}
+        return
+    assert [entry.status for entry in entries] == [RUNNING, FAILED, FAILED, RUNNING, RUNNING]
+    for entry in entries[1:3]:
+        assert entry.failure.startswith("space 'mine': ")
+        assert said in entry.failure
+        assert "Suggested: optimizer.lr 0.00" in entry.failure
+        assert entry.final
+    assert own_journal(tmp_path, text).entries() == entries
+
+
+def test_a_kill_while_a_failed_suggestion_is_recorded_leaves_a_failed_trial(tmp_path, monkeypatch):
+    text = RAISING.format(mistake='raise KeyError("lr")')
+    opened = own_journal(tmp_path, text)
+    opened.suggest()
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            opened.suggest()
+    again = own_journal(tmp_path, text)
+    assert [entry.status for entry in again.entries()] == [RUNNING, FAILED]
+    assert again.entries()[1].final
+    assert again.suggest().number == 3
+
+
+@pytest.mark.parametrize("room", [300, 700, 1100])
+def test_a_full_disk_is_no_mistake_of_a_function(tmp_path, file_size_limit, room):
+    opened = own_journal(tmp_path, PRUNING)
+    extend(opened, 2)
+    file_size_limit((tmp_path / JOURNAL).stat().st_size + room)
+    with pytest.raises(OSError, match="File too large"):
+        extend(opened, 12)
+    file_size_limit(resource.RLIM_INFINITY)
+    assert {entry.status for entry in own_journal(tmp_path, PRUNING).entries()} <= {FINISHED, RUNNING}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("[8, 16]", "[8, 16, 32]"), ("[8, 16]", "[16, 8]"), ("choice([8, 16])", "randint(8, 17)")],
+)
+def test_choices_that_changed_without_a_record_are_an_error(tmp_path, before, after):
+    text = (
+        "'''Mine, 2026.'''\nfrom ray import tune\nPOINTS = []\n"
+        "SPACE = {'training.batch_size': tune.choice([8, 16]), 'optimizer.lr': tune.uniform(1e-3, 1e-2)}\n"
+    )
+    own_journal(tmp_path, text).suggest()
+    wider = text.replace("1e-2", "2e-2")
+    assert own_journal(tmp_path, wider).suggest().number == 2
+    with pytest.raises(UserError, match=r"training.batch_size is .*, but one of 8, 16 in the trials so far"):
+        own_journal(tmp_path, text.replace(before, after))
+
+
 # Searcher
 
 
