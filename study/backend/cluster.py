@@ -45,7 +45,7 @@ def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
             a trial.
     """
     if options.address is None:
-        local.start()
+        local.start(f"--resume --name {options.name}")
     else:
         join(options.address)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

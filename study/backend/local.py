@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import ray
 
+from ser.utils.command_line import EXIT_INTERRUPTED
 from ser.utils.errors import UserError
 from ser.utils.parallel import ALLOCATOR, cores
 from study.backend.guard import Process, descendants, lives, name_of, start_guard
@@ -38,7 +40,8 @@ SERVERS = ("gcs_server", "raylet")
 """Processes without which a study cannot go on."""
 
 POLL_SECONDS = 1.0
-AGAIN_SECONDS = 3.0
+AGAIN_SECONDS = 0.5
+END_SECONDS = 6.0
 
 
 class _Watch:
@@ -48,10 +51,12 @@ class _Watch:
 
     Args:
         servers: Ray's processes that this one has started.
+        resume: Options that resume the study.
     """
 
-    def __init__(self, servers: Sequence[Process]) -> None:
+    def __init__(self, servers: Sequence[Process], resume: str) -> None:
         self._servers = servers
+        self._resume = resume
         self._over = threading.Event()
         self.lost = False
         threading.Thread(target=self._run, daemon=True, name="watch of Ray").start()
@@ -64,11 +69,21 @@ class _Watch:
         while not self._over.wait(POLL_SECONDS):
             if not all(map(lives, self._servers)):
                 self.lost = True
-                _thread.interrupt_main()
-                # The first interrupt asks Tune for an orderly end, for which it may need what is lost.
+                _interrupt_study()
+                # The first interrupt asks Tune for an orderly end, for which it may wait for what is lost.
                 if not self._over.wait(AGAIN_SECONDS):
-                    _thread.interrupt_main()
+                    _interrupt_study()
+                if not self._over.wait(END_SECONDS):  # Ray's compiled code waits, and would soon end this process
+                    print(f"{lost_ray()} Resume with {self._resume}", file=sys.stderr, flush=True)
+                    os._exit(EXIT_INTERRUPTED)
                 return
+
+
+def _interrupt_study() -> None:
+    """Send this process the signal that all commands treat as an interrupt, so that waiting calls return too."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGTERM)
 
 
 class _Local:
@@ -84,8 +99,11 @@ def worker_variables() -> dict[str, str]:
     return {"PYTHONPATH": path, **ALLOCATOR}
 
 
-def start() -> None:
+def start(resume: str) -> None:
     """Start Ray on this machine, unless it has been started; its processes end with this one.
+
+    Args:
+        resume: Options that resume the study, should Ray die.
 
     Raises:
         UserError: Ray cannot start, for example because its temporary folder is full.
@@ -106,7 +124,7 @@ def start() -> None:
             ) from error
     started = [process for process in descendants(os.getpid()) if process not in before]
     _Local.guard = start_guard(started)
-    _Local.watch = _Watch([process for process in started if name_of(process) in SERVERS])
+    _Local.watch = _Watch([process for process in started if name_of(process) in SERVERS], resume)
 
 
 def stop_ray() -> None:

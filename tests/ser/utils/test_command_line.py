@@ -155,6 +155,14 @@ def test_a_signal_is_an_interrupt(number):
     assert (done.returncode, done.stderr) == (130, b"interrupted\n")
 
 
+def test_a_background_job_that_ignores_ctrl_c_is_ended_by_sigterm():
+    done = script(
+        "import os, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(20)",
+        before="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    )
+    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
 def test_an_ignored_hangup_stays_ignored():
     done = script(
         "import os\nos.kill(os.getpid(), signal.SIGHUP)\nprint('went on')\nreturn 0",
