@@ -234,6 +234,14 @@ def test_two_names_that_look_alike_are_not_two_speakers_or_classes(column: str, 
         assert name in str(error.value)
 
 
+def test_the_order_of_the_rows_changes_nothing(table: Path, tmp_path: Path) -> None:
+    header, *rows = table.read_text().splitlines()
+    other = write(tmp_path / "other.csv", "\n".join([header, *reversed(rows)]) + "\n")
+    one, two = load("table", table), load("table", other)
+    assert (one.classes, one.digest) == (two.classes, two.digest)
+    assert one.labels.tolist() == two.labels.tolist()
+
+
 def test_names_that_differ_in_digits_or_accents_are_as_many_speakers() -> None:
     speakers = ["7", "07", "7.0", "zoe", "zo\u00e9", "nan"]
     rows = pd.DataFrame({"utterance_id": speakers, "path": "a.wav", "speaker": speakers, "label": ["x", "y"] * 3})
