@@ -77,7 +77,7 @@ def match(runs: Iterable[Run], study: str | None = None) -> Matched:
     same = [run for run in asked if _same(run, newest, Tag.STAGE, Tag.PROTOCOL)]
     by_data = False
     if newest.data.tags[Tag.STAGE] == SEARCH:
-        kept_search, kept_confirmed = same, _confirmations(same, confirmed, study)
+        kept_search, kept_confirmed = same, _confirmations(same, searched, confirmed)
         if not kept_confirmed and (defaults := _of_same_data(newest, _without_search(confirmed, searched))):
             kept_confirmed, by_data = defaults, True
     else:
@@ -163,7 +163,7 @@ def several_contents(runs: Sequence[Run], names: Mapping[str, str]) -> dict[str,
         Name of the space → name shown → studies.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: names[run.info.run_id]):
         name, shown = run.data.tags[Tag.SPACE], names[run.info.run_id]
         if shown != name:
             studies = found.setdefault(name, {}).setdefault(shown, [])
@@ -221,16 +221,16 @@ def _same(run: Run, other: Run, *tags: str) -> bool:
     return all(run.data.tags.get(tag, "") == other.data.tags.get(tag, "") for tag in tags)
 
 
-def _confirmations(search: Sequence[Run], confirmed: Sequence[Run], study: str | None) -> list[Run]:
-    """Return the newest confirmations of a search; if one study is asked for, those that tested something of it."""
+def _confirmations(search: Sequence[Run], every: Sequence[Run], confirmed: Sequence[Run]) -> list[Run]:
+    """Return the newest confirmations of a search, but those that tested only what other searches have found."""
     ids = {run.info.run_id for run in search}
+    other_ids = {run.info.run_id for run in every} - ids
     protocol = confirm_protocol(search[0].data.tags[Tag.PROTOCOL])
     by_source = {run.data.tags[Tag.PROTOCOL] for run in confirmed if run.data.tags[Tag.SOURCE] in ids}
     found = [run for run in confirmed if run.data.tags[Tag.PROTOCOL] in {protocol, *by_source}]
-    if study is not None:
-        tested = {run.data.tags[Tag.STUDY] for run in found if run.data.tags[Tag.SOURCE] in ids}
-        found = [run for run in found if run.data.tags[Tag.STUDY] in tested]
-    return _of_newest_protocol(found)
+    of_others = {run.data.tags[Tag.STUDY] for run in found if run.data.tags[Tag.SOURCE] in other_ids}
+    of_others -= {run.data.tags[Tag.STUDY] for run in found if run.data.tags[Tag.SOURCE] in ids}
+    return _of_newest_protocol([run for run in found if run.data.tags[Tag.STUDY] not in of_others])
 
 
 def _searches(confirmed: Sequence[Run], search: Sequence[Run]) -> list[Run]:

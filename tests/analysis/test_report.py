@@ -200,9 +200,10 @@ def test_the_commands_of_a_study_are_those_options_that_differ(both_stages):
     options = StudyOptions(space=("proselflc", "elr"), corpus="ravdess", trials=6, settings=("model.dropout=0",))
     parents = {run.data.tags["mlflow.parentRunId"] for run in found.search}
     written = replace(found, studies={parent: {"options": options.to_json()} for parent in parents})
+    where = f"--experiment made --tracking-uri {both_stages.uri}"
     assert reproduction_commands(records, written) == [
-        "python study/run.py --space proselflc elr --corpus ravdess --set model.dropout=0 --trials 6",
-        f"python study/confirm.py --experiment made --tracking-uri {both_stages.uri} --top 1 --seeds 1",
+        f"python study/run.py --space proselflc elr --corpus ravdess --set model.dropout=0 --trials 6 {where}",
+        f"python study/confirm.py {where} --study made --top 1 --seeds 1",
     ]
 
 

@@ -142,6 +142,7 @@ def make_search(
                 epochs=EPOCHS // 2 if ends_early else EPOCHS,
                 params={"optimizer.lr": 10.0 ** -(2 + number % 3), **_loss(space, number)},
             )  # fmt: skip
+        client.set_terminated(parent)
 
 
 def make_confirm(
@@ -209,6 +210,7 @@ def make_confirm(
                     {**shared, **own}, number, skill, params={"optimizer.lr": 1e-3, **_loss(space, 1)}, epochs=EPOCHS,
                     parts={"train": (0, 2), "validation": (2, 4), "test": (first, first + 2)},
                 )  # fmt: skip
+        client.set_terminated(parent)
 
 
 def copy_trials(database: Path, parent: str, trials: int) -> None:
