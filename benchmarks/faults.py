@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -25,8 +26,9 @@ if not __package__:
     # Run as a script: imports start at the repository root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from study.backend.guard import descendants, lives
 from study.trial.checkpoints import checkpoints
-from tests.helpers.faulty_study import EPOCHS, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
+from tests.helpers.faulty_study import EPOCHS, EXPERIMENT, TRIALS, FaultyStudy, Histories, Server, SmallDisk, kill
 from tests.helpers.ray_nodes import ENVIRONMENT, Cluster, can_sever, wait_until
 
 CLOCK = """
@@ -34,6 +36,50 @@ import sys, time
 if sys.argv[0].endswith("run.py") or "default_worker" in sys.argv[0]:
     _real, _began = time.time, time.monotonic()
     time.time = lambda: _real() - (3600.0 if time.monotonic() - _began > {after} else 0.0)
+"""
+
+# Patches modules once they are imported: Ray counts two GPUs, training runs on the CPU, and fails on the second GPU.
+TWO_GPUS = """
+import os, sys
+from importlib.machinery import PathFinder
+
+def ray(module):
+    real = module.init
+    module.init = lambda *arguments, **options: real(*arguments, **{"num_gpus": 2, **options})
+
+def trainable(module):
+    real = module._train_epochs
+    def train(config, state, trial, device):
+        if os.environ.get("CUDA_VISIBLE_DEVICES") == "1":
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+        yield from real(config, state, trial, "cpu")
+    module._train_epochs = train
+    module.hardware_tags = lambda device, threads: {}
+
+def cluster(module):
+    module._check_gpus = lambda same_precision: None
+
+def prepare(module):
+    module.check_gpus = lambda options: None
+
+def confirmation(module):
+    module.check_gpus = lambda options: None
+
+PATCHES = {
+    "ray": ray, "study.trial.trainable": trainable, "study.backend.cluster": cluster, "study.setup.prepare": prepare,
+    "study.setup.confirmation": confirmation,
+}
+
+class Patched:
+    def find_spec(self, name, path, target=None):
+        if name not in PATCHES:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (run(module), PATCHES[name](module)) and None
+        return spec
+
+sys.meta_path.insert(0, Patched())
 """
 
 Row = dict[str, Any]
@@ -224,6 +270,125 @@ def cut_off(folder: Path, reference: Histories) -> Row | None:
             server.kill()
 
 
+def ended(study: FaultyStudy, fault: str, times: int, reference: Histories) -> Row:
+    """Resume a study to its end; return its row."""
+    began, before = time.monotonic(), study.epochs_on_disk
+    process = study.start()
+    seconds = recovered(study, process, before, began)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
+    return row(fault, times, study, reference, seconds)
+
+
+def killed_study(folder: Path, name: str, epochs: int) -> FaultyStudy:
+    """Return a study that was killed once so many epochs were on record."""
+    study = FaultyStudy(folder / name, name)
+    process = study.start()
+    study.wait_for_epochs(process, epochs)
+    time.sleep(6.0)  # MLflow has got some of it
+    kill(process)
+    return study
+
+
+def emptied_store(folder: Path, reference: Histories) -> Row:
+    """Delete the database of a study that was killed, and resume."""
+    study = killed_study(folder, "emptied", 7)
+    (study.folder / "mlflow.db").unlink()
+    return ended(study, "tracking store emptied", 1, reference)
+
+
+def other_store(folder: Path, reference: Histories) -> Row:
+    """Resume a finished study with another store, then with the first one."""
+    study = FaultyStudy(folder / "others", "others")
+    study.finish()
+    first, study.uri = study.uri, f"sqlite:///{study.folder}/other.db"
+    found = ended(study, "another tracking store", 1, reference)
+    study.uri = first
+    return {**found, "doubled": found["doubled"] + ended(study, "", 1, reference)["doubled"]}
+
+
+def copied(folder: Path, reference: Histories) -> Row:
+    """Copy the folder of a killed study, resume it under its new name, then the first one under its own."""
+    study = killed_study(folder, "first", 7)
+    studies = study.storage / "studies"
+    shutil.copytree(studies / "first", studies / "second")
+    before = study.epochs_on_disk // 2
+    second = FaultyStudy(study.folder, "second", study.uri)
+    found = ended(second, "folder copied under another name", 1, reference)
+    there = sum(path.read_bytes().count(b'"kind": "epoch"') for path in studies.glob("first/*/*/records.jsonl"))
+    assert there == before, "the copy has trained in the first study's folder"
+    mine = ended(study, "", 1, reference)
+    return {**found, **{key: found[key] + mine[key] for key in ("lost", "doubled", "other values")}}
+
+
+def moved(folder: Path, reference: Histories) -> Row:
+    """Move the storage of a killed study, and rename its folder."""
+    study = killed_study(folder, "before", 7)
+    (study.folder / "elsewhere").mkdir()
+    study.storage.rename(study.folder / "elsewhere" / "out")
+    renamed = FaultyStudy(study.folder / "elsewhere", "after", study.uri)
+    (renamed.storage / "studies" / "before").rename(renamed.storage / "studies" / "after")
+    return ended(renamed, "folder moved and renamed", 1, reference)
+
+
+def deleted_runs(folder: Path, reference: Histories) -> Row:
+    """Delete a parent, a finished and an unfinished run, as in MLflow's pages, while the study runs; then resume it."""
+    study = FaultyStudy(folder / "deleted", "deleted")
+    process = study.start()
+    study.wait_for_epochs(process, EPOCHS + 2)
+    time.sleep(6.0)
+    client = study.client
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    runs = client.search_runs([experiment], "tags.study = 'deleted'")
+    assert {run.data.tags["kind"] for run in runs} == {"parent", "trial"}
+    for run in runs:
+        client.delete_run(run.info.run_id)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
+    found = ended(study, "runs deleted in MLflow while the study runs", len(runs), reference)
+    (parent,) = client.search_runs([experiment], "tags.study = 'deleted' and tags.kind = 'parent'")
+    children = client.search_runs([experiment], "tags.study = 'deleted' and tags.kind = 'trial'")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED"
+    return found
+
+
+def broken_gpu(folder: Path, reference: Histories) -> Row:
+    """Run the study on two GPUs, simulated on CPUs, of which one fails every trial at once."""
+    (folder / "gpu").mkdir()
+    (folder / "gpu" / "sitecustomize.py").write_text(TWO_GPUS, encoding="utf-8")
+    study = FaultyStudy(
+        folder / "gpus", "gpus", more=("--gpus-per-trial", "1", "--cpus-per-trial", "1"),
+        environment={**os.environ, "PYTHONPATH": str(folder / "gpu")},
+    )  # fmt: skip
+    printed = study.finish()
+    assert "GPU 1" in printed, printed
+    assert "is left out: two trials died there in their first step" in printed, printed
+    return row("one of two GPUs broken", 1, study, reference, [])
+
+
+def driver_alone(folder: Path, times: int, rng: random.Random, reference: Histories) -> Row:
+    """Kill the study's process alone, and wait until none of its others is left."""
+    study = FaultyStudy(folder / "driver", "driver")
+    gone = []
+    for _ in range(times):
+        process = study.start()
+        study.wait_for_epochs(process, study.epochs_on_disk + 1)
+        time.sleep(rng.uniform(0.0, 2.0))
+        if process.poll() is not None:
+            break
+        others = descendants(process.pid)
+        process.kill()
+        began = time.monotonic()
+        process.communicate()
+        while any(map(lives, others)):
+            assert time.monotonic() - began < 60, "processes linger"
+            time.sleep(0.1)
+        gone.append(time.monotonic() - began)
+    print(f"driver alone killed: all processes gone after {', '.join(f'{one:.1f}' for one in gone)} s", flush=True)
+    return ended(study, "SIGKILL of the driver alone", len(gone), reference)
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -247,6 +412,13 @@ def main() -> int:
             "outages": lambda: outages(folder, options.outages, rng, reference),
             "nodes": lambda: lost_nodes(folder, options.nodes, rng, reference),
             "cut": lambda: cut_off(folder, reference),
+            "emptied": lambda: emptied_store(folder, reference),
+            "other": lambda: other_store(folder, reference),
+            "copied": lambda: copied(folder, reference),
+            "moved": lambda: moved(folder, reference),
+            "deleted": lambda: deleted_runs(folder, reference),
+            "gpu": lambda: broken_gpu(folder, reference),
+            "driver": lambda: driver_alone(folder, 3, rng, reference),
             "kills": lambda: sigkills(folder, options.kills, rng, reference),
         }
         rows = []

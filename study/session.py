@@ -70,6 +70,8 @@ def quieten() -> None:
     # Tune reports interruptions and failures with tracebacks, and with ways to resume that are not this study's.
     for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
+    # A store that does not answer is told once, at the end, if records still wait then.
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
 
 
 def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[TrialResources], None]) -> Ended:
@@ -111,8 +113,9 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
     try:
         with environment(PATIENCE):
             delivered = _deliver(prepared, progress, console)
-    except MlflowException as error:
-        return Ended(tuple(outcomes), f"Stopped: MLflow does not answer: {first_line(error)}.", complete, False)
+    except Exception as error:  # each store has errors of its own
+        reason = f"Stopped: MLflow does not take the records: {first_line(error)}."
+        return Ended(tuple(outcomes), reason, complete, False)
     return Ended(tuple(outcomes), reason, complete, delivered)
 
 
