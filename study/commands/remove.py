@@ -177,11 +177,11 @@ def find_study(name: str, storage: Path, options: RemoveOptions) -> StudyFiles:
         found = StudyFiles(folder, uri, notes=("this store is not there, so no runs are deleted (--tracking-uri)",))
     else:
         client = open_existing(uri)
-        known = {str(one.experiment_id): str(one.name) for one in client.search_experiments(ViewType.ALL)}
-        if options.experiment not in (None, *known.values()):
-            raise unknown_name("experiment", str(options.experiment), known.values())
+        experiments = {str(one.experiment_id): str(one.name) for one in client.search_experiments(ViewType.ALL)}
+        if options.experiment not in (None, *experiments.values()):
+            raise unknown_name("experiment", str(options.experiment), experiments.values())
         wanted = options.experiment or record.get("experiment")
-        chosen = {key: value for key, value in known.items() if wanted in (None, value)}
+        chosen = {key: value for key, value in experiments.items() if wanted in (None, value)}
         runs = find_study_runs(client, chosen, name, options.name)
         about = [] if chosen else [f"experiment {wanted} is not there, so no runs are deleted (--experiment)"]
         found = StudyFiles(folder, uri, client, runs, (*about, *runs.notes, *_about_places(folder, runs)))
@@ -320,6 +320,7 @@ def delete(studies: Sequence[StudyFiles], features: Features, storage: Path, con
 
     Raises:
         MlflowException: MLflow does not answer, or refuses.
+        UserError: Something still writes to a study's folder.
     """
     names = [study.folder.name for study in studies]
 
@@ -347,6 +348,11 @@ def _delete_folder(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+    if new := sorted({path.name for path in folder.iterdir()} - {RECORD, LOCK}):
+        raise UserError(
+            f"{str(folder / new[0])!r} was written just now, perhaps by a trial of a study that was killed. "
+            "The same command deletes it, once it has ended."
+        )
     (folder / RECORD).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     with suppress(OSError):  # a study of the same name has just begun

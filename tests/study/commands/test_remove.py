@@ -251,6 +251,23 @@ def test_what_is_interrupted_at_any_step_is_finished_by_the_same_command(studies
     assert studies.is_gone("first")
 
 
+def test_a_trial_that_still_writes_does_not_leave_a_folder_that_nobody_can_delete(studies, monkeypatch, capsys):
+    folder = studies.add("first")
+    real = shutil.rmtree
+
+    def rmtree(path):
+        real(path)
+        if path.parent == folder:
+            path.mkdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", rmtree)
+        assert studies.remove("--name", "first", "--yes") == 2
+    assert "was written just now" in capsys.readouterr().err
+    assert studies.remove("--name", "first", "--yes") == 0
+    assert studies.is_gone("first")
+
+
 def test_a_run_with_a_registered_model_stays_and_confirmations_are_named(studies, capsys):
     studies.add("first", trials=2)
     trial, other = sorted(
