@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from rich.console import Console
 
 from ser.config import Config
@@ -30,6 +31,7 @@ from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.console import say
+from study.environment import environment
 from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
 from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH, SEARCH_RECORD, TRIAL, Tag
@@ -259,7 +261,8 @@ def _search_record(client: MlflowClient, experiment: str, study: str, space: str
     run = find_run(client, experiment, {KIND: PARENT, Tag.STUDY: study, Tag.SPACE: space})
     if run is None or SEARCH_RECORD not in {file.path for file in client.list_artifacts(run.info.run_id)}:
         return {}
-    with tempfile.TemporaryDirectory() as folder:
+    quiet = environment({MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false"})
+    with quiet, tempfile.TemporaryDirectory() as folder:
         path = Path(client.download_artifacts(run.info.run_id, SEARCH_RECORD, folder))
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record

@@ -297,7 +297,7 @@ import optuna
 POINTS = [{"optimizer.lr": 1e-3, "optimizer.weight_decay": 1e-3}]
 def SPACE(trial):
     lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-2, log=True)
-    if lr > 2e-3:
+    if lr > 1e-3:
         raise optuna.TrialPruned
     trial.suggest_float("optimizer.weight_decay", 1e-4, 1e-1, log=True)
     return {"loss.name": "cross_entropy"}
@@ -317,11 +317,13 @@ def own_journal(folder, text, sampler="tpe", fixed=None):
     return Journal(folder, load_space(str(folder / "mine.py"), fixed or {}), NOISY, 1, sampler)
 
 
-@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=pytest.mark.slow if name == "gp" else ()) for name in get_args(Sampler)]
+)
 def test_a_pruned_suggestion_is_no_trial_and_a_killed_search_suggests_the_same(tmp_path, sampler):
     whole = extend(own_journal(tmp_path / "whole", PRUNING, sampler), 14)
     assert [entry.number for entry in whole] == list(range(1, 15))
-    assert max(entry.configuration["optimizer.lr"] for entry in whole) <= 2e-3
+    assert max(entry.configuration["optimizer.lr"] for entry in whole) <= 1e-3
     assert len(optuna_trials(tmp_path / "whole")) > 14
     assert {trial.state.name for trial in optuna_trials(tmp_path / "whole")} == {"COMPLETE", "FAIL"}
     for _ in range(14):
