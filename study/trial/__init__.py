@@ -1,1 +1,1 @@
-"""One trial: training, checkpoints, event log."""
+"""One trial: training, checkpoints, reports."""
