@@ -174,6 +174,8 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
     if trials is None:
         raise _no_search(client, uri, experiment, identifier, asked.study)
     folder = Path(_newest_tags(client, trials)[Tag.FOLDER]).parents[1]
+    if not folder.is_dir():  # it was moved since
+        folder = absolute(asked.storage_path) / "studies" / folder.name
     searched = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
     searched = replace(searched, experiment=experiment)
     # Other studies of the same protocol may have had other levels and spaces.
