@@ -77,8 +77,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
     from ser.training.task import make_task
     from study.trial import trainable
-    from study.trial.event_log import Outbox
-    from study.trial.specification import TrialContext, trial_folder
+    from study.trial.specification import EVENTS, TrialContext, trial_folder
     from study.trial.trainable import Attempt
 
     imported = time.time() - float(began)
@@ -86,7 +85,8 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
 
-    from study.tracking.upload import ROUND_SECONDS, deliver
+    from study.tracking.event_log import EventLog
+    from study.tracking.upload import ROUND_SECONDS, Delivery, SearchRuns, deliver
 
     corpus = load(corpus_name, Path(root) if root != "-" else None)
     task = make_task(corpus, split(corpus), open_store(corpus, "panns_16k", Path(features)).path, "noisy-A", 0)
@@ -100,7 +100,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
         (LabelMetrics, "metrics", "label metrics"),
         (UtteranceLog, "update", "label metrics"),
         (trainable, "save_checkpoint", "checkpoint"),
-        (Outbox, "epoch", "records"),
+        (EventLog, "take", "records"),
     ):
         clock.patch(owner, name, part)
     clock.watch(training, "gather")
@@ -113,25 +113,30 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
                 "model.width": float(width), "training.batch_size": 16, "training.crop_seconds": float(seconds),
             },
             seed=0, threads=int(threads), device="cuda" if torch.cuda.is_available() else "cpu",
-            objective="val_noisy/uar", experiment=client.create_experiment("benchmark", Path(folder).as_uri()),
-            parent="parent", name="benchmark", key={"study": "benchmark"}, tags={},
-            dataset=Dataset("d", "digest", "local", "{}").to_dictionary(), folder=Path(folder), session="one",
+            objective="val_noisy/uar", folder=Path(folder),
         )  # fmt: skip
+        experiment = client.create_experiment("benchmark", Path(folder).as_uri())
+        runs = SearchRuns(experiment, "parent", "benchmark", {"study": "benchmark"})
+        dataset = Dataset("d", "digest", "local", "{}").to_dictionary()
         found = {"imports": imported}
         for number, planned in enumerate(EPOCHS, start=1):
             clock.seconds.clear()
             clock.first_batch = 0.0
             start = time.perf_counter()
-            attempt = Attempt({**SPACE, "trial": number, "training.epochs": planned}, context)
+            attempt = Attempt({**SPACE, "trial": number, "attempt": 1, "training.epochs": planned}, context)
+            log = EventLog(trial_folder(context.folder, number))
+            delivery = Delivery(number, log, runs)
+            attempt.step()  # says where it runs
+            log.begin({}, SPACE, dataset)
             epochs: list[float] = []
             delivered = start
             for _ in range(planned):
                 epoch_began = time.perf_counter()
-                attempt.step()
+                log.take(attempt.step()[EVENTS])
                 epochs.append(time.perf_counter() - epoch_began)
                 if len(epochs) == planned or time.perf_counter() - delivered >= ROUND_SECONDS:
                     processor = time.process_time()
-                    deliver(Outbox(trial_folder(context.folder, number)), client)
+                    deliver(delivery, client)
                     clock.seconds["delivery"] += time.process_time() - processor
                     delivered = time.perf_counter()
             attempt.close()

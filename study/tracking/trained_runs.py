@@ -100,8 +100,8 @@ def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
     if not (study / RECORD).is_file():
         raise UserError(
             f"run {run_id!r} was trained in {str(folder)!r}, which does not exist here. Run the command where the "
-            "study ran, or where its --storage-path is mounted under the same path. If the study was moved, --resume it "
-            "where it is now, also if it has ended: that corrects the records."
+            "study ran, or where its --storage-path is mounted under the same path. If the study was moved, resume it "
+            "where it is now, even if it has ended: that corrects the records."
         )
     storage = study.parents[1]
     options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed()
