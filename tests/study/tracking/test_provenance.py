@@ -18,7 +18,7 @@ def git(folder, *words):
 
 
 def commit(folder, name=OWN_FILE):
-    """Make a repository, or go on with it, by a commit of one file; return the commit."""
+    """Commit one file, in a new repository if there is none; return the commit."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("as committed")
     git(folder, "init")
