@@ -15,8 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ser.utils.errors import UserError, unknown_name
-from ser.utils.messages import first_line, log_unexpected
+from ser.utils.errors import UserError, first_line, log_unexpected, unknown_name
 from ser.utils.terminal import lasting_terminal
 
 EXIT_MISTAKE = 2

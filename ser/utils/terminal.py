@@ -66,7 +66,7 @@ class Terminal:
 def lasting_terminal() -> Iterator[Terminal]:
     """Replace ``sys.stdout`` and ``sys.stderr`` for a while by streams whose ``write`` never fails.
 
-    What cannot be written is dropped, so that a study goes on if its output is piped to ``head`` or its terminal is
+    What cannot be written is dropped, so that a study continues if its output is piped to ``head`` or its terminal is
     closed; a character that the encoding lacks is written as an escape, its code point.
     """
     # Else the next file that is opened, such as a database, takes the place of a closed standard stream.

@@ -11,7 +11,7 @@ from ser.utils.errors import UserError
 
 
 class TorchGpus(NamedTuple):
-    """What torch can do with the GPUs of a node.
+    """GPUs of a node as torch sees them.
 
     Args:
         usable: Number of GPUs on which torch can allocate memory.

@@ -20,7 +20,7 @@ PROCESSES = Path("/proc")
 
 
 class Process(NamedTuple):
-    """A process, told from a later one with the same number by when it started.
+    """Process, by its number and when it started, which differs if the number is used again.
 
     Args:
         pid: Its number.

@@ -37,7 +37,7 @@ LEAST_SPACE = 64 * 2**20
 """Bytes that Ray's logs and sockets need."""
 
 SERVERS = ("gcs_server", "raylet")
-"""Processes without which a study cannot go on."""
+"""Processes that a study needs."""
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 0.5

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from ser.utils.command_line import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_UNEXPECTED, parse, run_command
-from ser.utils.errors import UserError
-from ser.utils.messages import first_line, log_unexpected
+from ser.utils.errors import UserError, first_line, log_unexpected
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -165,10 +164,10 @@ def test_a_background_job_that_ignores_ctrl_c_is_ended_by_sigterm():
 
 def test_an_ignored_hangup_stays_ignored():
     done = script(
-        "import os\nos.kill(os.getpid(), signal.SIGHUP)\nprint('went on')\nreturn 0",
+        "import os\nos.kill(os.getpid(), signal.SIGHUP)\nprint('continued')\nreturn 0",
         before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)",
     )
-    assert (done.returncode, done.stdout) == (0, b"went on\n")
+    assert (done.returncode, done.stdout) == (0, b"continued\n")
 
 
 # Output that cannot be written
@@ -205,7 +204,7 @@ def test_a_closed_terminal_does_not_end_a_command(tmp_path):
     )
     os.close(writing)
     os.close(reading)
-    process.communicate(b"go on\n", timeout=60)
+    process.communicate(b"continue\n", timeout=60)
     assert process.returncode == 1
     assert (tmp_path / "end").read_text() == "done"
 
