@@ -13,8 +13,7 @@ from ray.tune import TuneError
 from rich.console import Console
 
 from ser.utils.command_line import treat_signals_as_interrupt
-from ser.utils.errors import UserError
-from ser.utils.messages import log_unexpected
+from ser.utils.errors import UserError, log_unexpected
 from study.backend.cluster import start_ray
 from study.backend.local import lost_ray, stop_ray
 from study.backend.trial_resources import TrialResources
