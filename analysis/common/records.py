@@ -295,7 +295,7 @@ class Records:
         lines = []
         for (stage, study), runs in list(studies.items())[:MOST_NAMED]:
             other = runs[0].data.tags.get(Tag.CORPUS_DIGEST) not in digests
-            why = "another corpus or another state of it" if other else "another fold, size, plan or selection"
+            why = "another corpus or another state of it" if other else "another fold, seed, size, plan or selection"
             kind = "search" if stage == SEARCH else "confirmation"
             lines.append(
                 f"Left out: {counted(len(runs), 'trial')} of {kind} {study} ({self.data_of(runs[0])}), {why}. To show "

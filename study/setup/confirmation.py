@@ -247,8 +247,8 @@ def _searched_spaces(client: MlflowClient, experiment: str, trials: Trials, newe
             continue
         record = _search_record(client, experiment, study, name)
         space = record.get("space", {})
-        listed = [path for path in record.get("options", {}).get("space", []) if Path(path).stem == name]
-        path = space.get("path") or (listed[0] if listed else name)
+        paths = [path for path in record.get("options", {}).get("space", []) if Path(path).stem == name]
+        path = space.get("path") or (paths[0] if paths else name)
         if path.endswith(".py") and not Path(path).is_file():
             raise UserError(
                 f"space {name!r}: study {study!r} searched the file {path!r}, which does not exist any more. Restore "
