@@ -16,7 +16,7 @@ trial: another one is drawn, up to a thousand times, the first ten by the sample
 which nothing is drawn so ends with an error. The sampler does not learn from what was not wanted. No point may be.
 
 Before a study starts, the points and random samples are built. Where the function raises something else later on, that
-trial fails with the reason, and the study goes on.
+trial fails with the reason, and the study continues.
 
 A study records the content of its spaces: ranges, constants and points, for a function what random samples show. A
 study resumes with spaces of the same content only; ``--widen`` admits ranges that include the former ones.
@@ -54,7 +54,8 @@ def distribution(domain: Domain) -> optuna.distributions.BaseDistribution:
     sampler = domain.get_sampler()
     if isinstance(sampler, Quantized) and isinstance(sampler.get_sampler(), LogUniform):
         raise ValueError("a logarithmic range has no steps")
-    return OptunaSearch.convert_search_space({"domain": domain})["domain"]
+    found: optuna.distributions.BaseDistribution = OptunaSearch.convert_search_space({"domain": domain})["domain"]
+    return found
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, Any]) -> dict[str, Any]:

@@ -378,7 +378,7 @@ class Space:
     def _returned(self, trial: FreeTrial) -> dict[str, Any]:
         """Return what the function returns that is not fixed."""
         assert callable(self.domains)
-        returned = self.domains(cast(optuna.Trial, trial))
+        returned: object = self.domains(cast(optuna.Trial, trial))
         if returned is None:
             returned = {}
         if not isinstance(returned, dict):
