@@ -281,7 +281,7 @@ def ended(study: FaultyStudy, fault: str, times: int, reference: Histories) -> R
 
 
 def killed_study(folder: Path, name: str, epochs: int) -> FaultyStudy:
-    """Return a study that was killed once so many epochs were on record."""
+    """Return a study that was killed once ``epochs`` epochs were on record."""
     study = FaultyStudy(folder / name, name)
     process = study.start()
     study.wait_for_epochs(process, epochs)

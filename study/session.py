@@ -69,7 +69,7 @@ def quieten() -> None:
     # Tune reports interruptions and failures with tracebacks, and with ways to resume that are not this study's.
     for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
-    # A store that does not answer is told once, at the end, if records still wait then.
+    # A store that does not answer is reported once, at the end, if records still wait then.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
 
 

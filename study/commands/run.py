@@ -143,6 +143,12 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
     for search, outcome in zip(prepared.searches, outcomes, strict=False):
         for number, reason in outcome.failures.items():
             say(console, f"failed: {search.title} trial {number}: {reason}")
+        if outcome.repeats:
+            say(
+                console,
+                f"{search.title}: {outcome.repeats} of {len(outcome.entries)} trials repeat the configuration of an "
+                "earlier one, and so its training. A space with few configurations needs no more trials than it has.",
+            )
     trials = read_trials(prepared.records.client, prepared.records.experiment, prepared.options.name)
     if trials is None:
         return

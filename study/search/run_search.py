@@ -12,7 +12,7 @@ from typing import Any
 from ray import tune
 
 from ser.config import Config
-from ser.utils.hashing import derived_seed
+from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
 from study.options import StudyOptions
@@ -58,6 +58,11 @@ class Outcome:
     def failures(self) -> Mapping[str, str]:
         """Return the reason of each trial that failed, by its number."""
         return {trial_name(entry.number): entry.failure for entry in self.entries if entry.status == FAILED}
+
+    @property
+    def repeats(self) -> int:
+        """Return the number of trials that repeat an earlier one: same configuration, same seed."""
+        return len(self.entries) - len({digest(dict(entry.configuration)) for entry in self.entries})
 
     @property
     def interrupted(self) -> bool:
@@ -135,7 +140,7 @@ def open_logs(
 
 
 def replace_parent(prepared: PreparedStudy, search: Search) -> None:
-    """Make the parent run of a search anew that somebody has deleted, and give it the runs of its trials."""
+    """Create the parent run of a search again that somebody has deleted, and give it the runs of its trials."""
     runs = search_runs(prepared, search, open_search(prepared, search))
     folder = prepared.folder / search.folder
     stored(prepared.records.client, runs, read_logs(folder))

@@ -53,7 +53,7 @@ class TrialLogs:
         return self._logs[number]
 
     def begin(self, entry: Entry) -> EventLog:
-        """Record that a trial begins, or goes on in another process.
+        """Record that a trial begins, or continues in another process.
 
         Args:
             entry: The trial in the journal.

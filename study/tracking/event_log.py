@@ -1,4 +1,4 @@
-"""The event log of a trial: what its process reported, on the study's disk, before MLflow is told.
+"""The event log of a trial: what its process reported, on the study's disk, before MLflow has it.
 
 The study's own process writes it, from what trials report to Tune. ``study/tracking/upload.py`` brings it to MLflow.
 """
@@ -41,7 +41,7 @@ class EventLog:
         last_epoch: The last epoch on record, 0 before the first.
         last_metrics: Metrics of the last epoch, empty before the first.
         seconds: Seconds spent on the epochs on record.
-        status: ``finished``, ``stopped`` or ``failed``; None for a trial that has not ended, or goes on again.
+        status: ``finished``, ``stopped`` or ``failed``; None for a trial that has not ended, or continues.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +64,7 @@ class EventLog:
         return len(self._ends)
 
     def lines(self, after: int = 0) -> list[dict[str, Any]]:
-        """Return the lines, but so many at the beginning."""
+        """Return the lines, without the first ``after``."""
         ends = [0, *self._ends]
         if after + 1 >= len(ends):
             return []
@@ -73,7 +73,7 @@ class EventLog:
             return [json.loads(line) for line in file.read(ends[-1] - ends[after]).splitlines()]
 
     def begin(self, tags: Mapping[str, str], params: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-        """Record that the trial begins, or goes on in another process.
+        """Record that the trial begins, or continues in another process.
 
         Args:
             tags: Tags of its run; those of the first process hold.

@@ -1,4 +1,4 @@
-"""Matches searches with their confirmations, and tells spaces of one name and different content apart.
+"""Matches searches with their confirmations, and distinguishes spaces of one name and different content.
 
 An experiment can hold several corpora, protocols, searches and confirmations. What is shown together belongs together:
 a confirmation has the protocol ``confirm_protocol(P)`` if it tests what a search of protocol P has found.
@@ -129,7 +129,7 @@ def space_contents(runs: Sequence[Run]) -> dict[str, str]:
 def space_names(runs: Iterable[Run]) -> dict[str, str]:
     """Return the name under which each run's space is shown.
 
-    Spaces of one name and different content are told apart: ``NAME@`` and the beginning of the content's digest, or
+    Spaces of one name and different content are distinguished: ``NAME@`` and the beginning of the content's digest, or
     ``NAME@unknown`` for trials of an earlier version.
 
     Args:
@@ -153,7 +153,7 @@ def space_names(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def several_contents(runs: Sequence[Run], names: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
-    """Return the spaces that are told apart, with the studies that searched each.
+    """Return the spaces that are distinguished, with the studies that searched each.
 
     Args:
         runs: Trials.

@@ -127,7 +127,7 @@ def sweep(client: MlflowClient, experiment: str, study: str) -> None:
 
 
 def user_name() -> str:
-    """Return the name of the user who runs this process, ``unknown`` if nothing tells it."""
+    """Return the name of the user who runs this process, ``unknown`` if the system does not know it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

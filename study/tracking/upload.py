@@ -1,7 +1,8 @@
 """Brings the event logs of trials to MLflow: complete, in order, and once per store.
 
 The store itself says how much of a trial it has: a tag of the trial's run counts the delivered lines. So a study can
-go on with another store, an emptied one, or one whose runs somebody has deleted: what a store lacks is delivered again.
+continue with another store, an emptied one, or one whose runs somebody has deleted: what a store lacks is delivered
+again.
 MLflow may be away for minutes or for the night. The records wait, and delivering the same line twice changes nothing,
 since a point's time stamp is the line's own.
 """
@@ -40,7 +41,7 @@ UPLOAD_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SearchRuns:
-    """Where the runs of a search's trials belong.
+    """Place of the runs of a search's trials.
 
     Args:
         experiment: MLflow experiment id.
@@ -61,7 +62,7 @@ class SearchRuns:
 
 @dataclass
 class Delivery:
-    """What a store has of one trial.
+    """State of one trial in a store.
 
     Args:
         number: Number of the trial.
@@ -204,7 +205,7 @@ class Courier:
 
 
 def stored(client: MlflowClient, search: SearchRuns, logs: Mapping[int, EventLog]) -> list[Delivery]:
-    """Return what a store has of the trials of a search, and mend where their runs are said to be.
+    """Return what a store has of the trials of a search, and correct where their runs are said to be.
 
     Args:
         client: The store.
@@ -232,7 +233,7 @@ def stored(client: MlflowClient, search: SearchRuns, logs: Mapping[int, EventLog
 
 
 def _place(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
-    """Correct the tags of a run whose parent was made anew, or whose study was moved."""
+    """Correct the tags of a run whose parent was created again, or whose study was moved."""
     for key, value in tags.items():
         if run.data.tags.get(key) != value:
             client.set_tag(run.info.run_id, key, value, synchronous=True)

@@ -2,7 +2,7 @@
 
 A file is written once, under its own name, and never renamed, appended to or locked, so that any place where nodes meet
 serves. Each attempt at a trial removes files of its own and of earlier attempts alone: a process that was taken for
-dead does not harm the one that goes on.
+dead does not harm its successor.
 """
 
 from __future__ import annotations

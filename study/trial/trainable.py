@@ -212,7 +212,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         try:
             return self._attempt.step()
         except Exception:
-            # The trial goes on in another process; the threads of this one must not run at the same time.
+            # The trial continues in another process; the threads of this one must not run at the same time.
             self._attempt.close()
             raise
 

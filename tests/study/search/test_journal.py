@@ -339,12 +339,12 @@ def test_a_kill_while_suggestions_are_pruned_suggests_the_same_again(tmp_path, m
     for _ in range(kills):
         opened = own_journal(tmp_path / "killed", PRUNING)
         with monkeypatch.context() as patch:
-            told = []
+            reports = []
 
-            def tell(study, trial, told=told, real=optuna.Study.tell, **options):
-                if told:
+            def tell(study, trial, reports=reports, real=optuna.Study.tell, **options):
+                if reports:
                     raise KeyboardInterrupt
-                told.append(real(study, trial, **options))
+                reports.append(real(study, trial, **options))
 
             patch.setattr(optuna.Study, "tell", tell)
             patch.setattr(optuna.trial.Trial, "set_user_attr", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

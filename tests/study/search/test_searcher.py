@@ -1,4 +1,4 @@
-"""Tests of processes and devices that fail: which trials are tried again, where, and what is told."""
+"""Tests of processes and devices that fail: which trials are tried again, where, and what is printed."""
 
 from types import SimpleNamespace
 
@@ -88,7 +88,7 @@ def test_a_trial_that_cannot_begin_anywhere_fails_and_stops_no_other(context, mo
 
 
 @pytest.mark.parametrize("error", [RayActorError(), None])
-def test_a_process_that_left_no_error_is_told_as_such(error):
+def test_a_process_that_left_no_error_is_reported_as_such(error):
     search = made_search(SimpleNamespace(entries=list))[0]
     assert search.note_error("unknown", error) is None
     assert "out of memory" in Death(1, 0, "here", "", True).text

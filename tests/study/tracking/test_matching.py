@@ -1,4 +1,4 @@
-"""Searches are shown with their own confirmations, and spaces of one name and different content are told apart."""
+"""Searches are shown with their own confirmations, and spaces of one name and different content are distinguished."""
 
 from types import SimpleNamespace
 

@@ -85,7 +85,7 @@ class Flaky:
 
 
 def whole_trial(begun):
-    """Return a trial that has failed, gone on and finished, with everything that a log can hold."""
+    """Return a trial that has failed, continued and finished, with everything that a log can hold."""
     trial = begun()
     trial.log.take([tags_event({"hardware.cpu": "x"})])
     epochs(trial, 1)
@@ -204,7 +204,7 @@ def test_a_deleted_run_is_made_anew_with_all_of_its_records(begun, store, when):
     deliver(trial, client)
     first = trial.run_id
     client.delete_run(first)
-    if when == "running":  # the same process goes on
+    if when == "running":  # the same process continues
         epochs(trial, 2)
         deliver(trial, client)
     else:
@@ -215,7 +215,7 @@ def test_a_deleted_run_is_made_anew_with_all_of_its_records(begun, store, when):
 
 
 def test_runs_follow_their_parent_and_their_folder(begun, store, tmp_path):
-    """Make the parent anew, and move the study."""
+    """Create the parent again, and move the study."""
     client, experiment = store
     trial = begun()
     deliver(trial, client)

@@ -1,4 +1,4 @@
-"""Tests of a trial that is killed at chosen points, in its own process or in the study's, and goes on."""
+"""Tests of a trial that is killed at chosen points, in its own process or in the study's, and continues."""
 
 import errno
 import gc
