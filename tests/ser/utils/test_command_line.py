@@ -246,3 +246,18 @@ def test_the_streams_of_the_caller_are_back_after_a_command(capsys):
     before = sys.stdout, sys.stderr
     assert run_command(lambda: 0) == 0
     assert (sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize("path", ["study/run.py", "study/confirm.py"])
+def test_ctrl_c_during_the_imports_of_a_study_is_a_message(path):
+    interrupted = (
+        "import runpy, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'study.commands': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"sys.argv = [{path!r}]\n"
+        f"runpy.run_path({path!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
