@@ -13,6 +13,7 @@ from study.commands.confirm import write_chosen
 from study.options import ConfirmOptions, StudyOptions
 from study.schema import SELECTIONS, exposure_of
 from study.setup.candidates import choose, published_defaults
+from study.setup.resolve import resolve
 from study.setup.spaces import load_space
 from study.tracking.confirmations import chosen, representatives
 from study.tracking.opening import experiment_id, open_client
@@ -165,3 +166,16 @@ def test_a_confirmation_of_version_0_1_says_what_the_search_had_seen():
     assert exposure_of({"candidate": "search-1", "seen_by_search": "false"}) == "unseen"
     assert exposure_of({"candidate": "search-1", "seen_by_search": "true"}) == "trained_by"
     assert exposure_of({"candidate": "default", "seen_by_search": "true"}) == "unseen"
+
+
+@pytest.mark.parametrize(
+    ("options", "experiment"),
+    [
+        ({"corpus": "table", "corpus_root": Path("data/calls.csv")}, "calls"),
+        ({"corpus": "table", "corpus_root": Path("calls.csv"), "experiment": "table"}, "table"),
+        ({"corpus": "ravdess", "corpus_root": Path("data/speech")}, "ravdess"),
+    ],
+)
+def test_the_default_experiment_of_a_table_is_the_name_of_its_file(options, experiment, monkeypatch):
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    assert resolve(StudyOptions(noise=("given",), **options)).experiment == experiment
