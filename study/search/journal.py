@@ -264,7 +264,7 @@ def _open_storage(path: Path) -> JournalStorage:
 
 
 def _check_distributions(path: Path, space: Space, trials: Iterable[FrozenTrial]) -> None:
-    """Raise if the choices, type or scale of a parameter are not those of earlier trials, which Optuna refuses."""
+    """Raise if Optuna cannot continue with a parameter: other choices, another type or scale than in earlier trials."""
     earlier = {key: found for trial in trials for key, found in trial.distributions.items()}
     for key, now in space.distributions().items() if earlier else ():
         before = earlier.get(key, now)
