@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import optuna
@@ -97,6 +98,8 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
             raise
         progress.stopped = "Interrupted."
     except UserError:
+        with suppress(Exception):  # the mistake is reported, whatever the store does
+            sweep(prepared.records.client, prepared.records.experiment, str(prepared.options.name))
         raise
     except Exception as error:
         if not (prepared.folder / RECORD).exists():
@@ -106,6 +109,7 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
             progress.stopped += f" The traceback is in {log_unexpected(error, prepared.folder)}."
     finally:
         stop_ray()
+        prepared.release()  # if it has not begun
     outcomes = progress.outcomes
     complete = len(outcomes) == len(prepared.searches) and not outcomes[-1].interrupted
     reason = _reason(progress, complete, deadline, prepared.options.time_budget)

@@ -45,7 +45,15 @@ from study.setup.design import (
     training_seed,
     unit_of,
 )
-from study.setup.prepare import check_gpus, check_levels, claim_folder, load_spaces, open_records, open_stores, protocol
+from study.setup.prepare import (
+    check_gpus,
+    check_levels,
+    claimed_folder,
+    load_spaces,
+    open_records,
+    open_stores,
+    protocol,
+)
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, data_name, resumed, with_absolute_paths
 from study.setup.spaces import Space
@@ -110,22 +118,22 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     design = Design.read(options.folder) if asked.resume else _declare(asked, basis, corpus)
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
-    lock = claim_folder(options)
-    stores = open_stores(corpus, [extractor(_config(one)) for one in design.candidates], options, console)
-    data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest]), stores, 0.0)
-    for fold in folds.values():
-        check_disjoint(corpus, fold, data.store.content)
-    if options.resume:
-        options.check_unchanged(data.digest)
-    prepared = PreparedStudy(
-        options=options,
-        data=data,
-        records=basis.records,
-        searches=_plan_searches(design, basis, data, folds),
-        protocol=design.protocol,
-        lock=lock,
-        design=design,
-    )
+    with claimed_folder(options) as lock:
+        stores = open_stores(corpus, [extractor(_config(one)) for one in design.candidates], options, console)
+        data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest]), stores, 0.0)
+        for fold in folds.values():
+            check_disjoint(corpus, fold, data.store.content)
+        if options.resume:
+            options.check_unchanged(data.digest)
+        prepared = PreparedStudy(
+            options=options,
+            data=data,
+            records=basis.records,
+            searches=_plan_searches(design, basis, data, folds),
+            protocol=design.protocol,
+            lock=lock,
+            design=design,
+        )
     return Confirmation(prepared, design)
 
 

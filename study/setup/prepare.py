@@ -7,7 +7,8 @@ records, open the feature stores, plan the searches.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
 from study.options import RECORD, SPACES, StudyOptions, read_record
 from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
-from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
+from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release
 from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
 from study.tracking.opening import experiment_id, open_client, open_for_plan
@@ -59,23 +60,23 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     fold = split(corpus, options.fold, options.split_by, options.validation)
     check_levels(options, corpus, fold, spaces)
     data_digest = digest([corpus.digest, *map(level_name, options.noise)])
-    lock = claim_folder(options)
-    if options.resume:
-        options.check_unchanged(data_digest)
-    records = open_records(options)
-    began = time.monotonic()
-    stores = open_stores(corpus, (space.extractor(options.defaults) for space in spaces), options, console)
-    data = StudyData(corpus, fold, data_digest, stores, time.monotonic() - began)
-    check_disjoint(corpus, fold, data.store.content)
-    return PreparedStudy(
-        options=options,
-        data=data,
-        records=records,
-        searches=_plan_searches(options, data, spaces),
-        protocol=protocol(options, corpus, fold.unit, fold.number, options.seed),
-        lock=lock,
-        models=_models(spaces, options.defaults),
-    )
+    with claimed_folder(options) as lock:
+        if options.resume:
+            options.check_unchanged(data_digest)
+        records = open_records(options)
+        began = time.monotonic()
+        stores = open_stores(corpus, (space.extractor(options.defaults) for space in spaces), options, console)
+        data = StudyData(corpus, fold, data_digest, stores, time.monotonic() - began)
+        check_disjoint(corpus, fold, data.store.content)
+        return PreparedStudy(
+            options=options,
+            data=data,
+            records=records,
+            searches=_plan_searches(options, data, spaces),
+            protocol=protocol(options, corpus, fold.unit, fold.number, options.seed),
+            lock=lock,
+            models=_models(spaces, options.defaults),
+        )
 
 
 def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
@@ -148,7 +149,22 @@ def check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequ
                     raise UserError(f"space {space.name!r}: {error}") from error
 
 
-def claim_folder(options: StudyOptions) -> FileLock:
+@contextmanager
+def claimed_folder(options: StudyOptions) -> Iterator[FileLock]:
+    """Make the study's folder and lock it, and remove it again if what follows fails before the study has begun.
+
+    Raises:
+        UserError: A study of that name is there, or runs in another process, or the folder is not writable.
+    """
+    lock = _claim_folder(options)
+    try:
+        yield lock
+    except BaseException:
+        release(options.folder, lock)
+        raise
+
+
+def _claim_folder(options: StudyOptions) -> FileLock:
     """Make the study's folder and lock it against a second process.
 
     Raises:

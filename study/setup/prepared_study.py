@@ -142,7 +142,17 @@ class PreparedStudy:
 
     def release(self) -> None:
         """Give the name back: remove the folder of a study that has not begun."""
-        if not any(path.name != ".lock" for path in self.folder.iterdir()):
-            self.lock.release()
-            (self.folder / ".lock").unlink(missing_ok=True)
-            self.folder.rmdir()
+        release(self.folder, self.lock)
+
+
+def release(folder: Path, lock: FileLock) -> None:
+    """Remove the folder of a study that has not begun.
+
+    Args:
+        folder: The folder; one that holds anything stays.
+        lock: The lock on it.
+    """
+    if folder.is_dir() and not any(path.name != ".lock" for path in folder.iterdir()):
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
+        folder.rmdir()

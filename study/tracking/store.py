@@ -41,9 +41,7 @@ def is_gone(client: MlflowClient, run_id: str) -> bool:
         raise
 
 
-def search_all(
-    client: MlflowClient, experiments: list[str], query: str, view: int = ViewType.ACTIVE_ONLY
-) -> list[Run]:
+def search_all(client: MlflowClient, experiments: list[str], query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     """Return all runs that match a query, past MLflow's page limit; deleted ones if the view has them."""
     runs: list[Run] = []
     token: str | None = None

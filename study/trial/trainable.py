@@ -163,7 +163,9 @@ class Attempt:
         self._reported = [] if state is None else list(state.pop(REPORTED, []))
         self._epoch = state["epoch"] if state is not None else 0
         if self._epoch >= self._config.training.epochs:
-            metrics = next((event["metrics"] for event in reversed(self._reported) if event["kind"] == EPOCH), {})
+            metrics: Mapping[str, Any] = next(
+                (event["metrics"] for event in reversed(self._reported) if event["kind"] == EPOCH), {}
+            )
             return {**metrics, EPOCH: self._epoch, EVENTS: self._reported, DONE: True, "done": True}
         self._training = _train_epochs(self._config, state, self._trial, context.device)
         return None

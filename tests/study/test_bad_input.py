@@ -193,3 +193,11 @@ def test_the_command_itself_says_it_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown space 'proselfcl'")
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_study_whose_store_cannot_be_opened_leaves_no_folder(study, tmp_path):
+    (tmp_path / "m.db").write_text("no database, but a text that is long enough to be taken for one\n" * 20)
+    code, said = study("--name", "s", "--noise", "clean")
+    assert code == 2
+    assert "cannot be opened" in said
+    assert not (tmp_path / "out" / "studies" / "s").exists()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ser.training.task import Task
 from study.options import StudyOptions
-from study.search.run_search import needs_gpu
+from study.search.journal import Entry
+from study.search.run_search import Outcome, needs_gpu
 from study.setup.prepared_study import Search
 from study.setup.spaces import Space, load_space
 from study.trial.specification import TrialSpecification
@@ -17,3 +18,12 @@ def test_classical_trials_take_no_gpu():
         assert needs_gpu(search, base) is needed
     planned = TrialSpecification({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
     assert needs_gpu(Search(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)
+
+
+def test_repeated_configurations_are_counted():
+    entries = [
+        Entry(number, {"optimizer.lr": lr}, "finished", 1, 0.5, "", False)
+        for number, lr in enumerate((0.1, 0.2, 0.1, 0.1), start=1)
+    ]
+    assert Outcome(tuple(entries), 4).repeats == 2
+    assert Outcome(tuple(entries[:2]), 2).repeats == 0

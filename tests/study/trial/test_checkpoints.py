@@ -37,7 +37,7 @@ def test_a_torn_file_is_recognised_and_the_one_before_it_is_used(tmp_path, damag
 
 
 def test_each_attempt_removes_its_own_files_and_earlier_ones_alone(tmp_path):
-    """Let a process that was taken for dead continue: its later epochs neither hide nor remove those of its successor."""
+    """Let a process that was taken for dead continue: its epochs neither hide nor remove those of its successor."""
     first = save_checkpoint(state(1), tmp_path, attempt=1)
     second = save_checkpoint(state(2), tmp_path, attempt=2)
     late = save_checkpoint(state(3), tmp_path, attempt=1, keep=1)
