@@ -1,4 +1,4 @@
-"""Tests of the journal and the searcher: the files on disk determine what a search does next."""
+"""Tests of the journal: the file on disk determines what a search does next."""
 
 import json
 import math
@@ -10,16 +10,13 @@ from typing import get_args
 
 import optuna
 import pytest
-from ray.tune.search import Searcher
 
 from ser.utils.errors import UserError
 from study.options import Sampler
 from study.schema import FAILED, FINISHED, RUNNING, SELECTIONS, STOPPED
 from study.search.journal import CONFIGURATION, JOURNAL, Journal
-from study.search.searcher import StudySearch
 from study.setup.pruners import make_pruner
 from study.setup.spaces import load_space
-from study.trial.specification import DONE, EPOCH, FAILURE, FAILURE_FINAL, SUSPENDED, TRIAL_KEY
 
 NOISY = SELECTIONS["noisy"]
 METRIC = NOISY.metric
@@ -421,105 +418,3 @@ def test_choices_that_changed_without_a_record_are_an_error(tmp_path, before, af
     assert own_journal(tmp_path, wider).suggest().number == 2
     with pytest.raises(UserError, match=r"training.batch_size is .*, but one of 8, 16 in the trials so far"):
         own_journal(tmp_path, text.replace(before, after))
-
-
-# Searcher
-
-
-def search(folder, trials=4, **options):
-    return StudySearch(journal(folder), NOISY, trials, **options)
-
-
-def finish(searcher, trial_id, value=0.5):
-    result = {METRIC: value, EPOCH: EPOCHS, DONE: True}
-    searcher.on_trial_complete(trial_id, result)
-
-
-def test_the_number_of_trials_is_constant(tmp_path):
-    searcher = search(tmp_path, trials=3)
-    suggested = [searcher.suggest(f"t{n}") for n in range(3)]
-    assert [values[TRIAL_KEY] for values in suggested] == [1, 2, 3]
-    assert searcher.suggest("t3") == Searcher.FINISHED
-
-
-def test_unfinished_trials_come_first_with_their_configurations(tmp_path):
-    first = search(tmp_path)
-    suggested = [first.suggest(f"t{n}") for n in range(3)]
-    finish(first, "t1")
-    again = search(tmp_path)
-    assert again.left == 3
-    assert [again.suggest(f"u{n}") for n in range(2)] == [suggested[0], suggested[2]]
-    assert again.suggest("u2")[TRIAL_KEY] == 4
-    assert again.suggest("u3") == Searcher.FINISHED
-
-
-def test_a_finished_search_is_extended_knowing_what_it_has(tmp_path):
-    whole = search(tmp_path / "whole", trials=6)
-    for n in range(6):
-        whole.suggest(f"t{n}")
-        finish(whole, f"t{n}", 0.3 + 0.01 * n)
-    for trials in (4, 6):
-        searcher = search(tmp_path / "extended", trials=trials)
-        while (values := searcher.suggest("t")) != Searcher.FINISHED:
-            finish(searcher, "t", 0.3 + 0.01 * (values[TRIAL_KEY] - 1))
-    assert journal(tmp_path / "extended").entries() == journal(tmp_path / "whole").entries()
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_score_that_is_not_a_number_is_a_failure_and_none_stays_running(tmp_path, value):
-    searcher = search(tmp_path, trials=2)
-    searcher.suggest("a")
-    searcher.suggest("b")
-    finish(searcher, "a", value)
-    finish(searcher, "b")
-    entries = journal(tmp_path).entries()
-    assert [entry.status for entry in entries] == [FAILED, FINISHED]
-    assert METRIC in entries[0].failure
-    assert search(tmp_path, trials=2).left == 0
-
-
-def test_failures_are_tried_again_unless_they_would_only_come_again(tmp_path):
-    searcher = search(tmp_path, trials=2)
-    configurations = [searcher.suggest(name) for name in "ab"]
-    searcher.on_trial_complete("a", {EPOCH: 2, FAILURE: "diverged", FAILURE_FINAL: True})
-    searcher.on_trial_complete("b", {EPOCH: 2, FAILURE: "worker died", FAILURE_FINAL: False})
-    again = search(tmp_path, trials=2)
-    assert again.suggest("c") == configurations[1]
-    assert not again.observe("c", {METRIC: 0.2, EPOCH: 3})
-    assert again.suggest("d") == Searcher.FINISHED
-    finish(again, "c", 0.4)
-    first, second = journal(tmp_path).entries()
-    assert (first.status, first.failure) == (FAILED, "diverged")
-    assert (second.status, second.value) == (FINISHED, 0.4)
-    assert search(tmp_path, trials=2).left == 0
-
-
-def test_the_deadline_leaves_trials_for_the_next_session(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
-    searcher = search(tmp_path, deadline=60.0)
-    running = searcher.suggest("a")
-    now[0] = 60.0
-    assert searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
-    searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
-    assert searcher.suggest("b") == Searcher.FINISHED
-    assert search(tmp_path).suggest("a") == running
-
-
-def test_a_suspended_trial_stays_and_no_other_is_begun(tmp_path):
-    searcher = search(tmp_path)
-    running = searcher.suggest("a")
-    searcher.on_trial_complete("a", {EPOCH: 1, SUSPENDED: "No space left on device"})
-    assert searcher.suggest("b") == Searcher.FINISHED
-    assert searcher.suspended == "No space left on device"
-    assert search(tmp_path).suggest("a") == running
-
-
-def test_a_stopped_trial_is_pruned_and_not_tried_again(tmp_path):
-    searcher = search(tmp_path, trials=1)
-    searcher.suggest("a")
-    searcher.observe("a", {METRIC: 0.2, EPOCH: 1})
-    searcher.on_trial_complete("a", {METRIC: 0.2, EPOCH: 1, DONE: False})
-    (entry,) = journal(tmp_path).entries()
-    assert (entry.status, entry.epochs, entry.value) == (STOPPED, 1, 0.2)
-    assert search(tmp_path, trials=1).left == 0

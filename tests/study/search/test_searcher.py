@@ -1,5 +1,6 @@
 """Tests of processes and devices that fail: which trials are tried again, where, and what is printed."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -7,14 +8,27 @@ from ray.exceptions import RayActorError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from study.schema import FAILED, FINISHED, SELECTIONS
+from study.schema import FAILED, FINISHED, SELECTIONS, STOPPED
 from study.search.attempts import MAX_ATTEMPTS, Attempts, Death
 from study.search.journal import Journal
 from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
-from study.search.trial_logs import TrialLogs
+from study.search.trial_logs import TrialLogs, read_logs
+from study.setup.pruners import make_pruner
 from study.setup.spaces import load_space
 from study.trial import trainable
-from study.trial.specification import ATTEMPT_KEY, DEVICE, DONE, EPOCH, EVENTS, TRIAL_KEY, TrialContext, epoch_event
+from study.trial.specification import (
+    ATTEMPT_KEY,
+    DEVICE,
+    DONE,
+    EPOCH,
+    EVENTS,
+    FAILURE,
+    FAILURE_FINAL,
+    SUSPENDED,
+    TRIAL_KEY,
+    TrialContext,
+    epoch_event,
+)
 from tests.helpers.trial_context import DATASET, EPOCHS, Driver, log_of, make_context, runs_of
 
 METRIC = "val_noisy/uar"
@@ -242,6 +256,147 @@ def test_a_search_on_a_device_that_is_left_out_from_before_uses_another(context)
     driver.run()
     assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
     assert len([line for line in log_of(context).lines() if line["kind"] in ("run", "again")]) == 1
+
+
+# Sessions: what one leaves to the next, with a real journal and real event logs.
+
+
+def session(folder, trials=4, slots=9, **options):
+    context = TrialContext(None, {}, 0, 1, "cpu", METRIC, folder)
+    courier = SimpleNamespace(client=None, add=lambda deliveries: None)
+    logs = TrialLogs(context, {}, DATASET, runs_of("0", "s"), courier)
+    return StudySearch(journal(folder), logs, SELECTIONS["noisy"], trials, slots, **options)
+
+
+def journal(folder):
+    pruner = make_pruner("median", 1, EPOCHS)
+    return Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], 0, "tpe", pruner)
+
+
+def begin(searcher, name):
+    """Suggest a trial and place it; return its configuration."""
+    suggested = searcher.suggest(name)
+    assert searcher.observe(name, {DEVICE: "here", EPOCH: 0}) == TrialScheduler.CONTINUE
+    return suggested
+
+
+def reported(epoch, value, **more):
+    return {EVENTS: [epoch_event(epoch, {METRIC: value})], EPOCH: epoch, DONE: False, **more}
+
+
+def finish(searcher, name, value=0.5):
+    searcher.on_trial_complete(name, reported(EPOCHS, value) | {DONE: True, "done": True})
+
+
+def without_attempt(configuration):
+    return {key: value for key, value in configuration.items() if key != ATTEMPT_KEY}
+
+
+def test_the_number_of_trials_is_constant(tmp_path):
+    searcher = session(tmp_path, trials=3)
+    suggested = [begin(searcher, f"t{n}") for n in range(3)]
+    assert [values[TRIAL_KEY] for values in suggested] == [1, 2, 3]
+    assert searcher.suggest("t3") is None  # one of them may have to be tried again
+    for n in range(3):
+        finish(searcher, f"t{n}")
+    assert searcher.suggest("t3") == Searcher.FINISHED
+
+
+def test_unfinished_trials_come_first_with_their_configurations(tmp_path):
+    first = session(tmp_path)
+    suggested = [begin(first, f"t{n}") for n in range(3)]
+    finish(first, "t1")
+    again = session(tmp_path)
+    assert again.left == 3
+    resumed = [again.suggest(f"u{n}") for n in range(2)]
+    assert [without_attempt(one) for one in resumed] == [without_attempt(suggested[n]) for n in (0, 2)]
+    assert {one[ATTEMPT_KEY] for one in resumed} == {2}
+    assert again.suggest("u2")[TRIAL_KEY] == 4
+    assert again.suggest("u3") is None
+
+
+def test_a_finished_search_is_extended_knowing_what_it_has(tmp_path):
+    whole = session(tmp_path / "whole", trials=6)
+    for n in range(6):
+        begin(whole, f"t{n}")
+        finish(whole, f"t{n}", 0.3 + 0.01 * n)
+    for trials in (4, 6):
+        searcher = session(tmp_path / "extended", trials=trials)
+        for _ in range(searcher.left):
+            values = begin(searcher, "t")
+            finish(searcher, "t", 0.3 + 0.01 * (values[TRIAL_KEY] - 1))
+        assert searcher.suggest("t") == Searcher.FINISHED
+    assert journal(tmp_path / "extended").entries() == journal(tmp_path / "whole").entries()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_a_number_is_a_failure_and_none_stays_running(tmp_path, value):
+    searcher = session(tmp_path, trials=2)
+    begin(searcher, "a")
+    begin(searcher, "b")
+    finish(searcher, "a", value)
+    finish(searcher, "b")
+    entries = journal(tmp_path).entries()
+    assert [entry.status for entry in entries] == [FAILED, FINISHED]
+    assert METRIC in entries[0].failure
+    assert session(tmp_path, trials=2).left == 0
+
+
+def test_failures_are_tried_again_unless_they_would_only_come_again(tmp_path):
+    searcher = session(tmp_path, trials=2)
+    configurations = [begin(searcher, name) for name in "ab"]
+    searcher.on_trial_complete("a", {EPOCH: 2, FAILURE: "diverged", FAILURE_FINAL: True})
+    searcher.on_trial_complete("b", {EPOCH: 2, FAILURE: "out of memory", FAILURE_FINAL: False})
+    again = session(tmp_path, trials=2)
+    assert without_attempt(begin(again, "c")) == without_attempt(configurations[1])
+    assert again.observe("c", reported(1, 0.2)) == TrialScheduler.CONTINUE
+    finish(again, "c", 0.4)
+    assert again.suggest("d") == Searcher.FINISHED
+    first, second = journal(tmp_path).entries()
+    assert (first.status, first.failure) == (FAILED, "diverged")
+    assert (second.status, second.value) == (FINISHED, 0.4)
+    assert {number: log.status for number, log in read_logs(tmp_path).items()} == {1: FAILED, 2: FINISHED}
+    assert session(tmp_path, trials=2).left == 0
+
+
+def test_the_deadline_leaves_trials_for_the_next_session(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
+    searcher = session(tmp_path, deadline=60.0)
+    running = begin(searcher, "a")
+    now[0] = 60.0
+    assert searcher.observe("a", reported(1, 0.2)) == TrialScheduler.STOP
+    searcher.on_trial_complete("a", reported(1, 0.2))
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert read_logs(tmp_path)[1].status == STOPPED
+    assert without_attempt(session(tmp_path).suggest("a")) == without_attempt(running)
+
+
+def test_a_suspended_trial_stays_and_no_other_is_begun(tmp_path):
+    searcher = session(tmp_path)
+    running = begin(searcher, "a")
+    searcher.on_trial_complete("a", {EPOCH: 1, SUSPENDED: "No space left on device"})
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert searcher.suspended == "No space left on device"
+    assert without_attempt(session(tmp_path).suggest("a")) == without_attempt(running)
+
+
+def test_a_stopped_trial_is_pruned_and_not_tried_again(tmp_path):
+    """Stop a trial far below the median of ten others; Tune hands its last result over twice."""
+    searcher = session(tmp_path, trials=11)
+    for n in range(10):
+        begin(searcher, f"t{n}")
+        searcher.observe(f"t{n}", reported(1, 0.5))
+        searcher.observe(f"t{n}", reported(2, 0.5))
+        finish(searcher, f"t{n}")
+    begin(searcher, "bad")
+    decisions = [searcher.observe("bad", reported(epoch, 0.1)) for epoch in (1, 2)]
+    assert decisions[-1] == TrialScheduler.STOP
+    searcher.on_trial_complete("bad", reported(2, 0.1))
+    entry = journal(tmp_path).entries()[-1]
+    assert (entry.status, entry.value) == (STOPPED, 0.1)
+    assert read_logs(tmp_path)[11].status == STOPPED
+    assert session(tmp_path, trials=11).left == 0
 
 
 def test_slots_and_attempts_are_counted(tmp_path):
