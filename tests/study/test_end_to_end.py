@@ -80,7 +80,7 @@ def history(client, run, metric):
 
 def test_it_ends_well_and_says_what_it_did_and_what_comes_next(done):
     assert done.returncode == 0, done.stderr
-    assert "Best run per noise level" in done.stdout
+    assert "best run per noise level" in done.stdout
     assert "features  built" in done.stdout
     assert "nothing can be concluded" in done.stdout
     assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout

@@ -60,6 +60,28 @@ def test_a_node_cut_off_that_comes_back(tmp_path, reference):
     unharmed(faults.cut_off(tmp_path, reference), to_the_digit=False)
 
 
+def test_a_store_emptied_or_exchanged_gets_everything_once(tmp_path, reference):
+    unharmed(faults.emptied_store(tmp_path, reference))
+    unharmed(faults.other_store(tmp_path, reference))
+
+
+def test_a_study_copied_moved_or_renamed(tmp_path, reference):
+    unharmed(faults.copied(tmp_path, reference))
+    unharmed(faults.moved(tmp_path, reference))
+
+
+def test_runs_deleted_while_the_study_runs(tmp_path, reference):
+    unharmed(faults.deleted_runs(tmp_path, reference))
+
+
+def test_one_of_two_gpus_broken(tmp_path, reference):
+    unharmed(faults.broken_gpu(tmp_path, reference), to_the_digit=False)
+
+
+def test_the_studys_process_killed_alone(tmp_path, reference):
+    unharmed(faults.driver_alone(tmp_path, 1, random.Random(1), reference))
+
+
 def test_a_finished_study_is_extended_and_a_time_budget_only_delays(tmp_path, reference):
     study = FaultyStudy(tmp_path / "budget", "budget")
     printed = ""
