@@ -28,11 +28,12 @@ RECORD = "study.json"
 DATA_DIGEST = "data_digest"
 FEATURES = "features"
 SPACES = "spaces"
+AUDIO_DIGEST = "audio_digest"
 
 LONGEST_NAME = 200  # bytes; file systems take 255 for the name of a file, and other names are made of this one
 
 # Options of a single call, which are not part of the study, and options that a resuming call may change. A password is
-# not written to disk, so a resuming call names the server again.
+# not written to disk, so a resuming call names the server again. Files may have been moved; their content is checked.
 _OF_THE_CALL = {"resume", "widen", "address", "time_budget", "list_spaces", "plan"}
 _CHANGEABLE = {
     *_OF_THE_CALL,
@@ -41,9 +42,14 @@ _CHANGEABLE = {
     "cpus_per_trial",
     "gpus_per_trial",
     "storage_path",
+    "corpus_root",
+    "exclude",
     "experiment",
     "tracking_uri",
 }
+
+# Options of a confirmation that its design has fixed.
+_OF_DESIGN = ("study", "top", "seeds", "reference", "primary", "pilot")
 
 # Options that a confirmation takes over from the search that it confirms.
 _OF_SEARCH = (
@@ -263,7 +269,11 @@ class StudyOptions(TrainingOptions):
         return {**values, "tracking_uri": self.tracking_uri and without_password(self.tracking_uri)}
 
     def write(
-        self, data_digest: str, features: Iterable[str] = (), spaces: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        data_digest: str,
+        features: Iterable[str] = (),
+        spaces: Mapping[str, Mapping[str, Any]] | None = None,
+        audio_digest: str = "",
     ) -> None:
         """Write the options to the study's folder.
 
@@ -271,9 +281,11 @@ class StudyOptions(TrainingOptions):
             data_digest: Digest of the data that they are meant for.
             features: Names of the feature stores that the study uses, besides those that are on record.
             spaces: ``Space.record`` of each search space by its name.
+            audio_digest: Digest of the decoded audio.
         """
         used = sorted({*features, *read_record(self.folder).get(FEATURES, ())})
-        record = {**self.to_json(), DATA_DIGEST: data_digest, FEATURES: used, SPACES: dict(spaces or {})}
+        digests = {DATA_DIGEST: data_digest, AUDIO_DIGEST: audio_digest}
+        record = {**self.to_json(), **digests, FEATURES: used, SPACES: dict(spaces or {})}
         replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
 
     def check_unchanged(self, data_digest: str) -> None:
@@ -284,10 +296,18 @@ class StudyOptions(TrainingOptions):
                 "began. Restore it, or start a new study under another --name."
             )
 
+    def check_audio(self, audio_digest: str) -> None:
+        """Raise if other audio lies under the names of the utterances than when the study began."""
+        if read_record(self.folder).get(AUDIO_DIGEST) not in (None, "", audio_digest):
+            raise UserError(
+                f"the audio of corpus {self.corpus!r} is not that with which study {self.name!r} began: the same names "
+                "have other samples. Restore it, or start a new study under another --name."
+            )
+
     def resumed(self) -> StudyOptions:
         """Return the options that the study was started with, and what this call changes of them.
 
-        A call may raise the number of trials, and say where trials run and for how long.
+        A call may raise the number of trials, say where trials run and for how long, and name files that were moved.
 
         Raises:
             UserError: No study is there, this call names another option with another value, or fewer trials.
@@ -295,7 +315,8 @@ class StudyOptions(TrainingOptions):
         saved = self._saved()
         given = self._given()
         begun = {**saved, "classes": ALL} if saved["classes"] == FORMER else saved
-        differing = [key for key in given - _CHANGEABLE - {"name"} if self._values()[key] != begun.get(key)]
+        changeable = _CHANGEABLE | ({"space"} if self._moves_spaces(saved) else set())
+        differing = [key for key in given - changeable - {"name"} if self._values()[key] != begun.get(key)]
         if differing:
             options = ", ".join(
                 f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in sorted(differing)
@@ -310,7 +331,7 @@ class StudyOptions(TrainingOptions):
                 value = saved[option.name]
                 is_path = option.name in {"corpus_root", "exclude"} and value is not None
                 values[option.name] = Path(value) if is_path else tuple(value) if isinstance(value, list) else value
-        values |= {key: getattr(self, key) for key in given & _CHANGEABLE}
+        values |= {key: getattr(self, key) for key in given & changeable}
         values |= {"name": self.name, "storage_path": self.storage_path, "resume": True}
         before, now = StudyOptions(**{**values, "trials": saved["trials"]}).planned_trials, StudyOptions(**values)
         if now.planned_trials < before:
@@ -319,6 +340,11 @@ class StudyOptions(TrainingOptions):
                 "Leave it out, or give more."
             )
         return now
+
+    def _moves_spaces(self, saved: Mapping[str, Any]) -> bool:
+        """Return whether the spaces are those of the study by their names, and their content is on record."""
+        names = [[Path(name).stem for name in some] for some in (self.space, saved["space"])]
+        return names[0] == names[1] and set(names[0]) <= saved.get(SPACES, {}).keys()
 
     def _saved(self) -> dict[str, Any]:
         """Return the options in the study's folder."""
@@ -389,7 +415,7 @@ class ConfirmOptions(TrainingOptions):
         at_least(1, "seeds", self.seeds)
         if self.resume:
             self._refuse(
-                ("space", *_OF_SEARCH, "study", "top", "seeds", "reference", "primary", "pilot", "experiment"),
+                (*(name for name in _OF_SEARCH if name not in _CHANGEABLE), *_OF_DESIGN),
                 "a resumed confirmation follows its own design. Leave them out, or confirm under another --name.",
             )
         elif not self.space:

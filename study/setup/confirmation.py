@@ -62,7 +62,7 @@ from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, read_trials
 from study.tracking.store import find_run, search_all
 from study.trial.specification import TrialSpecification
-from study.uri import absolute_uri, chosen_experiment, chosen_uri
+from study.uri import chosen_experiment, chosen_uri
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     with claimed_folder(options) as lock:
         stores = open_stores(corpus, [extractor(_config(one)) for one in design.candidates], options, console)
         data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest]), stores, 0.0)
+        options.check_audio(data.audio_digest)
         for fold in folds.values():
             check_disjoint(corpus, fold, data.store.content)
         if options.resume:
@@ -139,22 +140,26 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
 
 def _resumed(asked: ConfirmOptions) -> _Basis:
     """Return the basis of a confirmation that is resumed: its own options, and what the call may change of them."""
-    given = StudyOptions(
-        name=asked.name,
-        storage_path=absolute(asked.storage_path),
-        tracking_uri=None if asked.tracking_uri is None else absolute_uri(asked.tracking_uri),
-        cpus_per_trial=asked.cpus_per_trial,
-        gpus_per_trial=asked.gpus_per_trial,
-        max_concurrent=asked.max_concurrent,
-        time_budget=asked.time_budget,
-        address=asked.address,
-        plan=asked.plan,
-        resume=True,
+    given = with_absolute_paths(
+        StudyOptions(
+            space=asked.space or StudyOptions.space,
+            corpus_root=asked.corpus_root,
+            exclude=asked.exclude,
+            name=asked.name,
+            experiment=asked.experiment,
+            storage_path=asked.storage_path,
+            tracking_uri=asked.tracking_uri,
+            cpus_per_trial=asked.cpus_per_trial,
+            gpus_per_trial=asked.gpus_per_trial,
+            max_concurrent=asked.max_concurrent,
+            time_budget=asked.time_budget,
+            address=asked.address,
+            plan=asked.plan,
+            resume=True,
+        )
     )
     Design.read(given.folder)  # says that there is none in the words of a confirmation
     options = resumed(given)
-    if asked.corpus_root is not None:
-        options = replace(options, corpus_root=absolute(asked.corpus_root))
     return _Basis(options, open_records(options), tuple(load_spaces(options, ranges=False)))
 
 

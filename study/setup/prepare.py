@@ -67,6 +67,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         began = time.monotonic()
         stores = open_stores(corpus, (space.extractor(options.defaults) for space in spaces), options, console)
         data = StudyData(corpus, fold, data_digest, stores, time.monotonic() - began)
+        options.check_audio(data.audio_digest)
         check_disjoint(corpus, fold, data.store.content)
         return PreparedStudy(
             options=options,

@@ -14,6 +14,7 @@ from ser.corpora import Corpus
 from ser.features.store import FeatureStore
 from ser.splits import Fold
 from ser.training.task import Task
+from ser.utils.hashing import digest
 from study.options import StudyOptions
 from study.schema import SEARCH, SELECTIONS, Selection
 from study.setup.design import Design
@@ -76,6 +77,11 @@ class StudyData:
     def store(self) -> FeatureStore:
         """Return the feature store of the first space."""
         return next(iter(self.stores.values()))
+
+    @property
+    def audio_digest(self) -> str:
+        """Return the digest of the decoded audio that the first space's front end has read."""
+        return digest([self.store.front_end.name, list(map(str, self.store.content))])
 
 
 @dataclass(frozen=True)

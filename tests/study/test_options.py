@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,33 @@ def test_resuming_may_add_trials_and_say_where_and_how_long_they_run(tmp_path):
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().seconds == math.inf
     with pytest.raises(UserError, match=r"has 7 trials .* --trials 5 is fewer"):
         StudyOptions(name="n", storage_path=tmp_path, trials=5, resume=True).resumed()
+
+
+def test_a_resumed_study_finds_files_that_were_moved(tmp_path):
+    """Name the new places of corpus, list and space file; a space of another name is another space."""
+    StudyOptions(
+        name="n", storage_path=tmp_path, space=("/old/mine.py", "elr"), corpus_root=Path("/old"), exclude=Path("/old/x")
+    ).write("", spaces={"mine": {}, "elr": {}})
+    moved = {"space": ("/new/mine.py", "elr"), "corpus_root": Path("/new"), "exclude": Path("/new/x")}
+    now = StudyOptions(name="n", storage_path=tmp_path, resume=True, **moved).resumed()
+    assert {key: getattr(now, key) for key in moved} == moved
+    for other in (("/new/other.py", "elr"), ("elr", "/new/mine.py"), ("/new/mine.py",)):
+        with pytest.raises(UserError, match="--space differ"):
+            StudyOptions(name="n", storage_path=tmp_path, resume=True, space=other).resumed()
+    StudyOptions(name="n", storage_path=tmp_path, space=("/old/mine.py",)).write("")  # its content is not on record
+    with pytest.raises(UserError, match="--space differ"):
+        StudyOptions(name="n", storage_path=tmp_path, resume=True, space=("/new/mine.py",)).resumed()
+
+
+def test_other_audio_under_the_same_names_is_an_error(tmp_path):
+    options = StudyOptions(name="n", storage_path=tmp_path)
+    options.check_audio("c0ffee")
+    options.write("", audio_digest="c0ffee")
+    options.check_audio("c0ffee")
+    with pytest.raises(UserError, match="the same names have other samples"):
+        options.check_audio("decaf")
+    options.write("")  # a study of an earlier version
+    options.check_audio("decaf")
 
 
 @pytest.mark.parametrize(
