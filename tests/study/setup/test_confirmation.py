@@ -83,7 +83,7 @@ def test_a_search_has_its_own_options(options, named):
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"seeds": 2}, "--seeds"), ({"space": ("elr",)}, "--space"), ({"noise": ("clean",)}, "--noise")],
+    [({"seeds": 2}, "--seeds"), ({"reference": "elr"}, "--reference"), ({"noise": ("clean",)}, "--noise")],
 )
 def test_a_resumed_confirmation_follows_its_own_design(options, named):
     with pytest.raises(UserError, match=f"{named}: a resumed confirmation follows its own design"):
