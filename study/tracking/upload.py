@@ -38,6 +38,9 @@ PARAMS_AT_ONCE = 100
 METRICS_AT_ONCE = 1000
 UPLOAD_ATTEMPTS = 3
 
+LONGEST_TAG = 5000
+"""Characters of a tag's value; MLflow refuses longer ones, at different lengths in different stores."""
+
 
 @dataclass(frozen=True)
 class SearchRuns:
@@ -127,7 +130,7 @@ def _deliver(delivery: Delivery, client: MlflowClient) -> None:
         done += count
     # Noted in the store after it has them, whatever the settings of MLflow's client.
     if delivery.missed:
-        client.set_tag(run_id, Tag.MISSED, "; ".join(delivery.missed), synchronous=True)
+        client.set_tag(run_id, Tag.MISSED, _shortened("; ".join(delivery.missed)), synchronous=True)
     client.set_tag(run_id, Tag.RECORDS, str(done), synchronous=True)
     delivery.lines = done
 
@@ -313,6 +316,11 @@ def _close(client: MlflowClient, run_id: str, line: Mapping[str, Any]) -> None:
     status = ending(line)
     tags = {Tag.STATUS: status, Tag.FAILURE: line["failure"]}
     client.log_batch(
-        run_id, tags=[RunTag(key, value) for key, value in tags.items() if value is not None], synchronous=True
+        run_id, tags=[RunTag(key, _shortened(value)) for key, value in tags.items() if value], synchronous=True
     )
     client.set_terminated(run_id, STATUS[status], end_time=line["time"])
+
+
+def _shortened(text: str) -> str:
+    """Return a text that a tag can hold; the trial's event log has all of it."""
+    return text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"

@@ -305,6 +305,15 @@ def test_more_metrics_than_one_call_takes(begun, store):
     assert points(client, trial.run_id, "m69") == [(epoch, 1.5) for epoch in range(1, 31)]
 
 
+def test_a_long_reason_of_a_failure_does_not_hold_up_the_records(begun, store):
+    trial = begun()
+    trial.log.end(FAILED, "x" * 20_000)
+    deliver(trial, store[0])
+    run = store[0].get_run(trial.run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "x" * 4999 + "…")
+    assert trial.log.lines()[-1]["failure"] == "x" * 20_000
+
+
 # The courier.
 
 
