@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,8 @@ def start(resume: str) -> None:
         return
     # Ray's future default, of which it warns until then. A trial's device is chosen here, not by hiding GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Else Ray writes a token to the home folder, which may be read-only, and which other clusters would then ask for.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = temporary_folder()
     # Ray's workers import from the driver's current folder first, and another `study` or `ser` may be there.
     with contextlib.chdir(CODE_ROOT), environment({**worker_variables(), **RECONNECT, "RAY_TMPDIR": str(folder)}):

@@ -129,9 +129,13 @@ except KeyboardInterrupt:
 
 
 @pytest.fixture
-def ray_driver():
-    """Start a process with a local Ray; yield it and Ray's processes by name."""
-    with subprocess.Popen([sys.executable, "-c", RAY], cwd=CODE_ROOT, stdout=subprocess.PIPE, text=True) as driver:
+def ray_driver(tmp_path):
+    """Start a process with a local Ray and an empty home folder; yield it and Ray's processes by name."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    with subprocess.Popen(
+        [sys.executable, "-c", RAY], cwd=CODE_ROOT, stdout=subprocess.PIPE, text=True,
+        env={**variables, "HOME": str(tmp_path)},
+    ) as driver:  # fmt: skip
         try:
             assert driver.stdout is not None
             words = [word.split(":", 2) for word in driver.stdout.readline().split(" ")]
@@ -142,9 +146,10 @@ def ray_driver():
 
 
 @pytest.mark.slow
-def test_nothing_is_left_seconds_after_the_studys_process_is_killed(ray_driver):
+def test_nothing_is_left_seconds_after_the_studys_process_is_killed(ray_driver, tmp_path):
     driver, found = ray_driver
     assert len(found) > 5
+    assert not (tmp_path / ".ray").exists()  # the home folder may be read-only
     assert all(lives(process) for _, process in found)
     driver.kill()
     wait_until(lambda: not any(lives(process) for _, process in found), 10, "Ray's processes have ended")
