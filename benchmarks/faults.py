@@ -270,13 +270,14 @@ def cut_off(folder: Path, reference: Histories) -> Row | None:
             server.kill()
 
 
-def ended(study: FaultyStudy, fault: str, times: int, reference: Histories) -> Row:
-    """Resume a study to its end; return its row."""
+def ended(study: FaultyStudy, fault: str, times: int, reference: Histories, says: str = "") -> Row:
+    """Resume a study to its end, where it prints ``says``; return its row."""
     began, before = time.monotonic(), study.epochs_on_disk
     process = study.start()
     seconds = recovered(study, process, before, began)
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
+    assert says in printed, printed
     return row(fault, times, study, reference, seconds)
 
 
@@ -294,7 +295,7 @@ def emptied_store(folder: Path, reference: Histories) -> Row:
     """Delete the database of a study that was killed, and resume."""
     study = killed_study(folder, "emptied", 7)
     (study.folder / "mlflow.db").unlink()
-    return ended(study, "tracking store emptied", 1, reference)
+    return ended(study, "tracking store emptied", 1, reference, "the store lacks records of")
 
 
 def other_store(folder: Path, reference: Histories) -> Row:
@@ -302,7 +303,7 @@ def other_store(folder: Path, reference: Histories) -> Row:
     study = FaultyStudy(folder / "others", "others")
     study.finish()
     first, study.uri = study.uri, f"sqlite:///{study.folder}/other.db"
-    found = ended(study, "another tracking store", 1, reference)
+    found = ended(study, "another tracking store", 1, reference, f"the store lacks records of {TRIALS} trials")
     study.uri = first
     return {**found, "doubled": found["doubled"] + ended(study, "", 1, reference)["doubled"]}
 

@@ -92,7 +92,7 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
     deadline = time.monotonic() + prepared.options.seconds
     progress = _Progress()
     try:
-        _run_searches(prepared, begin, deadline, progress)
+        _run_searches(prepared, console, begin, deadline, progress)
     except KeyboardInterrupt:
         if not (prepared.folder / RECORD).exists():
             raise
@@ -123,7 +123,11 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
 
 
 def _run_searches(
-    prepared: PreparedStudy, begin: Callable[[TrialResources], None], deadline: float, progress: _Progress
+    prepared: PreparedStudy,
+    console: Console,
+    begin: Callable[[TrialResources], None],
+    deadline: float,
+    progress: _Progress,
 ) -> None:
     """Start Ray, open the searches, and run them one after the other."""
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
@@ -138,6 +142,8 @@ def _run_searches(
         progress.courier = Courier(prepared.records.client)
         opened = list(zip(prepared.searches, progress.parents, strict=True))
         logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
+        if lacking := sum(own.deliver() for own in logs):
+            say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
         left_out: dict[str, str] = {}
         for search, own in zip(prepared.searches, logs, strict=True):
             progress.outcomes.append(run_search(prepared, search, own, resources, deadline, left_out))

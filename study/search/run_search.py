@@ -122,7 +122,7 @@ def run_search(
 def open_logs(
     prepared: PreparedStudy, search: Search, parent: str, resources: TrialResources, courier: Courier
 ) -> TrialLogs:
-    """Open the event logs of a search's trials, and let the courier deliver what the store lacks of them.
+    """Open the event logs of a search's trials.
 
     Args:
         prepared: The study.
@@ -134,9 +134,7 @@ def open_logs(
     context = trial_context(prepared, search, _needed(prepared, search, resources))
     tags = {**search_tags(prepared, search), Tag.STAGE: prepared.stage}
     dataset = dataset_of(prepared.data.corpus, search.level, search.task.manifest).to_dictionary()
-    logs = TrialLogs(context, tags, dataset, search_runs(prepared, search, parent), courier)
-    logs.deliver()
-    return logs
+    return TrialLogs(context, tags, dataset, search_runs(prepared, search, parent), courier)
 
 
 def replace_parent(prepared: PreparedStudy, search: Search) -> None:

@@ -41,9 +41,11 @@ class TrialLogs:
         self._context, self._tags, self._dataset, self._runs, self._courier = context, tags, dataset, runs, courier
         self._logs = read_logs(context.folder)
 
-    def deliver(self) -> None:
-        """Let the courier deliver what the store lacks of earlier sessions."""
-        self._courier.add(stored(self._courier.client, self._runs, self._logs))
+    def deliver(self) -> int:
+        """Let the courier deliver what the store lacks of earlier sessions; return of how many trials that is."""
+        deliveries = stored(self._courier.client, self._runs, self._logs)
+        self._courier.add(deliveries)
+        return sum(one.pending > 0 for one in deliveries)
 
     def __getitem__(self, number: int) -> EventLog:
         """Return the event log of a trial, which may not have begun."""
