@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 import optuna
@@ -22,7 +22,7 @@ from study.console import say
 from study.environment import environment
 from study.messages import first_line
 from study.options import RECORD
-from study.search.run_search import Outcome, open_logs, open_search, replace_parent, run_search
+from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
 from study.setup.prepared_study import PreparedStudy
 from study.tracking.store import is_gone, sweep
 from study.tracking.upload import PATIENCE, Courier
@@ -56,12 +56,14 @@ class _Progress:
         parents: Parent runs of all searches, once they are open.
         courier: Delivers the records, once trials can have any.
         stopped: What stopped the session; empty if nothing did.
+        patience: Leaves MLflow's client with little patience while records are delivered.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     courier: Courier | None = None
     stopped: str = ""
+    patience: ExitStack = field(default_factory=ExitStack)
 
 
 def quieten() -> None:
@@ -91,34 +93,33 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
     """
     deadline = time.monotonic() + prepared.options.seconds
     progress = _Progress()
-    try:
-        _run_searches(prepared, console, begin, deadline, progress)
-    except KeyboardInterrupt:
-        if not (prepared.folder / RECORD).exists():
+    with progress.patience:
+        try:
+            _run_searches(prepared, console, begin, deadline, progress)
+        except KeyboardInterrupt:
+            if not (prepared.folder / RECORD).exists():
+                raise
+            progress.stopped = "Interrupted."
+        except UserError:
+            with suppress(Exception):  # the mistake is reported, whatever the store does
+                _deliver(prepared, progress, console)
             raise
-        progress.stopped = "Interrupted."
-    except UserError:
-        with suppress(Exception):  # the mistake is reported, whatever the store does
-            sweep(prepared.records.client, prepared.records.experiment, str(prepared.options.name))
-        raise
-    except Exception as error:
-        if not (prepared.folder / RECORD).exists():
-            raise
-        progress.stopped = f"Stopped: {first_line(error)}."
-        if not isinstance(error, (MlflowException, TuneError, OSError)):
-            progress.stopped += f" The traceback is in {log_unexpected(error, prepared.folder)}."
-    finally:
-        stop_ray()
-        prepared.release()  # if it has not begun
-    outcomes = progress.outcomes
-    complete = len(outcomes) == len(prepared.searches) and not outcomes[-1].interrupted
-    reason = _reason(progress, complete, deadline, prepared.options.time_budget)
-    try:
-        with environment(PATIENCE):
+        except Exception as error:
+            if not (prepared.folder / RECORD).exists():
+                raise
+            progress.stopped = f"Stopped: {first_line(error)}."
+            if not isinstance(error, (MlflowException, TuneError, OSError)):
+                progress.stopped += f" The traceback is in {log_unexpected(error, prepared.folder)}."
+        finally:
+            stop_ray()
+            prepared.release()  # if it has not begun
+        outcomes = progress.outcomes
+        complete = len(outcomes) == len(prepared.searches) and not outcomes[-1].interrupted
+        reason = _reason(progress, complete, deadline, prepared.options.time_budget)
+        try:
             delivered = _deliver(prepared, progress, console)
-    except Exception as error:  # each store has errors of its own
-        reason = f"Stopped: MLflow does not take the records: {first_line(error)}."
-        return Ended(tuple(outcomes), reason, complete, False)
+        except Exception as error:  # each store has errors of its own
+            reason, delivered = f"Stopped: MLflow does not take the records: {first_line(error)}.", False
     return Ended(tuple(outcomes), reason, complete, delivered)
 
 
@@ -138,17 +139,18 @@ def _run_searches(
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
     begin(resources)
-    with environment(PATIENCE):
-        progress.courier = Courier(prepared.records.client)
-        opened = list(zip(prepared.searches, progress.parents, strict=True))
-        logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
-        if lacking := sum(own.deliver() for own in logs):
-            say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
-        left_out: dict[str, str] = {}
-        for search, own in zip(prepared.searches, logs, strict=True):
-            progress.outcomes.append(run_search(prepared, search, own, resources, deadline, left_out))
-            if progress.outcomes[-1].interrupted:
-                return
+    progress.patience.enter_context(environment(PATIENCE))  # to the end of the session
+    progress.courier = Courier(prepared.records.client)
+    opened = list(zip(prepared.searches, progress.parents, strict=True))
+    journals = [open_journal(prepared, search) for search in prepared.searches]
+    logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
+    if lacking := sum(own.deliver() for own in logs):
+        say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
+    left_out: set[str] = set()
+    for search, journal, own in zip(prepared.searches, journals, logs, strict=True):
+        progress.outcomes.append(run_search(prepared, search, journal, own, resources, deadline, left_out))
+        if progress.outcomes[-1].interrupted:
+            return
 
 
 def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | None) -> str:

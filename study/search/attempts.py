@@ -22,7 +22,7 @@ class Death:
     Args:
         trial: Number of the trial.
         epoch: The last epoch on record.
-        device: Where it ran.
+        device: Where it ran; empty if it died before it had got a device.
         error: Its error, empty if it left none.
         first_step: Whether the process had not finished an epoch.
     """
@@ -44,10 +44,10 @@ class Attempts:
     """Account of a search's attempts.
 
     Attributes:
-        left_out: Devices on which no trial is trained any more, with the error.
+        left_out: Devices on which no trial is trained any more.
     """
 
-    left_out: dict[str, str]
+    left_out: set[str] = field(default_factory=set)
     _devices: set[str] = field(default_factory=set)
     _deaths: list[Death] = field(default_factory=list)
     _suspects: dict[str, set[int]] = field(default_factory=dict)  # device → trials that died there in their first step
@@ -70,15 +70,15 @@ class Attempts:
             Why the trial is not tried again; None if it is.
         """
         self._deaths.append(death)
-        if death.first_step:
+        if death.first_step and death.device:
             suspects = self._suspects.setdefault(death.device, set())
             suspects.add(death.trial)
-            if len(suspects) >= DEATHS_OF_A_DEVICE and self._devices - self.left_out.keys() - {death.device}:
-                self.left_out[death.device] = death.text
+            if len(suspects) >= DEATHS_OF_A_DEVICE and self._devices - self.left_out - {death.device}:
+                self.left_out.add(death.device)
                 self._deaths = [one for one in self._deaths if one.device != death.device]
                 return None
         same = [one for one in self._deaths if (one.trial, one.epoch) == (death.trial, death.epoch)]
         if len(same) < MAX_ATTEMPTS:
             return None
-        where = ", ".join(dict.fromkeys(one.device for one in same))
+        where = ", ".join(dict.fromkeys(one.device for one in same if one.device)) or "none of them got a device"
         return f"{len(same)} processes died in epoch {death.epoch + 1} ({where}): {death.text}"

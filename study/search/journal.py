@@ -188,17 +188,7 @@ class Journal:
         if frozen.state is TrialState.RUNNING:
             self._study.tell(frozen.number, value)
             return
-        # The trial failed in an earlier session, and Optuna cannot reopen it.
-        self._study.add_trial(
-            optuna.create_trial(
-                params=frozen.params,
-                distributions=frozen.distributions,
-                value=value,
-                intermediate_values={epoch: value},
-                user_attrs={key: frozen.user_attrs[key] for key in (NUMBER, CONFIGURATION)},
-            )
-        )
-        self._optuna_numbers[number] = self._study.get_trials(deepcopy=False)[-1].number
+        self._add_again(frozen, TrialState.COMPLETE, value, {epoch: value})
 
     def stop(self, number: int) -> None:
         """Record that the pruner stopped a trial."""
@@ -215,12 +205,35 @@ class Journal:
             final: Whether another attempt would fail for the same reason.
         """
         frozen = self._frozen(number)
-        if frozen.state is not TrialState.RUNNING:
-            return
-        trial = self._trial(number)
-        trial.set_user_attr(FAILURE, reason)
-        trial.set_user_attr(FINAL, final)
-        self._study.tell(frozen.number, state=TrialState.FAIL)
+        if frozen.state is TrialState.RUNNING:
+            trial = self._trial(number)
+            trial.set_user_attr(FAILURE, reason)
+            trial.set_user_attr(FINAL, final)
+            self._study.tell(frozen.number, state=TrialState.FAIL)
+        elif frozen.state is TrialState.FAIL:
+            self._add_again(frozen, TrialState.FAIL, None, frozen.intermediate_values, {FAILURE: reason, FINAL: final})
+
+    def _add_again(
+        self,
+        frozen: FrozenTrial,
+        state: TrialState,
+        value: float | None,
+        values: Mapping[int, float],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add the end of a trial that has failed in an earlier session, because Optuna cannot reopen it."""
+        own = {key: frozen.user_attrs[key] for key in (NUMBER, CONFIGURATION)}
+        self._study.add_trial(
+            optuna.create_trial(
+                state=state,
+                params=frozen.params,
+                distributions=frozen.distributions,
+                value=value,
+                intermediate_values=dict(values),
+                user_attrs={**own, **(attributes or {})},
+            )
+        )
+        self._optuna_numbers[own[NUMBER]] = self._study.get_trials(deepcopy=False)[-1].number
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._optuna_numbers[number])

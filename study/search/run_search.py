@@ -48,11 +48,13 @@ class Outcome:
         entries: Its trials.
         planned: Number of planned trials.
         suspended: Why trials were left unfinished, if the machine was at fault; otherwise empty.
+        left: Trials that are to be tried again.
     """
 
     entries: tuple[Entry, ...]
     planned: int
     suspended: str = ""
+    left: int = 0
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -66,8 +68,10 @@ class Outcome:
 
     @property
     def interrupted(self) -> bool:
-        """Return whether trials are missing."""
-        return sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
+        """Return whether trials are missing, or to be tried again."""
+        return (
+            self.left > 0 or sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
+        )
 
 
 def open_journal(prepared: PreparedStudy, search: Search) -> Journal:
@@ -87,16 +91,18 @@ def open_journal(prepared: PreparedStudy, search: Search) -> Journal:
 def run_search(
     prepared: PreparedStudy,
     search: Search,
+    journal: Journal,
     logs: TrialLogs,
     resources: TrialResources,
     deadline: float = math.inf,
-    left_out: dict[str, str] | None = None,
+    left_out: set[str] | None = None,
 ) -> Outcome:
     """Run, or resume, the trials of one space at one noise level.
 
     Args:
         prepared: The study.
         search: The search.
+        journal: Its journal.
         logs: Event logs of its trials.
         resources: What a trial gets, and how many run at a time.
         deadline: ``time.monotonic()`` at which trials end, at their next epoch.
@@ -106,9 +112,8 @@ def run_search(
         Its trials as the journal has them.
     """
     planned = search.trials(prepared.options)
-    journal = open_journal(prepared, search)
     progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection)
-    attempts = Attempts({} if left_out is None else left_out)
+    attempts = Attempts(set() if left_out is None else left_out)
     searcher = StudySearch(
         journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell
     )
@@ -116,7 +121,7 @@ def run_search(
         resources = _needed(prepared, search, resources)
         trainable = tune.with_parameters(StudyTrial, context=trial_context(prepared, search, resources))
         run_trials(searcher, trainable, resources, prepared.folder / search.folder, [progress])
-    return Outcome(tuple(journal.entries()), planned, searcher.suspended)
+    return Outcome(tuple(journal.entries()), planned, searcher.suspended, searcher.left)
 
 
 def open_logs(

@@ -7,6 +7,7 @@ its trial is suggested again, here.
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from ser.utils.errors import UserError
 from study.messages import first_line
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 from study.search.attempts import Attempts, Death
@@ -44,14 +46,14 @@ class _Running:
 
     Args:
         entry: The trial in the journal.
-        device: Where it runs, once it has said so.
+        device: Where it runs; empty until it has said so.
         epoch: The last epoch that this attempt has reported, 0 before the first.
         pruned: Whether the journal's pruner has stopped it.
         error: Error of its process, empty without one.
     """
 
     entry: Entry
-    device: str = "a node that it did not reach"
+    device: str = ""
     epoch: int = 0
     pruned: bool = False
     error: str = ""
@@ -84,7 +86,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric=selection.metric, mode=selection.mode)
         self._journal, self._logs, self._trials, self._slots, self._deadline = journal, logs, trials, slots, deadline
-        self._attempts, self._say = attempts or Attempts({}), say
+        self._attempts, self._say = attempts or Attempts(), say
         unended = [
             entry
             for entry in journal.entries()
@@ -116,14 +118,10 @@ class StudySearch(Searcher):  # type: ignore[misc]
         return len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
 
     @property
-    def running(self) -> frozenset[str]:
-        """Return Tune's ids of the trials that run."""
-        return frozenset(self._running)
-
-    @property
     def idle(self) -> bool:
-        """Return whether the search has ended, and no trial runs."""
-        return self.ended and not self._running
+        """Return whether the search has ended, and no trial runs; one that still waits for a device does not count."""
+        over = self.ended or self.out_of_time or bool(self.suspended)
+        return over and not any(running.device for running in self._running.values())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next configuration by dotted name, with the numbers of the trial and of the attempt.
@@ -132,11 +130,12 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """
         try:
             if not (self.out_of_time or self.suspended):
-                if len(self._running) >= max(1, self._slots - len(self._blocking)):
+                if len(self._running) >= self._slots:
                     return None
                 if (entry := self._next()) is not None:
+                    configuration = configuration_of(entry, self._logs[entry.number].attempts + 1)
                     self._running[trial_id] = _Running(entry)
-                    return configuration_of(entry, self._logs[entry.number].attempts + 1)
+                    return configuration
                 if self._running:
                     return None
         except OSError as error:
@@ -145,17 +144,30 @@ class StudySearch(Searcher):  # type: ignore[misc]
         return str(Searcher.FINISHED)
 
     def _next(self) -> Entry | None:
-        """Return the next trial to run, None if there is none at the moment."""
-        if self._unfinished:
-            return self._unfinished.pop(0)
-        while self._issued < self._trials:
-            entry = self._journal.suggest()
-            self._issued += 1
-            if entry.status != FAILED:
+        """Return the next trial to run, None if there is none at the moment; fail those that cannot be trained."""
+        while self.left:
+            # Those that died come last, so that another trial gets the device on which one has died.
+            if self._unfinished or (self._issued >= self._trials and self._died):
+                entry = (self._unfinished or self._died).pop(0)
+            else:
+                entry = self._journal.suggest()
+                self._issued += 1
+            if entry.status == FAILED and entry.final:
+                failure = entry.failure
+            elif failure := self._mistake(entry):
+                self._journal.fail(entry.number, failure, final=True)
+            else:
                 return entry
-            self._say(f"trial {entry.number}: failed: {entry.failure}")
-        # Last, so that another trial gets the device on which one has died.
-        return self._died.pop(0) if self._died else None
+            self._say(f"trial {entry.number}: failed: {failure}")
+        return None
+
+    def _mistake(self, entry: Entry) -> str:
+        """Return why a trial has no configuration that can be trained, empty if it has one."""
+        try:
+            self._logs.parameters(entry)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def observe(self, trial_id: str, result: dict[str, Any]) -> str:
         """Record what a trial has reported, and return Tune's decision for it."""
@@ -170,7 +182,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
         return str(StudyScheduler.STOP if stop else StudyScheduler.CONTINUE)
 
     def _place(self, trial_id: str, running: _Running, result: dict[str, Any]) -> str:
-        """Record that a trial begins on a device, unless that is left out."""
+        """Record that a trial begins on a device, unless that is left out, or no trial may begin any more."""
+        if self.out_of_time or self.suspended:
+            return str(StudyScheduler.STOP)
         device = result[DEVICE] + (f" ({result[NODE_IP]})" if NODE_IP in result else "")
         if device in self._attempts.left_out:
             del self._running[trial_id]
@@ -194,7 +208,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 running.pruned |= self._journal.report(number, running.epoch, value)
                 self._attempts.succeeded(running.device)
 
-    def note_error(self, trial_id: str, error: Exception | None) -> None:
+    def note_error(self, trial_id: str, error: BaseException | None) -> None:
         """Take note of the error of a process, before ``on_trial_complete`` says that it has died."""
         if trial_id in self._running and error is not None and not isinstance(error, RayActorError):
             cause = getattr(error, "cause", None) or error
@@ -223,6 +237,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._record(running, result)
         if SUSPENDED in result:
             self.suspended = result[SUSPENDED]
+            self._unfinished.append(running.entry)
         elif FAILURE in result:
             self._fail(running.entry, result[FAILURE], final=result[FAILURE_FINAL])
         elif result.get(DONE):
@@ -232,6 +247,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             log.end(STOPPED)
             if running.pruned:
                 self._journal.stop(number)
+            else:
+                self._unfinished.append(running.entry)
 
     def _finish(self, number: int) -> None:
         """Record in the journal what the event log says of a finished trial."""
@@ -257,7 +274,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._fail(running.entry, failure, final=False)
             return
         self._died.append(running.entry)
-        self._say(f"trial {number}: its process died on {running.device}: {death.text}. The trial is tried again")
+        where = running.device or "a node that it did not reach"
+        self._say(f"trial {number}: died on {where}: {death.text}. It is tried again")
         if len(self._attempts.left_out) > known:
             self._say(f"{running.device} is left out: two trials died there in their first step")
 
@@ -293,7 +311,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Hand the error of a process to the searcher."""
-        self._search.note_error(trial.trial_id, trial.get_pickled_error())
+        self._search.note_error(trial.trial_id, _error_of(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -319,6 +337,16 @@ class EndOfSearch(Stopper):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _error_of(trial: Trial) -> BaseException | None:
+    """Return the error of a trial's process, as Tune has just written it on this machine; None if it left none."""
+    try:
+        with Path(str(trial.pickled_error_file)).open("rb") as file:
+            error = pickle.load(file)
+    except Exception:  # an error of a user's code may be readable in its own process alone
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 def configuration_of(entry: Entry, attempt: int = 1) -> dict[str, Any]:

@@ -69,5 +69,16 @@ class TrialLogs:
         """
         trial = self._context.trial(entry.number, entry.configuration)
         log = self[entry.number]
-        log.begin({**self._tags, **trial.tags}, Config.from_dotted(trial.configuration).to_dotted(), self._dataset)
+        log.begin({**self._tags, **trial.tags}, self.parameters(entry), self._dataset)
         return log
+
+    def parameters(self, entry: Entry) -> dict[str, Any]:
+        """Return all parameters of a trial by dotted name.
+
+        Args:
+            entry: The trial in the journal.
+
+        Raises:
+            UserError: It has no configuration that can be trained.
+        """
+        return Config.from_dotted(self._context.trial(entry.number, entry.configuration).configuration).to_dotted()

@@ -54,6 +54,7 @@ class EventLog:
         self.seconds = 0.0
         self.status: str | None = None
         self._artifacts: set[tuple[str, str | None]] = set()
+        self._tags: dict[str, str] = {}
         self._ends: list[int] = []  # where each line ends, in bytes
         if self._path.exists():
             with self._path.open("rb") as file:
@@ -104,7 +105,7 @@ class EventLog:
                 self._append(EPOCH, epoch=event["epoch"], metrics=metrics)
             elif event["kind"] == ARTIFACT and (event["name"], event["digest"]) not in self._artifacts:
                 self._append(ARTIFACT, name=event["name"], digest=event["digest"])
-            elif event["kind"] == TAGS:
+            elif event["kind"] == TAGS and not event["tags"].items() <= self._tags.items():
                 self._append(TAGS, tags=event["tags"])
 
     def end(self, status: str, failure: str | None = None) -> None:
@@ -125,7 +126,8 @@ class EventLog:
         self._count(line, len(text.encode()) + 1)
 
     def _count(self, line: Mapping[str, Any], size: int) -> None:
-        """Take a line that is on disk into account."""
+        """Take a line that is on disk into account, first where it ends, for a thread that reads."""
+        self._ends.append((self._ends[-1] if self._ends else 0) + size)
         if line["kind"] in (RUN, AGAIN):
             self.attempts += 1
             self.status = None
@@ -137,4 +139,5 @@ class EventLog:
             self._artifacts.add((line["name"], line.get("digest")))
         elif line["kind"] == END:
             self.status = ending(line)
-        self._ends.append((self._ends[-1] if self._ends else 0) + size)
+        elif line["kind"] == TAGS:
+            self._tags |= line["tags"]

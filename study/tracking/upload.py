@@ -110,7 +110,7 @@ def deliver(delivery: Delivery, client: MlflowClient) -> None:
 
 
 def _deliver(delivery: Delivery, client: MlflowClient) -> None:
-    lines, done = delivery.log.lines(delivery.lines), delivery.lines
+    lines, done, missed = delivery.log.lines(delivery.lines), delivery.lines, list(delivery.missed)
     while lines:
         line, count = lines[0], 1
         if line["kind"] == RUN:
@@ -121,7 +121,7 @@ def _deliver(delivery: Delivery, client: MlflowClient) -> None:
         elif line["kind"] == TAGS:
             client.log_batch(run_id, tags=[RunTag(*item) for item in line["tags"].items()], synchronous=True)
         elif line["kind"] == ARTIFACT:
-            delivery.missed += _upload(client, run_id, delivery.log.folder / line["name"], line.get("digest"))
+            missed += _upload(client, run_id, delivery.log.folder / line["name"], line.get("digest"))
         elif line["kind"] == AGAIN:
             _reopen(client, run_id)
         elif line["kind"] != RUN:
@@ -129,10 +129,10 @@ def _deliver(delivery: Delivery, client: MlflowClient) -> None:
         lines = lines[count:]
         done += count
     # Noted in the store after it has them, whatever the settings of MLflow's client.
-    if delivery.missed:
-        client.set_tag(run_id, Tag.MISSED, _shortened("; ".join(delivery.missed)), synchronous=True)
+    if missed:
+        client.set_tag(run_id, Tag.MISSED, _shortened("; ".join(missed)), synchronous=True)
     client.set_tag(run_id, Tag.RECORDS, str(done), synchronous=True)
-    delivery.lines = done
+    delivery.lines, delivery.missed = done, missed
 
 
 class Courier:
@@ -147,8 +147,7 @@ class Courier:
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
-        self._open: list[Delivery] = []
-        self._missed: list[str] = []
+        self._trials: list[Delivery] = []
         self._change = threading.Condition()
         self._ending = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -157,7 +156,7 @@ class Courier:
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take over trials; their event logs may grow until the courier is closed."""
         with self._change:
-            self._open += deliveries
+            self._trials += deliveries
 
     def close(self, seconds: float) -> tuple[dict[Path, str], list[str]]:
         """End the thread, and deliver what is left.
@@ -175,7 +174,7 @@ class Courier:
         end = time.monotonic() + seconds
         while (left := self._go_round()) and time.monotonic() < end:
             time.sleep(min(ROUND_SECONDS, max(0.0, end - time.monotonic())))
-        return left, self._missed
+        return left, [text for one in self._trials for text in one.missed]
 
     def _work(self) -> None:
         ending = False
@@ -188,7 +187,7 @@ class Courier:
     def _go_round(self) -> dict[Path, str]:
         """Deliver what there is; return the trials whose records wait, and why."""
         with self._change:
-            trials = list(self._open)
+            trials = list(self._trials)
         left: dict[Path, str] = {}
         for number, delivery in enumerate(trials):
             if not delivery.pending:
@@ -200,10 +199,6 @@ class Courier:
                 if not _answers(self.client):
                     waiting = [other for other in trials[number:] if other.pending]
                     return left | {other.log.folder: first_line(error) for other in waiting}
-        with self._change:
-            ended = [one for one in self._open if one.log.status is not None and not one.pending]
-            self._missed += [text for one in ended for text in one.missed]
-            self._open = [one for one in self._open if one not in ended]
         return left
 
 

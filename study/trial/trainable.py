@@ -71,7 +71,6 @@ class Attempt:
         self.number, self._attempt = int(values.pop(TRIAL_KEY)), int(values.pop(ATTEMPT_KEY))
         self._context = context
         self._trial = context.trial(self.number, values)
-        self._config = Config.from_dotted(self._trial.configuration)
         self._folder = trial_folder(context.folder, self.number)
         self._placed = False
         self._epoch = 0
@@ -129,6 +128,7 @@ class Attempt:
             before, began = 0, time.monotonic()
             events.append(tags_event(hardware_tags(self._context.device, self._context.threads)))
         assert self._training is not None
+        self._unsaved = None  # its tensors are about to change
         record = next(self._training)
         self._epoch = record.epoch
         metrics = {**record.metrics, SECONDS: time.monotonic() - began}
@@ -158,16 +158,17 @@ class Attempt:
             )
             return {EPOCH: 0, SUSPENDED: reason, "done": True}
         self._folder.mkdir(exist_ok=True)
+        config = Config.from_dotted(self._trial.configuration)
         torch.set_num_threads(context.threads)
         state, _ = load_newest(self._folder)
         self._reported = [] if state is None else list(state.pop(REPORTED, []))
         self._epoch = state["epoch"] if state is not None else 0
-        if self._epoch >= self._config.training.epochs:
+        if self._epoch >= config.training.epochs:
             metrics: Mapping[str, Any] = next(
                 (event["metrics"] for event in reversed(self._reported) if event["kind"] == EPOCH), {}
             )
             return {**metrics, EPOCH: self._epoch, EVENTS: self._reported, DONE: True, "done": True}
-        self._training = _train_epochs(self._config, state, self._trial, context.device)
+        self._training = _train_epochs(config, state, self._trial, context.device)
         return None
 
     def _save(self, record: EpochRecord) -> None:

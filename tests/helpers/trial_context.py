@@ -92,6 +92,7 @@ class Driver:
         )
         self._scheduler = StudyScheduler(self.search)
         self._begun = 0
+        self._over = False
 
     def run(self, epochs: int | None = None) -> list[dict[str, Any]]:
         """Run the search to its end, or some epochs far as before a kill; return the trials' results."""
@@ -106,7 +107,7 @@ class Driver:
         return results
 
     def _suggest(self) -> dict[str, Any] | None:
-        self._begun += 1
+        self._begun, self._over = self._begun + 1, False
         found = self.search.suggest(str(self._begun))
         assert isinstance(found, dict) or found == Searcher.FINISHED
         return found if isinstance(found, dict) else None
@@ -114,7 +115,7 @@ class Driver:
     def _step(self, attempt: Attempt) -> dict[str, Any] | None:
         """Step an attempt, and hand its result over as Tune does; return it, None after the last one."""
         name = str(self._begun)
-        if name not in self.search.running:
+        if self._over:
             return None
         try:
             result = attempt.step()
@@ -125,11 +126,13 @@ class Driver:
             return None
         if DEVICE in result and self.device is not None:
             result[DEVICE] = self.device(attempt.number)
-        if result["done"]:
-            self.search.on_trial_complete(name, result)
-        elif self._scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result) == TrialScheduler.STOP:
+        decision = TrialScheduler.STOP
+        if not result["done"]:
+            decision = self._scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+        if decision == TrialScheduler.STOP:
             attempt.close(stopped=True)
             self.search.on_trial_complete(name, result)
+        self._over = decision != TrialScheduler.CONTINUE
         return result
 
 

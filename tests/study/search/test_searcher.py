@@ -29,7 +29,7 @@ from study.trial.specification import (
     TrialContext,
     epoch_event,
 )
-from tests.helpers.trial_context import DATASET, EPOCHS, Driver, log_of, make_context, runs_of
+from tests.helpers.trial_context import DATASET, EPOCHS, PARAMETERS, Driver, log_of, make_context, runs_of
 
 METRIC = "val_noisy/uar"
 
@@ -157,7 +157,10 @@ def made_search(journal, trials=0, slots=2):
             self[entry.number].attempts += 1
             return self[entry.number]
 
-    search = StudySearch(journal, Logs(), SELECTIONS["noisy"], trials, slots, attempts=Attempts({}), say=said.append)
+        def parameters(self, entry):
+            return {}
+
+    search = StudySearch(journal, Logs(), SELECTIONS["noisy"], trials, slots, say=said.append)
     return search, said
 
 
@@ -229,7 +232,7 @@ def test_a_device_is_not_left_out_when_there_is_no_other():
 
 def test_a_success_clears_a_device():
     """Let every other trial die on one device: no device is left out, for there is a success in between."""
-    attempts = Attempts({})
+    attempts = Attempts()
     for number in range(1, 20):
         attempts.placed("GPU 0")
         attempts.placed("GPU 1")
@@ -241,7 +244,7 @@ def test_a_success_clears_a_device():
 
 
 def test_deaths_later_than_the_first_step_are_the_trials_own():
-    attempts = Attempts({})
+    attempts = Attempts()
     attempts.placed("GPU 0")
     attempts.placed("GPU 1")
     for number in (1, 2, 3, 4):
@@ -250,12 +253,32 @@ def test_deaths_later_than_the_first_step_are_the_trials_own():
 
 
 def test_a_search_on_a_device_that_is_left_out_from_before_uses_another(context):
-    attempts = Attempts({"GPU 1 (node)": "uncorrectable ECC error"})
+    attempts = Attempts({"GPU 1 (node)"})
     devices = iter(["GPU 1 (node)", "GPU 0 (node)"])
     driver = Driver(context, device=lambda number: next(devices), attempts=attempts)
     driver.run()
     assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
     assert len([line for line in log_of(context).lines() if line["kind"] in ("run", "again")]) == 1
+
+
+def test_processes_that_die_before_they_have_a_device_count_and_leave_none_out():
+    attempts = Attempts()
+    attempts.placed("GPU 0")
+    for number in (1, 2):
+        reasons = [attempts.died(Death(number, 0, "", "ImportError: no", True)) for _ in range(MAX_ATTEMPTS)]
+        assert reasons[:-1] == [None] * (MAX_ATTEMPTS - 1)
+        assert reasons[-1] == "3 processes died in epoch 1 (none of them got a device): ImportError: no"
+    assert not attempts.left_out
+
+
+def test_a_suggestion_that_cannot_be_trained_fails_and_stops_no_other(context):
+    driver = Driver(context, trials=2, parameters={**PARAMETERS, "optimizer.lr": -1.0})
+    driver.run()
+    entries = driver.journal.entries()
+    assert [(entry.status, entry.final) for entry in entries] == [(FAILED, True)] * 2
+    assert all("optimizer.lr" in entry.failure for entry in entries)
+    assert len([text for text in driver.said if "failed: " in text]) == 2
+    assert Driver(context, trials=2).search.left == 0
 
 
 # Sessions: what one leaves to the next, with a real journal and real event logs.
@@ -370,6 +393,62 @@ def test_the_deadline_leaves_trials_for_the_next_session(tmp_path, monkeypatch):
     assert searcher.suggest("b") == Searcher.FINISHED
     assert read_logs(tmp_path)[1].status == STOPPED
     assert without_attempt(session(tmp_path).suggest("a")) == without_attempt(running)
+
+
+def test_a_trial_that_waits_for_a_device_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    """Let the time run out while one trial waits for a node, as where nodes were lost."""
+    now = [0.0]
+    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
+    searcher = session(tmp_path, deadline=60.0)
+    stopper = EndOfSearch(searcher)
+    begin(searcher, "a")
+    searcher.suggest("b")
+    now[0] = 60.0
+    assert not stopper.stop_all()
+    searcher.on_trial_complete("a", reported(1, 0.2))
+    assert stopper.stop_all()
+    assert session(tmp_path).left == 4
+
+
+def test_no_trial_begins_after_the_deadline(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
+    searcher = session(tmp_path, deadline=60.0)
+    searcher.suggest("a")
+    now[0] = 60.0
+    placed = {DEVICE: "here", EPOCH: 0}
+    assert searcher.observe("a", placed) == TrialScheduler.STOP
+    searcher.on_trial_complete("a", placed)
+    assert not read_logs(tmp_path)
+    assert [entry.status for entry in journal(tmp_path).entries()] == ["running"]
+
+
+def test_a_failed_trial_that_is_resumed_is_left_if_it_does_not_end(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.search.searcher.time.monotonic", lambda: now[0])
+    first = session(tmp_path, trials=1)
+    begin(first, "a")
+    first.on_trial_complete("a", {EPOCH: 0, FAILURE: "out of memory", FAILURE_FINAL: False})
+    assert first.left == 0
+    second = session(tmp_path, trials=1, deadline=60.0)
+    begin(second, "a")
+    now[0] = 60.0
+    second.on_trial_complete("a", reported(1, 0.2))
+    assert second.left == 1
+    third = session(tmp_path, trials=1)
+    begin(third, "a")
+    third.on_trial_complete("a", {EPOCH: 1, FAILURE: "diverged", FAILURE_FINAL: True})
+    (entry,) = journal(tmp_path).entries()
+    assert (entry.status, entry.failure, entry.final) == (FAILED, "diverged", True)
+    assert session(tmp_path, trials=1).left == 0
+
+
+def test_a_suggestion_whose_log_cannot_be_opened_is_not_one_that_runs(tmp_path, monkeypatch):
+    searcher = session(tmp_path)
+    monkeypatch.setattr(TrialLogs, "__getitem__", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    assert searcher.suggest("a") == Searcher.FINISHED
+    assert searcher.suspended == "Input/output error"
+    assert searcher.idle
 
 
 def test_a_suspended_trial_stays_and_no_other_is_begun(tmp_path):

@@ -368,6 +368,21 @@ def test_the_courier_delivers_what_is_appended_without_being_told(begun, store, 
     assert store[0].get_run(trial.run_id).info.status == "KILLED"
 
 
+def test_a_trial_that_had_ended_is_delivered_when_it_continues_later(begun, store, courier):
+    """Resume a trial that an earlier session has ended, long after the courier has seen that nothing is left."""
+    trial = begun()
+    trial.log.end(STOPPED)
+    deliver(trial, store[0])
+    courier[0].add([trial])
+    time.sleep(0.3)  # some rounds
+    begin(trial.log)
+    epochs(trial, 1)
+    trial.log.end(FINISHED)
+    assert courier[0].close(0) == ({}, [])
+    assert trial.pending == 0
+    assert store[0].get_run(trial.run_id).info.status == "FINISHED"
+
+
 def test_the_courier_brings_the_epochs_of_a_round_in_one_batch(begun, store, monkeypatch):
     client, _ = store
     batches = []

@@ -311,6 +311,22 @@ def test_a_full_disk_of_the_study_leaves_the_trial_unfinished(context, monkeypat
     assert history == list(enumerate(undisturbed, start=1))
 
 
+def test_weights_of_a_later_epoch_are_never_saved_as_those_of_an_earlier_one(context, folder, monkeypatch):
+    """Save few states, and fill the disk after the last epoch has been trained, before its state is saved."""
+    monkeypatch.setattr(trainable, "BETWEEN_KILLS", 1e12)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainable, "_write_file", full)
+    trial = actor(context)
+    while not (result := trial.step())["done"]:
+        pass
+    assert SUSPENDED in result
+    trial.cleanup()
+    assert [path.name.partition("-")[0] for path in checkpoints(folder)] == ["epoch_0001"]
+
+
 def test_a_node_that_does_not_see_the_folder_says_so(context):
     context.folder.rmdir()
     (result,) = attempt(context)
