@@ -1,4 +1,4 @@
-"""Checkpoints of a trial: files with a digest in their name, which shows whether they are whole.
+"""Checkpoints of a trial, each with a small file beside it that holds its digest, which shows whether it is whole.
 
 A file is written once, under its own name, and never renamed, appended to or locked, so that any place where nodes meet
 serves. Each attempt at a trial removes files of its own and of earlier attempts alone: a process that was taken for
@@ -8,9 +8,9 @@ dead does not harm its successor.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -20,7 +20,10 @@ from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
 
 KEPT = 2
-_NAME = re.compile(r"epoch_(\d+)-(?:(\d+)-)?([0-9a-f]{32})\.pt")
+DIGEST = ".blake2b"
+"""Suffix of the file beside a checkpoint; in studies of earlier versions the digest is in the checkpoint's name."""
+
+_NAME = re.compile(r"epoch_(\d+)-(?:(\d{1,9})|([0-9a-f]{32}))\.pt")
 
 
 def save_checkpoint(state: State, folder: Path, attempt: int = 0, keep: int = KEPT) -> Path:
@@ -43,26 +46,35 @@ def save_checkpoint(state: State, folder: Path, attempt: int = 0, keep: int = KE
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = save_checkpoint({"epoch": 3, "model": {}}, Path(folder), attempt=2)
         ...     state, torn = load_newest(Path(folder))
-        >>> file.name[:12], state["epoch"], torn
-        ('epoch_0003-2', 3, [])
+        >>> file.name, state["epoch"], torn
+        ('epoch_0003-2.pt', 3, [])
     """
-    memory = io.BytesIO()
-    torch.save(state, memory)
-    content = memory.getbuffer()
-    path = folder / f"epoch_{state['epoch']:04d}-{attempt}-{_digest(content)}.pt"
+    path = folder / f"epoch_{state['epoch']:04d}-{attempt}.pt"
     try:
-        with path.open("wb") as file:
-            file.write(content)
+        with path.open("wb") as file, ThreadPoolExecutor(1) as pool:
+            torch.save(state, file)
+            file.flush()
+            synced = pool.submit(os.fsync, file.fileno())
+            digest = _digest(path)
+            synced.result()
+        with path.with_suffix(DIGEST).open("w", encoding="utf-8") as file:
+            file.write(digest)
             file.flush()
             os.fsync(file.fileno())
+    except RuntimeError as error:
+        # Torch raises its own error on top of the system's.
+        _remove(path)
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     except BaseException:
-        path.unlink(missing_ok=True)
+        _remove(path)
         raise
     sync_folder(folder)
     kept = [path, *(other for other in checkpoints(folder) if other != path)][:keep]
     for other in checkpoints(folder):
         if other not in kept and _attempt(other) <= attempt:
-            other.unlink(missing_ok=True)
+            _remove(other)
     return path
 
 
@@ -80,8 +92,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
     """
     torn: list[Path] = []
     for path in checkpoints(folder):
-        match = _NAME.fullmatch(path.name)
-        if match is not None and _digest_of_file(path) == match[3]:
+        if _digest(path) == _expected(path):
             return path, torn
         torn.append(path)
     return None, torn
@@ -117,10 +128,22 @@ def _attempt(path: Path) -> int:
     return int(match[2] or 0) if match else 0
 
 
-def _digest(content: memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _expected(path: Path) -> str:
+    """Return the digest that a whole file has; empty if it was not written to its end."""
+    match = _NAME.fullmatch(path.name)
+    if match is not None and match[3]:
+        return match[3]
+    try:
+        return path.with_suffix(DIGEST).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
-def _digest_of_file(path: Path) -> str:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    path.with_suffix(DIGEST).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from study.trial.checkpoints import checkpoints, load_newest, newest_checkpoint, save_checkpoint
+from study.trial.checkpoints import DIGEST, checkpoints, load_newest, newest_checkpoint, save_checkpoint
 
 
 def state(epoch):
@@ -50,7 +50,9 @@ def test_each_attempt_removes_its_own_files_and_earlier_ones_alone(tmp_path):
 
 def test_checkpoints_of_earlier_versions_are_read(tmp_path):
     path = save_checkpoint(state(4), tmp_path)
-    old = path.rename(path.with_name(path.name.replace("-0-", "-")))
+    beside = path.with_suffix(DIGEST)
+    old = path.rename(path.with_name(f"epoch_0004-{beside.read_text()}.pt"))
+    beside.unlink()
     assert load_newest(tmp_path)[0]["epoch"] == 4
     assert newest_checkpoint(tmp_path) == (old, [])
 
@@ -62,22 +64,30 @@ def test_a_file_is_written_under_its_own_name_alone(tmp_path, monkeypatch):
     assert save_checkpoint(state(1), tmp_path).exists()
 
 
+def test_a_file_whose_digest_is_not_there_yet_is_torn(tmp_path):
+    """Kill the process between the two files."""
+    first, second = (save_checkpoint(state(epoch), tmp_path) for epoch in (1, 2))
+    second.with_suffix(DIGEST).unlink()
+    assert newest_checkpoint(tmp_path) == (first, [second])
+
+
 def test_no_checkpoint_is_none(tmp_path):
     (tmp_path / ".writing-abc").write_bytes(b"half")
     assert load_newest(tmp_path) == (None, [])
     assert newest_checkpoint(tmp_path) == (None, [])
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["torch.save", "study.trial.checkpoints.os.fsync"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, where):
     save_checkpoint(state(1), tmp_path)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("study.trial.checkpoints.os.fsync", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(state(2), tmp_path)
-    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["epoch_0001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0001-0.blake2b", "epoch_0001-0.pt"]
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
