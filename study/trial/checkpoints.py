@@ -1,4 +1,4 @@
-"""Checkpoints of a trial, each with a small file beside it that holds its digest, which shows whether it is whole.
+"""Checkpoints of a trial, each with a small file next to it that holds its digest, which shows whether it is whole.
 
 A file is written once, under its own name, and never renamed, appended to or locked, so that any place where nodes meet
 serves. Each attempt at a trial removes files of its own and of earlier attempts alone: a process that was taken for
@@ -21,7 +21,7 @@ from ser.utils.errors import UserError
 
 KEPT = 2
 DIGEST = ".blake2b"
-"""Suffix of the file beside a checkpoint; in studies of earlier versions the digest is in the checkpoint's name."""
+"""Suffix of the file next to a checkpoint; in studies of earlier versions the digest is in the checkpoint's name."""
 
 _NAME = re.compile(r"epoch_(\d+)-(?:(\d{1,9})|([0-9a-f]{32}))\.pt")
 

@@ -50,9 +50,9 @@ def test_each_attempt_removes_its_own_files_and_earlier_ones_alone(tmp_path):
 
 def test_checkpoints_of_earlier_versions_are_read(tmp_path):
     path = save_checkpoint(state(4), tmp_path)
-    beside = path.with_suffix(DIGEST)
-    old = path.rename(path.with_name(f"epoch_0004-{beside.read_text()}.pt"))
-    beside.unlink()
+    small = path.with_suffix(DIGEST)
+    old = path.rename(path.with_name(f"epoch_0004-{small.read_text()}.pt"))
+    small.unlink()
     assert load_newest(tmp_path)[0]["epoch"] == 4
     assert newest_checkpoint(tmp_path) == (old, [])
 
