@@ -48,13 +48,13 @@ class Outcome:
         entries: Its trials.
         planned: Number of planned trials.
         suspended: Why trials were left unfinished, if the machine was at fault; otherwise empty.
-        left: Trials that are to be tried again.
+        unended: Trials that have not ended, those among them that failed in an earlier session and are tried again.
     """
 
     entries: tuple[Entry, ...]
     planned: int
     suspended: str = ""
-    left: int = 0
+    unended: int = 0
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -69,9 +69,8 @@ class Outcome:
     @property
     def interrupted(self) -> bool:
         """Return whether trials are missing, or to be tried again."""
-        return (
-            self.left > 0 or sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in self.entries) < self.planned
-        )
+        ended = sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in self.entries)
+        return ended < self.planned or self.unended > 0
 
 
 def open_journal(prepared: PreparedStudy, search: Search) -> Journal:
@@ -121,7 +120,7 @@ def run_search(
         resources = _needed(prepared, search, resources)
         trainable = tune.with_parameters(StudyTrial, context=trial_context(prepared, search, resources))
         run_trials(searcher, trainable, resources, prepared.folder / search.folder, [progress])
-    return Outcome(tuple(journal.entries()), planned, searcher.suspended, searcher.left)
+    return Outcome(tuple(journal.entries()), planned, searcher.suspended, searcher.unended)
 
 
 def open_logs(

@@ -118,6 +118,11 @@ class StudySearch(Searcher):  # type: ignore[misc]
         return len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
 
     @property
+    def unended(self) -> int:
+        """Return the number of trials that run, or are still to be suggested."""
+        return self.left + len(self._running)
+
+    @property
     def idle(self) -> bool:
         """Return whether the search has ended, and no trial runs; one that still waits for a device does not count."""
         over = self.ended or self.out_of_time or bool(self.suspended)

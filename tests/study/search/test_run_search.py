@@ -27,3 +27,10 @@ def test_repeated_configurations_are_counted():
     ]
     assert Outcome(tuple(entries), 4).repeats == 2
     assert Outcome(tuple(entries[:2]), 2).repeats == 0
+
+
+def test_a_search_whose_failed_trials_are_being_tried_again_has_not_ended():
+    failed = Entry(1, {}, "failed", 1, None, "out of memory", False)
+    assert not Outcome((failed,), 1).interrupted
+    assert Outcome((failed,), 1, unended=1).interrupted
+    assert Outcome((failed,), 2).interrupted

@@ -432,6 +432,7 @@ def test_a_failed_trial_that_is_resumed_is_left_if_it_does_not_end(tmp_path, mon
     assert first.left == 0
     second = session(tmp_path, trials=1, deadline=60.0)
     begin(second, "a")
+    assert (second.left, second.unended) == (0, 1)  # where Ctrl-C ends the session now
     now[0] = 60.0
     second.on_trial_complete("a", reported(1, 0.2))
     assert second.left == 1
