@@ -63,8 +63,9 @@ def main() -> int:
     paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
     for sentence in (*records.remarks(SCRIPT), *sentences):
         say(console, sentence)
-    if incomplete := [section.title for section in sections if section.missing]:
-        say(console, f"Results are missing in: {'; '.join(incomplete)}. The page has the reasons and what to do.")
+    titles = [section.title.removesuffix(f": {records.data}") for section in sections if section.missing]
+    if titles:
+        say(console, f"Results are missing in: {'; '.join(titles)}. The page has the reasons and what to do.")
     say(console, f"wrote {paths[0]}, and {len(paths) - 1} files of figures, tables and configurations next to it")
     if options.to_mlflow:
         say(console, f"copied into MLflow as run {log_report(records, paths, options.output)}")
