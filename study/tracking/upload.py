@@ -74,6 +74,7 @@ class Delivery:
         run_id: Its run; None if the store has none.
         lines: Lines of the log that the store has.
         missed: Files that could not be uploaded, with the reason; they are in the trial's folder.
+        retried: Whether the store still notes files of an earlier session that could not be uploaded.
     """
 
     number: int
@@ -82,6 +83,7 @@ class Delivery:
     run_id: str | None = None
     lines: int = 0
     missed: list[str] = field(default_factory=list)
+    retried: bool = False
 
     @property
     def pending(self) -> int:
@@ -105,7 +107,7 @@ def deliver(delivery: Delivery, client: MlflowClient) -> None:
         if delivery.run_id is None or not is_gone(client, delivery.run_id):
             raise
         # Somebody has deleted the run. The study's folder decides what MLflow shows, so it gets another one.
-        delivery.run_id, delivery.lines = None, 0
+        delivery.run_id, delivery.lines, delivery.missed, delivery.retried = None, 0, [], False
         _deliver(delivery, client)
 
 
@@ -131,8 +133,10 @@ def _deliver(delivery: Delivery, client: MlflowClient) -> None:
     # Noted in the store after it has them, whatever the settings of MLflow's client.
     if missed:
         client.set_tag(run_id, Tag.MISSED, _shortened("; ".join(missed)), synchronous=True)
+    elif delivery.retried:
+        client.delete_tag(run_id, Tag.MISSED)
     client.set_tag(run_id, Tag.RECORDS, str(done), synchronous=True)
-    delivery.lines, delivery.missed = done, missed
+    delivery.lines, delivery.missed, delivery.retried = done, missed, False
 
 
 class Courier:
@@ -220,11 +224,9 @@ def stored(client: MlflowClient, search: SearchRuns, logs: Mapping[int, EventLog
         delivery = Delivery(number, log, search)
         if (run := runs.get(trial_name(number))) is not None:
             delivery.run_id = str(run.info.run_id)
-            # A file that could not be uploaded is tried again.
-            again = Tag.MISSED in run.data.tags
-            delivery.lines = 0 if again else min(int(run.data.tags.get(Tag.RECORDS, 0)), len(log))
-            if again:
-                client.delete_tag(delivery.run_id, Tag.MISSED)
+            delivery.retried = Tag.MISSED in run.data.tags
+            # A file that could not be uploaded is tried again, with all the rest.
+            delivery.lines = 0 if delivery.retried else min(int(run.data.tags.get(Tag.RECORDS, 0)), len(log))
             _place(client, run, {MLFLOW_PARENT_RUN_ID: search.parent, Tag.FOLDER: str(log.folder)})
         deliveries.append(delivery)
     return deliveries
