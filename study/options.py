@@ -17,8 +17,7 @@ from ser.corpora.classes import ALL, FORMER
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
-from ser.utils.errors import UserError
-from study.messages import without_password
+from ser.utils.errors import UserError, without_password
 from study.schema import SelectionName
 
 Scheduler = Literal["none", "asha", "hyperband", "median"]

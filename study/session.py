@@ -14,13 +14,12 @@ from ray.tune import TuneError
 from rich.console import Console
 
 from ser.utils.command_line import treat_signals_as_interrupt
-from ser.utils.errors import UserError, log_unexpected
+from ser.utils.errors import UserError, first_line, log_unexpected
 from study.backend.cluster import start_ray
 from study.backend.local import lost_ray, stop_ray
 from study.backend.trial_resources import TrialResources
 from study.console import say
 from study.environment import environment
-from study.messages import first_line
 from study.options import RECORD
 from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
 from study.setup.prepared_study import PreparedStudy

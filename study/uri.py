@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-from ser.utils.errors import UserError
-from study.messages import without_password
+from ser.utils.errors import UserError, without_password
 
 SQLITE = "sqlite:///"
 DEFAULT_URI = f"{SQLITE}mlflow.db"

@@ -29,7 +29,7 @@ ORDER = {
         "training checkpoint train evaluate predict"
     ),
     "study": (
-        "environment messages uri console schema options trial tracking setup backend search session commands "
+        "environment uri console schema options trial tracking setup backend search session commands "
         "run confirm evaluate predict register remove"
     ),
     "analysis": (

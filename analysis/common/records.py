@@ -22,8 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from analysis.common.text import counted, listing
 from ser.training.utterance_table import AGREEMENT, FROM_LOSS, OLD_SUBSET, PROBABILITY, SUBSET, TEXT
 from ser.utils.command_names import command_line
-from ser.utils.errors import UserError, unknown_name
-from study.messages import first_line, without_password
+from ser.utils.errors import UserError, first_line, unknown_name, without_password
 from study.options import StudyOptions
 from study.schema import (
     CONFIRM,

@@ -9,8 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis.common.records import Records
 from analysis.common.section import Section, write
-from ser.utils.errors import UserError
-from study.messages import first_line
+from ser.utils.errors import UserError, first_line
 from study.schema import KIND, REPORT, Tag
 from study.tracking.store import find_run, identity
 

@@ -21,7 +21,7 @@ from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
 from ser.corpora.classes import ALL, FORMER
 from ser.utils.command_names import command_line
-from study.messages import without_password
+from ser.utils.errors import without_password
 from study.options import ConfirmOptions, StudyOptions
 from study.schema import FAILED, SEARCH_RANK, Tag, status_of
 

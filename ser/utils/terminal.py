@@ -46,7 +46,7 @@ class _Output(io.FileIO):
 
 
 class Terminal:
-    """The streams of a command.
+    """Streams of a command.
 
     Args:
         output: Standard output, None where it is not a file, as in tests.

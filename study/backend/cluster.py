@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, first_line
 from study.backend import local
 from study.backend.gpus import compare_gpus, probe_gpus
 from study.backend.local import QUIET, worker_variables
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.environment import CODE_ROOT
-from study.messages import first_line
 from study.options import StudyOptions
 
 Answer = TypeVar("Answer")

@@ -19,11 +19,10 @@ from typing import Any
 import ray
 
 from ser.utils.command_line import EXIT_INTERRUPTED
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, first_line
 from ser.utils.parallel import ALLOCATOR, cores
 from study.backend.guard import Process, descendants, lives, name_of, start_guard
 from study.environment import CODE_ROOT, environment
-from study.messages import first_line
 
 # A signal to the whole process group, as `timeout` and Slurm send it, ends Ray's processes before the study's, which
 # would then look for them for a minute. Ray's guide to GCS fault tolerance documents the setting.

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from rich.console import Console
 
 from ser.utils.command_line import EXIT_INTERRUPTED, unexpected
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, log_unexpected
 from study.commands.printed import resume_command
 from study.console import say
-from study.messages import log_unexpected
 from study.options import RECORD
 from study.setup.prepared_study import PreparedStudy
 

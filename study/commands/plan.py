@@ -20,10 +20,10 @@ from ser.training.state import State
 from ser.training.task import Task
 from ser.training.utterance_table import PROBABILITY, TEST
 from ser.utils.disk import bytes_in, size_text
+from ser.utils.errors import without_password
 from ser.utils.parallel import cores
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say
-from study.messages import without_password
 from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES, Tag
 from study.setup.design import Design
 from study.setup.power import MEASURED, Components, components_from_pilot, power_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ser.utils.command_names import command_line
-from study.messages import without_password
+from ser.utils.errors import without_password
 from study.options import StudyOptions
 from study.setup.resolve import absolute
 from study.uri import is_default_uri

@@ -28,8 +28,7 @@ from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse
-from ser.utils.errors import UserError
-from study.messages import first_line
+from ser.utils.errors import UserError, first_line
 from study.schema import KIND, MODEL, Tag
 from study.tracking.provenance import environment_tags
 from study.tracking.store import identity

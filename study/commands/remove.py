@@ -26,9 +26,8 @@ from ser.features.store import delete_store, deleted_store
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.disk import bytes_in, size_text
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, first_line, unknown_name, without_password
 from study.console import make_console, say
-from study.messages import first_line, without_password
 from study.options import DATA_DIGEST, FEATURES, RECORD, StudyOptions, read_record
 from study.schema import KIND, TRIAL
 from study.setup.resolve import absolute
@@ -96,7 +95,7 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class Features:
-    """The feature stores of studies.
+    """Feature stores of studies.
 
     Args:
         paths: Stores that no other study uses.

@@ -16,13 +16,13 @@ from rich.console import Console
 
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
+from ser.utils.errors import without_password
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say, terminal_table
 from study.environment import BEGAN
-from study.messages import without_password
 from study.options import StudyOptions
 from study.search.run_search import Outcome
 from study.session import quieten, run_session

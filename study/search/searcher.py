@@ -21,8 +21,7 @@ from ray.tune.result import NODE_IP
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from ser.utils.errors import UserError
-from study.messages import first_line
+from ser.utils.errors import UserError, first_line
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 from study.search.attempts import Attempts, Death
 from study.search.journal import Entry, Journal
@@ -42,7 +41,7 @@ from study.trial.specification import (
 
 @dataclass
 class _Running:
-    """A trial that Tune runs.
+    """Trial that Tune runs.
 
     Args:
         entry: The trial in the journal.

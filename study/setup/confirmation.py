@@ -28,11 +28,10 @@ from ser.splits import Fold, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, unknown_name, without_password
 from ser.utils.hashing import digest
 from study.console import say
 from study.environment import environment
-from study.messages import without_password
 from study.options import ConfirmOptions, StudyOptions
 from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH, SEARCH_RECORD, TRIAL, Tag
 from study.setup.candidates import Candidate, choose, published_defaults
@@ -228,7 +227,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
 
 @dataclass(frozen=True)
 class _SearchedSpace:
-    """A space as the record of a search has it.
+    """Space as the record of a search has it.
 
     Args:
         study: Study that searched it.

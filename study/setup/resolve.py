@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ser.corpora import check_name
 from ser.noise import MATRIX, check_level
-from ser.utils.errors import UserError
-from study.messages import without_password
+from ser.utils.errors import UserError, without_password
 from study.options import StudyOptions
 from study.uri import absolute_uri, chosen_experiment, chosen_uri
 

@@ -12,8 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ray.tune.search.sample import Domain
 
 import search_spaces
-from ser.utils.errors import UserError
-from study.messages import first_line
+from ser.utils.errors import UserError, first_line
 
 DOMAINS = "tune.choice, uniform, loguniform, quniform, randint, qrandint or lograndint"
 

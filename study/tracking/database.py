@@ -14,8 +14,7 @@ from pathlib import Path
 from mlflow.store import db_migrations
 
 from ser.utils.command_names import command_line
-from ser.utils.errors import UserError
-from study.messages import first_line, without_password
+from ser.utils.errors import UserError, first_line, without_password
 from study.uri import database_file
 
 FILES_SHOWN = 5

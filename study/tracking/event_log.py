@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.utils.durable_files import append_line, drop_torn_lines
-from study.messages import without_password
+from ser.utils.errors import without_password
 from study.schema import SECONDS, SECONDS_SO_FAR
 from study.trial.specification import ARTIFACT, EPOCH, TAGS
 
@@ -28,7 +28,7 @@ def ending(line: Mapping[str, Any]) -> str:
 
 
 class EventLog:
-    """The events of one trial, in a file that is only appended to, by one process.
+    """Event log of one trial: a file that is only appended to, by one process.
 
     Another thread may read lines while one is appended. Half a line, which a power loss can leave, is cut off; so the
     study's folder must be locked.

@@ -8,10 +8,9 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, first_line, without_password
 from ser.utils.hashing import digest
 from study.environment import environment
-from study.messages import first_line, without_password
 from study.tracking.database import check_exists, check_schema, check_writable
 from study.uri import SQLITE, database_file, is_database
 

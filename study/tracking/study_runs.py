@@ -19,7 +19,7 @@ from study.tracking.store import quoted, search_all
 
 @dataclass(frozen=True)
 class StudyRuns:
-    """The runs of a study that can be deleted.
+    """Runs of a study that can be deleted.
 
     Args:
         runs: Trials before their parents; also those in MLflow's trash, whose artifacts may still be there.

@@ -9,8 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ser.corpora import Corpus, load, parse_options
-from ser.utils.errors import UserError
-from study.messages import first_line, without_password
+from ser.utils.errors import UserError, first_line, without_password
 from study.options import RECORD, StudyOptions
 from study.schema import KIND, TRIAL, Tag
 from study.tracking.opening import open_existing

@@ -22,7 +22,7 @@ from mlflow.entities import Dataset, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from study.messages import first_line
+from ser.utils.errors import first_line
 from study.schema import FAILED, FINISHED, KIND, STOPPED, TRIAL, Tag
 from study.tracking.event_log import AGAIN, RUN, EventLog, ending
 from study.tracking.store import find_run, identity, is_gone, log_dataset, quoted, search_all

@@ -3,8 +3,7 @@
 import pytest
 from sqlalchemy.engine import make_url
 
-from ser.utils.errors import UserError
-from study.messages import without_password
+from ser.utils.errors import UserError, without_password
 from study.uri import absolute_uri, chosen_experiment, chosen_uri, is_default_uri
 
 
