@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from mlflow import MlflowClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -28,12 +29,14 @@ from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
 from study.options import RECORD, SPACES, StudyOptions, read_record
-from study.schema import SELECTIONS, TRUE_LABELS, VOTES, Tag
-from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release
+from study.schema import KIND, SELECTIONS, TRIAL, TRUE_LABELS, VOTES, Tag
+from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release, search_folder
 from study.setup.resolve import resolve
 from study.setup.spaces import Space, load_space
+from study.tracking.event_log import begun_at
 from study.tracking.opening import experiment_id, open_client, open_for_plan
-from study.tracking.store import find_run
+from study.tracking.store import find_run, quoted, search_all
+from study.trial.specification import trial_folder
 
 MODELS_SHOWN = 4
 
@@ -196,7 +199,7 @@ def open_records(options: StudyOptions) -> RecordStore:
         options: Its options.
 
     Raises:
-        UserError: The store cannot be opened, or a new study takes a name that has runs there.
+        UserError: The store cannot be opened, or runs of that name there are not those of the study's folder.
     """
     uri, name = str(options.tracking_uri), str(options.experiment)
     client = open_for_plan(uri, name) if options.plan else open_client(uri)
@@ -206,7 +209,34 @@ def open_records(options: StudyOptions) -> RecordStore:
             f"experiment {options.experiment!r} already holds runs of a study named {options.name!r}, whose folder is "
             f"not below {str(options.storage_path)!r}. Choose another --name."
         )
+    if options.resume:
+        _check_own_runs(options, client, experiment)
     return RecordStore(client, experiment)
+
+
+def _check_own_runs(options: StudyOptions, client: MlflowClient, experiment: str) -> None:
+    """Raise if a trial on record under the study's name is not one of its folder, with which it would be mixed."""
+    query = f"tags.`{Tag.STUDY}` = {quoted(str(options.name))} and tags.`{KIND}` = '{TRIAL}'"
+    for run in search_all(client, [experiment], query):
+        tags = run.data.tags
+        if not {Tag.TRIAL, Tag.SPACE, Tag.NOISE} <= tags.keys():
+            continue  # not a study's
+        trial = f"trial {tags[Tag.TRIAL]} of {tags[Tag.SPACE]} at {tags[Tag.NOISE]}"
+        folder = options.folder / search_folder(tags[Tag.SPACE], tags[Tag.NOISE])
+        folder = trial_folder(folder, int(tags[Tag.TRIAL]))
+        elsewhere = Path(tags.get(Tag.FOLDER, folder))
+        if elsewhere.is_dir() and not (folder.is_dir() and elsewhere.samefile(folder)):
+            raise UserError(
+                f"study {options.name!r} has runs in experiment {options.experiment!r} that belong to another folder, "
+                f"which is still there ({str(elsewhere)!r}). Rename {str(options.folder)!r} and resume it under its "
+                "new name, or move the other one away."
+            )
+        if begun_at(folder) != run.info.start_time:
+            raise UserError(
+                f"experiment {options.experiment!r} holds runs of another study named {options.name!r}: {trial} began "
+                f"at another time than in {str(options.folder)!r}, or not at all there. Rename that folder and resume "
+                "it under its new name, or name another --experiment or --tracking-uri."
+            )
 
 
 def open_stores(

@@ -52,7 +52,17 @@ class Search:
     @property
     def folder(self) -> str:
         """Return space and noise level, as a folder's name."""
-        return f"{self.space.name}--{self.level.replace(':', '-')}"
+        return search_folder(self.space.name, self.level)
+
+
+def search_folder(space: str, level: str) -> str:
+    """Return the name of a search's folder.
+
+    Example:
+        >>> search_folder("elr", "symmetric:0.3")
+        'elr--symmetric-0.3'
+    """
+    return f"{space}--{level.replace(':', '-')}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,19 @@ RECORDS = "records.jsonl"
 RUN, AGAIN, END = "run", "again", "end"
 
 
+def begun_at(folder: Path) -> int | None:
+    """Return when a trial began, in milliseconds since 1970, without opening its log; None if it has not.
+
+    Args:
+        folder: The trial's folder.
+    """
+    try:
+        with (folder / RECORDS).open("rb") as file:
+            return int(json.loads(file.readline())["time"])
+    except (OSError, ValueError):
+        return None
+
+
 def ending(line: Mapping[str, Any]) -> str:
     """Return how a trial ended, from a line of kind ``end`` of this version or of version 0.1."""
     return str(line["status"] if "status" in line else line["fidelity"])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import ray
 import soundfile
 import torch
 from filelock import FileLock
+from rich.console import Console
 
 from ser.utils.command_line import run_command
 from study.commands import run
+from study.options import StudyOptions
+from study.setup.prepare import prepare
 from study.tracking.opening import experiment_id, open_client
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,3 +205,19 @@ def test_a_study_whose_store_cannot_be_opened_leaves_no_folder(study, tmp_path):
     assert code == 2
     assert "cannot be opened" in said
     assert not (tmp_path / "out" / "studies" / "s").exists()
+
+
+def test_a_study_whose_audio_was_replaced_is_not_resumed(study, tmp_path):
+    """Let the record of a begun study hold the digest of other audio, as if its files had been replaced."""
+    options = StudyOptions(
+        name="s", noise=("clean",), storage_path=tmp_path / "out", tracking_uri=f"sqlite:///{tmp_path}/m.db",
+        experiment="e",
+    )  # fmt: skip
+    prepared = prepare(options, Console(quiet=True))
+    prepared.options.write(prepared.data.digest, spaces=prepared.spaces, audio_digest=prepared.data.audio_digest)
+    prepared.lock.release()
+    prepare(replace(options, resume=True), Console(quiet=True)).lock.release()
+    prepared.options.write(prepared.data.digest, spaces=prepared.spaces, audio_digest="0123")
+    code, said = study("--resume", "--name", "s")
+    assert code == 2
+    assert "the same names have other samples" in said
