@@ -100,8 +100,8 @@ def main() -> int:
         f"{config.loss.name} on {corpus.name} {options.noise}, fold {fold.number} of {fold.count}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
     )
-    if corpus.note:
-        console.print(corpus.note)
+    for note in corpus.notes:
+        console.print(note)
     if fold.warning:
         console.print(f"warning: {fold.warning}")
     return _train(options, config, task, state, console)

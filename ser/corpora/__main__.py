@@ -71,8 +71,8 @@ def run_describe(options: DescribeOptions) -> None:
         found = describe(corpus, lambda done, total: progress.update(bar, completed=done))
     console = Console(markup=False, emoji=False, highlight=False)
     print_description(found.numbers, console)
-    if corpus.note:
-        console.print(corpus.note, soft_wrap=True)
+    for note in corpus.notes:
+        console.print(note, soft_wrap=True)
     advice = EXCLUDE_ADVICE
     if options.output is not None:
         try:

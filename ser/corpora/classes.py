@@ -38,7 +38,7 @@ def choose_classes(corpus: Corpus, text: str) -> Corpus:
         text: Classes in the order of the new ones, ``A,NEW=OLD+OLD,…``, or ``all``.
 
     Returns:
-        The corpus of the chosen classes; its ``note`` says what was left out.
+        The corpus of the chosen classes; its ``notes`` say what was left out.
 
     Raises:
         UserError: If a class is unknown, empty or used twice, fewer than two are chosen, a new name belongs to
@@ -81,7 +81,7 @@ def choose_classes(corpus: Corpus, text: str) -> Corpus:
         classes=tuple(chosen),
         annotations=annotations,
         outside=dict(Counter(corpus.outside) + Counter(left_out)),
-        note=_note(corpus, chosen, len(table), left_out),
+        notes=(*corpus.notes, _note(corpus, chosen, len(table), left_out)),
     )
 
 

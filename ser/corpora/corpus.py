@@ -80,7 +80,8 @@ class Corpus:
         outside: The number of utterances outside the classes, by the corpus's word for their category.
         synthesis: A string that changes whenever the output of ``synthesize`` changes. If empty, some utterances are
             rendered to find out whether they changed.
-        note: A line for people about what was chosen of the corpus, or empty.
+        notes: Lines for people about how the corpus was read and what was chosen of it.
+        unused: The number of files in the corpus's folder that no utterance uses, by kind, such as ``.txt``.
         former_noise: Whether ``human`` noise treats classes that CREMA-D lacks as version 0.1 did, for what it began.
 
     Raises:
@@ -115,7 +116,8 @@ class Corpus:
     ratings: pd.DataFrame | None = field(default=None, repr=False)
     outside: Mapping[str, int] = field(default_factory=dict)
     synthesis: str = field(default="", repr=False)
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
     former_noise: bool = False
 
     def __post_init__(self) -> None:

@@ -35,7 +35,8 @@ class LoaderResult:
         outside: As ``Corpus.outside``, before exclusion.
         synthesis: As ``Corpus.synthesis``.
         default_classes: The classes that ``load`` chooses by default, as in ``--classes``; empty for all.
-        note: As ``Corpus.note``.
+        notes: As ``Corpus.notes``.
+        unused: As ``Corpus.unused``.
     """
 
     name: str
@@ -51,7 +52,8 @@ class LoaderResult:
     outside: Mapping[str, int] = field(default_factory=dict)
     synthesis: str = ""
     default_classes: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     def to_corpus(self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = ()) -> Corpus:
         """Build the corpus without the excluded utterances.
@@ -96,7 +98,8 @@ class LoaderResult:
                 ratings,
                 self.outside,
                 self.synthesis,
-                self.note,
+                self.notes,
+                self.unused,
             )
         except DataErrors as invalid:
             raise self._data_errors([*errors, *invalid.errors]) from None
@@ -173,6 +176,7 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
         ratings=corpus.ratings,
         outside=corpus.outside,
         synthesis=corpus.synthesis,
-        note=corpus.note,
+        notes=corpus.notes,
+        unused=corpus.unused,
     )
     return result.to_corpus(names, corpus.excluded)

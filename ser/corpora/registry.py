@@ -87,7 +87,7 @@ def load(
             is the default of the corpus: all, except for ``ravdess`` (the six that it shares with CREMA-D).
 
     Returns:
-        The validated corpus, without what is excluded. Its ``note`` says what was chosen.
+        The validated corpus, without what is excluded. Its ``notes`` say how it was read.
 
     Raises:
         UserError: If the name, an option or a class is unknown, or the root is missing or holds nothing of this corpus.
@@ -116,7 +116,9 @@ def load(
     if not default:
         return corpus
     chosen = choose_classes(corpus, default)
-    return replace(chosen, note=f"{chosen.note}; --classes {ALL} brings all {len(corpus.classes)} classes")
+    *others, about_classes = chosen.notes
+    brings = f"{about_classes}; --classes {ALL} brings all {len(corpus.classes)} classes"
+    return replace(chosen, notes=(*others, brings))
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:

@@ -104,7 +104,7 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         f"{kind} {prepared.options.name}: {product} = {total} trials × {prepared.epochs} epochs; "
         f"design {design.digest}",
     )
-    for line in (prepared.data.corpus.note, *_folds(design)):
+    for line in (*prepared.data.corpus.notes, *_folds(design)):
         if line:
             say(console, f"  {line}")
     for one in design.candidates:

@@ -109,7 +109,7 @@ def _about_data(prepared: PreparedStudy) -> list[str]:
         f"  fold      {fold.number} of {fold.count} ({fold.unit}): {len(fold.train)} train, {len(fold.validation)} "
         f"validation ({shown}), {len(fold.test)} test, which the search cannot see",
     ]
-    lines += [f"            {line}" for line in (corpus.note, fold.warning) if line]
+    lines += [f"            {line}" for line in (*corpus.notes, fold.warning) if line]
     return lines
 
 

@@ -61,8 +61,8 @@ def test_classes_are_merged_renamed_and_left_out_with_their_votes() -> None:
     assert corpus.votes.tolist() == [[1, 2], [3, 0], [2, 0]]
     assert corpus.other_votes.tolist() == [0, 1, 2]
     assert corpus.outside == {"happy": 1, NO_VOTE: 1}
-    assert corpus.note == (
-        f"classes quiet (neutral + calm), anger (angry): 3 of 5 utterances, without 1 happy, 1 {NO_VOTE}"
+    assert corpus.notes == (
+        f"classes quiet (neutral + calm), anger (angry): 3 of 5 utterances, without 1 happy, 1 {NO_VOTE}",
     )
 
 
@@ -155,7 +155,7 @@ def test_an_annotator_who_names_two_merged_classes_has_one_vote(trees: dict[str,
 def test_naming_all_classes_changes_nothing(trees: dict[str, Path], name: str) -> None:
     corpus = load(name, trees[name], classes="all")
     assert load(name, trees[name], classes=",".join(corpus.classes)).digest == corpus.digest
-    assert corpus.note == ""
+    assert corpus.notes == ()
 
 
 @pytest.mark.parametrize("name", sorted(CHOSEN))
@@ -179,8 +179,8 @@ def test_ravdess_has_the_classes_of_crema_d_unless_all_are_asked_for(trees: dict
     shared, everything = (load("ravdess", trees["ravdess"], classes=classes) for classes in (None, "all"))
     assert shared.classes == ("neutral", "happy", "sad", "angry", "fearful", "disgust")
     assert (len(shared), len(everything), len(everything.classes)) == (24, 32, 8)
-    assert shared.note == (
+    assert shared.notes == (
         "classes neutral, happy, sad, angry, fearful, disgust: 24 of 32 utterances, without 4 calm, 4 surprised; "
-        "--classes all brings all 8 classes"
+        "--classes all brings all 8 classes",
     )
     assert load("ravdess", trees["ravdess"], classes="quiet=neutral+calm,surprised").outside["happy"] == 4
