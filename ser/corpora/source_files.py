@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ser.audio import SUFFIXES
 from ser.utils.errors import DataErrors, UserError
 
 _MAX_CELL = 2**20  # characters in a cell of a CSV file
+
+_SUBSET_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("", "na", "nan", "none"), ""),
+}
+_TEST_SET = re.compile(r"(?:test|testing|tst)(\d*)")
 
 
 def list_below(root: Path) -> list[Path]:
@@ -133,6 +141,31 @@ def find_clips(
         raise UserError(f"no clips of {corpus} found below {folder}{wrong}. Expected: {layout}.")
     errors += duplicate_errors(clips, root, "clip")
     return clips
+
+
+def official_subset(word: str, tests: Collection[str] = ("test", "test1")) -> str:
+    """Return the subset of a published split that a word stands for; case, spaces, - and _ do not matter.
+
+    Args:
+        word: As the corpus spells it, such as ``Train``, ``dev``, ``Development`` or ``Test1``; blank for no subset.
+        tests: The test sets that are tested, such as ``test2``; the others are in no subset.
+
+    Returns:
+        ``train``, ``validation``, ``test``, or an empty string for no subset.
+
+    Raises:
+        ValueError: If the word stands for no subset, or could be either validation or test, as ``eval``.
+
+    Example:
+        >>> [official_subset(word) for word in ("Train", "dev", "Test1", "Test2", "")]
+        ['train', 'validation', 'test', '', '']
+    """
+    bare = re.sub(r"[\s_-]", "", word.casefold())
+    if bare in _SUBSET_WORDS:
+        return _SUBSET_WORDS[bare]
+    if found := _TEST_SET.fullmatch(bare):
+        return "test" if f"test{found[1]}" in tests else ""
+    raise ValueError(f"{word!r} is not one of train, development, validation, test, test1, test2, … or blank")
 
 
 def read_text(path: Path) -> str:
