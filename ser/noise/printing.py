@@ -43,8 +43,8 @@ def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, subsets: 
         f"{done['rate']:.2%}; {manifest['rate_asked']:.2%} requested, at most {done['most_possible']:.2%} possible. "
         f"{len(subsets['test'])} test rows keep their label."
     )
-    if corpus.note:
-        console.print(corpus.note)
+    for note in corpus.notes:
+        console.print(note)
     console.print(manifest["definition"])
     if manifest["note"]:
         console.print(manifest["note"])
@@ -78,8 +78,8 @@ def print_estimate(
     """
     from ser.noise.estimate import ACCURACY, conclusion
 
-    if corpus.note:
-        console.print(corpus.note)
+    for note in corpus.notes:
+        console.print(note)
     console.print(
         f"{corpus.name}: {len(corpus)} utterances, {len(corpus.classes)} classes. Share of labels that look wrong to a "
         f"recogniser trained on other speakers (UAR by chance {1 / len(corpus.classes):.2f}):"

@@ -1,0 +1,7 @@
+"""Tables of utterances: their files, their columns under the names that people give them, and their votes."""
+
+from __future__ import annotations
+
+from ser.corpora.tables.result import result_of
+
+__all__ = ["result_of"]
