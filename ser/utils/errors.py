@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import sys
 import tempfile
@@ -12,28 +13,89 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+_MAX_LINE = 10_000  # characters of a line of a message; room for a --classes line of hundreds of classes
+_MAX_NAME = 200  # characters of a name in a list of data errors
+_MAX_PROBLEM = 1000  # characters of what is wrong with it
+
 
 class UserError(Exception):
     """Mistake in the call, the data or the environment; the text says what is wrong, where, and what to do.
 
-    Command lines print it without a traceback and exit with code 2.
+    Command lines print it without a traceback and exit with code 2. Lines of absurd length are cut.
     """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("\n".join(_cut(line, _MAX_LINE) for line in text.split("\n")))
 
 
 class DataErrors(UserError):
-    """Errors found in the data, all in one message.
+    """Errors found in the data, all in one message, one line each.
 
     Args:
         where: Source of the data, such as ``"corpus 'ravdess' at /data"``.
-        errors: ``(utterance_id or file, description)``, one per error.
+        errors: ``(utterance_id or file, description)``, one per error; names are printed by ``printed_name``.
         advice: Advice to the user, the last line of the message.
     """
 
     def __init__(self, where: str, errors: Sequence[tuple[str, str]], advice: str = "") -> None:
         self.errors = list(errors)
         count = f"{len(self.errors)} error" + ("s" if len(self.errors) != 1 else "")
-        lines = [f"{where}: {count}:", *(f"  {name}: {error}" for name, error in self.errors)]
+        lines = [f"{where}: {count}:"]
+        lines += [f"  {printed_name(name)}: {_cut(_one_line(error), _MAX_PROBLEM)}" for name, error in self.errors]
         super().__init__("\n".join(lines + ([advice] if advice else [])))
+
+
+def printed_name(name: str) -> str:
+    r"""Return the name of a data error as a line of a list has it, from which it can be found again.
+
+    A name that is long, has line breaks or blanks at its ends, or begins with ``#`` is cut to one line, and the
+    digest of all of it follows.
+
+    Example:
+        >>> printed_name("call 7.wav"), printed_name("call\n7.wav")
+        ('call 7.wav', 'call 7.wav…77042d02')
+    """
+    line = _one_line(name).lstrip("#")[:_MAX_NAME]
+    return name if line == name else f"{line}…{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return a value of the user's as Python writes it, for a message; a long one is cut.
+
+    Args:
+        value: A cell, a name or an option.
+        most: Largest number of characters of the value.
+
+    Example:
+        >>> shown("sad"), shown(b"RIFF" * 9_000_000, most=12)
+        ("'sad'", "b'RIFFRIFF… (36000000 bytes)")
+    """
+    kind = "bytes" if isinstance(value, bytes | bytearray) else "characters"
+    sized = isinstance(value, str | bytes | bytearray)
+    text = repr(value[: most + 1] if sized else value)  # type: ignore[index]
+    if len(text) <= most + 2:
+        return text
+    return f"{text[: most - 2]}… ({len(value) if sized else len(text)} {kind})"  # type: ignore[arg-type]
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Return names separated by commas, for a message; long ones are cut, and of many only the first are named.
+
+    Example:
+        >>> listed(["sad", "angry"]), listed(range(100), most=3)
+        ('sad, angry', '0, 1, 2 and 97 more')
+    """
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(_cut(str(name), _MAX_NAME) for name in names[:most]) + more
+
+
+def _cut(line: str, most: int) -> str:
+    return line if len(line) <= most else f"{line[:most]}… ({len(line)} characters)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines()).strip()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -52,9 +114,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         unknown corpus 'ravdes'. Did you mean 'ravdess'? Known: emodb, ravdess.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(repr(match) for match in near)}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")
+    near = difflib.get_close_matches(name[:_MAX_NAME], [one[:_MAX_NAME] for one in known], n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(map(shown, near))}? " if near else ""
+    return UserError(f"unknown {kind} {shown(name)}. {hint}Known: {listed(known, most=100)}.")
 
 
 def without_password(text: str) -> str:
