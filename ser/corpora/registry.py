@@ -14,7 +14,9 @@ from ser.corpora.loader_result import LoaderResult, without
 from ser.corpora.loaders.crema_d import load_crema_d
 from ser.corpora.loaders.emodb import load_emodb
 from ser.corpora.loaders.esd import load_esd
+from ser.corpora.loaders.folders import load_folders
 from ser.corpora.loaders.iemocap import load_iemocap, load_iemocap_4
+from ser.corpora.loaders.kaldi import load_kaldi
 from ser.corpora.loaders.msp_podcast import load_msp_podcast
 from ser.corpora.loaders.ravdess import load_ravdess
 from ser.corpora.loaders.synthetic import load_synthetic
@@ -39,6 +41,8 @@ LOADERS: dict[str, Loader] = {
     "msp-podcast": load_msp_podcast,
     "esd": load_esd,
     "table": load_table,
+    "folders": load_folders,
+    "kaldi": load_kaldi,
 }
 NAMES = tuple(LOADERS)
 
@@ -189,4 +193,4 @@ def _read_names(path: Path) -> list[str]:
         lines = read_text(path).split("\n")
     except UserError as error:
         raise UserError(f"--exclude: {error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [line.strip() for line in lines if line.strip()]

@@ -102,6 +102,27 @@ def table(root: Path) -> Path:
     return root / "mine.csv"
 
 
+def folders(root: Path) -> Path:
+    _record(
+        root / speaker / label / f"{speaker}-{label}-{take}.wav"
+        for speaker in ("ann", "bob", "cid", "dan")
+        for label in ("angry", "happy", "sad")
+        for take in (1, 2)
+    )
+    return root
+
+
+def kaldi(root: Path) -> Path:
+    ids = [f"{speaker}-{number}" for speaker in ("ann", "bob", "cid", "dan") for number in range(6)]
+    _record(root / "wav" / f"{id_}.wav" for id_ in ids)
+    data = root / "data"
+    _write(data / "wav.scp", [f"{id_} wav/{id_}.wav" for id_ in ids])
+    _write(data / "utt2spk", [f"{id_} {id_[:3]}" for id_ in ids])
+    _write(data / "utt2emo", [f"{id_} {('angry', 'happy', 'sad')[int(id_[-1]) % 3]}" for id_ in ids])
+    _write(data / "spk2gender", ["ann f", "bob m", "cid m", "dan m"])
+    return data
+
+
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "iemocap": iemocap,
     "iemocap-4": iemocap,
@@ -111,4 +132,6 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "msp-podcast": msp_podcast,
     "esd": esd,
     "table": table,
+    "folders": folders,
+    "kaldi": kaldi,
 }
