@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
 from numpy.typing import NDArray
 
-from ser.audio import AudioFault, read_audio
+from ser.audio import AudioFault, full_scale, read_at_own_rate
 from ser.corpora.corpus import EXCLUDE_ADVICE, GENDERS, SYNTHESIS_RATE, Corpus, Synthesizer, count_votes
 from ser.corpora.loader_result import without
 from ser.metrics.agreement import (
@@ -130,17 +128,12 @@ def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: 
     """Decode an utterance at its own rate; return its properties, or what is wrong with it."""
     if synthesize is not None:
         return _measure(synthesize(utterance_id), SYNTHESIS_RATE, 1, "synthesised")
-    info = None
-    with suppress(soundfile.LibsndfileError, OSError, TypeError):  # read_audio reports what is wrong
-        info = soundfile.info(path) if Path(path).is_file() else None
     first, last = (None if np.isnan(time) else time for time in (start, end))
     try:
-        samples = read_audio(path, first, last, **({} if info is None else {"rate": info.samplerate}))
+        samples, properties = read_at_own_rate(path, first, last)
     except AudioFault as fault:
         return str(fault)
-    if info is None:
-        return f"file changed while it was read: {path}"
-    return _measure(samples, info.samplerate, info.channels, f"{info.format} {info.subtype}")
+    return _measure(full_scale(samples), properties.rate, properties.channels, properties.format)
 
 
 def _measure(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:

@@ -206,14 +206,12 @@ def expected_bytes(corpus: Corpus, front_end: FrontEnd) -> float:
 
 def _seconds(path: str, start: float, end: float) -> float:
     """Return the duration of an utterance; 0 if its file cannot be read, which building reports with all others."""
-    import soundfile
-
-    from ser.audio import LONGEST_SECONDS
+    from ser.audio import LONGEST_SECONDS, AudioFault, probe
 
     if np.isnan(end):
         try:
-            end = float(soundfile.info(path).duration)
-        except (soundfile.LibsndfileError, OSError, TypeError):
+            end = probe(path).seconds
+        except AudioFault:
             return 0.0
     seconds = end - (0.0 if np.isnan(start) else start)
     return seconds if 0 < seconds <= LONGEST_SECONDS else 0.0
@@ -375,8 +373,10 @@ def _fingerprint(corpus: Corpus) -> str:
 
 
 def _stamp(path: str) -> tuple[int, ...]:
+    from ser.audio.embedded import file_of
+
     try:
-        status = Path(path).stat()
+        status = Path(file_of(path)).stat()
     except OSError:
         return ()  # no store has this stamp, so the build runs and reports the file with all other faults
     return status.st_size, status.st_mtime_ns
