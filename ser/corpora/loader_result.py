@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
-from ser.utils.errors import DataErrors, UserError
+from ser.corpora.repeats import merge_equal, repeat_errors, row_names
+from ser.utils.errors import DataErrors, UserError, printed_name
 
 _MAX_QUOTED = 200  # characters of a name in a message
 _MAX_COMPARED = 20_000  # names among which the nearest is searched
@@ -58,6 +60,8 @@ class LoaderResult:
     def to_corpus(self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = ()) -> Corpus:
         """Build the corpus without the excluded utterances.
 
+        Rows of one utterance that are equal in all columns are merged; of others, all but the first are data errors.
+
         Args:
             exclude: Utterance ids; paths (absolute, or relative to the root), each of which stands for every
                 utterance cut from it; names of data errors; or whole lines of a list of data errors.
@@ -71,9 +75,12 @@ class LoaderResult:
                 nearest name that is.
             DataErrors: If errors remain; all of them are listed.
         """
-        excluded = self._resolve(exclude)
-        kept = self.rows[~self.rows["utterance_id"].isin(excluded)] if len(self.rows) else self.rows
-        errors = [(name, error) for name, error in self.errors if name not in excluded]
+        rows, merged = merge_equal(self.rows.set_axis(pd.Index(row_names(self.rows, self.root), dtype=object)))
+        excluded = self._resolve(exclude, rows)
+        kept = rows[~rows.index.isin(list(excluded))]
+        repeats = repeat_errors(kept)
+        kept = kept.drop([name for name, _ in repeats])
+        errors = [*((name, error) for name, error in self.errors if name not in excluded), *repeats]
         classes = self.classes
         if classes is None:
             labels = pd.concat([kept[column] for column in ("label", "true_label") if column in kept])
@@ -98,11 +105,13 @@ class LoaderResult:
                 ratings,
                 self.outside,
                 self.synthesis,
-                self.notes,
+                (*self.notes, *merged),
                 self.unused,
             )
         except DataErrors as invalid:
-            raise self._data_errors([*errors, *invalid.errors]) from None
+            own_name = dict(zip(kept.get("utterance_id", kept.index), kept.index, strict=True))
+            errors += [(own_name.get(name, name), error) for name, error in invalid.errors]
+            raise self._data_errors(errors) from None
         if errors:
             raise self._data_errors(errors)
         return corpus
@@ -110,22 +119,26 @@ class LoaderResult:
     def _data_errors(self, errors: Sequence[tuple[str, str]]) -> DataErrors:
         return DataErrors(self.where, errors, f"{self.advice} {EXCLUDE_ADVICE}".strip())
 
-    def _resolve(self, exclude: Sequence[str]) -> set[str]:
-        """Return the utterance ids, and the names of data errors without an utterance, that ``exclude`` stands for."""
+    def _resolve(self, exclude: Sequence[str], rows: pd.DataFrame) -> set[str]:
+        """Return the names of rows, and of data errors without a row, that ``exclude`` stands for."""
         if not exclude:
             return set()
-        lookup: dict[str, set[str]] = {name: {name} for name, _ in self.errors}
+        lookup: defaultdict[str, set[str]] = defaultdict(set)
+        for name, _ in self.errors:
+            lookup[name].add(name)
+            lookup[printed_name(name)].add(name)
         if self.annotations is not None:
             # Utterances outside the classes are accepted as well, so that one list serves every set of classes.
-            lookup |= {id_: {id_} for id_ in self.annotations["utterance_id"]}
-        if len(self.rows):
-            ids = list(self.rows["utterance_id"])
-            lookup |= {id_: {id_} for id_ in ids}
-            paths = list(self.rows["path"]) if "path" in self.rows else [""] * len(ids)
-            for column in (paths, relative_paths(paths, self.root)):
-                for id_, path in zip(ids, column, strict=True):
-                    if path:
-                        lookup.setdefault(path, set()).add(id_)
+            for id_ in self.annotations["utterance_id"]:
+                lookup[id_].add(id_)
+        if len(rows):
+            paths = list(rows["path"]) if "path" in rows else [""] * len(rows)
+            for name, *others in zip(
+                rows.index, rows["utterance_id"], paths, relative_paths(paths, self.root), strict=True
+            ):
+                for word in (name, *others, printed_name(name)):
+                    if isinstance(word, str) and word:
+                        lookup[word].add(name)
         names = [_name_in(line, lookup) for line in exclude]
         if unknown := [name for name in names if name not in lookup]:
             first = unknown[0][:_MAX_QUOTED]

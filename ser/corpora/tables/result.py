@@ -14,6 +14,7 @@ import pandas as pd
 
 from ser.audio import SUFFIXES
 from ser.corpora.loader_result import LoaderResult
+from ser.corpora.repeats import row_names
 from ser.utils.errors import DataErrors, UserError
 
 _REQUIRED = ("path", "speaker", "label")
@@ -70,8 +71,9 @@ def result_of(
     table, errors = _parse_columns(frame, vote_columns)
     # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
-    named = [(table["utterance_id"][row], problem) for row, problem in errors]
     table["path"] = [str((audio or folder) / path) if path else "" for path in table["path"]]
+    names = row_names(table, folder)
+    named = [(names[row], problem) for row, problem in errors]
     classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
     labelled = {*table["label"], *table.get("true_label", ())}
     unused = [f"{_VOTES}{name}" for name in classes if name not in labelled]

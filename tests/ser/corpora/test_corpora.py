@@ -262,13 +262,25 @@ def test_all_errors_of_a_table_are_listed_at_once(tmp_path: Path) -> None:
         "nopath,,,,s,,a,1,0\n"
         "novotes,x.wav,,,s,,a,0,0\n"
         ",x.wav,,,s,,a,1,0\n"
-        "fine,x.wav,,,s,,a,1,0\n",
+        "fine,x.wav,,,s,,a,2,0\n",
     )
     with pytest.raises(DataErrors) as error:
         load("table", path)
     names = [name for name, _ in error.value.errors]
     assert sorted(names) == sorted(
-        ["time", "reversed", "half", "nolabel", "gender", "nospeaker", "nopath", "novotes", "row 10", "fine", "votes_b"]
+        [
+            "time",
+            "reversed",
+            "half",
+            "nolabel",
+            "gender",
+            "nospeaker",
+            "nopath",
+            "novotes",
+            "row 10",
+            "fine (row 11)",
+            "votes_b",
+        ]
     )
     assert "'soon' is not a number of seconds" in errors_of(error)["time"]
 

@@ -1,0 +1,93 @@
+"""Rows of one utterance id: equal ones are merged, each of the others has a name by which it alone is excluded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from ser.corpora.corpus import relative_paths
+
+
+def row_names(rows: pd.DataFrame, root: Path | None) -> list[str]:
+    """Return a name for each row by which it alone is excluded.
+
+    Args:
+        rows: As ``LoaderResult.rows``.
+        root: The folder that paths in names are relative to.
+
+    Returns:
+        The utterance ids; where several rows have one, their paths; where several have that too, ``ID (row N)``
+        with the position from 1.
+
+    Example:
+        >>> rows = pd.DataFrame({"utterance_id": ["u", "v", "v"], "path": ["/a/u.wav", "/a/1.wav", "/a/2.wav"]})
+        >>> row_names(rows, Path("/a")), row_names(rows[["utterance_id"]], None)
+        (['u', '1.wav', '2.wav'], ['u', 'v (row 2)', 'v (row 3)'])
+    """
+    if "utterance_id" not in rows:
+        return [f"row {number}" for number in range(1, len(rows) + 1)]
+    ids = list(rows["utterance_id"])
+    paths = relative_paths(rows["path"], root) if "path" in rows else [""] * len(ids)
+    id_uses, path_uses = Counter(ids), Counter(paths)
+    names = []
+    for number, (id_, path) in enumerate(zip(ids, paths, strict=True), start=1):
+        if not isinstance(id_, str) or not id_:
+            names.append(f"row {number}")  # as the corpus's own checks name it
+        elif id_uses[id_] == 1:
+            names.append(id_)
+        else:
+            names.append(path if path and path_uses[path] == 1 else f"{id_} (row {number})")
+    return names
+
+
+def merge_equal(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Merge rows that are equal in all columns.
+
+    Args:
+        rows: As ``LoaderResult.rows``, with unique names as index.
+
+    Returns:
+        The first of each set of equal rows; and a note if any were merged.
+
+    Example:
+        >>> rows = pd.DataFrame({"utterance_id": ["u", "u", "u", "v"], "label": ["sad", "sad", "calm", "sad"]})
+        >>> rows, notes = merge_equal(rows)
+        >>> list(rows.index), notes
+        ([0, 2, 3], ('rows that are equal to another in all columns and count once: 1, for example u',))
+    """
+    if "utterance_id" not in rows:
+        return rows, ()
+    of_one_id = rows[rows.duplicated("utterance_id", keep=False)]
+    equal = of_one_id[of_one_id.map(repr).duplicated()]  # as text, because cells may be lists
+    if equal.empty:
+        return rows, ()
+    example = equal["utterance_id"].iloc[0]
+    note = f"rows that are equal to another in all columns and count once: {len(equal)}, for example {example}"
+    return rows.drop(equal.index), (note,)
+
+
+def repeat_errors(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return a data error for each row whose utterance id an earlier one has.
+
+    Args:
+        rows: As ``LoaderResult.rows``, with the names of ``row_names`` as index.
+
+    Returns:
+        (name of the row, what is wrong) per error.
+
+    Example:
+        >>> rows = pd.DataFrame({"utterance_id": ["u", "u"], "label": ["sad", "calm"]})
+        >>> repeat_errors(rows.set_axis(row_names(rows, None)))
+        [('u (row 2)', "is utterance 'u' as is u (row 1), with another label")]
+    """
+    errors = []
+    first: dict[str, str] = {}
+    for name, id_ in rows["utterance_id"].items():
+        if not isinstance(id_, str) or not id_ or first.setdefault(id_, str(name)) == name:
+            continue
+        one, other = rows.loc[first[id_]].map(repr), rows.loc[name].map(repr)
+        different = ", ".join(rows.columns[one != other])
+        errors.append((str(name), f"is utterance {id_!r} as is {first[id_]}, with another {different}"))
+    return errors
