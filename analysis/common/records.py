@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis.common.text import counted, listing
+from ser.corpora import FORMATS
 from ser.training.utterance_table import AGREEMENT, FROM_LOSS, OLD_SUBSET, PROBABILITY, SUBSET, TEXT
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, unknown_name, without_password
@@ -37,7 +38,7 @@ from study.schema import (
     Selection,
     Tag,
 )
-from study.setup.resolve import TABLE, absolute, data_name
+from study.setup.resolve import absolute, data_name
 from study.tracking.confirmations import confirmed_table
 from study.tracking.matching import Matched, find_experiment, match, newest_of, several_contents, space_names
 from study.tracking.opening import open_existing
@@ -108,14 +109,14 @@ class Records:
 
     @cached_property
     def data(self) -> str:
-        """Return the name of the data for titles: the corpus, or the name of a table's file."""
+        """Return the name of the data for titles: the corpus, or the name of the file or folder of your own."""
         shown = self.named or (*self.matched.search, *self.matched.confirmed)[:1]
         return listing(list(dict.fromkeys(map(self.data_of, shown)))) or self.experiment
 
     def data_of(self, run: Run) -> str:
         """Return the name of the data of a trial."""
         corpus = run.data.tags.get(Tag.CORPUS, "an unknown corpus")
-        if corpus != TABLE:
+        if corpus not in FORMATS:
             return corpus
         parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID, "")
         found = (self.document(parent, name) for name in (SEARCH_RECORD, OLD_SEARCH_RECORD) if parent)

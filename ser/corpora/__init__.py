@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from ser.corpora.corpus import Corpus
 from ser.corpora.loader_result import LoaderResult, without
-from ser.corpora.registry import NAMES, check_name, load, needs_root, parse_options
+from ser.corpora.registry import FORMATS, NAMES, check_name, load, needs_root, parse_options
 
-__all__ = ["NAMES", "Corpus", "LoaderResult", "check_name", "load", "needs_root", "parse_options", "without"]
+__all__ = ["FORMATS", "NAMES", "Corpus", "LoaderResult", "check_name", "load", "needs_root", "parse_options", "without"]

@@ -21,7 +21,7 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.audio import LFS_POINTER
-from ser.corpora.registry import check_name
+from ser.corpora.registry import FORMATS, check_name
 from ser.utils.command_names import command_line
 from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
 from ser.utils.errors import UserError
@@ -123,7 +123,7 @@ _IEMOCAP = (
 )
 NOT_FETCHED = {
     "synthetic": "it is generated, so there is nothing to fetch",
-    "table": "it is your own table, so there is nothing to fetch",
+    **dict.fromkeys(FORMATS, "it stands for data of your own, so there is nothing to fetch"),
     "iemocap": _IEMOCAP,
     "iemocap-4": _IEMOCAP,
     "msp-podcast": "it needs a signed academic or commercial licence agreement. See "

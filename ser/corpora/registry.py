@@ -45,6 +45,8 @@ LOADERS: dict[str, Loader] = {
     "kaldi": load_kaldi,
 }
 NAMES = tuple(LOADERS)
+FORMATS = ("table", "folders", "kaldi")
+"""Names under which data of any name are read; people know them by the name of their file or folder."""
 
 
 def check_name(name: str) -> None:
@@ -193,4 +195,4 @@ def _read_names(path: Path) -> list[str]:
         lines = read_text(path).split("\n")
     except UserError as error:
         raise UserError(f"--exclude: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

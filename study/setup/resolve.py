@@ -6,14 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ser.corpora import check_name
+from ser.corpora import FORMATS, check_name
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError, without_password
 from study.options import StudyOptions
 from study.uri import absolute_uri, chosen_experiment, chosen_uri
 
 PRETRAINED = "model.pretrained"
-TABLE = "table"
 
 
 def resolve(asked: StudyOptions) -> StudyOptions:
@@ -100,7 +99,7 @@ def _absolute_setting(setting: str) -> str:
 
 
 def data_name(corpus: str, root: Path | str | None) -> str:
-    """Return the name of the data for people: that of the corpus; for the corpus ``table``, that of its file.
+    """Return the name of the data for people: that of the corpus; for one of ``FORMATS``, that of its file or folder.
 
     It names the experiment of a study that names none.
 
@@ -109,10 +108,13 @@ def data_name(corpus: str, root: Path | str | None) -> str:
         root: Its ``--corpus-root``, if one was given.
 
     Example:
-        >>> data_name("table", "data/calls.csv"), data_name("ravdess", "data/speech")
-        ('calls', 'ravdess')
+        >>> data_name("table", "data/calls.csv"), data_name("folders", "data/urdu"), data_name("ravdess", "data/speech")
+        ('calls', 'urdu', 'ravdess')
     """
-    return Path(root).stem if corpus == TABLE and root is not None else corpus
+    if corpus not in FORMATS or root is None:
+        return corpus
+    path = Path(root)
+    return path.stem if corpus == "table" or path.suffix == ".parquet" else path.name
 
 
 def _with_names(options: StudyOptions) -> StudyOptions:

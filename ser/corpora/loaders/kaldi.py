@@ -109,8 +109,9 @@ def _read_folder(folder: Path, root: Path, errors: _Errors, notes: list[str]) ->
                     "folder": folder.name,
                 }
             )
+    known = cuts.keys() | {id_ for id_, _ in errors}
     for path, ids in ((speaker_file, speakers), (label_file, labels)):
-        errors += [(id_, f"is in {path.name}, but not in {source}") for id_ in ids if id_ not in cuts]
+        errors += [(id_, f"is in {path.name}, but not in {source}") for id_ in ids if id_ not in known]
     columns = ["utterance_id", "path", "start", "end", "speaker", "gender", "label", "folder"]
     return pd.DataFrame(rows, columns=columns)
 
