@@ -106,7 +106,7 @@ def restrict(probabilities: NDArray[np.float64], columns: Sequence[int]) -> NDAr
         (n, S), rows sum to 1.
 
     Example:
-        >>> restrict(np.array([[0.6, 0.1, 0.3]]), [1, 2]).tolist()
+        >>> restrict(np.array([[0.6, 0.1, 0.3]]), [1, 2]).round(2).tolist()
         [[0.25, 0.75]]
     """
     chosen = np.maximum(probabilities[:, list(columns)], TINY)

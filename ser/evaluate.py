@@ -1,4 +1,8 @@
-"""Evaluation of a trained checkpoint: python -m ser.evaluate --checkpoint results/train/state.pt --corpus-root PATH."""
+"""Evaluation of a trained checkpoint: python -m ser.evaluate --checkpoint results/train/state.pt --corpus-root PATH.
+
+On the corpus of the training it scores the validation or the test subset of the fold; on another corpus all utterances
+of the classes that both have.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +19,24 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ser.checkpoint import Checkpoint, open_checkpoint
+from ser.class_mapping import mapping_lines, restrict, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, load, parse_options
-from ser.corpora.classes import FORMER
+from ser.corpora.classes import ALL, FORMER
 from ser.corpora.corpus import GENDERS
-from ser.features.store import open_store
+from ser.features.store import FeatureStore, open_store
+from ser.labels import kind_of, training_labels
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA, soft_labels, strata
-from ser.noise import corrupt_level
+from ser.metrics.intervals import crossed_interval
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
+from ser.utils.errors import UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
+
+EVERYTHING = "all"
+"""Subset of a corpus that is not that of the training."""
 
 SPEAKERS_SHOWN = 12
 """Maximum number of speakers in the printed report; report.json lists all of them."""
@@ -34,14 +44,16 @@ SPEAKERS_SHOWN = 12
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Score a trained checkpoint on the validation or the test subset of the fold that it was trained on."""
+    """Score a trained checkpoint on the validation or the test subset of its fold, or on all of another corpus."""
 
     checkpoint: Path
     """File state.pt of a run of python -m ser.train."""
-    subset: Annotated[Literal["validation", "test"], tyro.conf.arg(aliases=["--part"])] = "validation"
-    """Subset to predict. Use the test subset for the final comparison only."""
+    subset: Annotated[Literal["validation", "test", "all"], tyro.conf.arg(aliases=["--part"])] = "validation"
+    """Subset to predict; test for the final comparison only. Of another corpus than that of the training it is always
+    all utterances; all says so where the two have one name, such as two tables."""
     corpus: str = "synthetic"
-    """Name of the corpus (docs/corpora.md). This and the options below must be those of the training."""
+    """Name of the corpus (docs/corpora.md). This and the options below are those of the training, or another corpus, of
+    which the classes that both have are scored."""
     corpus_root: Path | None = None
     """Folder of the corpus; for table the CSV or Parquet file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
@@ -79,38 +91,127 @@ def evaluate(options: EvaluateOptions, fold_of: Callable[[Corpus], Fold] | None 
     """
     checkpoint = open_checkpoint(options.checkpoint)
     corpus = _load(options, options.classes)
+    if options.subset == EVERYTHING or corpus.name != checkpoint.manifest["corpus"]:
+        return _evaluate_across(options, checkpoint, corpus if options.classes else _load(options, ALL))
     if options.classes is None and corpus.classes != checkpoint.classes:
         corpus = _load(options, FORMER)  # trained on all classes of a corpus that has other ones by default
-    checkpoint.check_corpus(corpus)
+    try:
+        checkpoint.check_corpus(corpus)
+    except UserError as error:
+        raise UserError(f"{error} To score another corpus of that name, add --subset {EVERYTHING}.") from None
     fold = fold_of(corpus) if fold_of else split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
-    checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed))
+    labels = kind_of(checkpoint.manifest)
+    checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed, labels=labels))
     folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.subset}")
-
-    terminal = Console(stderr=True)
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-        bar = progress.add_task("features", total=len(corpus))
-        store = open_store(
-            corpus,
-            extractor(checkpoint.config),
-            options.features,
-            progress=lambda done, _: progress.update(bar, completed=done),
-        )
+    store = _open_store(checkpoint, corpus, options.features)
     check_disjoint(corpus, fold, store.content)
     rows = fold.subsets[options.subset]
     probabilities = checkpoint.predict(store, rows)
-    drawn = corrupt_level(corpus, level, noise_seed, {"train": fold.train, "validation": fold.validation})
-    truth, noisy = corpus.class_indices(drawn.truth)[rows], corpus.class_indices(drawn.labels)[rows]
+    made = training_labels(corpus, labels, level, noise_seed, {"train": fold.train, "validation": fold.validation})
+    truth, noisy = corpus.class_indices(made.truth)[rows], corpus.class_indices(made.labels)[rows]
     report = {
-        **_setting(checkpoint, corpus, fold, options.subset, len(rows)),
+        **_setting(checkpoint, corpus),
+        "fold": fold.number,
+        "folds": fold.count,
+        "held_out": fold.unit,
+        "subset": options.subset,
+        "utterances": len(rows),
+        "warning": fold.warning if options.subset == "validation" else "",
         **score_subset(corpus, rows, probabilities, truth, noisy),
     }
+    _publish(folder, report, corpus, rows, probabilities, truth)
+    return 0
+
+
+def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Corpus) -> int:
+    """Evaluate a checkpoint on the utterances of another corpus whose classes it knows; return the exit code.
+
+    Args:
+        options: Options of the command line.
+        checkpoint: Trained on another corpus.
+        whole: The corpus to score, with all of its classes.
+
+    Raises:
+        UserError: The corpus is that of the training, fewer than two classes are shared, or a file cannot be read or
+            written.
+    """
+    if checkpoint.manifest["corpus_digest"] in (whole.digest, _load(options, None).digest):
+        raise UserError(
+            f"checkpoint {str(options.checkpoint)!r} was trained on this corpus, so not all of its utterances are test "
+            "data. Pass --subset test or validation."
+        )
+    mapped = share_classes(checkpoint.classes, whole)
+    corpus = shared_corpus(whole, mapped)
+    folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{_file_name(options)}")
+    store = _open_store(checkpoint, corpus, options.features)
+    rows = np.arange(len(corpus))
+    columns = [checkpoint.classes.index(name) for name in corpus.classes]
+    probabilities = restrict(checkpoint.predict(store, rows), columns)
+    truth = true_classes(corpus)
+    report = {
+        **_setting(checkpoint, corpus),
+        "trained_on": checkpoint.manifest["corpus"],
+        "class_mapping": mapped,
+        "left_out": dict(corpus.outside),
+        "about_classes": mapping_lines(checkpoint.classes, whole, mapped, len(corpus)),
+        "chance": 1 / len(mapped),
+        "interval": _over_speakers(corpus, probabilities, truth),
+        "subset": EVERYTHING,
+        "utterances": len(rows),
+        "warning": "",
+        **score_subset(corpus, rows, probabilities, truth, corpus.labels),
+    }
+    _publish(folder, report, corpus, rows, probabilities, truth)
+    return 0
+
+
+def _file_name(options: EvaluateOptions) -> str:
+    """Return a name for the files of another corpus: its own, or for a corpus in one file the name of the file."""
+    if options.corpus_root is not None and options.corpus_root.suffix:
+        return options.corpus_root.stem
+    return options.corpus
+
+
+def _over_speakers(corpus: Corpus, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the interval of the UAR for other speakers of a corpus, whose one network is given."""
+    known = truth >= 0
+    speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=str)[known], return_inverse=True)
+    total = np.zeros((len(speakers), len(corpus.classes)), dtype=np.int64)
+    correct = np.zeros_like(total)
+    np.add.at(total, (speaker, truth[known]), 1)
+    right = probabilities.argmax(axis=1)[known] == truth[known]
+    np.add.at(correct, (speaker[right], truth[known][right]), 1)
+    found = crossed_interval(correct[None], total) if known.any() else None
+    low, high = (None, None) if found is None or np.isnan(found.low) else (found.low, found.high)
+    about = f"over {len(speakers)} speakers of {corpus.name}; one training"
+    return {"of": "uar", "low": low, "high": high, "speakers": len(speakers), "about": about}
+
+
+def _open_store(checkpoint: Checkpoint, corpus: Corpus, folder: Path) -> FeatureStore:
+    """Open the feature store that a checkpoint reads, with a progress bar where it has to be built."""
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        bar = progress.add_task("features", total=len(corpus))
+        return open_store(
+            corpus, extractor(checkpoint.config), folder, progress=lambda done, _: progress.update(bar, completed=done)
+        )
+
+
+def _publish(
+    folder: Path,
+    report: dict[str, Any],
+    corpus: Corpus,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    truth: NDArray[np.int64],
+) -> None:
+    """Write the report and its files, and print it."""
     text = render(report)
     write_new(folder, _files(report, text, corpus, rows, probabilities, truth))
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(text, end="", soft_wrap=True)
     console.print(f"\nIn {folder}", soft_wrap=True)
-    return 0
 
 
 def _load(options: EvaluateOptions, classes: str | None) -> Corpus:
@@ -184,7 +285,7 @@ def _against_true(
     }
 
 
-def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, subset: str, utterances: int) -> dict[str, Any]:
+def _setting(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
     return {
         "model": checkpoint.config.model.name,
         "loss": checkpoint.config.loss.name,
@@ -195,29 +296,30 @@ def _setting(checkpoint: Checkpoint, corpus: Corpus, fold: Fold, subset: str, ut
         "corpus": corpus.name,
         "corpus_digest": corpus.digest,
         "classes": list(corpus.classes),
-        "fold": fold.number,
-        "folds": fold.count,
-        "held_out": fold.unit,
-        "subset": subset,
-        "utterances": utterances,
-        "warning": fold.warning if subset == "validation" else "",
     }
 
 
 def render(report: Mapping[str, Any]) -> str:
     """Format the report as text for a terminal of 80 columns."""
     lines = [
-        f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on {report['corpus']} at noise "
-        f"{report['noise']}",
-        f"{report['subset']} subset of fold {report['fold']} of {report['folds']}: {report['utterances']} utterances",
+        f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on "
+        f"{report.get('trained_on', report['corpus'])} at noise {report['noise']}"
     ]
+    if "fold" in report:
+        lines.append(
+            f"{report['subset']} subset of fold {report['fold']} of {report['folds']}: {report['utterances']} "
+            "utterances"
+        )
+    else:
+        lines += [f"tested on another corpus, {report['corpus']}, which has no fold of its own here"]
+        lines += [f"  {line}" for line in report["about_classes"]]
     lines += [f"warning: {report['warning']}"] if report["warning"] else []
     true, noisy, annotators = report["true"], report["noisy"], report["annotators"]
     if true is None:
         lines += ["", "No true label is known, so there are no scores against true labels."]
     else:
         lines += ["", f"Against true labels ({true['utterances']} of {report['utterances']} utterances)"]
-        lines += _lines(_scores(true["scores"]))
+        lines += _lines({**_scores(true["scores"]), **_chance_and_interval(report)})
         lines += ["", "Recall of true labels by class"]
         lines += _lines({name: "–" if value is None else f"{value:.3f}" for name, value in true["recall"].items()})
         for kind, groups in true["uar_by"].items():
@@ -242,6 +344,16 @@ def render(report: Mapping[str, Any]) -> str:
 
 def _scores(scores: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{value:.3f}" for name, value in scores.items() if name != "loss"}  # another name of nll
+
+
+def _chance_and_interval(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a UAR across corpora is compared with; empty within a corpus."""
+    if "chance" not in report:
+        return {}
+    interval, shown = report["interval"], {"chance": f"{report['chance']:.3f} UAR"}
+    if interval["low"] is not None:
+        shown["95 %"] = f"UAR {max(0, interval['low']):.3f} to {min(1, interval['high']):.3f} {interval['about']}"
+    return shown
 
 
 def _group(score: Mapping[str, Any]) -> str:
@@ -289,11 +401,17 @@ def _files(
     return {**encoded(texts), "confusion.png": _figure(report, np.array(confusions["all"]))}
 
 
+def _tested(report: Mapping[str, Any]) -> str:
+    if "trained_on" in report:
+        return f"trained on {report['trained_on']}, tested on {report['corpus']}"
+    return f"on {report['corpus']}, {report['subset']}"
+
+
 def _figure(report: Mapping[str, Any], counts: NDArray[np.int64]) -> bytes:
     from ser.noise.transition_figure import draw_transition, to_png  # importing matplotlib takes half a second
 
     title = (
-        f"{report['loss']} on {report['corpus']} {report['noise']}, {report['subset']}\n"
+        f"{report['loss']} {report['noise']}, {_tested(report)}\n"
         f"UAR {report['true']['scores']['uar']:.3f}, n = {counts.sum():,}"
     )
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
