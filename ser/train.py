@@ -19,11 +19,12 @@ from ser.config import Config, corpus_defaults, parse_settings
 from ser.config_file import read_config
 from ser.corpora import load, parse_options
 from ser.features.store import open_store
+from ser.labels import CONSENSUS, LabelKind, check_labels, labels_line
 from ser.noise import check_level
 from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.loop import DivergedError, EpochRecord, train
-from ser.training.setup import check_weights
+from ser.training.setup import check_labels_fit, check_weights
 from ser.training.state import State, load_state, save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import parse, run_command
@@ -49,6 +50,8 @@ class TrainOptions:
     """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     noise: str = "clean"
     """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
+    labels: LabelKind = "consensus"
+    """Labels to train on: the corpus's, or of its votes: plurality, dawid_skene or soft (docs/labels.md)."""
     config: Path | None = None
     """YAML or JSON file with configuration keys, nested or dotted."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
@@ -75,13 +78,15 @@ def main() -> int:
     """Run the command line and return the exit code: 0 done, 1 diverged."""
     options = parse(TrainOptions)
     check_level(options.noise)
+    check_labels(options.labels, options.noise)
     config = _configuration(options)
+    check_labels_fit(config, options.labels)
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
     fold = split(corpus, options.fold, options.split_by, options.validation)
     # Noise and weights are checked before features are computed, which may take minutes.
-    make_task(corpus, fold, Path(), options.noise, options.seed)
+    make_task(corpus, fold, Path(), options.noise, options.seed, labels=options.labels)
     if not options.resume:
         check_weights(config.model)
     state = _start(options)
@@ -93,11 +98,12 @@ def main() -> int:
             corpus, extractor(config), options.features, progress=lambda done, _: progress.update(bar, completed=done)
         )
     check_disjoint(corpus, fold, store.content)
-    task = make_task(corpus, fold, store.path, options.noise, options.seed)
+    task = make_task(corpus, fold, store.path, options.noise, options.seed, labels=options.labels)
     if state is None:
         _begin(options, config, task.manifest)
+    of_votes = "" if options.labels == CONSENSUS else f" ({labels_line(task.manifest)})"
     console.print(
-        f"{config.loss.name} on {corpus.name} {options.noise}, fold {fold.number} of {fold.count}: "
+        f"{config.loss.name} on {corpus.name} {options.noise}{of_votes}, fold {fold.number} of {fold.count}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
     )
     for note in corpus.notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from ser.corpora.corpus import Corpus
 from ser.noise.subsets import Subsets
 from ser.utils.hashing import digest
+
+CONSENSUS: Mapping[str, Any] = {"kind": "consensus"}
+"""``labels`` of the manifest of a corpus's own labels."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,22 @@ class NoisyLabels:
       row-normalised, zeros for a class without utterances
     * ``rate_by_class`` (by true class), ``rate_by_speaker``: None where there are no utterances
     * ``seed``, ``classes``, ``corpus``, ``corpus_digest``, ``digest`` (of all ids and noisy labels)
+    * ``labels``: ``kind``, which labels these are (``ser.labels``; without it, in manifests of earlier versions,
+      ``consensus``); from annotators' votes also ``subsets``: subset → ``votes``, ``votes_outside`` (votes for other
+      categories, which do not count), ``ties``, and for ``dawid_skene`` ``annotators`` and ``iterations``
 
     Args:
         labels: (N,) class names to train on, aligned with ``corpus.table``.
         truth: (N,) class names that count as true: the consensus labels; at level ``given`` the corpus's true labels,
             or None.
         manifest: Description of the noise.
+        targets: (N, C) distributions that losses learn instead of the labels; None for the labels.
     """
 
     labels: NDArray[np.object_]
     truth: NDArray[np.object_]
     manifest: dict[str, Any]
+    targets: NDArray[np.float64] | None = None
 
 
 def noisy_labels(
@@ -71,6 +79,7 @@ def noisy_labels(
     *,
     truth: NDArray[np.int64],
     eligible: NDArray[np.bool_] | None = None,
+    labels_from: Mapping[str, Any] = CONSENSUS,
 ) -> NoisyLabels:
     """Convert class indices to names, and describe them in a manifest.
 
@@ -82,6 +91,7 @@ def noisy_labels(
         noisy: (N,) class indices to train on.
         truth: (N,) true class indices, −1 where unknown.
         eligible: (N,) True for utterances that can get a wrong label; None where this does not apply.
+        labels_from: ``labels`` of the manifest.
     """
     names = np.array([*corpus.classes, None], dtype=object)  # −1 is None
     rows = np.concatenate(list(subsets.values()))
@@ -105,6 +115,7 @@ def noisy_labels(
         "corpus": corpus.name,
         "corpus_digest": corpus.digest,
         "digest": digest(dict(zip(corpus.table["utterance_id"], names[noisy], strict=True))),
+        "labels": dict(labels_from),
     }
     return NoisyLabels(names[noisy], names[truth], manifest)
 

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from ser.config import Config, ModelConfig
 from ser.features.store import FeatureStore
+from ser.labels.kinds import CONSENSUS, SOFT, LabelKind
 from ser.losses import Loss, as_distribution
+from ser.losses.registry import loss_class
 from ser.models import Classifier, load_pretrained
 from ser.training.embeddings import extractor
 from ser.training.task import Subset, Task
@@ -52,7 +54,7 @@ def check_weights(config: ModelConfig) -> None:
 
 
 def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:
-    """Return what a loss is trained on: noisy labels, or the annotators' distribution if it asks for soft targets.
+    """Return what a loss is trained on: the labels, or the annotators' distribution if either asks for soft targets.
 
     Args:
         loss: The loss, or its class.
@@ -64,6 +66,8 @@ def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:
     Raises:
         UserError: The loss asks for soft targets, and the corpus has no votes.
     """
+    if train.targets is not None:
+        return torch.tensor(train.targets, dtype=torch.float32)
     if loss.targets == "noisy":
         return torch.tensor(train.noisy)
     if train.soft is None:
@@ -72,6 +76,29 @@ def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:
             "loss, or a corpus with votes."
         )
     return torch.tensor(train.soft, dtype=torch.float32)
+
+
+def check_labels_fit(config: Config, kind: LabelKind) -> None:
+    """Check that a configuration can train on a kind of labels.
+
+    Args:
+        config: Configuration.
+        kind: Kind of training labels.
+
+    Raises:
+        UserError: A classical model needs one label for each utterance, or the loss reads the votes anyway.
+    """
+    if config.model.is_classical:
+        if kind == SOFT:
+            raise UserError(
+                f"--labels soft: the classical model {config.model.name} takes one label for each utterance, not a "
+                "distribution. Use --labels plurality or dawid_skene, or a network."
+            )
+    elif kind != CONSENSUS and loss_class(config.loss.name).targets == "soft":
+        raise UserError(
+            f"--labels {kind}: loss {config.loss.name!r} trains on the annotators' distribution, whatever the labels. "
+            "Leave it out; with --labels soft, cross_entropy trains on the same."
+        )
 
 
 def inverse_frequencies(targets: Tensor, num_classes: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from ser.config import Config
 from ser.losses import loss_class
+from ser.noise.manifest import CONSENSUS
 from ser.training.task import Task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
@@ -35,10 +36,11 @@ def fingerprint(config: Config, seed: int, task: Task, saved: Mapping[str, Any] 
             version may have described the same labels in other words.
     """
     wording = {key: text for key, text in (saved or {}).items() if key in PROSE}
-    # A default of an earlier version is left out, as it was there: its runs keep their fingerprints.
+    # What an earlier version did not have is left out, as it was there: its runs keep their fingerprints.
     former = [(f"loss.{key}", value) for key, value in loss_class(config.loss.name).former_defaults.items()]
     named = {key: value for key, value in config.to_dotted().items() if (key, value) not in former}
-    return digest([named, seed, task.manifest | wording, list(task.train.utterance_ids)])
+    manifest = {key: value for key, value in task.manifest.items() if (key, value) != ("labels", CONSENSUS)}
+    return digest([named, seed, manifest | wording, list(task.train.utterance_ids)])
 
 
 def check_state(state: State, config: Config, seed: int, task: Task, front_end: str) -> None:

@@ -13,7 +13,9 @@ from ser.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ser.corpora.corpus import Corpus
+    from ser.labels import LabelKind
     from ser.splits import Fold
+    from ser.training.other_corpora import OtherTest
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Subset:
         speakers: n names.
         genders: n values ``female``, ``male`` or ``unknown``.
         agreement: n strata of annotator agreement out of ``ser.metrics.agreement.STRATA``; None without votes.
+        targets: (n, C) distributions that every loss trains on instead of ``noisy``; None for ``noisy`` itself.
     """
 
     rows: NDArray[np.int64]
@@ -39,6 +42,7 @@ class Subset:
     speakers: tuple[str, ...]
     genders: tuple[str, ...]
     agreement: tuple[str, ...] | None = None
+    targets: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,6 +66,7 @@ class Subset:
             some(self.speakers),
             some(self.genders),
             None if self.agreement is None else some(self.agreement),
+            None if self.targets is None else self.targets[positions],
         )
 
 
@@ -73,9 +78,10 @@ class Task:
         classes: C class names.
         store: Folder of the feature store.
         train: Training utterances.
-        validation: Validation utterances, corrupted at the same rate.
+        validation: Validation utterances, with labels of the same kind, corrupted at the same rate.
         manifest: Noise manifest.
         test: Test utterances, to be scored after the last epoch of a confirmation; None in a search.
+        others: Tests on other corpora after the last epoch.
     """
 
     classes: tuple[str, ...]
@@ -84,10 +90,20 @@ class Task:
     validation: Subset
     manifest: dict[str, Any]
     test: Subset | None = None
+    others: tuple[OtherTest, ...] = ()
 
 
-def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: int, *, with_test: bool = False) -> Task:
-    """Corrupt the train and validation labels of a fold, and return them as a task.
+def make_task(
+    corpus: Corpus,
+    fold: Fold,
+    store: Path,
+    level: str,
+    noise_seed: int,
+    *,
+    labels: LabelKind = "consensus",
+    with_test: bool = False,
+) -> Task:
+    """Make the train and validation labels of a fold, each from their own rows alone, and return them as a task.
 
     Args:
         corpus: Corpus whose features are in ``store``.
@@ -95,22 +111,24 @@ def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: i
         store: Folder of the feature store.
         level: Noise level, such as ``"noisy-A"`` or ``"symmetric:0.3"``.
         noise_seed: Seed of the noise.
+        labels: Kind of labels to train and select on; the corpus's label is the truth for all of them.
         with_test: Include the test rows, whose labels are never corrupted.
 
     Raises:
-        UserError: The corpus does not support the level, or all training labels are of one class.
+        UserError: The corpus does not support the level or the kind of labels, or all training labels are of one
+            class.
     """
     # Imported here because pandas is needed to make a task and not to train on one.
+    from ser.labels import training_labels
     from ser.metrics.agreement import soft_labels, strata
-    from ser.noise import corrupt_level
 
     rows = {"train": fold.train, "validation": fold.validation}
-    drawn = corrupt_level(corpus, level, noise_seed, rows)
+    drawn = training_labels(corpus, labels, level, noise_seed, rows)
     noisy, truth = corpus.class_indices(drawn.labels), corpus.class_indices(drawn.truth)
     if len(np.unique(noisy[fold.train])) < 2:
         raise UserError(
             f"fold {fold.number} of corpus {corpus.name!r} at noise level {level!r}: all {len(fold.train)} training "
-            "labels are of one class, and at least two are needed. Choose another --fold or noise level."
+            f"labels ({labels}) are of one class, and at least two are needed. Choose another --fold or noise level."
         )
     about = [corpus.table[column].to_numpy() for column in ("utterance_id", "speaker", "gender")]
     votes = corpus.votes
@@ -121,7 +139,8 @@ def make_task(corpus: Corpus, fold: Fold, store: Path, level: str, noise_seed: i
             soft = soft_labels(votes[positions])
             agreement = tuple(strata(votes[positions], corpus.other_votes[positions]))
         ids, speakers, genders = (tuple(column[positions]) for column in about)
-        return Subset(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement)
+        targets = None if drawn.targets is None else drawn.targets[positions]
+        return Subset(positions, ids, noisy[positions], truth[positions], soft, speakers, genders, agreement, targets)
 
     test = subset(fold.test) if with_test else None
     return Task(corpus.classes, store, subset(fold.train), subset(fold.validation), drawn.manifest, test)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.corpora.corpus import Corpus
+from ser.corpora.corpus import ANNOTATION_COLUMNS, Corpus
 from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed, digest, file_digest
 
@@ -138,10 +138,20 @@ def load_synthetic() -> Corpus:
         for label in CLASSES
         for number in range(UTTERANCES_PER_CLASS)
     ]
+    named = [
+        (row["utterance_id"], f"annotator {place}", CLASSES[label], False)
+        for row in rows
+        for place, label in enumerate(_hear(str(row["utterance_id"])), start=1)
+    ]
     # The sound depends on these; rendering one to compare would cost half a second, for importing SciPy's filters.
     synthesis = digest([file_digest(Path(__file__)), *map(version, ("numpy", "scipy"))])
     return Corpus(
-        name="synthetic", table=pd.DataFrame(rows), classes=CLASSES, synthesize=synthesize, synthesis=synthesis
+        name="synthetic",
+        table=pd.DataFrame(rows),
+        classes=CLASSES,
+        synthesize=synthesize,
+        annotations=pd.DataFrame(named, columns=list(ANNOTATION_COLUMNS)),
+        synthesis=synthesis,
     )
 
 
@@ -162,7 +172,7 @@ def _row(session: int, gender: str, label: str, number: int) -> dict[str, object
 
 
 def cast_votes(utterance_id: str) -> tuple[int, ...]:
-    """Draw the annotators' votes from ``CONFUSION`` until the intended class has a strict plurality.
+    """Count the annotators' votes, drawn from ``CONFUSION`` until the intended class has a strict plurality.
 
     Args:
         utterance_id: Such as ``"Ses01F_ang_03"``, with any session and number.
@@ -173,6 +183,11 @@ def cast_votes(utterance_id: str) -> tuple[int, ...]:
     Raises:
         UserError: If the id does not have this form.
     """
+    return tuple(np.bincount(_hear(utterance_id), minlength=len(CLASSES)).tolist())
+
+
+def _hear(utterance_id: str) -> list[int]:
+    """Return the class that each annotator names."""
     _, _, label = _parse(utterance_id)
     intended = CLASSES.index(label)
     rng = np.random.default_rng(derived_seed(VERSION, SEED, "votes", utterance_id))
@@ -180,7 +195,7 @@ def cast_votes(utterance_id: str) -> tuple[int, ...]:
         heard = rng.choice(len(CLASSES), size=ANNOTATORS, p=CONFUSION[label])
         votes = np.bincount(heard, minlength=len(CLASSES))
         if votes[intended] > np.delete(votes, intended).max():
-            return tuple(map(int, votes))
+            return list(map(int, heard))
 
 
 def delivery(utterance_id: str) -> Delivery:
