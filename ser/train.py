@@ -19,7 +19,8 @@ from ser.config import Config, corpus_defaults, parse_settings
 from ser.config_file import read_config
 from ser.corpora import load, parse_options
 from ser.features.store import open_store
-from ser.labels import CONSENSUS, LabelKind, check_labels, labels_line
+from ser.labels import CONSENSUS, LabelKind, check_labels
+from ser.labels.training_labels import labels_line
 from ser.noise import check_level
 from ser.splits import SplitBy, Validation, check_disjoint, split
 from ser.training.embeddings import extractor

@@ -14,6 +14,7 @@ import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
 from ser.corpora.classes import ALL, FORMER
+from ser.labels import LabelKind
 from ser.models.classical import CLASSICAL
 from ser.splits import SplitBy, Validation
 from ser.utils.durable_files import replace_text
@@ -52,8 +53,8 @@ _OF_DESIGN = ("study", "top", "seeds", "reference", "primary", "pilot")
 
 # Options that a confirmation takes over from the search that it confirms.
 _OF_SEARCH = (
-    "corpus", "corpus_options", "classes", "noise", "epochs", "model", "width", "batch_size", "precision", "settings",
-    "split_by", "exclude", "select_on", "seed",
+    "corpus", "corpus_options", "classes", "noise", "labels", "epochs", "model", "width", "batch_size", "precision",
+    "settings", "split_by", "exclude", "select_on", "seed",
 )  # fmt: skip
 
 
@@ -73,6 +74,8 @@ class TrainingOptions:
     """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
     noise: tuple[str, ...] = ("clean", "noisy-A", "noisy-B")
     """Noise levels: clean, noisy-A, noisy-B, given, or RECIPE:RATE such as symmetric:0.3."""
+    labels: tuple[LabelKind, ...] = ("consensus",)
+    """Labels to train on: the corpus's, or of its votes: plurality, dawid_skene or soft (docs/labels.md)."""
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
     model: str = "cnn14"
@@ -123,11 +126,12 @@ class TrainingOptions:
             raise UserError(f"--cpus-per-trial is {self.cpus_per_trial:g}; more than 0 is needed.")
         if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 1:
             raise UserError(f"--gpus-per-trial is {self.gpus_per_trial:g}; a trial uses at most one GPU (0 to 1).")
-        for option, values in (("space", self.space), ("noise", self.noise)):
+        for option, values in (("space", self.space), ("noise", self.noise), ("labels", self.labels)):
             if len(set(values)) < len(values):
                 raise UserError(f"--{option} names one of {', '.join(values)} twice.")
-        if not self.noise:
-            raise UserError("--noise needs at least one name.")
+        for option, values in (("noise", self.noise), ("labels", self.labels)):
+            if not values:
+                raise UserError(f"--{option} needs at least one name.")
         for option in ("name", "experiment"):
             value = getattr(self, option)
             if value is not None and (
@@ -405,6 +409,10 @@ class ConfirmOptions(TrainingOptions):
     """The comparison that matters most; default proselflc, or the first other method, at the highest noise level."""
     pilot: bool = False
     """Train the reference four times on one fold, and print what the design can show; never counted as results."""
+    test_corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PATH ...")] = ()
+    """Other corpora that each training is tested on as well, on the classes that both have (docs/inference.md)."""
+    test_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME.KEY=VALUE ...")] = ()
+    """Options of a test corpus: NAME.classes=A,B=C, NAME.exclude=FILE, or one of its corpus options."""
     output: Path = Path("results/confirm")
     """Folder for the chosen configurations."""
 
@@ -412,6 +420,8 @@ class ConfirmOptions(TrainingOptions):
         super().__post_init__()
         at_least(0, "top", self.top)
         at_least(1, "seeds", self.seeds)
+        if self.pilot and self.test_corpus:
+            raise UserError("--test-corpus: a pilot's trainings are no results. Leave it out, or leave --pilot out.")
         if self.resume:
             self._refuse(
                 (*(name for name in _OF_SEARCH if name not in _CHANGEABLE), *_OF_DESIGN),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ser.labels import CONSENSUS, LABEL_KINDS, LabelKind
+
 # Stages of a trial. The trainings of a pilot tell how much scores vary, and are never results.
 SEARCH, CONFIRM, PILOT = "search", "confirm", "pilot"
 
@@ -13,8 +15,8 @@ SEARCH, CONFIRM, PILOT = "search", "confirm", "pilot"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 RUNNING = "running"  # for trials that have not ended; never written
 
-# Artifact of a trial: the per-utterance table.
-UTTERANCES = "utterances.parquet"
+# Artifacts of a trial: the per-utterance table; in a confirmation with test corpora, the right predictions on them.
+UTTERANCES, ACROSS_CORPORA = "utterances.parquet", "across_corpora.parquet"
 
 # Artifacts of a parent run: the noise manifest; the options of the study and the ranges of its space, which version 0.1
 # called study.json, as the file of options in a study's folder.
@@ -52,6 +54,7 @@ class Tag:
     NOISE_RATE = "noise.rate"
     NOISE_RECIPE = "noise.recipe"
     NOISE_DIGEST = "noise.digest"
+    LABELS = "labels"  # kind of training labels; absent in earlier versions, whose labels are the consensus
     CORPUS = "corpus"
     CORPUS_DIGEST = "corpus.digest"
     EXCLUDED = "corpus.excluded"
@@ -78,6 +81,34 @@ class Tag:
     DESIGN = "design"  # digest of the confirmation's design, also on its parent runs
     EXPOSURE = "exposure"  # unseen, trained_by or chosen_by
     OLD_SEEN = "seen_by_search"  # instead of EXPOSURE in confirmations of version 0.1: true or false
+
+
+LABELS_SEPARATOR = "+"
+
+
+def method_name(space: str, labels: LabelKind) -> str:
+    """Return the name of a space with its training labels, under which it is recorded and shown.
+
+    Args:
+        space: Name of the search space.
+        labels: Kind of training labels.
+
+    Example:
+        >>> method_name("elr", "consensus"), method_name("elr", "dawid_skene")
+        ('elr', 'elr+dawid_skene')
+    """
+    return space if labels == CONSENSUS else f"{space}{LABELS_SEPARATOR}{labels}"
+
+
+def space_and_labels(method: str) -> tuple[str, LabelKind]:
+    """Return space and training labels of a name from ``method_name``.
+
+    Example:
+        >>> space_and_labels("elr+dawid_skene"), space_and_labels("elr")
+        (('elr', 'dawid_skene'), ('elr', 'consensus'))
+    """
+    space, _, labels = method.rpartition(LABELS_SEPARATOR)
+    return next(((space, kind) for kind in LABEL_KINDS[1:] if space and labels == kind), (method, CONSENSUS))
 
 
 def status_of(tags: Mapping[str, str], default: str) -> str:

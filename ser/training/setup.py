@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ser.config import Config, ModelConfig
 from ser.features.store import FeatureStore
-from ser.labels.kinds import CONSENSUS, SOFT, LabelKind
+from ser.labels import CONSENSUS, SOFT, LabelKind
 from ser.losses import Loss, as_distribution
 from ser.losses.registry import loss_class
 from ser.models import Classifier, load_pretrained

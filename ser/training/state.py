@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ser.config import Config
+from ser.labels import CONSENSUS, kind_of
 from ser.losses import loss_class
-from ser.noise.manifest import CONSENSUS
 from ser.training.task import Task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
@@ -39,7 +39,8 @@ def fingerprint(config: Config, seed: int, task: Task, saved: Mapping[str, Any] 
     # What an earlier version did not have is left out, as it was there: its runs keep their fingerprints.
     former = [(f"loss.{key}", value) for key, value in loss_class(config.loss.name).former_defaults.items()]
     named = {key: value for key, value in config.to_dotted().items() if (key, value) not in former}
-    manifest = {key: value for key, value in task.manifest.items() if (key, value) != ("labels", CONSENSUS)}
+    former_kind = kind_of(task.manifest) == CONSENSUS
+    manifest = {key: value for key, value in task.manifest.items() if not (key == "labels" and former_kind)}
     return digest([named, seed, manifest | wording, list(task.train.utterance_ids)])
 
 

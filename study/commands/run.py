@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from ser.labels import CONSENSUS
+from ser.labels.training_labels import labels_line
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
@@ -128,7 +130,11 @@ def _about_pruning(prepared: PreparedStudy) -> list[str]:
 
 def _about_noise(prepared: PreparedStudy) -> list[str]:
     lines = []
-    for level, manifest in {search.level: search.task.manifest for search in prepared.searches}.items():
+    manifests = {(search.level, search.space.labels): search.task.manifest for search in prepared.searches}
+    for (level, labels), manifest in manifests.items():
+        if labels != CONSENSUS:
+            lines.append(f"  labels    {labels_line(manifest)}")
+            continue
         rates = ", ".join(
             f"{name} {subset['rate']:.2%}" for name, subset in manifest["parts"].items() if subset["rate"] is not None
         )

@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 
 from ser.config import Config
+from ser.labels import CONSENSUS
 from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
@@ -255,11 +256,14 @@ def trial_context(prepared: PreparedStudy, search: Search, resources: TrialResou
 def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
     """Return the tags that all runs of a search have."""
     options, manifest, corpus, fold = prepared.options, search.task.manifest, prepared.data.corpus, prepared.data.fold
+    kind = search.space.labels
     return {
-        # The rate of the training subset: subsets are corrupted separately, each to the nearest utterance.
-        Tag.NOISE_RATE: str(manifest["parts"]["train"]["rate"]),
+        # The rate of the training subset: subsets are corrupted separately, each to the nearest utterance. The errors
+        # of the annotators are no noise of the level, which is the same for all labels.
+        Tag.NOISE_RATE: str(manifest["parts"]["train"]["rate"] if kind == CONSENSUS else 0.0),
         Tag.NOISE_RECIPE: str(manifest["recipe"]),
         Tag.NOISE_DIGEST: manifest["digest"],
+        Tag.LABELS: kind,
         Tag.CORPUS: corpus.name,
         Tag.CORPUS_DIGEST: corpus.digest,
         Tag.EXCLUDED: str(len(corpus.excluded)),

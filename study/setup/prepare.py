@@ -21,10 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ser.corpora import Corpus, load, parse_options
 from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore, open_store
+from ser.labels import CONSENSUS, LabelKind
+from ser.labels.kinds import CLEAN
 from ser.losses.registry import loss_class
 from ser.noise import level_name
 from ser.splits import Fold, check_disjoint, split
-from ser.training.setup import check_weights, training_targets
+from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
@@ -84,14 +86,15 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
 
 
 def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
-    """Load the search spaces and check every configuration that they can suggest.
+    """Load the search spaces, once for each kind of labels, and check every configuration that they can suggest.
 
     Args:
         options: The study's options.
         ranges: Whether the ranges are used, and not the points alone; those used must be as a resumed study has them.
 
     Raises:
-        UserError: A space, one of its configurations or the pretrained weights cannot be used, or a space has changed.
+        UserError: A space, one of its configurations, its labels or the pretrained weights cannot be used, or a space
+            has changed.
     """
     spaces = [load_space(name, options.fixed) for name in options.space]
     names = [space.name for space in spaces]
@@ -109,7 +112,18 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
     check_weights(options.shared.model)
     for space in spaces:
         space.extractor(options.defaults)
-    return spaces
+        for kind in options.labels:
+            _check_labels(space, kind, options.defaults)
+    return [space.with_labels(kind) for kind in options.labels for space in spaces]
+
+
+def _check_labels(space: Space, kind: LabelKind, defaults: Mapping[str, Any]) -> None:
+    """Raise if a configuration of a space cannot train on a kind of labels."""
+    for config in space.configurations(defaults):
+        try:
+            check_labels_fit(config, kind)
+        except UserError as error:
+            raise UserError(f"space {space.name!r}: {error}") from error
 
 
 def check_gpus(options: StudyOptions) -> None:
@@ -136,6 +150,9 @@ def check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequ
     rule = SELECTIONS[options.select_on]
     for level in options.noise:
         task = make_task(corpus, fold, Path(), level, options.seed)
+        for kind in options.labels:
+            if kind != CONSENSUS and level == CLEAN:
+                make_task(corpus, fold, Path(), level, options.seed, labels=kind)
         if rule.needs == TRUE_LABELS and (task.validation.truth < 0).any():
             raise UserError(
                 f"--select-on {rule.name}: at noise level {level!r} the true validation labels are not known. "
@@ -278,13 +295,14 @@ def _open_store(corpus: Corpus, extractor: Extractor, folder: Path, console: Con
 def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Space]) -> tuple[Search, ...]:
     """Return one search for each level and space; spaces that read the same front end share a task."""
     front_ends = [space.extractor(options.defaults).front_end.name for space in spaces]
-    tasks: dict[tuple[str, str], Task] = {
-        (level, name): make_task(data.corpus, data.fold, store.path, level, options.seed)
+    tasks: dict[tuple[str, LabelKind, str], Task] = {
+        (level, kind, name): make_task(data.corpus, data.fold, store.path, level, options.seed, labels=kind)
         for level in options.noise
+        for kind in options.labels
         for name, store in data.stores.items()
     }
     return tuple(
-        Search(space, space.check(options.defaults), level_name(level), tasks[level, front_end])
+        Search(space, space.check(options.defaults), level_name(level), tasks[level, space.labels, front_end])
         for level in options.noise
         for space, front_end in zip(spaces, front_ends, strict=True)
     )

@@ -148,8 +148,8 @@ class PreparedStudy:
 
     @property
     def spaces(self) -> dict[str, dict[str, Any]]:
-        """Return digest and content of each search space by its name, for the record of the study."""
-        return {search.space.name: search.space.record for search in self.searches}
+        """Return digest and content of each search space by its own name, for the record of the study."""
+        return {search.space.own_name: search.space.record for search in self.searches}
 
     @property
     def selection(self) -> Selection:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ser.corpora import FORMATS, check_name
+from ser.labels import check_labels
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError, without_password
 from study.options import StudyOptions
@@ -25,14 +26,21 @@ def resolve(asked: StudyOptions) -> StudyOptions:
         The options with absolute paths; with name and experiment, or those of the study that is resumed.
 
     Raises:
-        UserError: Unknown corpus or noise level, or no such study to resume.
+        UserError: Unknown corpus or noise level, labels that do not go with it, or no such study to resume.
     """
     check_name(asked.corpus)
     options = with_absolute_paths(asked)
     options = resumed(options) if options.resume else _with_names(options)
+    check_noise(options)
+    return options
+
+
+def check_noise(options: StudyOptions) -> None:
+    """Raise if a noise level is unknown, or does not go with the kinds of labels."""
     for level in options.noise:
         check_level(level)
-    return options
+        for kind in options.labels:
+            check_labels(kind, level)
 
 
 def resumed(given: StudyOptions) -> StudyOptions:

@@ -19,9 +19,11 @@ from optuna.trial import TrialState
 import search_spaces
 from ser.config import Config, LossConfig, explicit
 from ser.features.front_ends import Extractor
+from ser.labels import LabelKind
 from ser.training.embeddings import extractor
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
+from study.schema import method_name, space_and_labels
 from study.setup.free_trial import FreeTrial, is_fixed
 from study.setup.space_content import check_unchanged, content_of
 from study.setup.space_rules import (
@@ -70,6 +72,7 @@ class Space:
         path: Path of its file; empty for a space that comes with the project.
         declared: The space as its file has it, where parameters are fixed; None if none is.
         began: Digest of the content with which a resumed study began; empty for that of the present one.
+        labels: Kind of labels that its trials train on; part of the name, unless it is ``consensus``.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Space:
     path: str = ""
     declared: Space | None = None
     began: str = ""
+    labels: LabelKind = "consensus"
 
     def ask(
         self, study: optuna.Study, rest: optuna.samplers.BaseSampler | None = None
@@ -212,6 +216,23 @@ class Space:
         return replace(
             self, domains=domains, constants={**constants, **fixed}, points_to_evaluate=points, declared=self
         )
+
+    def with_labels(self, labels: LabelKind) -> Space:
+        """Return the space with another kind of training labels, which it is named after.
+
+        Args:
+            labels: Kind of training labels.
+
+        Example:
+            >>> load_space("elr", {}).with_labels("soft").name
+            'elr+soft'
+        """
+        return replace(self, name=method_name(self.own_name, labels), labels=labels)
+
+    @property
+    def own_name(self) -> str:
+        """Return the name without the kind of labels."""
+        return space_and_labels(self.name)[0]
 
     def emptied(self) -> Space:
         """Return the space with its content, but without anything to search, for trials that are known beforehand."""
@@ -429,6 +450,11 @@ def load_space(name: str, fixed: Mapping[str, Any]) -> Space:
     """
     module = _load_module(name)
     title = module.__name__.rpartition(".")[2]
+    if (own := space_and_labels(title)[0]) != title:
+        raise UserError(
+            f"space file {name!r}: the name {title!r} is that of {own!r} with other labels. Rename the file, or pass "
+            "--labels."
+        )
     path = str(module.__file__) if name.endswith(".py") else ""
     space, points = getattr(module, "SPACE", None), getattr(module, "POINTS", None)
     if not (callable(space) or isinstance(space, dict)) or not isinstance(points, list):

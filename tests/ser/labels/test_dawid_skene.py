@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ser.labels import DawidSkene, Judgements, fit_dawid_skene
+from ser.labels.dawid_skene import DawidSkene, fit_dawid_skene
+from ser.labels.judgements import Judgements
 
 # Shares of the right class, of random answers, and a seed: from good to useless annotators.
 QUALITIES = [(0.9, 0), (0.7, 1), (0.5, 2), (0.3, 3)]
