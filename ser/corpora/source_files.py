@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import csv
+import filecmp
+import hashlib
 import io
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ser.audio import SUFFIXES
-from ser.utils.errors import DataErrors, UserError
+import numpy as np
 
+from ser.audio import SUFFIXES, AudioFault, full_scale, read_at_own_rate
+from ser.utils.errors import DataErrors, UserError
+from ser.utils.parallel import in_order
+
+_AUDIO_KINDS = (
+    "3gp aac ac3 amr ape au awb caf dss gsm m4a m4b mka mp2 mp4 mpc oga pcm ra raw rf64 snd sph spx tta voc vox w64 "
+    "wave weba webm wma wv"
+)
+OTHER_AUDIO = frozenset(f".{kind}" for kind in _AUDIO_KINDS.split(" "))
+"""Suffixes of audio, some of which cannot be read."""
+
+_MOST_KINDS = 8  # in a message
+_CONVERT = "this format cannot be read; convert it to WAV or FLAC, for example with ffmpeg"
+_EXACT = (".flac", ".wav")  # preferred where an utterance is in several formats
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 _MAX_CELL = 2**20  # characters in a cell of a CSV file
 
 _SUBSET_WORDS = {
@@ -23,14 +40,80 @@ _SUBSET_WORDS = {
 _TEST_SET = re.compile(r"(?:test|testing|tst)(\d*)")
 
 
-def list_below(root: Path) -> list[Path]:
-    """List all files and folders below a folder, through links; hidden ones are skipped.
+@dataclass(frozen=True)
+class FolderFiles:
+    """Files below a folder.
 
     Args:
         root: The folder.
+        names: The files, relative to it, with forward slashes, sorted; hidden ones are left out.
+        hidden: The number of hidden files, such as the ``._x`` of macOS, and of hidden folders.
+    """
 
-    Returns:
-        The paths, sorted.
+    root: Path
+    names: tuple[str, ...]
+    hidden: int
+
+    def audio(self, below: str = "") -> list[Path]:
+        """Return the files that have the suffix of a readable audio format.
+
+        Args:
+            below: A folder in the root; empty for all of it.
+        """
+        start = f"{below}/" if below else ""
+        return [self.root / name for name in self.names if name.startswith(start) and kind_of(name) in SUFFIXES]
+
+    def summary(self, known: Callable[[str], str] = lambda name: "") -> str:
+        """Return the number of files by kind, for a message that nothing of a corpus was found.
+
+        Args:
+            known: As for ``unused``.
+        """
+        counts = Counter(known(name) or kind_of(name) for name in self.names)
+        return "Found: " + (
+            ", ".join(f"{count} {kind}" for kind, count in counts.most_common(_MOST_KINDS)) or "no file"
+        )
+
+    def unused(
+        self,
+        used: Collection[str],
+        reason: str,
+        known: Callable[[str], str] = lambda name: "",
+        copies: Collection[str] = (),
+    ) -> tuple[dict[str, int], tuple[str, ...]]:
+        """Count what a loader does not use, and say so of audio.
+
+        Args:
+            used: Names, as in ``names``.
+            reason: Why audio is not used and what to do, for the note.
+            known: Returns the loader's own word for a file that it leaves out on purpose, such as ``"songs"``, or an
+                empty string.
+            copies: Names of files that are the same recording as a used one.
+
+        Returns:
+            The number of files by kind, as ``Corpus.unused``, the largest first; and notes on audio.
+        """
+        counts = Counter({"hidden": self.hidden})
+        audio: defaultdict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            if name not in used:
+                word = "copies" if name in copies else known(name)
+                counts[word or kind_of(name)] += 1
+                if not word and kind_of(name) in SUFFIXES | OTHER_AUDIO:
+                    audio[kind_of(name)].append(name)
+        notes = tuple(
+            f"not used: {len(names)} {kind} below {self.root}, for example {names[0]!r}: "
+            f"{reason if kind in SUFFIXES else _CONVERT}"
+            for kind, names in sorted(audio.items())
+        )
+        return {kind: count for kind, count in counts.most_common() if count}, notes
+
+
+def list_files(root: Path) -> FolderFiles:
+    """List all files below a folder, through links.
+
+    Args:
+        root: The folder.
 
     Raises:
         UserError: If a folder cannot be read, or a name is not UTF-8.
@@ -39,21 +122,36 @@ def list_below(root: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"folder {str(error.filename)!r} cannot be read: {error.strerror}.") from error
 
-    found: list[Path] = []
+    found: list[str] = []
+    hidden = 0
     seen: set[tuple[int, int]] = set()  # links may form a circle
+    top = str(root)
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        entered = Path(folder).stat()
+        entered = os.stat(folder)  # noqa: PTH116 (a Path for each of many folders takes longer)
         if (entered.st_dev, entered.st_ino) in seen:
             folders.clear()
             continue
         seen.add((entered.st_dev, entered.st_ino))
+        hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder) / name for name in (*folders, *files) if not name.startswith(".")]
+        start = f"{os.path.relpath(folder, top)}/" if folder != top else ""
+        found += [f"{start}{name}" for name in files if not name.startswith(".")]
     check_names(found)
-    return sorted(found)
+    return FolderFiles(root, tuple(sorted(found, key=lambda name: name.split("/"))), hidden)
 
 
-def check_names(paths: Iterable[Path]) -> None:
+def kind_of(name: str) -> str:
+    """Return the suffix of a file in lower case, such as ``.wav``, or ``without suffix``.
+
+    Example:
+        >>> kind_of("Actor_01/A.WAV"), kind_of("notes"), kind_of("v1.0/notes"), kind_of("Dr. No")
+        ('.wav', 'without suffix', 'without suffix', 'without suffix')
+    """
+    found = _SUFFIX.search(name)
+    return found[0].lower() if found else "without suffix"
+
+
+def check_names(paths: Iterable[str | Path]) -> None:
     """Raise if a path is not UTF-8, as on copies from old file systems, because no table can hold it.
 
     Args:
@@ -62,7 +160,8 @@ def check_names(paths: Iterable[Path]) -> None:
     Raises:
         UserError: If a path is not UTF-8; the message gives the number of such paths and the first of them.
     """
-    wrong = [os.fsencode(path) for path in paths if any("\udc80" <= letter <= "\udcff" for letter in str(path))]
+    texts = (str(path) for path in paths)
+    wrong = [os.fsencode(text) for text in texts if not text.isascii() and re.search("[\udc80-\udcff]", text)]
     if wrong:
         raise UserError(
             f"{len(wrong)} names are not UTF-8, the first: {ascii(min(wrong))[2:-1]}. Rename them, for example with "
@@ -80,67 +179,126 @@ def list_audio(root: Path) -> list[Path]:
         The paths, sorted.
 
     Raises:
-        UserError: If a folder cannot be read, or a name is not UTF-8.
+        UserError: As for ``list_files``.
     """
-    return [path for path in list_below(root) if path.suffix.lower() in SUFFIXES]
+    return list_files(root).audio()
 
 
-def duplicate_errors(files: Mapping[str, Sequence[Path]], root: Path, kind: str) -> list[tuple[str, str]]:
-    """Return a data error for each utterance that is in several files.
+@dataclass(frozen=True)
+class Clips:
+    """Audio files by utterance.
+
+    Args:
+        root: The folder that names are relative to.
+        files: Utterance id → its files; several differ, and the first is one that can be decoded, if there is one.
+        copies: Names of files that are the same recording as another one of the utterance, and are not used.
+        notes: A line on these, if there are any.
+    """
+
+    root: Path
+    files: dict[str, list[Path]]
+    copies: frozenset[str]
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[tuple[str, Path]]:
+        """Return (utterance id, file) of each file; ``LoaderResult`` reports several files of one utterance."""
+        return [(id_, path) for id_, paths in self.files.items() for path in paths]
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names of all files in ``files``."""
+        return {path.relative_to(self.root).as_posix() for _, path in self.rows}
+
+
+def separate_copies(files: Mapping[str, Sequence[Path]], root: Path) -> Clips:
+    """Leave out files that are the same recording as another one of their utterance.
+
+    Only files of one utterance are compared: by their bytes, and by their decoded samples where the bytes differ, as
+    for a WAV file and a FLAC file.
 
     Args:
         files: Utterance id → its files.
-        root: The folder that paths in the errors are relative to.
-        kind: What the corpus calls an utterance, such as ``"clip"``.
-
-    Returns:
-        (utterance id, what is wrong) per error.
+        root: The folder that paths in the note are relative to.
     """
-    return [
-        (id_, f"{len(paths)} files are this {kind}: {', '.join(path.relative_to(root).as_posix() for path in paths)}")
-        for id_, paths in files.items()
-        if len(paths) > 1
-    ]
+    copies: dict[Path, Path] = {}
+    different: dict[str, list[Path]] = {}
+    for id_, paths in files.items():
+        kept = different[id_] = [paths[0]]
+        for path in paths[1:]:
+            if same := next((one for one in kept if _same_bytes(one, path)), None):
+                copies[path] = same
+            else:
+                kept.append(path)
+    unclear = {id_: paths for id_, paths in different.items() if len(paths) > 1}
+    sound_of = dict(in_order(_sound, [path for paths in unclear.values() for path in paths]))
+    for id_, paths in unclear.items():
+        first: dict[str, Path] = {}
+        for path in sorted(paths, key=lambda path: (not sound_of[path], kind_of(path.name) not in _EXACT)):
+            if (same := first.setdefault(sound_of[path] or str(path), path)) != path:
+                copies[path] = same
+        different[id_] = list(first.values())
+    names = [[one.relative_to(root).as_posix() for one in pair] for pair in copies.items()]
+    notes = (
+        (f"copies of the same recording, not used: {len(names)}, for example {names[0][0]} of {names[0][1]}",)
+        if names
+        else ()
+    )
+    return Clips(root, different, frozenset(name for name, _ in names), notes)
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+    except OSError:  # such as a link that leads nowhere
+        return False
+
+
+def _sound(path: Path) -> str:
+    """Return a digest of a file's samples and their rate; empty if it cannot be decoded."""
+    try:
+        samples, properties = read_at_own_rate(path)
+    except AudioFault:
+        return ""
+    content = np.ascontiguousarray(full_scale(samples), dtype="<f4")
+    return f"{properties.rate} {hashlib.sha256(content.data).hexdigest()}"
 
 
 def find_clips(
-    folder: Path,
-    root: Path,
+    files: FolderFiles,
+    below: str,
     corpus: str,
     layout: str,
     name_problem: Callable[[str], str | None],
     errors: list[tuple[str, str]],
     id_of: Callable[[str], str] = str,
-) -> dict[str, list[Path]]:
+) -> Clips:
     """Find the audio files below a folder, in a corpus whose file names say everything about an utterance.
 
     Args:
-        folder: The folder of the audio.
-        root: The folder that paths in the errors are relative to.
+        files: The files below the corpus's folder.
+        below: The folder of the audio in it; empty for all of it.
         corpus: The corpus's title, for messages.
         layout: The files that are expected, for messages.
         name_problem: Returns what is wrong with an utterance id, or None.
-        errors: Data errors of names, and of utterances in several files, are appended.
+        errors: Data errors of names are appended.
         id_of: Converts the stem of a file name to an utterance id.
-
-    Returns:
-        Utterance id → its files.
 
     Raises:
         UserError: If no file has a valid name.
     """
-    clips: dict[str, list[Path]] = defaultdict(list)
-    for path in list_audio(folder):
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in files.audio(below):
         id_ = id_of(path.stem)
         if problem := name_problem(id_):
-            errors.append((path.relative_to(root).as_posix(), problem))
+            errors.append((path.relative_to(files.root).as_posix(), problem))
         else:
-            clips[id_].append(path)
-    if not clips:
+            found[id_].append(path)
+    if not found:
         wrong = f", but {len(errors)} files with other names, such as {errors[0][0]!r}" if errors else ""
-        raise UserError(f"no clips of {corpus} found below {folder}{wrong}. Expected: {layout}.")
-    errors += duplicate_errors(clips, root, "clip")
-    return clips
+        folder = files.root / below
+        raise UserError(f"no clips of {corpus} found below {folder}{wrong}. {files.summary()}. Expected: {layout}.")
+    return separate_copies(found, files.root)
 
 
 def official_subset(word: str, tests: Collection[str] = ("test", "test1")) -> str:

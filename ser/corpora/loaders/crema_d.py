@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import find_clips, read_csv_rows
+from ser.corpora.names import gender_of
+from ser.corpora.source_files import Clips, find_clips, list_files, read_csv_rows
 from ser.metrics.agreement import anonymous_annotations
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, listed
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 """In the column order of the table of votes, A D F H N S."""
@@ -22,9 +23,8 @@ _EMOTIONS = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), CLASSES, strict
 _SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 _LEVELS = ("LO", "MD", "HI", "XX")
 _ACTORS = frozenset(str(number) for number in range(1001, 1092))
-_GENDERS = {"Female": "female", "Male": "male"}
 
-_AUDIO = "AudioWAV"
+_AUDIO, _MP3 = "AudioWAV", "AudioMP3"
 _DEMOGRAPHICS = "VideoDemographics.csv"
 _VOTES = "processedResults/tabulatedVotes.csv"
 _LETTERS = ("A", "D", "F", "H", "N", "S")
@@ -45,11 +45,11 @@ def load_crema_d(
 
     The clips are the audio files below ``AudioWAV``, named ``1001_DFA_ANG_XX``: actor, sentence, intended emotion,
     level. Copies made before October 2022 have ``1040_ITH_SAD_X``, which stands for ``1040_ITH_SAD_XX``. Other
-    folders, such as ``AudioMP3``, are skipped. ``VideoDemographics.csv`` gives the actors' gender; without this file
-    it is unknown. ``processedResults/tabulatedVotes.csv`` has a row of counts for every clip and condition; the
-    condition is the first digit of the row's id (1 voice, 2 face, 3 both). Without this file there are no votes. A
-    table whose first column is one of ``fileName``, ``A``, ``D``, ``F``, ``H``, ``N`` and ``S`` has no row ids and
-    holds the votes on the voices.
+    folders, such as ``AudioMP3``, are counted in ``unused``. ``VideoDemographics.csv`` gives the actors' gender;
+    without this file it is unknown. ``processedResults/tabulatedVotes.csv`` has a row of counts for every clip and
+    condition; the condition is the first digit of the row's id (1 voice, 2 face, 3 both). Without this file there are
+    no votes. A table whose first column is one of ``fileName``, ``A``, ``D``, ``F``, ``H``, ``N`` and ``S`` has no
+    row ids and holds the votes on the voices.
 
     Args:
         root: The repository's folder, which holds ``AudioWAV``. An archive of it without Git LFS has stubs in place
@@ -60,8 +60,8 @@ def load_crema_d(
 
     Returns:
         The rows: utterance id = the file's name without its suffix, speaker = the actor's number, no sessions. Data
-        errors are unknown names, clips in several files, clips without votes, votes without a clip, rows of votes
-        that are unreadable, empty or repeated, and actors without a gender, whose clips still have rows.
+        errors are unknown names, different files of one clip, clips without votes, votes without a clip, rows of
+        votes that are unreadable, empty, or repeated with other counts, and actors with two genders.
 
     Raises:
         UserError: If there are no clips, the requested votes are missing, or a table cannot be read.
@@ -72,11 +72,14 @@ def load_crema_d(
     folder = root / _AUDIO
     if not folder.is_dir():
         raise UserError(f"{root} has no folder {_AUDIO}. Expected is the repository of CREMA-D: {_LAYOUT}.")
-    clips = find_clips(folder, root, "CREMA-D", _LAYOUT, _name_problem, errors, _full_id)
-    genders = _genders(root, {id_[:4] for id_ in clips}, errors)
+    files = list_files(root)
+    clips = find_clips(files, _AUDIO, "CREMA-D", _LAYOUT, _name_problem, errors, _full_id)
+    used = {*clips.names, *(name for name, _ in errors), _DEMOGRAPHICS, _VOTES}
+    unused, notes = files.unused(used, f"expected: {_LAYOUT}", _kind, clips.copies)
+    genders, about_genders = _genders(root, {id_[:4] for id_ in clips.files}, errors)
     counts = None
     if (root / _VOTES).exists():
-        counts = _counts(root, votes, clips, errors)
+        counts = _counts(root, votes, clips.files, errors)
     elif votes != "voice" or consensus != "intended":
         asked = f"votes={votes}" if votes != "voice" else f"consensus={consensus}"
         raise UserError(f"{asked} needs {root / _VOTES}, which is missing. Copy it from the repository of CREMA-D.")
@@ -92,11 +95,13 @@ def load_crema_d(
         f"Expected: {_LAYOUT}.",
         annotations=None if counts is None else _annotations(counts),
         outside={"tie": ties} if ties else {},
+        notes=(*clips.notes, *notes, *about_genders),
+        unused=unused,
     )
 
 
 def _rows(
-    clips: Mapping[str, list[Path]],
+    clips: Clips,
     genders: Mapping[str, str],
     counts: Mapping[str, tuple[int, ...]] | None,
     consensus: str,
@@ -104,8 +109,8 @@ def _rows(
     """Return the rows of clips without errors, and the number of clips with a tied vote."""
     rows: list[tuple[object, ...]] = []
     ties = 0
-    for id_, paths in clips.items():
-        if len(paths) > 1 or (counts is not None and id_ not in counts):
+    for id_, path in clips.rows:
+        if counts is not None and id_ not in counts:
             continue  # listed among the errors
         label, votes = _EMOTIONS[id_[9:12]], None if counts is None else counts[id_]
         if consensus == "plurality" and votes is not None:
@@ -113,7 +118,7 @@ def _rows(
                 ties += 1
                 continue
             label = CLASSES[votes.index(max(votes))]
-        rows.append((id_, str(paths[0]), id_[:4], genders[id_[:4]], label, votes))
+        rows.append((id_, str(path), id_[:4], genders[id_[:4]], label, votes))
     return rows, ties
 
 
@@ -121,6 +126,11 @@ def _annotations(counts: Mapping[str, tuple[int, ...]]) -> pd.DataFrame:
     """Return one row per vote, votes of tied clips included; who cast them is not published."""
     votes = np.array(list(counts.values()), dtype=np.int64).reshape(-1, len(CLASSES))
     return anonymous_annotations(list(counts), votes, CLASSES).assign(is_self=False)
+
+
+def _kind(name: str) -> str:
+    """Return the word for the copies of the audio in another folder of the repository, or an empty string."""
+    return _MP3 if name.startswith(f"{_MP3}/") else ""
 
 
 def _full_id(stem: str) -> str:
@@ -141,28 +151,27 @@ def _name_problem(name: str) -> str | None:
     return "; ".join(wrong) or None
 
 
-def _genders(root: Path, actors: set[str], errors: _Errors) -> dict[str, str]:
-    """Return the gender of each actor; where it is unknown, a data error says why."""
-    genders: dict[str, str] = {}
-    lines: dict[str, int] = {}
+def _genders(root: Path, actors: Collection[str], errors: _Errors) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the gender of each actor, and a note on actors without one, unless there is no table of actors."""
+    genders = dict.fromkeys(actors, "unknown")
     if not (root / _DEMOGRAPHICS).exists():
-        return dict.fromkeys(actors, "unknown")
+        return genders, ()
+    sexes: dict[str, tuple[int, str]] = {}
     for number, cells in read_csv_rows(root / _DEMOGRAPHICS, ("ActorID", "Sex")):
         actor, sex = cells.get("ActorID", ""), cells.get("Sex", "")
         if actor not in _ACTORS:
-            problem = f"ActorID {actor!r} is not one of 1001 to 1091"
-        elif actor in lines:
-            problem = f"actor {actor} is already in line {lines[actor]}"
-        else:
-            lines[actor] = number
-            genders[actor] = _GENDERS.get(sex, "unknown")
-            problem = "" if sex in _GENDERS else f"Sex {sex!r} is not Female or Male"
-        if problem:
-            errors.append((f"{_DEMOGRAPHICS}:{number}", problem))
-    errors += [
-        (f"actor {actor}", f"{_DEMOGRAPHICS} has no row for this actor") for actor in sorted(actors - lines.keys())
+            errors.append((f"{_DEMOGRAPHICS}:{number}", f"ActorID {actor!r} is not one of 1001 to 1091"))
+        elif actor not in sexes:
+            sexes[actor] = number, sex
+        elif gender_of(sex) != gender_of(sexes[actor][1]):
+            errors.append((f"{_DEMOGRAPHICS}:{number}", f"actor {actor} has another Sex in line {sexes[actor][0]}"))
+    genders |= {actor: gender_of(sex) for actor, (_, sex) in sexes.items()}
+    unknown = [
+        f"{actor} (Sex {sexes[actor][1]!r})" if actor in sexes else f"{actor} (no row)"
+        for actor in sorted(actors)
+        if genders[actor] == "unknown"
     ]
-    return dict.fromkeys(actors, "unknown") | genders
+    return genders, (f"{_DEMOGRAPHICS}: gender unknown of actors {listed(unknown)}",) if unknown else ()
 
 
 def _counts(root: Path, votes: str, clips: Collection[str], errors: _Errors) -> dict[str, tuple[int, ...]]:
@@ -177,7 +186,7 @@ def _counts(root: Path, votes: str, clips: Collection[str], errors: _Errors) -> 
             "Use the file from the repository of CREMA-D, which has them."
         )
     counts: dict[str, tuple[int, ...]] = {}
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, list[str]]] = {}
     read = 0
     for number, cells in table:
         place = f"{_VOTES}:{number}"
@@ -193,17 +202,24 @@ def _counts(root: Path, votes: str, clips: Collection[str], errors: _Errors) -> 
         if problem := _name_problem(name):
             errors.append((place, problem))
             continue
+        stated = [cells.get(letter, "") for letter in _LETTERS]
         if name in seen:
-            errors.append((name, f"{place}: the votes of this clip are already in line {seen[name]}"))
-            counts.pop(name, None)
+            first, before = seen[name]
+            if stated != before:
+                errors.append((place, f"has other votes for {name} than line {first}"))
             continue
-        seen[name] = number
+        seen[name] = number, stated
         if name not in clips:
             errors.append((name, f"{place} has votes for this clip, but {_AUDIO}/{name}.wav is missing"))
         elif problem := _count_problem(cells, named):
             errors.append((name, f"{place}: {problem}"))
         else:
             counts[name] = tuple(int(cells[letter]) for letter in _LETTERS)
+    if read and not seen.keys() & set(clips):
+        raise UserError(
+            f"{root / _VOTES} has votes ({votes}) for none of the {len(clips)} clips. Restore the original file, or "
+            "remove it to load the clips without votes."
+        )
     if not read:
         raise UserError(f"{root / _VOTES} has no row of condition {votes!r} (ids {_CONDITIONS[votes]}00001, …).")
     errors += [(id_, f"{_VOTES} has no row for this clip ({votes})") for id_ in clips if id_ not in seen]

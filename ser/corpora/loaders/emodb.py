@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import find_clips
+from ser.corpora.source_files import find_clips, list_files
 from ser.utils.errors import UserError
 
 CLASSES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -21,6 +21,7 @@ _GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "male") | dict.fromkeys
 )
 _TEXTS = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
 _TEST = "erkennung.txt"
+_RESTORE = "Restore the original file, or remove it to load the corpus without the test."
 _LAYOUT = f"wav/03a01Wa.wav (or .flac, …), and next to wav, optionally, {_TEST}"
 
 _Errors = list[tuple[str, str]]
@@ -42,8 +43,8 @@ def load_emodb(root: Path) -> LoaderResult:
     Returns:
         The rows: utterance id = the file's name without its suffix, speaker = its first two digits, no sessions. With
         the listening test they have ``recognition`` and ``naturalness`` (shares, 0 to 1), and judged recordings
-        without a file are counted in ``outside`` as ``judged, without audio``. Data errors are unknown names, clips in
-        several files, and lines of the test that are unreadable, missing or repeated.
+        without a file are counted in ``outside`` as ``judged, without audio``. Data errors are unknown names, different
+        files of one clip, and lines of the test that are unreadable, missing, or repeated with other percentages.
 
     Raises:
         UserError: If there are no clips, or the listening test is not such a table.
@@ -54,19 +55,21 @@ def load_emodb(root: Path) -> LoaderResult:
     errors: _Errors = []
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Expected is the folder of EmoDB: {_LAYOUT}.")
-    folder = root / "wav" if (root / "wav").is_dir() else root
-    clips = find_clips(folder, root, "EmoDB", _LAYOUT, _name_problem, errors)
+    files = list_files(root)
+    clips = find_clips(files, "wav" if (root / "wav").is_dir() else "", "EmoDB", _LAYOUT, _name_problem, errors)
     columns = ["utterance_id", "path", "speaker", "gender", "label"]
     judged: dict[str, tuple[float, float]] | None = None
     absent = 0
     if (root / _TEST).exists():
-        judged, absent = _judgements(root / _TEST, clips, errors)
+        judged, absent = _judgements(root / _TEST, clips.files, errors)
         columns += ["recognition", "naturalness"]
     rows = [
-        (id_, str(paths[0]), id_[:2], _GENDERS[id_[:2]], _EMOTIONS[id_[5]], *(judged[id_] if judged else ()))
-        for id_, paths in clips.items()
-        if len(paths) == 1 and (judged is None or id_ in judged)
+        (id_, str(path), id_[:2], _GENDERS[id_[:2]], _EMOTIONS[id_[5]], *(judged[id_] if judged else ()))
+        for id_, path in clips.rows
+        if judged is None or id_ in judged
     ]
+    used = {*clips.names, *(name for name, _ in errors), _TEST}
+    unused, notes = files.unused(used, f"expected: {_LAYOUT}", copies=clips.copies)
     return LoaderResult(
         "emodb",
         f"corpus 'emodb' at {root}",
@@ -76,6 +79,8 @@ def load_emodb(root: Path) -> LoaderResult:
         errors,
         f"Expected: {_LAYOUT}.",
         outside={"judged, without audio": absent} if absent else {},
+        notes=(*clips.notes, *notes),
+        unused=unused,
     )
 
 
@@ -105,10 +110,10 @@ def _judgements(path: Path, clips: Collection[str], errors: _Errors) -> tuple[di
     if len(columns) < 3:
         raise UserError(
             f"{path} is not EmoDB's listening test, whose first line names each of Satz, erkannt and natuerlich once. "
-            "Restore the original file, or remove it to load the corpus without the test."
+            f"{_RESTORE}"
         )
     judged: dict[str, tuple[float, float]] = {}
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, list[str]]] = {}
     absent = 0
     for number, cells in lines[1:]:
         if len(cells) != len(header):
@@ -119,10 +124,11 @@ def _judgements(path: Path, clips: Collection[str], errors: _Errors) -> tuple[di
         if problem := _name_problem(id_):
             errors.append((f"{_TEST}:{number}", problem))
         elif id_ in seen:
-            errors.append((id_, f"{_TEST}:{number}: this recording is already in line {seen[id_]}"))
-            judged.pop(id_, None)
+            first, percentages_before = seen[id_]
+            if percentages != percentages_before:
+                errors.append((f"{_TEST}:{number}", f"has other percentages for {id_} than line {first}"))
         else:
-            seen[id_] = number
+            seen[id_] = number, percentages
             recognition, naturalness = (_share(percentage) for percentage in percentages)
             if recognition is None or naturalness is None:
                 errors.append(
@@ -132,6 +138,8 @@ def _judgements(path: Path, clips: Collection[str], errors: _Errors) -> tuple[di
                 judged[id_] = recognition, naturalness
             else:
                 absent += 1
+    if not seen.keys() & set(clips):
+        raise UserError(f"{path} has no line for any of the clips. {_RESTORE}")
     errors += [(id_, f"{_TEST} has no line for this clip") for id_ in clips if id_ not in seen]
     return judged, absent
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import duplicate_errors, list_audio
+from ser.corpora.source_files import Clips, FolderFiles, list_files, separate_copies
 from ser.utils.errors import UserError
 
 CLASSES = ("angry", "happy", "neutral", "sad", "surprise")
@@ -41,7 +40,7 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
     because this project makes its own folds. The folder of the emotion is the label. Where a transcript such as
     ``0011/0011.txt`` names the emotion of a sentence, it must agree. Transcripts have several encodings and broken
     lines; a line without a sentence or an emotion is skipped. Audio that neither has a name like ``0011_000351`` nor
-    is in an emotion's folder of a speaker is not part of this corpus and is skipped.
+    is in an emotion's folder of a speaker is counted in ``unused``.
 
     Speakers 0001 to 0010 speak Mandarin, 0011 to 0020 English. The default is English, as in most work on ESD and in
     most of the other corpora; folds over both would mix speakers of two languages.
@@ -53,7 +52,7 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
     Returns:
         The rows: utterance id = the file's name without its suffix, speaker ``0011``, genders as listed in the
         release, no sessions, no votes. Data errors are audio with another name or in a wrong folder, unknown
-        speakers, an utterance in several files, and transcripts that disagree or are unreadable.
+        speakers, different files of one utterance, and transcripts that disagree or are unreadable.
 
     Raises:
         UserError: If there is nothing of ESD, or nothing in this language, below ``root``.
@@ -61,60 +60,72 @@ def load_esd(root: Path, *, language: Literal["english", "mandarin", "both"] = "
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Expected is the folder of ESD: {_LAYOUT}.")
     errors: list[tuple[str, str]] = []
-    outside: Counter[str] = Counter()
-    files = _find_files(root, language, errors, outside)
-    if not files and not errors:
+    files = list_files(root)
+    found, others = _find_clips(files, language, errors)
+    outside = Counter(map(_spoken, others))
+    if not found and not errors:
         if outside:
             (spoken,) = outside
             raise UserError(
                 f"no utterance in {language} found below {root}, but {outside[spoken]} in {spoken}. "
                 f"Pass --corpus-options language={spoken}."
             )
-        raise UserError(f"no utterance of ESD found below {root}. Expected: {_LAYOUT}.")
+        raise UserError(f"no utterance of ESD found below {root}. {files.summary()}. Expected: {_LAYOUT}.")
+    clips = separate_copies(found, root)
+    used = {*clips.names, *others, *(name for name, _ in errors)}
+    rows = _rows(clips, used, errors)
+    unused, notes = files.unused(used, f"expected: {_LAYOUT}", copies=clips.copies)
     return LoaderResult(
         "esd",
         f"corpus 'esd' at {root}",
-        pd.DataFrame(_rows(files, root, errors), columns=["utterance_id", "path", "speaker", "gender", "label"]),
+        pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label"]),
         CLASSES,
         root,
         errors,
         f"Expected: {_LAYOUT}.",
         outside=outside,
+        notes=(*clips.notes, *notes),
+        unused=unused,
     )
 
 
-def _find_files(
-    root: Path, language: str, errors: list[tuple[str, str]], outside: Counter[str]
-) -> dict[str, list[Path]]:
-    """Return the files of each utterance in a language; count those of the other language in ``outside``."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in list_audio(root):
+def _find_clips(
+    files: FolderFiles, language: str, errors: list[tuple[str, str]]
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return the files of each utterance in a language, and the names of those in the other language."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    others = []
+    for path in files.audio():
         folder = _emotion_folder(path)
         is_named = _NAME.fullmatch(path.stem) is not None
         if not is_named and not (folder.name.lower() in CLASSES and folder.parent.name in _LANGUAGES):
             continue
-        speaker = path.stem[:4]
-        spoken = _LANGUAGES.get(speaker)
-        if is_named and spoken is not None and language not in ("both", spoken) and folder.parent.name == speaker:
-            outside[spoken] += 1
+        name, spoken = path.relative_to(files.root).as_posix(), _spoken(path.name)
+        if is_named and spoken and language not in ("both", spoken) and folder.parent.name == path.stem[:4]:
+            others.append(name)
         elif problem := _file_problem(path, folder):
-            errors.append((path.relative_to(root).as_posix(), problem))
+            errors.append((name, problem))
         else:
-            files[path.stem].append(path)
-    return files
+            found[path.stem].append(path)
+    return found, others
 
 
-def _rows(files: Mapping[str, list[Path]], root: Path, errors: list[tuple[str, str]]) -> list[dict[str, str]]:
-    """Return the rows of utterances that are in one file and agree with their transcripts."""
+def _spoken(name: str) -> str:
+    """Return the language of a file by its name; empty if there is no such speaker."""
+    return _LANGUAGES.get(name.rpartition("/")[2][:4], "")
+
+
+def _rows(clips: Clips, used: set[str], errors: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of utterances that agree with their transcripts; transcripts are added to ``used``."""
     said: dict[str, dict[str, str]] = defaultdict(dict)
-    for folder in sorted({_emotion_folder(path).parent for paths in files.values() for path in paths}):
-        _read_transcript(folder / f"{folder.name}.txt", root, said, errors)
-    errors += duplicate_errors(files, root, "utterance")
+    for folder in sorted({_emotion_folder(path).parent for _, path in clips.rows}):
+        transcript = folder / f"{folder.name}.txt"
+        if transcript.is_relative_to(clips.root):
+            used.add(transcript.relative_to(clips.root).as_posix())
+        _read_transcript(transcript, clips.root, said, errors)
     rows = []
-    for id_, paths in files.items():
-        label = _emotion_folder(paths[0]).name.lower()
-        if len(paths) > 1:
-            continue  # listed among the errors
+    for id_, path in clips.rows:
+        label = _emotion_folder(path).name.lower()
         if (words := said.get(id_)) and label not in words:
             others = ", ".join(f"{word!r} in {place}" for word, place in words.items())
             errors.append((id_, f"is in folder {label!r}, but is {others}"))
@@ -122,7 +133,7 @@ def _rows(files: Mapping[str, list[Path]], root: Path, errors: list[tuple[str, s
         rows.append(
             {
                 "utterance_id": id_,
-                "path": str(paths[0]),
+                "path": str(path),
                 "speaker": id_[:4],
                 "gender": "female" if id_[:4] in _FEMALE else "male",
                 "label": label,
