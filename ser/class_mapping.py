@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser.corpora import Corpus
-from ser.corpora.classes import choose_classes
+from ser.corpora.classes import choose_classes, classes_text
 from ser.corpora.names import emotion_of, folded
 from ser.metrics.classification import TINY
 from ser.utils.errors import UserError
@@ -83,7 +83,7 @@ def shared_corpus(corpus: Corpus, mapped: Mapped) -> Corpus:
     Returns:
         A corpus whose classes are the keys of ``mapped``; ``outside`` counts the utterances that are left out.
     """
-    return choose_classes(corpus, ",".join(f"{new}={old}" for new, old in mapped.items()))
+    return choose_classes(corpus, classes_text({new: [old] for new, old in mapped.items()}))
 
 
 def true_classes(corpus: Corpus) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.utils.errors import DataErrors, UserError
+from ser.corpora.names import NearEqualNames, gender_of, near_equal
+from ser.utils.errors import DataErrors, UserError, listed, shown
 from ser.utils.hashing import digest
 
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
@@ -57,11 +57,11 @@ class Corpus:
         table: One row per utterance, in any order; the attribute is sorted by ``utterance_id``, with index 0…N−1.
             Columns: ``utterance_id`` (str, unique), ``path`` (str, absolute; for synthesised audio an identifier, or
             empty), ``start`` and ``end`` (seconds within ``path``; NaN stands for the whole file), ``speaker``,
-            ``gender`` (female, male, unknown), ``session`` (str; empty if the corpus has none), ``label`` (consensus
-            class), ``votes`` (tuple of C ints, the number of annotators who named each class, or None). Required are
-            ``utterance_id``, ``speaker``, ``label`` and, unless the audio is synthesised, ``path``. Optional:
-            ``true_label``, the reference of noise level ``given``; ``official_subset``, train, validation, test or
-            empty, the split that the corpus publishes; ``other_votes``, the number of votes for
+            ``gender`` (female, male, unknown; read by ``gender_of``), ``session`` (str; empty if the corpus has none),
+            ``label`` (consensus class), ``votes`` (tuple of C ints, the number of annotators who named each class, or
+            None). Required are ``utterance_id``, ``speaker``, ``label`` and, unless the audio is synthesised, ``path``.
+            Optional: ``true_label``, the reference of noise level ``given``; ``official_subset``, train, validation,
+            test or empty, the split that the corpus publishes; ``other_votes``, the number of votes for
             categories outside the classes; ``valence``, ``activation``, ``dominance``, the annotators' means on the
             corpus's own scale; ``dialog_start`` and ``dialog_end``, seconds within the conversation that the
             utterance comes from (informative, not used as a cut); ``recognition`` and ``naturalness``, shares of
@@ -82,11 +82,15 @@ class Corpus:
             rendered to find out whether they changed.
         notes: Lines for people about how the corpus was read and what was chosen of it.
         unused: The number of files in the corpus's folder that no utterance uses, by kind, such as ``.txt``.
-        former_noise: Whether ``human`` noise treats classes that CREMA-D lacks as version 0.1 did, for what it began.
+        composition: Chosen class → the corpus's own classes that it consists of, with their numbers of utterances;
+            empty for the corpus's own classes.
+        former: Whether the corpus is read for what version 0.1 began: ``human`` noise treats classes that CREMA-D
+            lacks as it did then, and names may look alike.
 
     Raises:
         DataErrors: If a row breaks one of the rules above; all errors are listed.
-        UserError: If two names of speakers, sessions or classes look alike.
+        NearEqualNames: If two names of speakers or sessions look alike.
+        UserError: If there are no utterances, or fewer than two classes.
 
     Example:
         >>> import pandas as pd
@@ -118,7 +122,8 @@ class Corpus:
     synthesis: str = field(default="", repr=False)
     notes: tuple[str, ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
-    former_noise: bool = False
+    composition: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    former: bool = False
 
     def __post_init__(self) -> None:
         table = self.table.reset_index(drop=True)
@@ -126,7 +131,10 @@ class Corpus:
             if column not in table:
                 table[column] = pd.Series([default] * len(table), dtype=object)
         table[["start", "end"]] = table[["start", "end"]].astype(float)
+        table["gender"] = [gender_of(cell) for cell in table["gender"]]
         _validate(self.name, table, self.classes, synthesized=self.synthesize is not None)
+        if not self.former:
+            _check_names(self.name, table)
         table = table.sort_values("utterance_id", kind="stable").reset_index(drop=True)
         kept = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in table]
         object.__setattr__(self, "table", table[kept])
@@ -246,63 +254,54 @@ def _validate(name: str, table: pd.DataFrame, classes: Sequence[str], *, synthes
         id_ = row["utterance_id"]
         who = id_ if isinstance(id_, str) and id_ else f"row {position + 1}"
         if not isinstance(id_, str) or not id_:
-            errors.append((who, f"utterance_id is {id_!r}, not a name"))
+            errors.append((who, f"utterance_id is {shown(id_)}, not a name"))
         elif id_.startswith("#") or id_ != id_.strip() or "\n" in id_ or "\r" in id_:
             errors.append((who, "utterance_id begins with #, begins or ends with a space, or has a line break"))
         elif id_ in seen:
             errors.append((who, "utterance_id appears more than once"))
-        seen.add(id_)
+        if isinstance(id_, str):
+            seen.add(id_)
         errors.extend((who, error) for error in _row_errors(row, known, len(classes), synthesized))
     if errors:
         raise DataErrors(f"corpus {name!r}", errors, "Correct the data, then run again.")
-    for what in ("speaker", "session", "label"):
-        names = classes if what == "label" else table[what].astype(str).unique()
-        if twins := _look_alikes(names):
-            raise UserError(
-                f"corpus {name!r}: {what} names {' and '.join(map(ascii, twins))} differ in case, Unicode form or "
-                "invisible characters alone. Write one name in one way, or give two names."
-            )
     if len(set(classes)) != len(classes) or len(classes) < 2:
-        raise UserError(f"corpus {name!r} needs at least two distinct class names, got {list(classes)}.")
+        raise UserError(f"corpus {name!r} needs at least two distinct class names, got {listed(classes)}.")
 
 
-def _look_alikes(names: Iterable[str]) -> list[str]:
-    """Return the first names that readers take for one, sorted; none if all look different.
-
-    A speaker under two names would be trained on and tested on.
-    """
-    groups: dict[str, set[str]] = {}
-    for name in names:
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
-        groups.setdefault(" ".join(visible.split()), set()).add(name)
-    return next((sorted(group) for group in groups.values() if len(group) > 1), [])
+def _check_names(name: str, table: pd.DataFrame) -> None:
+    """Raise if a speaker or session appears under two names."""
+    found = {}
+    for column in ("speaker", "session"):
+        number = table[column].astype(str).value_counts()
+        groups = [sorted(group, key=lambda one: (-number[one], one)) for group in near_equal(number.index)]
+        if groups:
+            found[column] = [[(one, int(number[one])) for one in group] for group in groups]
+    if found:
+        raise NearEqualNames(f"corpus {name!r}", found)
 
 
 def _row_errors(row: Mapping[Hashable, Any], known: set[str], width: int, synthesized: bool) -> Iterable[str]:
     speaker, path, start, end, votes = (row[key] for key in ("speaker", "path", "start", "end", "votes"))
     if not isinstance(speaker, str) or not speaker:
-        yield f"speaker is {speaker!r}, not a name"
-    if row["label"] not in known:
-        yield f"label {row['label']!r} is not one of {', '.join(sorted(known))}"
+        yield f"speaker is {shown(speaker)}, not a name"
+    if not isinstance(label := row["label"], str) or label not in known:
+        yield f"label {shown(label)} is not one of {listed(sorted(known))}"
     if isinstance(truth := row.get("true_label"), str) and truth not in known:
-        yield f"true_label {truth!r} is not one of {', '.join(sorted(known))}"
-    if row.get("official_subset", "") not in OFFICIAL_SUBSETS:
-        yield f"official_subset {row['official_subset']!r} is not one of {', '.join(filter(None, OFFICIAL_SUBSETS))}"
-    if row["gender"] not in GENDERS:
-        yield f"gender {row['gender']!r} is not one of {', '.join(GENDERS)}"
+        yield f"true_label {shown(truth)} is not one of {listed(sorted(known))}"
+    if not isinstance(subset := row.get("official_subset", ""), str) or subset not in OFFICIAL_SUBSETS:
+        yield f"official_subset {shown(subset)} is not one of {', '.join(filter(None, OFFICIAL_SUBSETS))}"
     if not synthesized and (not isinstance(path, str) or not path):
-        yield f"path is {path!r}, not the name of a file"
+        yield f"path is {shown(path)}, not the name of a file"
     elif "\0" in path:
-        yield f"path {path!r} has a NUL character"
+        yield f"path {shown(path)} has a NUL character"
     begin = 0.0 if np.isnan(start) else start
     if begin < 0 or begin > MAX_SECONDS or end > MAX_SECONDS:
         yield f"cut from {start} to {end} s is not within 0 to {MAX_SECONDS:g} s"
     elif end <= begin:
         yield f"cut from {start} to {end} s is empty or reversed"
     if not 0 <= (others := row.get("other_votes") or 0) <= MAX_VOTES:
-        yield f"other_votes {others!r} is not a count of at most {MAX_VOTES}"
+        yield f"other_votes {shown(others)} is not a count of at most {MAX_VOTES}"
     if votes is not None and not (
         isinstance(votes, tuple) and len(votes) == width and min(votes) >= 0 and 0 < sum(votes) <= MAX_VOTES
     ):
-        yield f"votes {votes!r} are not {width} counts, one per class, that add up to 1 to {MAX_VOTES}"
+        yield f"votes {shown(votes)} are not {width} counts, one per class, that add up to 1 to {MAX_VOTES}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
+from ser.corpora.names import gender_notes
 from ser.corpora.repeats import merge_equal, repeat_errors, row_names
-from ser.utils.errors import DataErrors, UserError, printed_name
+from ser.utils.errors import DataErrors, UserError, printed_name, shown
 
 _MAX_QUOTED = 200  # characters of a name in a message
 _MAX_COMPARED = 20_000  # names among which the nearest is searched
@@ -57,7 +58,9 @@ class LoaderResult:
     notes: tuple[str, ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
 
-    def to_corpus(self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = ()) -> Corpus:
+    def to_corpus(
+        self, exclude: Sequence[str] = (), excluded_before: Sequence[str] = (), *, former: bool = False
+    ) -> Corpus:
         """Build the corpus without the excluded utterances.
 
         Rows of one utterance that are equal in all columns are merged; of others, all but the first are data errors.
@@ -66,6 +69,7 @@ class LoaderResult:
             exclude: Utterance ids; paths (absolute, or relative to the root), each of which stands for every
                 utterance cut from it; names of data errors; or whole lines of a list of data errors.
             excluded_before: Names that an earlier call excluded.
+            former: As ``Corpus.former``.
 
         Returns:
             The corpus. Its ``excluded`` names the utterances, and the data errors that belong to no utterance.
@@ -73,6 +77,7 @@ class LoaderResult:
         Raises:
             UserError: If names are not in the corpus; the message gives their number, and the first of them with the
                 nearest name that is.
+            NearEqualNames: If two names of speakers or sessions look alike.
             DataErrors: If errors remain; all of them are listed.
         """
         rows, merged = merge_equal(self.rows.set_axis(pd.Index(row_names(self.rows, self.root), dtype=object)))
@@ -93,6 +98,7 @@ class LoaderResult:
             None if frame is None else frame[~frame["utterance_id"].isin(excluded)]
             for frame in (self.annotations, self.ratings)
         )
+        genders = gender_notes(kept["speaker"], kept["gender"]) if {"speaker", "gender"} <= set(kept.columns) else ()
         try:
             corpus = Corpus(
                 self.name,
@@ -105,8 +111,9 @@ class LoaderResult:
                 ratings,
                 self.outside,
                 self.synthesis,
-                (*self.notes, *merged),
+                tuple(dict.fromkeys((*self.notes, *merged, *genders))),
                 self.unused,
+                former=former,
             )
         except DataErrors as invalid:
             own_name = dict(zip(kept.get("utterance_id", kept.index), kept.index, strict=True))
@@ -146,7 +153,7 @@ class LoaderResult:
             nearest = (difflib.get_close_matches(first, candidates, n=1) or sorted(lookup))[0]
             raise UserError(
                 f"{len(unknown)} of {len(names)} names to exclude are not in corpus {self.name!r}, "
-                f"the first: {first!r}. The nearest name in it is {nearest!r}."
+                f"the first: {first!r}. The nearest name in it is {shown(nearest, _MAX_QUOTED)}."
             )
         return set().union(*(lookup[name] for name in names))
 
@@ -192,4 +199,5 @@ def without(corpus: Corpus, names: Sequence[str]) -> Corpus:
         notes=corpus.notes,
         unused=corpus.unused,
     )
-    return result.to_corpus(names, corpus.excluded)
+    rest = result.to_corpus(names, corpus.excluded, former=corpus.former)
+    return replace(rest, composition=corpus.composition) if corpus.composition else rest

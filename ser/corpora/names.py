@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from ser.corpora.source_files import read_csv_rows
-from ser.utils.errors import DataErrors
+from ser.utils.errors import DataErrors, UserError, listed, shown
+from ser.utils.output_files import to_csv
 
 EMOTION_FAMILIES: Mapping[str, tuple[str, ...]] = {
     "amusement": ("amused",),
@@ -41,7 +42,6 @@ EMOTION_FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 """Words and abbreviations for each emotion, by its noun; the noun itself is one of the words."""
 
-GENDERS = ("female", "male", "unknown")
 RENAMED_COLUMNS = ("speaker", "session", "label", "gender")
 """Columns whose names a file of ``rename`` may change."""
 VOTES = "votes_"
@@ -52,6 +52,7 @@ _GENDER = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
     **dict.fromkeys(("m", "male", "man"), "male"),
 }
+_MAX_SPEAKERS = 5  # named in a note
 _NO_GENDER = {"", "-", "?", "na", "n/a", "nan", "none", "null", "<na>", "unknown", "unk"}
 
 
@@ -104,6 +105,45 @@ def near_equal(names: Iterable[str], *, emotions: bool = False) -> list[tuple[st
     return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
 
 
+class NearEqualNames(UserError):
+    """Names of speakers or sessions that readers take for one.
+
+    A speaker under two names would be trained on and tested on.
+
+    Args:
+        where: The corpus, for the message.
+        found: Column → its groups of near-equal names, the most frequent first, with their numbers of utterances.
+    """
+
+    def __init__(self, where: str, found: Mapping[str, Sequence[Sequence[tuple[str, int]]]]) -> None:
+        self.found = found
+        lines = [
+            f"  {column} " + " and ".join(f"'{escaped(name)}' ({counted(number)})" for name, number in group)
+            for column, groups in found.items()
+            for group in groups
+        ]
+        advice = (
+            "A speaker under two names would be in training and in test. Write each name in one way in the data; two "
+            "speakers need names that differ clearly."
+        )
+        super().__init__("\n".join([f"{where} has names that look alike:", *lines, advice]))
+
+    def file_content(self) -> str:
+        """Return the content of a file for ``rename`` that gives each group its most frequent name."""
+        lines = [
+            (column, escaped(name), escaped(group[0][0]))
+            for column, groups in self.found.items()
+            for group in groups
+            for name, _ in group[1:]
+        ]
+        return to_csv(("column", "old", "new"), lines)
+
+
+def counted(number: int) -> str:
+    """Return a number of utterances in words."""
+    return f"{number} utterance" + ("s" if number != 1 else "")
+
+
 def gender_of(cell: Any) -> str:
     """Return female, male or unknown for a cell of a table.
 
@@ -117,15 +157,31 @@ def gender_of(cell: Any) -> str:
     return _GENDER.get(str(cell).strip().casefold(), "unknown")
 
 
-def unread_genders(cells: Iterable[Any]) -> Counter[str]:
-    """Count the texts that are neither a gender nor a word for a missing one; ``gender_of`` takes them as unknown.
+def gender_notes(speakers: Iterable[Any], cells: Iterable[Any]) -> tuple[str, ...]:
+    """Return lines for people about genders that were not understood, and speakers of two genders.
+
+    Args:
+        speakers: N speakers.
+        cells: N cells with their genders.
 
     Example:
-        >>> unread_genders(["f", "NA", None, "3", "3"])
-        Counter({'3': 2})
+        >>> gender_notes(["ann", "ann", "bob", "bob"], ["f", "M", "3", None])
+        ("gender '3' (1 utterance) is taken as unknown", "speaker 'ann' has two genders: 1 female, 1 male")
     """
-    texts = Counter(str(cell).strip() for cell in cells)
-    return Counter({text: n for text, n in texts.items() if text.casefold() not in {*_GENDER, *_NO_GENDER}})
+    cells = list(cells)
+    words = Counter(text for text in map(_text, cells) if text.casefold() not in {*_GENDER, *_NO_GENDER})
+    taken = [f"{shown(word)} ({counted(number)})" for word, number in words.most_common()]
+    notes = [f"gender {listed(taken, most=5)} is taken as unknown"] if taken else []
+    of: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for speaker, cell in zip(map(_text, speakers), cells, strict=True):
+        of[speaker][gender_of(cell)] += 1
+    both = [
+        f"speaker {shown(speaker)} has two genders: {found['female']} female, {found['male']} male"
+        for speaker, found in of.items()
+        if found["female"] and found["male"]
+    ]
+    more = [f"{len(both) - _MAX_SPEAKERS} more speakers have two genders"] if len(both) > _MAX_SPEAKERS else []
+    return (*notes, *both[:_MAX_SPEAKERS], *more)
 
 
 def rename(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
@@ -210,12 +266,14 @@ def _read_changes(file: Path) -> tuple[defaultdict[str, dict[str, str]], list[tu
     for number, cells in read_csv_rows(file, ("column", "old", "new")):
         column, old, new = (cells.get(name, "") for name in ("column", "old", "new"))
         where = f"line {number}"
+        if (column, old, new) == ("column", "old", "new"):
+            continue  # files were put together
         if column not in RENAMED_COLUMNS:
-            errors.append((where, f"column {column!r} is not one of {', '.join(RENAMED_COLUMNS)}"))
+            errors.append((where, f"column {shown(column)} is not one of {', '.join(RENAMED_COLUMNS)}"))
         elif not old or not new:
             errors.append((where, "has no old or no new name"))
         elif changes[column].setdefault(old, new) != new:
-            errors.append((where, f"gives {column} {old!r} a second new name"))
+            errors.append((where, f"gives {column} {shown(old)} a second new name"))
     return changes, errors
 
 

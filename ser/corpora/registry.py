@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from ser.corpora.classes import ALL, choose_classes
+from ser.corpora.classes import ALL, FORMER, choose_classes
 from ser.corpora.corpus import Corpus
 from ser.corpora.loader_result import LoaderResult, without
+from ser.corpora.loaders.audformat import load_audformat
 from ser.corpora.loaders.crema_d import load_crema_d
 from ser.corpora.loaders.emodb import load_emodb
 from ser.corpora.loaders.esd import load_esd
@@ -21,8 +22,9 @@ from ser.corpora.loaders.msp_podcast import load_msp_podcast
 from ser.corpora.loaders.ravdess import load_ravdess
 from ser.corpora.loaders.synthetic import load_synthetic
 from ser.corpora.loaders.table import load_table
+from ser.corpora.names import NearEqualNames
 from ser.corpora.source_files import check_names, read_text
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, shown, unknown_name
 from ser.utils.registry import resolve
 
 Loader = Callable[..., LoaderResult | Corpus]
@@ -43,9 +45,13 @@ LOADERS: dict[str, Loader] = {
     "table": load_table,
     "folders": load_folders,
     "kaldi": load_kaldi,
+    "audformat": load_audformat,
 }
 NAMES = tuple(LOADERS)
-FORMATS = ("table", "folders", "kaldi")
+RENAMES = "names"
+"""Option of the loaders that rename speakers, sessions, classes and genders by a file."""
+
+FORMATS = ("table", "folders", "kaldi", "audformat")
 """Names under which data of any name are read; people know them by the name of their file or folder."""
 
 
@@ -89,14 +95,16 @@ def load(
             errors. Blank lines and lines that begin with # are skipped.
         options: The corpus's own options, which are keywords of its loader, such as ``{"votes": "face"}`` for
             ``crema-d``.
-        classes: Classes to choose, merge and rename, ``A,NEW=OLD+OLD,…``; ``all`` for all of the corpus's own. None
-            is the default of the corpus: all, except for ``ravdess`` (the six that it shares with CREMA-D).
+        classes: Classes to choose, merge and rename, ``A,NEW=OLD+OLD,…``, a JSON object or the path of a ``.json``
+            file with one; ``all`` for all of the corpus's own that its utterances have. None is the default of the
+            corpus: all, except for ``ravdess`` (the six that it shares with CREMA-D).
 
     Returns:
         The validated corpus, without what is excluded. Its ``notes`` say how it was read.
 
     Raises:
-        UserError: If the name, an option or a class is unknown, or the root is missing or holds nothing of this corpus.
+        UserError: If the name, an option or a class is unknown, names look alike, or the root is missing or holds
+            nothing of this corpus.
         DataErrors: If the data have errors; all of them are listed.
 
     Example:
@@ -111,20 +119,26 @@ def load(
     loader = resolve("corpus", name, LOADERS)
     options = options or {}
     _check_options(name, loader, options)
-    found = loader(*_positional(name, loader, root), **options)
     names = [] if exclude is None else _read_names(exclude)
-    if not isinstance(found, Corpus | LoaderResult):
-        raise UserError(f"the loader of corpus {name!r} must return a ser.corpora.LoaderResult, got {type(found)!r}.")
-    corpus = without(found, names) if isinstance(found, Corpus) else found.to_corpus(names)
-    if classes is not None:
-        return choose_classes(corpus, classes)
+    try:
+        found = loader(*_positional(name, loader, root), **options)
+        if not isinstance(found, Corpus | LoaderResult):
+            raise UserError(
+                f"the loader of corpus {name!r} must return a ser.corpora.LoaderResult, got {type(found)!r}."
+            )
+        former = classes == FORMER
+        corpus = without(found, names) if isinstance(found, Corpus) else found.to_corpus(names, former=former)
+    except NearEqualNames as error:
+        if RENAMES not in _option_names(loader):
+            raise
+        raise UserError(f"{error}\n{_renames_advice(options)}\n{error.file_content()}".rstrip()) from error
     default = "" if isinstance(found, Corpus) else found.default_classes
-    if not default:
-        return corpus
+    if classes is not None or not default:
+        return choose_classes(corpus, classes or ALL)
     chosen = choose_classes(corpus, default)
-    *others, about_classes = chosen.notes
+    about_classes, *others = chosen.notes[len(corpus.notes) :]
     brings = f"{about_classes}; --classes {ALL} brings all {len(corpus.classes)} classes"
-    return replace(chosen, notes=(*others, brings))
+    return replace(chosen, notes=(*corpus.notes, brings, *others))
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:
@@ -144,9 +158,9 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"--corpus-options {word!r} is not KEY=VALUE, such as votes=face.")
+            raise UserError(f"--corpus-options {shown(word)} is not KEY=VALUE, such as votes=face.")
         if key in options:
-            raise UserError(f"--corpus-options gives {key!r} twice. Give each key once.")
+            raise UserError(f"--corpus-options gives {shown(key)} twice. Give each key once.")
         options[key] = value
     return options
 
@@ -160,7 +174,7 @@ def _positional(name: str, loader: Loader, root: str | Path | None) -> tuple[Pat
     """Return the positional arguments of a loader: its checked root, or nothing."""
     if not _takes_root(loader):
         if root is not None:
-            raise UserError(f"corpus {name!r} is generated and takes no root, got {str(root)!r}. Leave it out.")
+            raise UserError(f"corpus {name!r} is generated and takes no root, got {shown(str(root))}. Leave it out.")
         return ()
     if root is None:
         raise UserError(f"corpus {name!r} needs its root: pass --corpus-root PATH.")
@@ -174,15 +188,30 @@ def _positional(name: str, loader: Loader, root: str | Path | None) -> tuple[Pat
     return (path,)
 
 
+def _option_names(loader: Loader) -> list[str]:
+    parameters = inspect.signature(loader).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _renames_advice(options: Mapping[str, str]) -> str:
+    place = (
+        f"add these lines to {options[RENAMES]}"
+        if RENAMES in options
+        else f"put these lines into a file and pass --corpus-options {RENAMES}=FILE.csv"
+    )
+    return f"Or {place}; for two speakers, write a name of its own as one of the new ones:"
+
+
 def _check_options(name: str, loader: Loader, options: Mapping[str, str]) -> None:
     if not options:
         return
-    parameters = inspect.signature(loader).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    known = _option_names(loader)
     hints = get_type_hints(loader)
     for key, value in options.items():
         if not known:
-            raise UserError(f"corpus {name!r} has no options, got --corpus-options {key}={value}. Leave it out.")
+            raise UserError(
+                f"corpus {name!r} has no options, got --corpus-options {shown(f'{key}={value}')}. Leave it out."
+            )
         if key not in known:
             raise unknown_name(f"option of corpus {name!r}:", key, known)
         values = get_args(hints.get(key))

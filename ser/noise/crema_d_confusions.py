@@ -6,12 +6,15 @@ IEEE Transactions on Affective Computing 5(4), 2014.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.utils.errors import UserError
+from ser.corpora.names import emotion_of
+from ser.utils.errors import UserError, listed, shown
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 # Rows: intended emotion; columns: perceived emotion; 68,568 votes.
@@ -25,15 +28,6 @@ VOTE_SHARES = np.array(
         [0.019, 0.070, 0.116, 0.013, 0.531, 0.250],
     ]
 )
-_SPELLINGS = {
-    "anger": ("anger", "angry", "ang"),
-    "disgust": ("disgust", "disgusted", "dis"),
-    "fear": ("fear", "fearful", "fea"),
-    "happiness": ("happiness", "happy", "hap", "joy"),
-    "neutral": ("neutral", "neu"),
-    "sadness": ("sadness", "sad"),
-}
-_EMOTION = {name: emotion for emotion, names in _SPELLINGS.items() for name in names}
 # Emotions that CREMA-D lacks, by the emotion whose row they had in version 0.1.
 _FORMER = {
     "anger": ("frustration", "frustrated", "fru"),
@@ -42,13 +36,18 @@ _FORMER = {
 }
 
 
-def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
+def crema_d_transition(
+    classes: Sequence[str], composition: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+) -> NDArray[np.float64]:
     """Return the transition matrix of CREMA-D's listeners for these classes.
 
-    Columns of emotions that are not among the classes are dropped, and rows normalised.
+    A class that consists of emotions of CREMA-D alone has the mean of their rows, weighted by their numbers of
+    utterances, and the sum of their columns. Any other class is the emotion that its name says. Columns of emotions
+    that are not among the classes are dropped, and rows normalised.
 
     Args:
-        classes: C class names: nouns, adjectives or three-letter abbreviations, in any case.
+        classes: C class names: words for emotions as in ``EMOTION_FAMILIES``, in any case.
+        composition: As ``Corpus.composition``.
 
     Returns:
         (C, C) intended × perceived, rows sum to 1.
@@ -59,20 +58,44 @@ def crema_d_transition(classes: Sequence[str]) -> NDArray[np.float64]:
     Example:
         >>> crema_d_transition(("happy", "sad")).round(3).tolist()
         [[0.898, 0.102], [0.049, 0.951]]
+        >>> merged = {"negative": {"angry": 30, "sad": 10}}
+        >>> crema_d_transition(("negative", "happy"), merged).round(3).tolist()
+        [[0.964, 0.036], [0.262, 0.738]]
     """
-    emotions = [_EMOTION.get(name.casefold()) for name in classes]
-    known = {emotion: name for emotion, name in zip(emotions, classes, strict=True) if emotion is not None}
-    others = [name for name in classes if name not in known.values()]
+    members = [_members(name, composition.get(name, {})) for name in classes]
+    taken: set[str] = set()
+    known: list[str] = []
+    others: list[str] = []
+    for name, emotions in zip(classes, members, strict=True):
+        (others if not emotions or taken & set(emotions) else known).append(name)
+        taken |= set(emotions)
     if others:
-        choose = f"--classes {','.join(known.values())}" if len(known) > 1 else "--classes"
+        choose = f"--classes {','.join(known)}" if len(known) > 1 else "--classes"
         raise UserError(
             f"noise recipe 'human' knows the classes of CREMA-D ({', '.join(EMOTIONS)}), each once, and not "
-            f"{', '.join(map(repr, others))}. Choose classes by {choose}, merge them by NEW=OLD+OLD, or use other "
+            f"{listed(map(shown, others))}. Choose classes by {choose}, merge them by NEW=OLD+OLD, or use other "
             "noise: symmetric:RATE, or where there are votes pair:RATE."
         )
-    rows = [EMOTIONS.index(emotion) for emotion in known]
-    shares = VOTE_SHARES[np.ix_(rows, rows)]
+    weights = np.array([[float(emotions.get(emotion, 0)) for emotion in EMOTIONS] for emotions in members])
+    weights /= weights.sum(axis=1, keepdims=True)
+    shares = weights @ VOTE_SHARES @ (weights > 0).T
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def _members(name: str, parts: Mapping[str, int]) -> dict[str, int]:
+    """Return the emotions of CREMA-D that a class consists of, with their weights; nothing if it has others too."""
+    emotions: Counter[str] = Counter()
+    for part, number in parts.items():
+        emotions[_emotion(part)] += number
+    if not sum(emotions.values()) or "" in +emotions:
+        emotions = Counter({_emotion(name): 1})
+    return {emotion: number for emotion, number in emotions.items() if emotion and number}
+
+
+def _emotion(name: str) -> str:
+    """Return the emotion of CREMA-D that a class name stands for, or an empty string."""
+    emotion = emotion_of(name)
+    return emotion if emotion in EMOTIONS else ""
 
 
 def former_transition(classes: Sequence[str]) -> NDArray[np.float64]:
@@ -93,13 +116,13 @@ def former_transition(classes: Sequence[str]) -> NDArray[np.float64]:
     """
     near = {name: emotion for emotion, names in _FORMER.items() for name in names}
     folded = [name.casefold() for name in classes]
-    known = [_EMOTION.get(name) or near.get(name) for name in folded]
+    known = [_emotion(name) or near.get(name) for name in folded]
     if None in known:
         return crema_d_transition(classes)  # raises an error that names them
     transition = np.zeros((len(classes), len(classes)))
     rows = [EMOTIONS.index(str(emotion)) for emotion in known]
     for column, emotion in enumerate(EMOTIONS):
-        owners = [place for place, name in enumerate(folded) if _EMOTION.get(name) == emotion]
+        owners = [place for place, name in enumerate(folded) if _emotion(name) == emotion]
         owners += [place for place, name in enumerate(folded) if near.get(name) == emotion]
         if owners:
             transition[:, owners[0]] = VOTE_SHARES[rows, column]

@@ -67,7 +67,7 @@ def human(corpus: Corpus) -> NDArray[np.float64]:
     Source: Cao et al., CREMA-D, IEEE Trans. Affective Computing 2014, voice-only votes.
 
     Raises:
-        UserError: If the corpus has utterances of a class that CREMA-D lacks.
+        UserError: If the corpus has utterances of a class that CREMA-D lacks, and that is not merged of its classes.
     """
     return np.asarray(_crema_d(corpus)[corpus.labels] * _others(corpus))
 
@@ -204,11 +204,13 @@ def _occurring(corpus: Corpus) -> NDArray[np.bool_]:
 
 def _crema_d(corpus: Corpus) -> NDArray[np.float64]:
     """Return (C, C) the confusions of CREMA-D's listeners among the classes that occur, zeros for the others."""
-    if corpus.former_noise:
+    if corpus.former:
         return former_transition(corpus.classes)
     found = np.flatnonzero(_occurring(corpus))
     transition = np.zeros((len(corpus.classes), len(corpus.classes)))
-    transition[np.ix_(found, found)] = crema_d_transition([corpus.classes[index] for index in found])
+    transition[np.ix_(found, found)] = crema_d_transition(
+        [corpus.classes[index] for index in found], corpus.composition
+    )
     return transition
 
 

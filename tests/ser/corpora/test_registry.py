@@ -17,7 +17,7 @@ import pandas as pd
 from ser.corpora import Corpus, LoaderResult
 
 NOT_A_LOADER = 3
-ROWS = {"utterance_id": ["a", "b", "c"], "speaker": ["s", "t", "u"], "label": ["x", "y", "x"]}
+ROWS = {"utterance_id": ["a", "b", "c", "e"], "speaker": ["s", "t", "u", "u"], "label": ["x", "y", "x", "y"]}
 
 
 def load_mine(root: Path, *, channel: Literal["near", "far"] = "near", take="1") -> LoaderResult:
@@ -50,7 +50,7 @@ def test_a_loader_is_named_by_its_import_path(package: str, tmp_path: Path) -> N
     exclude.write_text("d.txt: is half written\nb\n", encoding="utf-8")
     corpus = load(f"{package}.load_mine", tmp_path, exclude, {"channel": "far", "take": "2"})
     assert corpus.name == "mine"
-    assert corpus.relative_paths == ["far2/a.wav", "far2/c.wav"]
+    assert corpus.relative_paths == ["far2/a.wav", "far2/c.wav", "far2/e.wav"]
     assert corpus.excluded == ("b", "d.txt")
     with pytest.raises(DataErrors, match=r"(?s)corpus 'mine' at .*1 error:.*d\.txt: is half written.*--exclude"):
         load(f"{package}.load_mine", tmp_path)
@@ -59,7 +59,7 @@ def test_a_loader_is_named_by_its_import_path(package: str, tmp_path: Path) -> N
 def test_a_loader_without_a_root_generates_a_corpus(package: str, tmp_path: Path) -> None:
     assert needs_root(f"{package}.load_mine")
     assert not needs_root(f"{package}.load_generated")
-    assert len(load(f"{package}.load_generated")) == 3
+    assert len(load(f"{package}.load_generated")) == 4
     with pytest.raises(UserError, match="takes no root"):
         load(f"{package}.load_generated", tmp_path)
 

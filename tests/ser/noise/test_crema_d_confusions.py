@@ -32,7 +32,7 @@ def test_classes_that_crema_d_lacks_are_all_listed_with_what_to_take_instead():
 
 
 def test_two_classes_of_one_emotion_are_to_be_merged():
-    with pytest.raises(UserError, match=r"each once, and not 'happy'\..*NEW=OLD\+OLD"):
+    with pytest.raises(UserError, match=r"each once, and not 'joy'\..*NEW=OLD\+OLD"):
         crema_d_transition(("happy", "joy", "sad"))
 
 
