@@ -24,7 +24,8 @@ from ser.corpora import Corpus, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.corpora.corpus import GENDERS
 from ser.features.store import FeatureStore, open_store
-from ser.labels import kind_of, training_labels
+from ser.labels import kind_of
+from ser.labels.training_labels import training_labels
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.metrics.intervals import crossed_interval
@@ -37,6 +38,8 @@ from ser.utils.output_files import encoded, output_folder, to_csv, to_json, writ
 
 EVERYTHING = "all"
 """Subset of a corpus that is not that of the training."""
+
+SAME_NAME = "the corpus of the training has the same name: make sure that none of its speakers is scored here"
 
 SPEAKERS_SHOWN = 12
 """Maximum number of speakers in the printed report; report.json lists all of them."""
@@ -159,7 +162,7 @@ def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Co
         "interval": _over_speakers(corpus, probabilities, truth),
         "subset": EVERYTHING,
         "utterances": len(rows),
-        "warning": "",
+        "warning": SAME_NAME if corpus.name == checkpoint.manifest["corpus"] else "",
         **score_subset(corpus, rows, probabilities, truth, corpus.labels),
     }
     _publish(folder, report, corpus, rows, probabilities, truth)
@@ -311,7 +314,7 @@ def render(report: Mapping[str, Any]) -> str:
             "utterances"
         )
     else:
-        lines += [f"tested on another corpus, {report['corpus']}, which has no fold of its own here"]
+        lines += [f"tested on another corpus, {report['corpus']}, whole (--subset does not apply)"]
         lines += [f"  {line}" for line in report["about_classes"]]
     lines += [f"warning: {report['warning']}"] if report["warning"] else []
     true, noisy, annotators = report["true"], report["noisy"], report["annotators"]

@@ -17,6 +17,7 @@ from ser.training.batches import epoch_order
 from ser.training.best_epochs import BestEpochs
 from ser.training.evaluation import subset_metrics
 from ser.training.label_metrics import LabelMetrics, UtteranceLog
+from ser.training.other_corpora import score_others
 from ser.training.setup import inverse_frequencies
 from ser.training.task import Task
 from ser.training.utterance_table import LastSeen, utterance_table
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def train_classical(
     config: Config, features: NDArray[np.floating], task: Task, seed: int
-) -> tuple[dict[str, float], pd.DataFrame]:
+) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame | None]:
     """Fit a model to the noisy training labels, whose classes are balanced as for a network.
 
     Args:
@@ -41,7 +42,8 @@ def train_classical(
     Returns:
         The metrics that a network has after its last epoch, with the same names: ``train/*``, with cross entropy as
         the loss, ``val/*``, ``val_noisy/*``, ``best/*``, ``stopped/*``, ``last/*`` and ``test/*``; the fit counts as
-        epoch 1. And the per-utterance table (``ser.training.utterance_table``), in which no label is changed.
+        epoch 1. Then the per-utterance table (``ser.training.utterance_table``), in which no label is changed, and the
+        right predictions on other corpora (``ser.training.other_corpora``), None without any.
 
     Raises:
         UserError: The configuration is not that of a classical model.
@@ -66,7 +68,8 @@ def train_classical(
     metrics |= best.update(
         1, metrics, lambda test: probabilities(classifier, features[test.rows], count), finished=True
     )
-    return metrics, utterance_table(task, seen, validation, best.tested, best.stopped_labels)
+    scored, others = score_others(task.others, lambda store, rows: probabilities(classifier, store.frames[rows], count))
+    return metrics | scored, utterance_table(task, seen, validation, best.tested, best.stopped_labels), others
 
 
 def probabilities(classifier: ClassifierMixin, features: NDArray[np.floating], num_classes: int) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser.config import Config
+from ser.features.store import FeatureStore
 from ser.losses import as_distribution, build_loss
 from ser.models import Classifier
 from ser.training.batches import (
@@ -33,6 +34,7 @@ from ser.training.best_epochs import BestEpochs
 from ser.training.evaluation import predict, subset_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
 from ser.training.optimizer import make_optimizer, set_learning_rate
+from ser.training.other_corpora import score_others
 from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets, uses_bfloat16
 from ser.training.state import State, check_state, fingerprint
 from ser.training.task import Subset, Task
@@ -57,11 +59,13 @@ class EpochRecord:
         step: Optimiser steps done so far.
         metrics: By the names of the study's records: ``train/*``, ``val/*`` (against true labels), ``val_noisy/*``,
             ``best/*`` (an oracle), ``stopped/*`` (an honest early stop), ``last/*``; and ``test/*`` after the last
-            epoch, where the task has a test subset.
+            epoch, where the task has a test subset or other corpora.
         finished: Whether this was the last planned epoch.
         state: State that ``train`` resumes from. It refers to live tensors: save or copy it before asking for the
             next record.
         utterances: After the last planned epoch the per-utterance table (``ser.training.utterance_table``), else None.
+        others: After the last planned epoch the right predictions on other corpora (``ser.training.other_corpora``),
+            where the task has any, else None.
     """
 
     epoch: int
@@ -70,6 +74,7 @@ class EpochRecord:
     finished: bool
     state: State
     utterances: pd.DataFrame | None = None
+    others: pd.DataFrame | None = None
 
 
 def train(
@@ -190,8 +195,12 @@ class _Run:
         self._check_finite(epoch, metrics["train/loss"], validation)
         metrics |= subset_metrics("val", validation, self.task.validation)
         metrics |= self.best.update(epoch, metrics, self._predict, finished=finished)
-        table = self._table(validation) if finished else None
-        return EpochRecord(epoch, epoch * self.steps_per_epoch, metrics, finished, self._state(epoch), table)
+        table = others = None
+        if finished:
+            table = self._table(validation)
+            scored, others = score_others(self.task.others, self._predict_rows)
+            metrics |= scored
+        return EpochRecord(epoch, epoch * self.steps_per_epoch, metrics, finished, self._state(epoch), table, others)
 
     def _train(self, epoch: int) -> BatchLog:
         """Do the training steps of an epoch."""
@@ -249,7 +258,10 @@ class _Run:
         return metrics
 
     def _predict(self, subset: Subset) -> NDArray[np.float64]:
-        return predict(self.model, self.store, subset.rows, self.frames, self.device, self.autocast)
+        return self._predict_rows(self.store, subset.rows)
+
+    def _predict_rows(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return predict(self.model, store, rows, self.frames, self.device, self.autocast)
 
     def _check_finite(self, epoch: int, loss: float, predictions: NDArray[np.float64]) -> None:
         # The loss of the epoch is computed before its last step; only the predictions show the effect of that one.

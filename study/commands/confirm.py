@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 from rich.console import Console
 
+from ser.audio.levels import level_warnings
 from ser.config import Config, stored
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.errors import UserError
@@ -83,6 +84,8 @@ def _run(confirmation: Confirmation, options: ConfirmOptions, console: Console) 
             say(console, f"wrote {path}")
         say(console, f"\nNext:\n  the answer           {analysis_command('analysis/report.py', prepared.options)}")
         say(console, f"  what is significant  {analysis_command('analysis/significance.py', prepared.options)}")
+        if design.test_corpora:
+            say(console, f"  on other corpora     {analysis_command('analysis/across_corpora.py', prepared.options)}")
     return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
 
 
@@ -107,6 +110,14 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     for line in (*prepared.data.corpus.notes, *_folds(design)):
         if line:
             say(console, f"  {line}")
+    names = prepared.data.corpus.table["utterance_id"].tolist()
+    for line in level_warnings(names, prepared.data.store.levels):
+        say(console, f"  warning: {line}")
+    for other in confirmation.others:
+        first, *rest = other.lines
+        say(console, f"  tested on {other.declared.name} too: {first}")
+        for line in rest:
+            say(console, f"            {line}")
     for one in design.candidates:
         source = f", run {one.source} of the search" if one.source else ""
         say(console, f"  {one.noise} {one.space} {one.name}{source}")

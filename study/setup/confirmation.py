@@ -6,8 +6,6 @@ the confirmation that is resumed, open the records and the feature stores, plan 
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,14 +14,14 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from rich.console import Console
 
 from ser.config import Config
 from ser.corpora import Corpus, check_name, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.fold_design import design_folds
-from ser.noise import check_level, level_name
+from ser.labels import LabelKind
+from ser.noise import level_name
 from ser.splits import Fold, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
@@ -31,19 +29,20 @@ from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name, without_password
 from ser.utils.hashing import digest
 from study.console import say
-from study.environment import environment
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import CONFIRM, DEFAULT, KIND, PARENT, SEARCH, SEARCH_RECORD, TRIAL, Tag
+from study.schema import CONFIRM, DEFAULT, KIND, SEARCH, TRIAL, Tag, space_and_labels
 from study.setup.candidates import Candidate, choose, published_defaults
 from study.setup.design import (
     OFFICIAL_SEEDS,
     TRAINING,
     Design,
+    OtherCorpus,
     fold_speakers,
     primary_comparison,
     training_seed,
     unit_of,
 )
+from study.setup.other_corpora import LoadedCorpus, OtherTests, load_others
 from study.setup.prepare import (
     check_gpus,
     check_levels,
@@ -54,12 +53,12 @@ from study.setup.prepare import (
     protocol,
 )
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
-from study.setup.resolve import absolute, data_name, resumed, with_absolute_paths
+from study.setup.resolve import absolute, check_noise, data_name, resumed, with_absolute_paths
 from study.setup.spaces import Space
 from study.tracking.matching import confirm_protocol, find_experiment, is_whole
 from study.tracking.opening import open_existing
-from study.tracking.searches import Trials, read_trials
-from study.tracking.store import find_run, search_all
+from study.tracking.searches import Trials, read_trials, searched_spaces
+from study.tracking.store import search_all
 from study.trial.specification import TrialSpecification
 from study.uri import chosen_experiment, chosen_uri
 
@@ -71,10 +70,12 @@ class Confirmation:
     Args:
         prepared: As a study, with one search for each space and noise level.
         design: What is trained and compared.
+        others: Other corpora that the trainings are tested on.
     """
 
     prepared: PreparedStudy
     design: Design
+    others: tuple[LoadedCorpus, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,19 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
-    design = Design.read(options.folder) if asked.resume else _declare(asked, basis, corpus)
+    declared = Design.read(options.folder) if asked.resume else None
+    others = load_others(
+        asked.test_corpus, asked.test_options, corpus.classes, None if declared is None else declared.test_corpora
+    )
+    design = declared or _declare(asked, basis, corpus, tuple(one.declared for one in others))
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
     with claimed_folder(options) as lock:
-        stores = open_stores(corpus, [extractor(_config(one)) for one in design.candidates], options, console)
-        data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest]), stores, 0.0)
+        extractors = [extractor(_config(one)) for one in design.candidates]
+        stores = open_stores(corpus, extractors, options, console)
+        tests = OtherTests(corpus, others, [open_stores(one.corpus, extractors, options, console) for one in others])
+        data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest, *tests.heard]), stores, 0.0)
+        tests.check(data.store)
         options.check_audio(data.audio_digest)
         for fold in folds.values():
             check_disjoint(corpus, fold, data.store.content)
@@ -129,12 +137,12 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
             options=options,
             data=data,
             records=basis.records,
-            searches=_plan_searches(design, basis, data, folds),
+            searches=_plan_searches(design, basis, data, folds, tests),
             protocol=design.protocol,
             lock=lock,
             design=design,
         )
-    return Confirmation(prepared, design)
+    return Confirmation(prepared, design, others)
 
 
 def _resumed(asked: ConfirmOptions) -> _Basis:
@@ -167,8 +175,7 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     check_name(asked.corpus)
     shared = {name: getattr(asked, name) for name in StudyOptions.__dataclass_fields__ if hasattr(asked, name)}
     options = with_absolute_paths(StudyOptions(**shared))
-    for level in options.noise:
-        check_level(level)
+    check_noise(options)
     experiment = chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root)
     options = replace(options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri))
     options = replace(options, name=options.name or _new_name(options))
@@ -190,15 +197,17 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         folder = absolute(asked.storage_path) / "studies" / folder.name
     searched = StudyOptions(name=folder.name, storage_path=folder.parents[1], resume=True).resumed()
     searched = replace(searched, experiment=experiment)
-    # Other studies of the same protocol may have had other levels and spaces.
+    # Other studies of the same protocol may have had other levels, spaces and labels.
     levels = {level_name(level): level for level in searched.noise}
     more_levels = [level for level in dict.fromkeys(trials.table["noise"]) if level not in levels]
-    found = _searched_spaces(client, identifier, trials, str(searched.name))
+    found = searched_spaces(client, identifier, trials, str(searched.name))
     names = {Path(name).stem for name in searched.space}
-    more_spaces = [one.name_or_path for name, one in found.items() if name not in names]
+    methods = {name: space_and_labels(name) for name in found}
+    more_spaces = {space: found[name].name_or_path for name, (space, _) in methods.items() if space not in names}
     options = replace(
         searched,
-        space=(*searched.space, *more_spaces),
+        space=(*searched.space, *more_spaces.values()),
+        labels=tuple(dict.fromkeys([*searched.labels, *(labels for _, labels in methods.values())])),
         noise=(*searched.noise, *more_levels),
         name=asked.name or _new_name(searched),
         storage_path=absolute(asked.storage_path),
@@ -221,65 +230,9 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         if (one := found.get(space.name))
         else space
         for space in load_spaces(options)
+        if space.name in found or (space.own_name in names and space.labels in searched.labels)
     )
     return _Basis(options, open_records(options), spaces, trials, searched)
-
-
-@dataclass(frozen=True)
-class _SearchedSpace:
-    """Space as the record of a search has it.
-
-    Args:
-        study: Study that searched it.
-        name_or_path: Its name, or the path of its file.
-        record: Digest and content; None in records of earlier versions.
-    """
-
-    study: str
-    name_or_path: str
-    record: Mapping[str, Any] | None
-
-
-def _searched_spaces(client: MlflowClient, experiment: str, trials: Trials, newest: str) -> dict[str, _SearchedSpace]:
-    """Return the spaces of a search by name, each as the newest study or another one searched it.
-
-    Raises:
-        UserError: Two studies searched different spaces of one name, or a space's file is not there any more.
-    """
-    for name, contents in trials.contents.items():
-        listed = "; ".join(f"{', '.join(studies)} ({shown})" for shown, studies in contents.items())
-        raise UserError(
-            f"space {name!r} was searched with different contents by the studies {listed}. Confirm one of them: "
-            "--study NAME"
-        )
-    found: dict[str, _SearchedSpace] = {}
-    pairs = trials.table[["study", "space"]].drop_duplicates().itertuples(index=False)
-    for study, name in sorted(pairs, key=lambda pair: pair[0] != newest):
-        if name in found:
-            continue
-        record = _search_record(client, experiment, study, name)
-        space = record.get("space", {})
-        paths = [path for path in record.get("options", {}).get("space", []) if Path(path).stem == name]
-        path = space.get("path") or (paths[0] if paths else name)
-        if path.endswith(".py") and not Path(path).is_file():
-            raise UserError(
-                f"space {name!r}: study {study!r} searched the file {path!r}, which does not exist any more. Restore "
-                "it there, or confirm another study: --study NAME"
-            )
-        found[name] = _SearchedSpace(study, path, space if "content" in space else None)
-    return found
-
-
-def _search_record(client: MlflowClient, experiment: str, study: str, space: str) -> dict[str, Any]:
-    """Return options and space of a study as one of its parent runs has them; empty if none has."""
-    run = find_run(client, experiment, {KIND: PARENT, Tag.STUDY: study, Tag.SPACE: space})
-    if run is None or SEARCH_RECORD not in {file.path for file in client.list_artifacts(run.info.run_id)}:
-        return {}
-    quiet = environment({MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false"})
-    with quiet, tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(run.info.run_id, SEARCH_RECORD, folder))
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 def _new_name(options: StudyOptions) -> str:
@@ -315,7 +268,7 @@ def _newest_tags(client: MlflowClient, trials: Trials) -> dict[str, str]:
     return dict(client.get_run(run_id).data.tags)
 
 
-def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
+def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus, others: tuple[OtherCorpus, ...]) -> Design:
     """Declare the design of a new confirmation."""
     options, searched = basis.options, _searched(basis, corpus)
     folds = design_folds(corpus, options.split_by, searched.get("validation", ()))
@@ -357,6 +310,7 @@ def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus) -> Design:
         protocol=identity,
         searched=searched,
         pilot=asked.pilot,
+        test_corpora=others,
     )
 
 
@@ -425,11 +379,17 @@ def _first_seed(basis: _Basis, identity: str) -> int:
     return max([basis.options.seed, *used]) + 1
 
 
-def _plan_searches(design: Design, basis: _Basis, data: StudyData, folds: Mapping[int, Fold]) -> tuple[Search, ...]:
+def _plan_searches(
+    design: Design,
+    basis: _Basis,
+    data: StudyData,
+    folds: Mapping[int, Fold],
+    tests: OtherTests,
+) -> tuple[Search, ...]:
     """Return one search for each space and level, all of whose trials are known."""
     levels = {level_name(level): level for level in basis.options.noise}
     spaces = {space.name: space for space in basis.spaces}
-    tasks = _Tasks(data, folds, levels)
+    tasks = _Tasks(data, folds, levels, tests)
     searches = []
     for noise, name in design.cells:
         candidates = [one for one in design.candidates if (one.noise, one.space) == (noise, name)]
@@ -468,21 +428,36 @@ class _Tasks:
         data: The confirmation's.
         folds: Its folds by number.
         levels: Noise levels, as given, by their names for records.
+        tests: Tests on other corpora.
     """
 
-    def __init__(self, data: StudyData, folds: Mapping[int, Fold], levels: Mapping[str, str]) -> None:
-        self._data, self._folds, self._levels = data, folds, levels
-        self._tasks: dict[tuple[int, int, str, str], Task] = {}
+    def __init__(
+        self,
+        data: StudyData,
+        folds: Mapping[int, Fold],
+        levels: Mapping[str, str],
+        tests: OtherTests,
+    ) -> None:
+        self._data, self._folds, self._levels, self._tests = data, folds, levels, tests
+        self._tasks: dict[tuple[int, int, str, LabelKind, str], Task] = {}
 
     def task(self, fold: int, seed: int, candidate: Candidate) -> Task:
         """Return the data of a candidate on a fold, with the noise draw of (seed, fold)."""
         front_end = extractor(_config(candidate)).front_end.name
-        key = (fold, seed, candidate.noise, front_end)
+        _, labels = space_and_labels(candidate.space)
+        key = (fold, seed, candidate.noise, labels, front_end)
         if key not in self._tasks:
             store, level = self._data.stores[front_end], self._levels[candidate.noise]
-            self._tasks[key] = make_task(
-                self._data.corpus, self._folds[fold], store.path, level, training_seed(seed, fold), with_test=True
+            task = make_task(
+                self._data.corpus,
+                self._folds[fold],
+                store.path,
+                level,
+                training_seed(seed, fold),
+                labels=labels,
+                with_test=True,
             )
+            self._tasks[key] = replace(task, others=self._tests.of(front_end))
         return self._tasks[key]
 
 

@@ -39,6 +39,27 @@ class FoldSpeakers:
 
 
 @dataclass(frozen=True)
+class OtherCorpus:
+    """Another corpus that all trainings are tested on after their last epoch.
+
+    Args:
+        name: Its name in records and tables.
+        corpus: Name of its loader.
+        root: Where it lay when it was declared; None for a generated corpus.
+        options: Options of the loader; ``classes`` and ``exclude`` among them.
+        digest: Digest of its table.
+        classes: Class of the training → class of this corpus; others are not scored.
+    """
+
+    name: str
+    corpus: str
+    root: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+    classes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Design:
     """Design of a confirmation.
 
@@ -62,6 +83,7 @@ class Design:
         protocol: Digest of all that must agree for two confirmations to be comparable.
         searched: Speakers that the search has trained on, and those that it has validated on; empty without a search.
         pilot: Whether only the reference is trained, a few times on the first fold, to tell how much scores vary.
+        test_corpora: Other corpora that all trainings are tested on.
     """
 
     study: str
@@ -82,6 +104,7 @@ class Design:
     protocol: str
     searched: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pilot: bool = False
+    test_corpora: tuple[OtherCorpus, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -111,11 +134,16 @@ class Design:
     @property
     def digest(self) -> str:
         """Return a digest of the whole design."""
-        return digest(json.loads(json.dumps(asdict(self))))
+        return digest(json.loads(json.dumps(self._values())))
 
     def to_json(self) -> dict[str, Any]:
         """Return the design as JSON-able values, with its digest."""
-        return {"version": VERSION, **asdict(self), "digest": self.digest}
+        return {"version": VERSION, **self._values(), "digest": self.digest}
+
+    def _values(self) -> dict[str, Any]:
+        """Return the fields; without test corpora a design is that of a version that knew none."""
+        values = asdict(self)
+        return values if self.test_corpora else {key: values[key] for key in values if key != "test_corpora"}
 
     def write(self, folder: Path) -> None:
         """Write the design to the confirmation's folder, so that a resumed one follows it."""
@@ -163,6 +191,7 @@ class Design:
             FoldSpeakers(one["number"], tuple(one["test"]), tuple(one["validation"])) for one in saved["folds"]
         )
         saved["candidates"] = tuple(Candidate(**one) for one in saved["candidates"])
+        saved["test_corpora"] = tuple(OtherCorpus(**one) for one in saved.get("test_corpora", ()))
         return Design(**saved)
 
     def fold(self, corpus: Corpus, number: int) -> Fold:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from ser.metrics.classification import METRICS
-from study.schema import FAILED, FINISHED, KIND, RUNNING, SEARCH, SELECTIONS, STOPPED, TRIAL, Selection, Tag, status_of
+from ser.utils.errors import UserError
+from study.environment import environment
+from study.schema import (
+    FAILED,
+    FINISHED,
+    KIND,
+    PARENT,
+    RUNNING,
+    SEARCH,
+    SEARCH_RECORD,
+    SELECTIONS,
+    STOPPED,
+    TRIAL,
+    Selection,
+    Tag,
+    status_of,
+)
 from study.tracking.matching import match, newest_of, several_contents, space_names
-from study.tracking.store import classes_of, quoted, search_all
+from study.tracking.store import classes_of, find_run, quoted, search_all
 
 # Column of a table of trials → metric of the records, at the last epoch except for the two of the best epoch.
 SCORES = {
@@ -180,3 +201,67 @@ def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
         for where, count, planned in trials.not_recorded
     ]
     return lines
+
+
+@dataclass(frozen=True)
+class SearchedSpace:
+    """Space as the record of a search has it.
+
+    Args:
+        study: Study that searched it.
+        name_or_path: Its name, or the path of its file.
+        record: Digest and content; None in records of earlier versions.
+    """
+
+    study: str
+    name_or_path: str
+    record: Mapping[str, Any] | None
+
+
+def searched_spaces(client: MlflowClient, experiment: str, trials: Trials, newest: str) -> dict[str, SearchedSpace]:
+    """Return the spaces of a search by name, each as the newest study or another one searched it.
+
+    Args:
+        client: The MLflow store.
+        experiment: Id of the experiment.
+        trials: Trials of the search.
+        newest: Name of the newest study of the search.
+
+    Raises:
+        UserError: Two studies searched different spaces of one name, or a space's file is not there any more.
+    """
+    for name, contents in trials.contents.items():
+        listed = "; ".join(f"{', '.join(studies)} ({shown})" for shown, studies in contents.items())
+        raise UserError(
+            f"space {name!r} was searched with different contents by the studies {listed}. Confirm one of them: "
+            "--study NAME"
+        )
+    found: dict[str, SearchedSpace] = {}
+    pairs = trials.table[["study", "space"]].drop_duplicates().itertuples(index=False)
+    for study, name in sorted(pairs, key=lambda pair: pair[0] != newest):
+        if name in found:
+            continue
+        record = _search_record(client, experiment, study, name)
+        space = record.get("space", {})
+        own_name, _ = space_and_labels(name)
+        paths = [path for path in record.get("options", {}).get("space", []) if Path(path).stem == own_name]
+        path = space.get("path") or (paths[0] if paths else own_name)
+        if path.endswith(".py") and not Path(path).is_file():
+            raise UserError(
+                f"space {name!r}: study {study!r} searched the file {path!r}, which does not exist any more. Restore "
+                "it there, or confirm another study: --study NAME"
+            )
+        found[name] = SearchedSpace(study, path, space if "content" in space else None)
+    return found
+
+
+def _search_record(client: MlflowClient, experiment: str, study: str, space: str) -> dict[str, Any]:
+    """Return options and space of a study as one of its parent runs has them; empty if none has."""
+    run = find_run(client, experiment, {KIND: PARENT, Tag.STUDY: study, Tag.SPACE: space})
+    if run is None or SEARCH_RECORD not in {file.path for file in client.list_artifacts(run.info.run_id)}:
+        return {}
+    quiet = environment({MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false"})
+    with quiet, tempfile.TemporaryDirectory() as folder:
+        path = Path(client.download_artifacts(run.info.run_id, SEARCH_RECORD, folder))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record

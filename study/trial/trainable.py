@@ -1,6 +1,6 @@
 """One trial: trains a configuration epoch by epoch, reports to Tune, and saves everything that a restart needs.
 
-A trial's process writes checkpoints and the per-utterance table, nothing else. What it measures goes to the study's
+A trial's process writes checkpoints and tables of its last epoch, nothing else. What it measures goes to the study's
 process with Tune's results; the checkpoint holds it too, because a result can be lost with the process that waits for
 it.
 """
@@ -28,7 +28,7 @@ from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.state import State
 from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
-from study.schema import SECONDS, UTTERANCES
+from study.schema import ACROSS_CORPORA, SECONDS, UTTERANCES
 from study.trial.checkpoints import load_newest, save_checkpoint
 from study.trial.hardware import hardware_tags
 from study.trial.specification import (
@@ -133,10 +133,11 @@ class Attempt:
         self._epoch = record.epoch
         metrics = {**record.metrics, SECONDS: time.monotonic() - began}
         self._reported.append(epoch_event(record.epoch, metrics))
-        if record.utterances is not None:
-            table = record.utterances.to_parquet(index=False)
-            _write_file(self._folder / UTTERANCES, table)
-            self._reported.append(artifact_event(UTTERANCES, table))
+        for name, table in ((UTTERANCES, record.utterances), (ACROSS_CORPORA, record.others)):
+            if table is not None:
+                content = table.to_parquet(index=False)
+                _write_file(self._folder / name, content)
+                self._reported.append(artifact_event(name, content))
         self._save(record)
         if record.finished:
             self.close()
@@ -244,9 +245,9 @@ def _train_epochs(
         yield from train(config, trial.task, seed=trial.seed, state=state, device=device)
         return
     features = FeatureStore.open(trial.task.store).frames
-    metrics, utterances = train_classical(config, features, trial.task, trial.seed)
+    metrics, utterances, others = train_classical(config, features, trial.task, trial.seed)
     epochs = config.training.epochs
-    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances)
+    yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances, others)
 
 
 def _write_file(path: Path, content: bytes) -> None:

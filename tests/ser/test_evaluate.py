@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -230,3 +231,58 @@ def test_an_unknown_truth_is_said_and_left_out(tones: Corpus) -> None:
     half = evaluate.score_subset(tones, rows, probabilities, np.array([0, -1, 0]), tones.labels[rows])
     assert half["true"]["utterances"] == 2
     assert half["true"]["recall"] == {"high": 1.0, "low": None}
+
+
+def test_another_corpus_is_scored_on_the_classes_of_both(folder: Path, call: Call, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "three.csv").rename(columns={"votes_high": "votes_High"})
+    table["label"] = table["label"].replace({"high": "High"})
+    table.to_csv(folder / "across.csv", index=False)
+    code, out, error = call(tmp_path, "--subset", "all", table="across.csv")
+    assert (code, error) == (0, "")
+    found, rows = report(tmp_path), read(tmp_path / "predictions.csv")
+    assert (found["subset"], found["class_mapping"], found["chance"]) == ("all", {"high": "High", "low": "low"}, 0.5)
+    assert (found["left_out"], found["utterances"], len(rows)) == ({"shrill": 1}, len(table) - 1, len(table) - 1)
+    recalls = []
+    for label in ("high", "low"):
+        mine = [row for row in rows if row["label"] == label]
+        assert all(row["predicted"] == max(("high", "low"), key=lambda name: float(row[f"p_{name}"])) for row in mine)
+        recalls.append(np.mean([row["predicted"] == label for row in mine]))
+    assert found["true"]["scores"]["uar"] == pytest.approx(np.mean(recalls))
+    interval = found["interval"]
+    assert interval["low"] <= found["true"]["scores"]["uar"] <= interval["high"]
+    assert interval["about"] == "over 6 speakers of table; one training"
+    assert "the corpus of the training has the same name" in found["warning"]
+    assert "2 classes of both corpora (training = table): high = High, low" in out
+    assert "23 of 24 utterances of table, all of them test data; left out: 1 shrill" in out
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "message"),
+    [
+        ("table.csv", [], "was trained on this corpus, so not all of its utterances are test data"),
+        ("other.csv", [], "share 1 class; two are needed. Classes of the training: high, low. Classes of corpus 'table'"),
+        ("other.csv", [], "--classes, such as --classes high,low=deep if 'deep' means 'low'."),
+    ],
+)
+def test_what_cannot_be_scored_across_is_refused(
+    call: Call, tmp_path: Path, table: str, more: list[str], message: str
+) -> None:
+    code, _, error = call(tmp_path / "output", "--subset", "all", *more, table=table)
+    assert code == 2
+    assert message in " ".join(error.split())
+    assert not (tmp_path / "output").exists()
+
+
+def test_the_advice_on_classes_is_right_when_followed(call: Call, tmp_path: Path) -> None:
+    assert call(tmp_path, "--subset", "all", "--classes", "high,low=deep", table="other.csv")[0] == 0
+    assert report(tmp_path)["class_mapping"] == {"high": "high", "low": "low"}
+
+
+def test_a_corpus_of_another_name_is_scored_whole(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = evaluate.load
+    monkeypatch.setattr(evaluate, "load", lambda *words: dataclasses.replace(load(*words), name="calls"))
+    code, out, _ = call(tmp_path, "--subset", "test", table="three.csv")  # which does not apply, as is printed
+    assert code == 0
+    assert "tested on another corpus, calls" in out
+    assert "all of them test data" in out
+    assert report(tmp_path)["warning"] == ""

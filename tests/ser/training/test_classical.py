@@ -79,7 +79,7 @@ def test_a_store_holds_the_eight_features_of_each_utterance(tones, handcrafted_s
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_model_learns_what_separates_the_classes(name, easy):
     task, features = easy()
-    metrics, _ = train_classical(config_of(name), features, task, 0)
+    metrics, *_ = train_classical(config_of(name), features, task, 0)
     if name == "gradient_boosting":  # 16 training utterances are fewer than one leaf holds
         assert metrics["val/uar"] == 0.5
     else:
@@ -99,7 +99,7 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
     task, features = easy("noisy-A")
     network = Config.from_dotted({"model.width": 0.03, "training.epochs": 1, "training.crop_seconds": 0.5})
     (record,) = train(network, task_at("noisy-A"), seed=0)
-    metrics, _ = train_classical(config_of(name), features, task, 0)
+    metrics, *_ = train_classical(config_of(name), features, task, 0)
     assert metrics.keys() == record.metrics.keys() - {"train/lr"}
     assert np.isfinite(list(metrics.values())).all()
 
@@ -108,7 +108,7 @@ def test_the_metrics_have_the_names_of_a_networks(name, easy, task_at):
 def test_a_seed_gives_the_same_numbers_again(name, easy, features):
     task, _ = easy("noisy-A")
     config = config_of(name)
-    one, _ = train_classical(config, features, task, 3)
+    one, *_ = train_classical(config, features, task, 3)
     assert train_classical(config, features, task, 3)[0] == one
     if name != "gradient_boosting":  # it draws nothing from so few rows
         assert train_classical(config, features, task, 4)[0] != one
@@ -117,11 +117,11 @@ def test_a_seed_gives_the_same_numbers_again(name, easy, features):
 def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
     task, features = easy()
     config = config_of("random_forest")
-    before, _ = train_classical(config, features, task, 0)
+    before, *_ = train_classical(config, features, task, 0)
     other = features.copy()
     other[task.validation.rows] = 0
     turned = dataclasses.replace(task.validation, noisy=1 - task.validation.noisy, truth=1 - task.validation.truth)
-    after, _ = train_classical(config, other, dataclasses.replace(task, validation=turned), 0)
+    after, *_ = train_classical(config, other, dataclasses.replace(task, validation=turned), 0)
     assert {key: value for key, value in before.items() if key.startswith("train/")} == {
         key: value for key, value in after.items() if key.startswith("train/")
     }
@@ -130,7 +130,7 @@ def test_validation_rows_and_their_labels_have_no_part_in_training(easy):
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_no_label_is_changed_and_every_utterance_is_reported(name, easy):
     task, features = easy("noisy-A")
-    _, table = train_classical(config_of(name, "none"), features, task, 0)
+    _, table, _ = train_classical(config_of(name, "none"), features, task, 0)
     train, rest = table[table["subset"] == "train"], table[table["subset"] == "validation"]
     assert list(train["utterance_id"]) == list(task.train.utterance_ids)
     assert list(rest["utterance_id"]) == list(task.validation.utterance_ids)
@@ -152,7 +152,7 @@ def test_training_is_on_the_noisy_labels(easy):
     task, features = easy()
     wrong = dataclasses.replace(task.train, noisy=1 - task.train.noisy)
     config = config_of("random_forest")
-    metrics, _ = train_classical(config, features, dataclasses.replace(task, train=wrong), 0)
+    metrics, *_ = train_classical(config, features, dataclasses.replace(task, train=wrong), 0)
     assert metrics["val/uar"] == 0
     assert metrics["train/memorised"] == 1
 
@@ -194,7 +194,7 @@ def test_balancing_finds_more_of_a_rare_class_at_the_cost_of_the_common_one(name
     task, features = overlapping()
 
     def recalls(balance):
-        _, table = train_classical(config_of(name, balance), features, task, 0)
+        _, table, _ = train_classical(config_of(name, balance), features, task, 0)
         rows = table[table["subset"] == "validation"]
         hits = (rows["p_rare"] > rows["p_common"]) == (rows["label"] == "rare")
         return hits.groupby(rows["label"]).mean()
@@ -206,7 +206,7 @@ def test_balancing_finds_more_of_a_rare_class_at_the_cost_of_the_common_one(name
 
 def test_a_forest_weights_each_class_once():
     task, features = overlapping()
-    _, table = train_classical(config_of("random_forest"), features, task, 0)
+    _, table, _ = train_classical(config_of("random_forest"), features, task, 0)
     forest = build_classical("random_forest", QUICK["random_forest"], derived_seed(0, "model") % 2**32)
     forest.set_params(class_weight="balanced").fit(features[:300], task.train.noisy)
     rows = table.loc[table["subset"] == "validation", ["p_common", "p_rare"]]
@@ -217,8 +217,8 @@ def test_classes_are_balanced_by_their_noisy_labels():
     task, features = overlapping()
     unknown = dataclasses.replace(task.train, truth=np.full(300, -1))
     config = config_of("random_forest")
-    _, table = train_classical(config, features, task, 0)
-    _, same = train_classical(config, features, dataclasses.replace(task, train=unknown), 0)
+    _, table, _ = train_classical(config, features, task, 0)
+    _, same, _ = train_classical(config, features, dataclasses.replace(task, train=unknown), 0)
     assert (table["p_rare"] == same["p_rare"]).all()
 
 
