@@ -17,7 +17,7 @@ import soundfile
 from numpy.typing import ArrayLike, NDArray
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus
-from ser.corpora.tables.result import ANCESTOR_COLUMNS, id_of_file
+from ser.corpora.tables.published import ANCESTOR_COLUMNS, id_of_file
 from ser.noise.manifest import NoisyLabels
 from ser.utils.errors import DataErrors
 from ser.utils.output_files import to_csv

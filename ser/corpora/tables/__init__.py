@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ser.corpora.tables.columns import SYNONYMS
 from ser.corpora.tables.result import result_of
 
-__all__ = ["result_of"]
+__all__ = ["SYNONYMS", "result_of"]

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ser.audio import SUFFIXES
+from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.repeats import row_names
-from ser.utils.errors import DataErrors, UserError
+from ser.corpora.names import gender_notes, gender_of, listed, rename
+from ser.corpora.source_files import official_subset
+from ser.corpora.speaker_patterns import find_speakers, missing_speakers
+from ser.corpora.tables.cells import number, parsed, seconds, text
+from ser.corpora.tables.columns import find_roles, missing_column, parse_choices
+from ser.corpora.tables.paths import find_audio
+from ser.corpora.tables.published import from_ancestor
+from ser.corpora.tables.votes import VOTES, TableVotes, find_votes, plurality
+from ser.utils.errors import DataErrors, UserError, shown
 
-_REQUIRED = ("path", "speaker", "label")
-_VOTES = "votes_"
-_GENDERS = {"": "unknown", "f": "female", "m": "male"}
+TIE = "tie"
+"""Utterances without a label, of which several classes have most votes, in ``Corpus.outside``."""
+UNHEARD = "without votes"
+"""Utterances without a label and without votes, in ``Corpus.outside``."""
 
-ANCESTOR_COLUMNS = (
-    "wavfile",
-    "noisy-label",
-    "ground-truth",
-    "soft-gt",
-    "comments",
-    "timestamps",
-    "audio-path",
+_OTHER = "other"
+_TEXTS = ("utterance_id", "path", "speaker", "label", "gender", "session", "true_label", "official_subset")
+_RENAMED = ("speaker", "label", "gender", "session", "true_label")
+_SHOWN = 12  # columns in a note
+_ADVICE = (
+    "Votes can be left out with --corpus-options columns=votes= ; a column raters gives the number of raters that "
+    "shares are of."
 )
-"""Columns of the label files of the study that this one builds on; ``python -m ser.noise`` writes these and more."""
-_ANCESTOR_NAMES = {"audio-path": "path", "noisy-label": "label", "ground-truth": "true_label"}
-# Groups: the session, and the letter of the turn; together they are the speaker.
-_IEMOCAP = re.compile(r"(Ses[0-9]{2})[FM]_\w+_([FM])\w*")
+
+_Errors = list[tuple[int, str]]
 
 
 def result_of(
@@ -44,175 +46,319 @@ def result_of(
     folder: Path,
     audio: Path | None = None,
     notes: Sequence[str] = (),
+    columns: str = "",
+    names: Path | None = None,
+    speaker: str = "",
+    source: Path | None = None,
 ) -> LoaderResult:
-    """Return the rows of a corpus from a table with one row per utterance; no audio is decoded.
+    """Return the rows of a corpus from a table with one row for each utterance, or for each vote; no audio is decoded.
 
     Args:
-        frame: Columns as ``load_table`` describes them; cells are text or values.
+        frame: Columns under any of the names that ``SYNONYMS`` has, and votes, as ``load_table`` describes them; cells
+            are text or values.
         name: The corpus's name.
         where: What was read, for messages, such as ``"table /data/calls.csv"``.
-        folder: The corpus's root.
-        audio: The folder that relative paths begin in; None is ``folder``.
+        folder: Where relative names of audio files begin; the corpus's root.
+        audio: Another folder in place of ``folder``.
         notes: Lines for people about how the table was read.
+        columns: Columns for roles that names do not decide, such as ``label=emotion_2,gender=``.
+        names: A file of other names for speakers, sessions, classes and genders, as ``ser.corpora.names.rename`` reads.
+        speaker: A regular expression that finds the speaker in the name of the audio file, where no column names it.
+        source: The file or folder that the user named; None is ``folder``.
+
+    Returns:
+        The rows. Notes say which column was taken for what.
 
     Raises:
-        UserError: If there are no rows.
+        UserError: If there are no rows, nothing names the speakers, or an option is wrong.
         DataErrors: If columns are missing, repeated or contradictory.
     """
+    root = audio or folder
     frame = frame.reset_index(drop=True)
-    frame.columns = pd.Index([_text(column) for column in frame.columns])
+    frame.columns = pd.Index([text(column) for column in frame.columns])
     if frame.empty:
         raise UserError(f"{where} has no rows.")
-    vote_columns = [column for column in frame.columns if column.startswith(_VOTES)]
-    columns_found = list(frame.columns)
-    frame = _from_ancestor(frame)
-    _check_columns(where, frame, vote_columns, columns_found)
+    found = list(frame.columns)
+    frame = from_ancestor(frame)
+    repeated = [(column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]]
+    frame = frame.loc[:, ~frame.columns.duplicated()]
+    chosen = parse_choices(columns, list(frame.columns))
+    roles, faults = find_roles(frame, chosen)
+    votes = _votes(frame, roles, chosen, faults)
+    if faults or repeated:
+        faults += [missing_column("speaker", found)] if "speaker" not in roles and not speaker else []
+        raise DataErrors(where, [*faults, *repeated], f"Columns found: {listed(found, most=50)}.")
 
-    table, errors = _parse_columns(frame, vote_columns)
+    table, row_errors = _cells(frame, roles, where)
+    lines = [*notes, *_column_notes(frame, roles, votes), *(votes.notes if votes else ())]
+    table["path"], about_audio = find_audio(table["path"].tolist(), root)
+    lines += about_audio
+    if "speaker" not in table:
+        speakers, genders, more = _speakers(table, name, source or folder, root, speaker)
+        table = table.assign(speaker=speakers, gender=table.get("gender", genders))
+        row_errors += more
+    if names is not None:
+        table, votes = _renamed(table, votes, names)
+    if "gender" in table:
+        lines += gender_notes(table["speaker"], table["gender"])
+        table["gender"] = table["gender"].map(gender_of)
+
     # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
-    table["path"] = [str((audio or folder) / path) if path else "" for path in table["path"]]
-    names = row_names(table, folder)
-    named = [(names[row], problem) for row, problem in errors]
-    classes = tuple(column.removeprefix(_VOTES) for column in vote_columns)
-    labelled = {*table["label"], *table.get("true_label", ())}
-    unused = [f"{_VOTES}{name}" for name in classes if name not in labelled]
-    named += [(name, "no utterance has this label; rename the column if it does not count votes") for name in unused]
-    return LoaderResult(name, where, table, classes or None, folder, named, notes=tuple(notes))
+    errors = [(table["utterance_id"][row], problem) for row, problem in row_errors]
+    annotations = None
+    if votes is not None and votes.said is not None:
+        annotations = _annotations(votes.said, table)
+    elif "annotator" in roles:
+        said = {"row": range(len(table)), "annotator": frame[roles["annotator"]].map(text), "label": table["label"]}
+        annotations = _annotations(pd.DataFrame(said), table)
+        table, contradictions = _one_row_each(table.drop(columns="label"))
+        errors += contradictions
+    table, classes, outside = _labelled(table, votes, annotations, {row for row, _ in row_errors})
+    if annotations is not None:
+        lines += _foreign_votes(annotations, classes or ())
+    return LoaderResult(
+        name,
+        where,
+        table,
+        classes,
+        root,
+        [*errors, *(votes.column_errors if votes else ())],
+        _ADVICE if votes is not None and (votes.errors or votes.column_errors) else "",
+        annotations=annotations,
+        outside=outside,
+        notes=tuple(lines),
+    )
 
 
-def _parse_columns(frame: pd.DataFrame, vote_columns: Sequence[str]) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """Return the columns of ``Corpus.table``, and (row, what is wrong) for each cell that cannot be read.
+def _votes(
+    frame: pd.DataFrame, roles: dict[str, str], chosen: Mapping[str, str], faults: list[tuple[str, str]]
+) -> TableVotes | None:
+    """Find the votes of a table; drop the role of annotators if it has one row for each utterance.
+
+    Args:
+        frame: N rows.
+        roles: Role → column.
+        chosen: As for ``find_roles``.
+        faults: (column, what is wrong); faults found are appended.
+    """
+    if "annotator" in roles and not ("label" in roles and _is_long(frame, roles)):
+        del roles["annotator"]
+    free = [column for column in frame.columns if column not in roles.values()]
+    labels = frame[roles["label"]].map(text).tolist() if "label" in roles else None
+    votes = None
+    if "annotator" not in roles and chosen.get("votes") != "":
+        raters = frame[roles["raters"]] if "raters" in roles else None
+        votes = find_votes(frame, free, labels, raters)
+    labelled = "label" in roles or (votes is not None and (votes.said is not None or votes.classes is not None))
+    faults += [missing_column("path", free)] if "path" not in roles else []
+    faults += [missing_column("label", free)] if not labelled else []
+    counted = [column for column in free if column.startswith(VOTES) and column != VOTES]
+    if counted and "votes" in free:
+        faults.append(("votes", f"give either this column or {listed(counted, most=_SHOWN)}, not both"))
+    return votes
+
+
+def _is_long(frame: pd.DataFrame, roles: Mapping[str, str]) -> bool:
+    """Return whether utterances have several rows, one for each annotator."""
+    key = (
+        [roles["utterance_id"]]
+        if "utterance_id" in roles
+        else [roles[c] for c in ("path", "start", "end") if c in roles]
+    )
+    return bool(key) and bool(frame[key].map(text).duplicated().any())
+
+
+def _cells(frame: pd.DataFrame, roles: Mapping[str, str], where: str) -> tuple[pd.DataFrame, _Errors]:
+    """Return the columns of ``Corpus.table`` but the votes, and (row, what is wrong) for each cell that is not read.
 
     Unreadable cells become blank, so that the corpus's own checks still run and all errors are reported at once.
     """
-    names = [
-        c for c in ("utterance_id", *_REQUIRED, "gender", "session", "true_label", "official_subset") if c in frame
-    ]
-    table = pd.DataFrame({column: frame[column].map(_text).astype(object) for column in names})
-    errors: list[tuple[int, str]] = []
-    for column in ("start", "end"):
-        cells = frame[column] if column in frame else pd.Series(np.nan, frame.index)
-        table[column] = _parsed(cells, _seconds, np.nan, column, errors)
-    if vote_columns:
-        counts = frame[list(vote_columns)].to_numpy(dtype=object).tolist()
-        table["votes"] = _parsed(counts, _counts, None, "votes", errors)
-    elif "votes" in frame:
-        table["votes"] = _parsed(frame["votes"], _listed_counts, None, "votes", errors)
-    if "other_votes" in frame:
-        table["other_votes"] = _parsed(frame["other_votes"], _count, np.nan, "other_votes", errors).fillna(0)
-    if "gender" in table:
-        table["gender"] = [_GENDERS.get(name.lower(), name.lower()) for name in table["gender"]]
+    table = pd.DataFrame({role: frame[roles[role]].map(text).astype(object) for role in _TEXTS if role in roles})
+    errors: _Errors = []
+    blank = pd.Series(np.nan, frame.index)
+    for role in ("start", "end"):
+        table[role] = parsed(frame[roles[role]] if role in roles else blank, seconds, np.nan, role, errors)
+    if "end" not in roles and {"start", "duration"} <= set(roles):
+        table["end"] = table["start"] + parsed(frame[roles["duration"]], seconds, np.nan, "duration", errors)
+    if "start" in roles:
+        # audformat writes a whole file as 0 days to NaT.
+        whole = (table["start"] == 0) & table["end"].isna() & frame[roles["start"]].map(_is_timedelta)
+        table.loc[whole, "start"] = np.nan
+    if "other_votes" in roles:
+        table["other_votes"] = parsed(frame[roles["other_votes"]], _count, np.nan, "other_votes", errors).fillna(0)
     if "true_label" in table:
         table["true_label"] = table["true_label"].where(table["true_label"] != "", None)
+    if "official_subset" in table:
+        table["official_subset"] = _subsets(table["official_subset"], roles["official_subset"], where)
     if "utterance_id" not in table:
         table["utterance_id"] = [_default_id(*cells) for cells in table[["path", "start", "end"]].to_numpy()]
-    elif "" in set(table["utterance_id"]):
+    else:
         errors += [(row, "utterance_id is blank") for row in np.flatnonzero(table["utterance_id"] == "").tolist()]
     return table, errors
 
 
-def id_of_file(name: str) -> str:
-    """Return the utterance id of an audio file: its name without the suffix of an audio format."""
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
+def _is_timedelta(cell: object) -> bool:
+    return isinstance(cell, pd.Timedelta | np.timedelta64) or "day" in text(cell)
 
 
-def _from_ancestor(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rename the columns of the ancestor study's files to those of this module; return other tables unchanged."""
-    if not {"wavfile", "noisy-label", "audio-path"} <= set(frame.columns):
-        return frame
-    frame = frame.rename(columns=_ANCESTOR_NAMES)
-    if not frame.columns.is_unique:
-        return frame
-    names = [id_of_file(_text(cell)) for cell in frame["wavfile"]]
-    if "utterance_id" not in frame:
-        frame["utterance_id"] = names
-    matches = [_IEMOCAP.fullmatch(name) for name in names]
-    if "speaker" not in frame and all(matches):
-        groups = [(match[1], match[2]) for match in matches if match]
-        frame["speaker"] = [session + letter for session, letter in groups]
-        frame["gender"], frame["session"] = [letter for _, letter in groups], [session for session, _ in groups]
-    return frame
+def _count(cell: object) -> float:
+    found = number(cell)
+    if found < 0 or (not np.isnan(found) and not found.is_integer()):
+        raise ValueError(f"{shown(text(cell))} is not a count")
+    return found
 
 
-def _check_columns(where: str, frame: pd.DataFrame, vote_columns: Sequence[str], found: Sequence[str]) -> None:
-    columns = list(frame.columns)
+def _subsets(words: pd.Series, column: str, where: str) -> list[str]:
+    """Return the subset that each word stands for."""
+    subsets: dict[str, str] = {}
     errors = []
-    for column in _REQUIRED:
-        if column not in columns:
-            near = difflib.get_close_matches(column, columns, n=1)
-            errors.append((column, f"column missing; is {near[0]!r} meant?" if near else "column missing"))
-    errors += [(column, "column appears more than once") for column in frame.columns[frame.columns.duplicated()]]
-    if vote_columns and "votes" in columns:
-        errors.append(("votes", f"give either this column or {', '.join(vote_columns)}, not both"))
+    for word, uses in Counter(words).items():
+        try:
+            subsets[word] = official_subset(word)
+        except ValueError as error:
+            errors.append((column, f"{error} ({uses} rows)"))
     if errors:
-        raise DataErrors(where, errors, f"Columns found: {', '.join(found)}.")
-
-
-def _parsed(
-    cells: Any, parse: Callable[[Any], Any], blank: Any, column: str, errors: list[tuple[int, str]]
-) -> pd.Series:
-    """Parse a column; where ``parse`` raises, add (row, problem) to ``errors`` and leave the cell blank."""
-    values = []
-    for row, cell in enumerate(cells):
-        try:
-            values.append(parse(cell))
-        except (ValueError, TypeError) as error:
-            errors.append((row, f"{column}: {error}"))
-            values.append(blank)
-    return pd.Series(values, dtype=object if blank is None else float)
-
-
-def _text(cell: Any) -> str:
-    """Return a cell as text: missing is empty, and a whole number has no decimals."""
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
-        return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()
-
-
-def _seconds(cell: Any) -> float:
-    text = _text(cell)
-    try:
-        return float(text) if text else float("nan")
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number of seconds") from None
-
-
-def _counts(cells: Sequence[Any]) -> tuple[int, ...] | None:
-    texts = [_text(cell) for cell in cells]
-    if not any(texts):
-        return None
-    numbers = [float(text or 0) for text in texts]
-    if not all(number.is_integer() for number in numbers):
-        raise ValueError(f"{texts} are not whole numbers")
-    return tuple(map(int, numbers))
-
-
-def _count(cell: Any) -> float:
-    counts = _counts([cell])
-    if counts is not None and counts[0] < 0:
-        raise ValueError(f"{cell!r} is not a count")
-    return float("nan") if counts is None else float(counts[0])
-
-
-def _listed_counts(cell: Any) -> tuple[int, ...] | None:
-    if isinstance(cell, str):
-        try:
-            cell = json.loads(cell) if cell.strip() else None
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError(f"{cell!r} is not a list such as [2, 0, 1]") from None
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
-        return None
-    if not isinstance(cell, (list, tuple, np.ndarray)):
-        raise TypeError(f"{cell!r} is not a list such as [2, 0, 1]")
-    return _counts(list(cell))
+        advice = (
+            "Rename these words, or leave the split out: --corpus-options columns=official_subset= (with nothing after "
+            "the last =)."
+        )
+        raise DataErrors(where, errors, advice)
+    return [subsets[word] for word in words]
 
 
 def _default_id(path: str, start: float, end: float) -> str:
-    name = Path(path).with_suffix("").as_posix() if path else ""
+    number_follows = Path(path).suffix[1:].isdecimal()  # "call.7" has no suffix
+    name = (Path(path) if number_follows else Path(path).with_suffix("")).as_posix() if path else ""
     if np.isnan(start) and np.isnan(end):
         return name
     return f"{name}@{0.0 if np.isnan(start) else start}-{'' if np.isnan(end) else end}"
+
+
+def _column_notes(frame: pd.DataFrame, roles: Mapping[str, str], votes: TableVotes | None) -> list[str]:
+    """Say which column was taken for what, unless all have the names of their roles and all are used."""
+    used = [role for role in roles if role not in ("duration", "raters") or _is_used(role, roles, votes)]
+    taken = [f"{roles[role]} as {role}" for role in used if roles[role] != role]
+    if votes is not None and votes.columns:
+        columns = listed(list(votes.columns), most=_SHOWN)
+        taken += [f"votes from {columns}"] if any(not column.startswith(VOTES) for column in votes.columns) else []
+    known = {*(roles[role] for role in used), *(votes.columns if votes is not None else ())}
+    unused = [column or "(without a name)" for column in frame.columns if column not in known]
+    parts = [", ".join(taken)] if taken else []
+    parts += [f"not used: {listed(unused, most=_SHOWN)}"] if unused else []
+    return [f"columns: {'; '.join(parts)}"] if parts else []
+
+
+def _is_used(role: str, roles: Mapping[str, str], votes: TableVotes | None) -> bool:
+    if role == "duration":
+        return "start" in roles and "end" not in roles
+    return votes is not None
+
+
+def _speakers(
+    table: pd.DataFrame, name: str, source: Path, root: Path, pattern: str
+) -> tuple[list[str], list[str], _Errors]:
+    """Return the speakers and genders that a regular expression finds in the names of the audio files."""
+    paths = [path.removeprefix(f"{root.as_posix().rstrip('/')}/") for path in table["path"]]
+    if not pattern:
+        labels = table["label"].tolist() if "label" in table else [""] * len(table)
+        alternative = "Or name the column that holds the speakers: --corpus-options columns=speaker=COLUMN."
+        raise missing_speakers(name, source, paths, labels, alternative)
+    speakers, genders, _ = find_speakers(pattern, paths)
+    errors = [(row, f"speaker={pattern} is not found in this name") for row, who in enumerate(speakers) if not who]
+    return [who or "" for who in speakers], genders, errors
+
+
+def _renamed(table: pd.DataFrame, votes: TableVotes | None, file: Path) -> tuple[pd.DataFrame, TableVotes | None]:
+    """Rename speakers, sessions, classes and genders by a file."""
+    words = []
+    if votes is not None:
+        words = list(votes.classes or () if votes.said is None else dict.fromkeys(votes.said["label"]))
+    columns = [column for column in _RENAMED if column in table]
+    frame = table[columns].assign(**{f"{VOTES}{word}": 0 for word in words})
+    frame = rename(frame, file)
+    new = dict(zip(words, (column.removeprefix(VOTES) for column in frame.columns[len(columns) :]), strict=True))
+    if votes is not None:
+        votes = votes.renamed(new)
+    return table.assign(**{column: frame[column] for column in columns}), votes
+
+
+def _annotations(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return votes as in ``Corpus.annotations``; blank labels are no votes, blank annotators are anonymous."""
+    said = said[said["label"] != ""]
+    ids = table["utterance_id"].to_numpy()[said["row"].to_numpy(dtype=int)]
+    who = [annotator or None for annotator in said["annotator"]]
+    return pd.DataFrame({"utterance_id": ids, "annotator": who, "label": said["label"].to_numpy(), "is_self": False})
+
+
+def _one_row_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Return the first row of each utterance, and an error for each other row that says something else."""
+    first = table.drop_duplicates("utterance_id").reset_index(drop=True)
+    errors = []
+    for column in ("path", "speaker", "gender", "session", "official_subset"):
+        if column in table:
+            values = table.groupby("utterance_id", sort=False)[column].unique()
+            errors += [
+                (str(id_), f"rows of one utterance differ in {column}: {listed(list(map(str, names)), most=5)}")
+                for id_, names in values.items()
+                if len(names) > 1
+            ]
+    return first, errors
+
+
+def _foreign_votes(annotations: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """Say which votes are for none of the classes."""
+    words = Counter(annotations["label"][~annotations["label"].isin(classes)])
+    if not words:
+        return []
+    return [f"votes for no class: {listed([f'{shown(word)} ({n})' for word, n in words.most_common()], most=_SHOWN)}"]
+
+
+def _labelled(
+    table: pd.DataFrame, votes: TableVotes | None, annotations: pd.DataFrame | None, unread: set[int]
+) -> tuple[pd.DataFrame, tuple[str, ...] | None, Counter[str]]:
+    """Add votes, and labels by plurality where there are none.
+
+    Args:
+        table: N rows.
+        votes: Votes by class; None if there are none, or those of ``annotations``.
+        annotations: As ``Corpus.annotations``.
+        unread: Rows with cells that could not be read; they cannot be labelled.
+
+    Returns:
+        The rows that have a label; the classes, None for the sorted labels; the number of others by reason.
+    """
+    outside: Counter[str] = Counter()
+    if annotations is not None:
+        said = annotations.groupby("utterance_id", sort=False)["label"].value_counts()
+        tallies: list[Mapping[str, float]] = [{} for _ in range(len(table))]
+        row = {id_: position for position, id_ in enumerate(table["utterance_id"])}
+        for (id_, word), count in said.items():  # type: ignore[misc]
+            tallies[row[id_]][word] = count  # type: ignore[index]
+    elif votes is not None:
+        classes = votes.classes or ()
+        others = votes.others or [0.0] * len(table)
+        tallies = [
+            {} if counts is None else {**dict(zip(classes, counts, strict=False)), _OTHER: other}
+            for counts, other in zip(votes.counts, others, strict=True)
+        ]
+        table["votes"] = pd.Series(None if votes.are_labels else list(votes.counts), table.index, dtype=object)
+        if votes.others is not None:
+            table["other_votes"] = votes.others
+    else:
+        return table, None, outside
+    if "label" not in table:
+        labels = [plurality(tally) for tally in tallies]
+        reasons = [
+            "" if label not in (None, _OTHER) or row in unread else label or (TIE if any(tally.values()) else UNHEARD)
+            for row, (label, tally) in enumerate(zip(labels, tallies, strict=True))
+        ]
+        outside = Counter(filter(None, reasons))
+        kept = [not reason and label is not None for reason, label in zip(reasons, labels, strict=True)]
+        table = table.assign(label=pd.Series(labels, table.index, dtype=object))[kept].reset_index(drop=True)
+    if annotations is None:
+        return table, votes.classes if votes is not None else None, outside
+    truths = [word for word in table.get("true_label", ()) if word]
+    names = tuple(sorted({*table["label"], *truths} - {""}))
+    counted, more = count_votes(annotations, table["utterance_id"].tolist(), names)
+    return table.assign(votes=pd.Series(counted, table.index, dtype=object), other_votes=more), names, outside

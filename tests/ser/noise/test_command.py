@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import ser.corpora
 from ser.corpora import Corpus, load
-from ser.corpora.tables.result import ANCESTOR_COLUMNS
+from ser.corpora.tables.published import ANCESTOR_COLUMNS
 from ser.noise import corrupt
 from ser.noise.__main__ import main
 from ser.noise.label_files import stem, transition_csv
