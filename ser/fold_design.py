@@ -6,13 +6,11 @@ few speakers, not few folds of many (docs/inference.md).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from ser.corpora.corpus import Corpus
-from ser.splits import Fold, SplitBy, fold_groups, official_fold, speaker_fold
+from ser.speaker_groups import Speakers, alike_groups, speakers_of
+from ser.splits import GROUP, Fold, SplitBy, fold_groups, official_fold, speaker_fold
 from ser.utils.errors import UserError
 
 MAX_UNITS = 24
@@ -49,7 +47,7 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
     if by in ("auto", "official") and (official := official_fold(corpus)) is not None:
         return (official,)
     unit, groups = fold_groups(corpus, "session" if by == "session" else "auto")
-    if unit == "speaker group":
+    if unit == GROUP:
         unit, groups = _speaker_units(corpus)
     tested = [number for number, group in enumerate(groups) if not set(group) & set(spare)]
     if not tested:
@@ -66,34 +64,17 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
 
 def _speaker_units(corpus: Corpus) -> tuple[str, list[tuple[str, ...]]]:
     """Return single speakers, genders in turn, or groups of speakers that are alike in classes and gender."""
-    speakers = _in_turn(corpus)
-    if len(speakers) <= MAX_UNITS:
-        return "speaker", [(speaker,) for speaker in speakers]
-    names = corpus.table["speaker"]
-    counts = {
-        name: np.bincount(corpus.labels[(names == name).to_numpy()], minlength=len(corpus.classes)) for name in speakers
-    }
-    genders = dict(zip(names, corpus.table["gender"], strict=True))
-    of_gender = Counter(genders.values())
-    groups: list[list[str]] = [[] for _ in range(MAX_UNITS)]
-    sums = np.zeros((MAX_UNITS, len(corpus.classes)))
-    # The rarer gender first, and the speakers with the most utterances first: each joins, among the groups with the
-    # fewest speakers, the one with the fewest utterances of the speaker's classes.
-    for name in sorted(speakers, key=lambda name: (of_gender[genders[name]], genders[name], -counts[name].sum(), name)):
-        smallest = min(map(len, groups))
-        costs = np.where([len(group) == smallest for group in groups], ((sums + counts[name]) ** 2).sum(axis=1), np.inf)
-        place = int(np.argmin(costs))
-        groups[place].append(name)
-        sums[place] += counts[name]
-    return "speaker group", [tuple(sorted(group)) for group in groups]
+    speakers = speakers_of(corpus)
+    if len(speakers.names) > MAX_UNITS:
+        return GROUP, list(alike_groups(speakers, MAX_UNITS))
+    return "speaker", [(name,) for name in _in_turn(speakers)]
 
 
-def _in_turn(corpus: Corpus) -> list[str]:
+def _in_turn(speakers: Speakers) -> list[str]:
     """Return the speakers so that genders alternate as far as their numbers allow, each gender in order of names."""
-    genders = dict(sorted(zip(corpus.table["speaker"], corpus.table["gender"], strict=True)))
     order = []
-    for gender in set(genders.values()):
-        names = [name for name in genders if genders[name] == gender]
+    for gender in set(speakers.genders):
+        names = [name for name, own in zip(speakers.names, speakers.genders, strict=True) if own == gender]
         order += [((place + 0.5) / len(names), gender, name) for place, name in enumerate(names)]
     return [name for _, _, name in sorted(order)]
 

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus
+from ser.speaker_groups import MAX_FOLDS, fold_groups_of, speakers_of, validation_group
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import hashed_uniform
 
-MAX_FOLDS = 8
 SUBSETS = ("train", "validation", "test")
 RANDOM_SHARE = 0.2
-OFFICIAL = "official split"
+OFFICIAL, GROUP = "official split", "speaker group"
+
+FORMER_AUTO = "auto-0.1"
+"""Folds of what version 0.1 began by ``auto``: speaker groups are neighbours by name; never a value that a user gives."""
 
 SplitBy = Literal["auto", "official", "session", "speaker"]
 Validation = Literal["held-out", "random"]
@@ -61,14 +64,14 @@ class Fold:
         )
 
 
-def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[str, ...]]]:
+def fold_groups(corpus: Corpus, by: str = "auto") -> tuple[str, list[tuple[str, ...]]]:
     """Return the groups of speakers that are held out together.
 
     Args:
         corpus: Any corpus.
         by: ``session``: each session (IEMOCAP has five); ``speaker``: each speaker; ``auto``: sessions if there are
-            at least three and no speaker is in two of them, otherwise the sorted speakers in at most ``MAX_FOLDS``
-            groups of neighbours.
+            at least three and no speaker is in two of them, otherwise groups of speakers that are alike in classes
+            and gender, at most ``MAX_FOLDS`` (``ser.speaker_groups.fold_groups_of``).
 
     Returns:
         What a group is (``"session"``, ``"speaker"`` or ``"speaker group"``), and the speakers of each group.
@@ -106,19 +109,22 @@ def fold_groups(corpus: Corpus, by: SplitBy = "auto") -> tuple[str, list[tuple[s
         raise UserError(
             f"corpus {corpus.name!r} cannot be split by session: {obstacle}. Pass --split-by speaker, or auto."
         )
-    groups = np.array_split(np.array(speakers, dtype=object), min(MAX_FOLDS, len(speakers)))
-    return "speaker group", [tuple(group) for group in groups]
+    if by == FORMER_AUTO:
+        neighbours = np.array_split(np.array(speakers, dtype=object), min(MAX_FOLDS, len(speakers)))
+        return GROUP, [tuple(group) for group in neighbours]
+    return GROUP, list(fold_groups_of(speakers_of(corpus)))
 
 
-def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validation: Validation = "held-out") -> Fold:
+def split(corpus: Corpus, fold: int | None = None, by: str = "auto", validation: Validation = "held-out") -> Fold:
     """Return one fold of a corpus: fold ``i`` tests on group ``i`` of ``fold_groups``.
 
     Args:
         corpus: Any corpus with at least three speakers.
         fold: 1 to the number of groups; None is the last (IEMOCAP: Session 5, as in the literature).
         by: As for ``fold_groups``; ``official``, and ``auto`` where there is one: the split that the corpus publishes.
-        validation: ``held-out``: the group before the tested one, cyclically; with single speakers the next one of
-            the same session if there is one, because partners share their dialogues. ``random``: a fifth of the rows
+        validation: ``held-out``: the group before the tested one, cyclically; of speaker groups that lack classes the
+            nearest one before with which the fold lacks the fewest; with single speakers the next one of the same
+            session if there is one, because partners share their dialogues. ``random``: a fifth of the rows
             that are not tested, by whole recordings in the order of a hash of their names. The latter is common in
             the literature, and it leaks speakers.
 
@@ -153,6 +159,8 @@ def split(corpus: Corpus, fold: int | None = None, by: SplitBy = "auto", validat
         validating = _random_fifth(corpus, ~tested)
     elif unit == "speaker":
         validating = group == _partner(corpus, [name for (name,) in groups], fold - 1)
+    elif unit == GROUP and by != FORMER_AUTO:
+        validating = group == validation_group(speakers_of(corpus), groups, fold - 1)
     else:
         validating = group == (fold - 2) % len(groups)
     result = Fold(

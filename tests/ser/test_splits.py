@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpora import Corpus
-from ser.splits import MAX_FOLDS, Fold, check_disjoint, fold_groups, split
+from ser.speaker_groups import MAX_FOLDS
+from ser.splits import FORMER_AUTO, Fold, check_disjoint, fold_groups, split
 from ser.utils.errors import DataErrors, UserError
 
 
@@ -57,12 +58,22 @@ def test_twenty_four_speakers_fall_into_eight_groups_of_three() -> None:
     corpus = corpus_of(names * 2)
     unit, groups = fold_groups(corpus)
     assert unit == "speaker group"
-    assert groups == [tuple(names[start : start + 3]) for start in range(0, 24, 3)]
+    assert [len(group) for group in groups] == [3] * 8
+    assert groups == sorted(groups) and sorted(name for group in groups for name in group) == names
     fold = split(corpus)
     assert (fold.number, fold.count) == (8, 8)
+    assert members(corpus, fold, "test") == list(groups[7])
+    assert members(corpus, fold, "validation") == list(groups[6])
+    assert len(fold.train) == 36
+
+
+def test_the_folds_of_version_0_1_are_neighbours_by_name() -> None:
+    names = [f"{number:02d}" for number in range(1, 25)]
+    corpus = corpus_of(names * 2)
+    assert fold_groups(corpus, FORMER_AUTO)[1] == [tuple(names[start : start + 3]) for start in range(0, 24, 3)]
+    fold = split(corpus, by=FORMER_AUTO)
     assert members(corpus, fold, "test") == ["22", "23", "24"]
     assert members(corpus, fold, "validation") == ["19", "20", "21"]
-    assert len(fold.train) == 36
 
 
 @pytest.mark.parametrize(
