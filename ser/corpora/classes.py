@@ -87,21 +87,13 @@ def choose_classes(corpus: Corpus, text: str) -> Corpus:
         )
     if text == ALL and not empty:
         return corpus
-    rest = ", ".join(f"{count} {name}" for name, count in left_out.items()) if text == ALL else ""
-    about_empty = f"no utterance has the classes {listed(empty)}, which are left out" + (
-        f" ({rest} too)" if rest else ""
-    )
     return replace(
         corpus,
         table=table,
         classes=tuple(chosen),
         annotations=annotations,
         outside=dict(Counter(corpus.outside) + Counter(left_out)),
-        notes=(
-            *corpus.notes,
-            *([] if text == ALL else [_note(corpus, chosen, len(table), left_out)]),
-            *([about_empty] if empty else []),
-        ),
+        notes=(*corpus.notes, _note(corpus, chosen, len(table), left_out, empty)),
         composition=_composition(corpus, chosen, table.index),
     )
 
@@ -329,8 +321,18 @@ def _recount(
     return votes, other_votes
 
 
-def _note(corpus: Corpus, chosen: Mapping[str, tuple[str, ...]], kept: int, left_out: Mapping[str, int]) -> str:
+def _note(
+    corpus: Corpus,
+    chosen: Mapping[str, tuple[str, ...]],
+    kept: int,
+    left_out: Mapping[str, int],
+    empty: Sequence[str],
+) -> str:
     """Say in a line which classes were chosen, and what was left out."""
     names = ", ".join(new if olds == (new,) else f"{new} ({' + '.join(olds)})" for new, olds in chosen.items())
     rest = ", ".join(f"{count} {name}" for name, count in left_out.items())
-    return f"classes {names}: {kept} of {len(corpus)} utterances" + (f", without {rest}" if rest else "")
+    return (
+        f"classes {names}: {kept} of {len(corpus)} utterances"
+        + (f", without {rest}" if rest else "")
+        + (f"; no utterance has {listed(empty)}" if empty else "")
+    )

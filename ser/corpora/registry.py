@@ -50,6 +50,8 @@ LOADERS: dict[str, Loader] = {
 NAMES = tuple(LOADERS)
 RENAMES = "names"
 """Option of the loaders that rename speakers, sessions, classes and genders by a file."""
+PATH_OPTIONS = (RENAMES, "audio")
+"""Options of loaders whose values are paths."""
 
 FORMATS = ("table", "folders", "kaldi", "audformat")
 """Names under which data of any name are read; people know them by the name of their file or folder."""
@@ -136,9 +138,9 @@ def load(
     if classes is not None or not default:
         return choose_classes(corpus, classes or ALL)
     chosen = choose_classes(corpus, default)
-    about_classes, *others = chosen.notes[len(corpus.notes) :]
-    brings = f"{about_classes}; --classes {ALL} brings all {len(corpus.classes)} classes"
-    return replace(chosen, notes=(*corpus.notes, brings, *others))
+    *others, about_classes = chosen.notes
+    brings = f"{about_classes}; --classes {ALL} brings all {corpus.table['label'].nunique()} classes"
+    return replace(chosen, notes=(*others, brings))
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ser.corpora import FORMATS, check_name
+from ser.corpora.classes import resolved_classes
+from ser.corpora.registry import PATH_OPTIONS
 from ser.labels import check_labels
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError, without_password
@@ -65,10 +67,12 @@ def resumed(given: StudyOptions) -> StudyOptions:
 
 
 def with_absolute_paths(options: StudyOptions) -> StudyOptions:
-    """Make all paths of the options absolute: trials run in another folder than the study.
+    """Make all paths of the options absolute, because trials run in another folder than the study.
+
+    A file of classes is replaced by its content.
 
     Raises:
-        UserError: The home folder of a path that begins with ``~`` is not known.
+        UserError: The home folder of a path that begins with ``~`` is not known, or a file of classes cannot be read.
     """
     return replace(
         options,
@@ -76,6 +80,8 @@ def with_absolute_paths(options: StudyOptions) -> StudyOptions:
         space=tuple(str(absolute(Path(name))) if name.endswith(".py") else name for name in options.space),
         tracking_uri=None if options.tracking_uri is None else absolute_uri(options.tracking_uri),
         corpus_root=None if options.corpus_root is None else absolute(options.corpus_root),
+        corpus_options=tuple(map(_absolute_option, options.corpus_options)),
+        classes=resolved_classes(options.classes),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
         settings=tuple(map(_absolute_setting, options.settings)),
@@ -99,6 +105,11 @@ def _absolute_level(level: str) -> str:
     if not recipe.startswith(MATRIX):
         return level
     return f"{MATRIX}{absolute(Path(recipe.removeprefix(MATRIX)))}:{rate}"
+
+
+def _absolute_option(option: str) -> str:
+    key, _, value = option.partition("=")
+    return f"{key}={absolute(Path(value))}" if key in PATH_OPTIONS and value else option
 
 
 def _absolute_setting(setting: str) -> str:
