@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution
 
 from ser.config import Config
 from ser.utils.errors import UserError
+from study.schema import space_and_labels
 from study.setup.spaces import load_space, space_names
 
 # Shares of the range by which it is widened; the first one that gives a valid configuration is taken.
@@ -191,9 +192,10 @@ def silent_optuna() -> Iterator[None]:
 @cache
 def _ranges(space: str) -> tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]:
     """Return a space's constants and distributions; both are empty if the project has no space of this name."""
-    if space not in space_names():
+    name, _ = space_and_labels(space)
+    if name not in space_names():
         return {}, {}
-    found = load_space(space, {})
+    found = load_space(name, {})
     with silent_optuna():
         return found.constants, found.distributions()
 

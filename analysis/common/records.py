@@ -21,6 +21,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis.common.text import counted, listing
 from ser.corpora import FORMATS
+from ser.labels import CONSENSUS
+from ser.labels.kinds import CLEAN
 from ser.training.utterance_table import AGREEMENT, FROM_LOSS, OLD_SUBSET, PROBABILITY, SUBSET, TEXT
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, unknown_name, without_password
@@ -37,6 +39,7 @@ from study.schema import (
     UTTERANCES,
     Selection,
     Tag,
+    space_and_labels,
 )
 from study.setup.resolve import absolute, data_name
 from study.tracking.confirmations import confirmed_table
@@ -128,9 +131,16 @@ class Records:
         return self.space_names.get(run.info.run_id, run.data.tags[Tag.SPACE])
 
     def recorded_space(self, shown: str) -> str:
-        """Return the name on record of a space that is shown under another one, as ``--space`` takes it."""
+        """Return the name on record of a space that is shown under another one, as ``--primary`` takes it."""
         runs = (*self.matched.search, *self.matched.confirmed)
         return next((str(run.data.tags[Tag.SPACE]) for run in runs if self.space_of(run) == shown), shown)
+
+    def space_options(self, *shown: str) -> list[str]:
+        """Return the options of a study that has the spaces that are shown under these names, with their labels."""
+        named = [space_and_labels(self.recorded_space(name)) for name in shown]
+        labels = list(dict.fromkeys(kind for _, kind in named))
+        options = [] if labels == [CONSENSUS] else ["--noise", CLEAN, "--labels", *labels]
+        return [*options, "--space", *dict.fromkeys(space for space, _ in named)]
 
     @property
     def spaces(self) -> set[str]:

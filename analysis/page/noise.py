@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,10 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, listing, percent
 from analysis.page.provenance import Provenance, read_provenance
+from ser.labels import CONSENSUS, kind_of
+from ser.labels.training_labels import labels_line
 from ser.utils.command_names import command_line
-from study.schema import MANIFEST, Tag
+from study.schema import MANIFEST, Tag, method_name
 
 TITLE = "Label noise"
 Options = RecordsOptions
@@ -76,11 +79,12 @@ def noise_section(found: Provenance) -> Section:
 
 
 def _manifest_of_each_level(found: Provenance) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    """Return noise level → manifest, ordered by the rate of the training labels, and a sentence on missing ones."""
+    """Return noise level, with the kind of labels → manifest, ordered by the rate of the training labels, and a sentence on missing ones."""
     levels: dict[str, Mapping[str, Any]] = {}
     without = set()
     for run in found.search or found.confirm:
-        parent, noise = run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), run.data.tags[Tag.NOISE]
+        parent, labels = run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""), run.data.tags.get(Tag.LABELS, CONSENSUS)
+        noise = method_name(run.data.tags[Tag.NOISE], labels)
         if parent in found.manifests:
             levels.setdefault(noise, found.manifests[parent])
         else:
@@ -101,6 +105,8 @@ def _sentence(noise: str, manifest: Mapping[str, Any]) -> str:
         for subset in ("train", "validation")
         if (rate := _rate(manifest, subset)) is not None
     ]
+    if kind_of(manifest) != CONSENSUS:
+        return f"{noise}: labels from annotators' votes, {labels_line(manifest)}. {manifest.get('definition')}"
     start = f"{noise}: recipe {manifest.get('recipe')}" + (f", {listing(rates)} are wrong" if rates else "")
     definition, note = manifest.get("definition"), manifest.get("note")
     return f"{start}." + (f" {str(definition).rstrip('.')}." if definition else "") + (f" {note}" if note else "")
@@ -120,5 +126,5 @@ def _transition_matrix(noise: str, manifest: Mapping[str, Any]) -> NamedTable | 
     text = pd.DataFrame({name: data[name].map(percent) for name in classes})
     for table in (data, text):
         table.insert(0, "true label", classes)
-    name = "transition-" + noise.replace(":", "-").replace("/", "-")
+    name = "transition-" + re.sub("[:/+]", "-", noise)
     return NamedTable(name, f"Noisy labels (columns) of each true label (rows) at {noise}, shares of a row", data, text)

@@ -18,7 +18,9 @@ from analysis.common.records import Records
 from analysis.common.results import AT_STOP
 from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
 from ser.config import Config
+from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
+from study.schema import space_and_labels
 from study.tracking.confirmations import representatives, trials_of_representative
 
 
@@ -128,6 +130,8 @@ def _configuration(records: Records, one: Recommendation, candidate: str, parame
         f"better than {one.reference}" if one.row is not None else "the reference; nothing shows that another is better"
     )
     stop = "Stop at the epoch of the best UAR against the noisy validation labels.\n# " if AT_STOP in one.method else ""
+    _, kind = space_and_labels(records.recorded_space(one.method.removesuffix(AT_STOP)))
+    stop += f"Train with --labels {kind}.\n# " if kind != CONSENSUS else ""
     header = (
         f"# {records.data}: {one.method} at noise level {one.level}: {why}.\n# {stop}Configuration {candidate}, the "
         "best of its method by its mean validation score.\n"

@@ -124,6 +124,7 @@ def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
         ("folds of the confirmation", listed(Tag.FOLD, found.confirm)),
         ("digests of the designs", listed(Tag.DESIGN, found.confirm)),
         ("selection rule", f"{records.selection.meaning} ({records.selection.metric}, {records.selection.mode})"),
+        ("training labels", listed(Tag.LABELS)),
         ("studies", listed(Tag.STUDY)),
         ("trials planned for each method and level", listed(Tag.PLANNED_TRIALS, found.search)),
         *((f"trials of the {stage} stage", _status_counts(runs)) for stage, runs in found.stages if runs),

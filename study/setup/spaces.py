@@ -218,15 +218,7 @@ class Space:
         )
 
     def with_labels(self, labels: LabelKind) -> Space:
-        """Return the space with another kind of training labels, which it is named after.
-
-        Args:
-            labels: Kind of training labels.
-
-        Example:
-            >>> load_space("elr", {}).with_labels("soft").name
-            'elr+soft'
-        """
+        """Return the space with another kind of training labels, which becomes part of its name."""
         return replace(self, name=method_name(self.own_name, labels), labels=labels)
 
     @property

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+from ser.labels import CONSENSUS
 from ser.metrics.classification import METRICS
 from ser.utils.errors import UserError
 from study.environment import environment
@@ -30,6 +31,7 @@ from study.schema import (
     TRIAL,
     Selection,
     Tag,
+    space_and_labels,
     status_of,
 )
 from study.tracking.matching import match, newest_of, several_contents, space_names
@@ -191,6 +193,11 @@ def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
         f"Chosen by {trials.selection.meaning}; scores are of the validation subset, one seed, last epoch. "
         "The best of several trials is partly the luckiest: compare losses only after a confirmation."
     ]
+    if {space_and_labels(str(space))[1] for space in best["space"]} != {CONSENSUS}:
+        lines.append(
+            "Methods named SPACE+LABELS have noisy labels of their own (--labels): compare them with others by their "
+            "scores against the true labels."
+        )
     counts = best[best["rank"] == 1][["noise", "space", FINISHED]]
     for noise, group in counts.groupby("noise", sort=False):
         if group[FINISHED].nunique() > 1:

@@ -143,7 +143,7 @@ def _differences(
     if base is None:
         return {}, [
             f"Nothing is compared at {noise}, because {reference} has no trial there. To add it: "
-            f"{records.command('study/run.py', '--space', records.recorded_space(reference))}"
+            f"{records.command('study/run.py', *records.space_options(reference))}"
         ]
     if not others:
         return {}, [

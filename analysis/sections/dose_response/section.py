@@ -15,7 +15,7 @@ from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import interval_text, listing, number, percent, points
 from analysis.inference import NOT_POSSIBLE, pays_from
 from analysis.sections.dose_response.figures import draw_dose_response
-from study.schema import Tag
+from study.schema import Tag, space_and_labels
 
 TITLE = "Dose and response"
 
@@ -45,7 +45,8 @@ def section(records: Records, options: Options) -> Section:
     families = read_families(records, options.reference)
     shown = [family for family in families if len(levels_by_rate(family)) > 1]
     if not shown:
-        spaces = sorted({run.data.tags[Tag.SPACE] for run in (*records.matched.search, *records.matched.confirmed)})
+        runs = (*records.matched.search, *records.matched.confirmed)
+        spaces = sorted({space_and_labels(run.data.tags[Tag.SPACE])[0] for run in runs})
         levels = ("--noise", "clean", "noisy-A", "noisy-B")
         unfinished = [family.study for family in families if not family.is_complete]
         finish = f"Finish one: {'; '.join(map(records.resume_command, unfinished))}. " if unfinished else ""

@@ -174,10 +174,10 @@ def missing_parts(records: Records, families: Sequence[Family]) -> list[str]:
                 "seed."
             )
         if family.compared.empty:
-            reference = records.recorded_space(family.reference)
+            reference = records.space_options(family.reference)
             lines.append(
                 f"No method has the same folds and seeds as {family.reference}{of}, so nothing is compared. To add "
-                f"methods: {records.command('study/confirm.py', '--space', reference)} NAME …"
+                f"methods: {records.command('study/confirm.py', *reference)} NAME …"
             )
     return lines
 
