@@ -55,10 +55,9 @@ def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, subsets: 
     for subset, rows in subsets.items():
         named = {*noisy.labels[rows], *noisy.truth[rows]}
         if corpus.table["votes"].notna().any() and (idle := [name for name in corpus.classes if name not in named]):
-            columns = ", ".join(f"votes_{name}" for name in idle)
             console.print(
-                f"Note: no {subset} utterance is {' or '.join(idle)}; corpus table will ask to rename {columns} "
-                "in that file."
+                f"Note: no {subset} utterance is {' or '.join(idle)}; that file read as a corpus table does not have the "
+                "class."
             )
     if "true_label" in corpus.table:
         console.print("Note: ground-truth is the corpus's label, to which the noise was added, not its true_label.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ser.corpora.tables.columns import SYNONYMS
+from ser.corpora.tables.files import read_table
 from ser.corpora.tables.result import result_of
 
-__all__ = ["SYNONYMS", "result_of"]
+__all__ = ["SYNONYMS", "read_table", "result_of"]

@@ -90,6 +90,7 @@ def result_of(
         raise DataErrors(where, [*faults, *repeated], f"Columns found: {listed(found, most=50)}.")
 
     table, row_errors = _cells(frame, roles, where)
+    row_errors += votes.errors if votes else ()
     lines = [*notes, *_column_notes(frame, roles, votes), *(votes.notes if votes else ())]
     table["path"], about_audio = find_audio(table["path"].tolist(), root)
     lines += about_audio
