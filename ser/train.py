@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress
 
+from ser.audio.levels import level_warnings
 from ser.config import Config, corpus_defaults, parse_settings
 from ser.config_file import read_config
 from ser.corpora import load, parse_options
@@ -109,8 +110,10 @@ def main() -> int:
     )
     for note in corpus.notes:
         console.print(note)
-    if fold.warning:
-        console.print(f"warning: {fold.warning}")
+    levels = level_warnings(corpus.table["utterance_id"].tolist(), store.levels)
+    for line in (fold.warning, *levels):
+        if line:
+            console.print(f"warning: {line}")
     return _train(options, config, task, state, console)
 
 

@@ -1,15 +1,14 @@
 """Reading an utterance's audio, with checks for damaged files."""
 
-from ser.audio.damage import LFS_POINTER, AudioFault
+from ser.audio.channels import full_scale
+from ser.audio.containers import CONTAINERS, Header
+from ser.audio.damage import LFS_POINTER, LONGEST_SECONDS, AudioFault
 from ser.audio.reading import (
     END_TOLERANCE,
-    LONGEST_SECONDS,
     LOUDEST,
     LOWEST_RATE,
     MIN_SECONDS,
     SUFFIXES,
-    Properties,
-    full_scale,
     probe,
     read_at_own_rate,
     read_audio,
@@ -17,6 +16,7 @@ from ser.audio.reading import (
 )
 
 __all__ = [
+    "CONTAINERS",
     "END_TOLERANCE",
     "LFS_POINTER",
     "LONGEST_SECONDS",
@@ -25,7 +25,7 @@ __all__ = [
     "MIN_SECONDS",
     "SUFFIXES",
     "AudioFault",
-    "Properties",
+    "Header",
     "full_scale",
     "probe",
     "read_at_own_rate",

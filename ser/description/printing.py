@@ -28,6 +28,8 @@ def print_description(numbers: Mapping[str, Any], console: Console) -> None:
         console: A console without markup and emoji, because names may look like either.
     """
     _print_pairs(console, f"Corpus {numbers['corpus']}", [*_size(numbers), *_audio(numbers["audio"])])
+    for line in numbers["audio"]["warnings"]:
+        _print_line(console, f"warning: {line}\n")
     _print_classes(console, numbers["classes"])
     if numbers["agreement"] is not None:
         _print_agreement(console, numbers["agreement"])
@@ -63,6 +65,7 @@ def _audio(audio: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("sample rates", _join_counts(audio["sample_rates"], "{0} Hz: {1}")),
         ("channels", _join_counts(audio["channels"], "{0}: {1}")),
         ("formats", _join_counts(audio["formats"], "{0}: {1}")),
+        ("median level", f"{audio['median_level_dbfs']:.0f} dBFS".replace("-", "−")),
         (f"below −{-QUIET:g} dBFS", f"{audio['quiet_utterances']} utterances"),
         (f"at ±{CLIPPED:g} or more", f"{audio['clipped_samples']} samples in {audio['clipped_utterances']} utterances"),
     ]

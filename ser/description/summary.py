@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ser.audio import AudioFault, full_scale, read_at_own_rate
+from ser.audio.levels import level_warnings, measure
 from ser.corpora.corpus import EXCLUDE_ADVICE, GENDERS, SYNTHESIS_RATE, Corpus, Synthesizer, count_votes
 from ser.corpora.loader_result import without
 from ser.metrics.agreement import (
@@ -50,8 +51,9 @@ class Description:
             other statistics leave these utterances out.
         utterances: One row per utterance without errors, in the order of the table: ``utterance_id``, ``speaker``,
             ``gender``, ``session``, ``label``, then ``seconds``, ``rate`` (Hz), ``channels``, ``format``,
-            ``level_dbfs`` (root mean square relative to full scale), ``clipped`` (samples), ``content`` (digest of
-            the decoded samples), ``stratum`` and ``entropy`` (of the votes; missing without votes).
+            ``level_dbfs`` (root mean square relative to full scale), ``peak`` (largest magnitude), ``clipped``
+            (samples), ``content`` (digest of the decoded samples), ``stratum`` and ``entropy`` (of the votes; missing
+            without votes).
         errors: (utterance id, what is wrong with its audio).
     """
 
@@ -120,6 +122,7 @@ class _Sound:
     channels: int
     format: str
     level_dbfs: float
+    peak: float
     clipped: int
     content: str
 
@@ -137,14 +140,15 @@ def _sound(synthesize: Synthesizer | None, utterance_id: str, path: str, start: 
 
 
 def _measure(samples: NDArray[np.float32], rate: int, channels: int, kind: str) -> _Sound:
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    level, peak = measure(samples)
     return _Sound(
         seconds=len(samples) / rate,
         rate=rate,
         channels=channels,
         format=kind,
-        level_dbfs=10 * float(np.log10(max(power, 1e-20))),
-        clipped=int(np.count_nonzero(np.abs(samples) >= CLIPPED)),
+        level_dbfs=level,
+        peak=peak,
+        clipped=int(np.count_nonzero(np.abs(samples) >= CLIPPED)) if peak >= CLIPPED else 0,
         content=hashlib.blake2b(np.ascontiguousarray(samples, dtype="<f4").data, digest_size=8).hexdigest(),
     )
 
@@ -175,6 +179,8 @@ def _audio(utterances: pd.DataFrame) -> dict[str, Any]:
             name: {str(kind): count for kind, count in sorted(Counter(utterances[column].tolist()).items())}
             for name, column in (("sample_rates", "rate"), ("channels", "channels"), ("formats", "format"))
         },
+        "median_level_dbfs": float(utterances["level_dbfs"].median()),
+        "warnings": level_warnings(utterances["utterance_id"].tolist(), utterances[["level_dbfs", "peak"]].to_numpy()),
         "quiet_utterances": int((utterances["level_dbfs"] < QUIET).sum()),
         "clipped_utterances": int((utterances["clipped"] > 0).sum()),
         "clipped_samples": int(utterances["clipped"].sum()),

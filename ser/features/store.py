@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,14 @@ from ser.utils.parallel import in_order
 if TYPE_CHECKING:
     from ser.corpora.corpus import Corpus, Synthesizer
 
-FORMAT = 3
+FORMAT = 4
 """Increased whenever the files or the numbers in them change, so that older stores are not read."""
 
 PROBES = 200
 """Utterances whose durations say how large a store will be."""
 
-_FRAMES, _OFFSETS, _CONTENT, _META = "frames.f32", "offsets.npy", "content.npy", "meta.json"
+_FRAMES, _OFFSETS, _CONTENT, _LEVELS = "frames.f32", "offsets.npy", "content.npy", "levels.npy"
+_META = "meta.json"
 
 Progress = Callable[[int, int], None]
 
@@ -56,6 +57,8 @@ class FeatureStore:
         frames: (total frames, M) all utterances one after the other; a read-only memory map.
         offsets: (N + 1,) first frame of each utterance; the last value is the number of all frames.
         content: (N,) hexadecimal digests of the decoded samples, equal for equal recordings.
+        levels: (N, 2) level in dB relative to full scale, and peak (``ser.audio.levels.measure``); empty for frames
+            that belong to no store.
         built: Whether the call that returned this store built it.
     """
 
@@ -64,6 +67,7 @@ class FeatureStore:
     frames: NDArray[np.float32]
     offsets: NDArray[np.int64]
     content: NDArray[np.str_]
+    levels: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
     built: bool = False
 
     def __len__(self) -> int:
@@ -113,7 +117,7 @@ class FeatureStore:
             offsets = np.load(path / _OFFSETS)
             spec = FrontEnd(**meta["front_end"])
             frames = np.memmap(path / _FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.size))
-            return cls(path, spec, frames, offsets, np.load(path / _CONTENT))
+            return cls(path, spec, frames, offsets, np.load(path / _CONTENT), np.load(path / _LEVELS))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"feature store {str(path)!r} is missing or damaged ({error}): build it again with "
@@ -267,16 +271,17 @@ def _build(
     """Fill a folder with the files of a store, ``meta.json`` last."""
     from ser.corpora.corpus import EXCLUDE_ADVICE
 
-    offsets, content, faults = [0], [], []
+    offsets, content, levels, faults = [0], [], [], []
     with (folder / _FRAMES).open("wb") as file, closing(_computed(corpus, extractor, workers)) as results:
         for done, (utterance_id, result) in enumerate(results, start=1):
             if isinstance(result, str):
                 faults.append((utterance_id, result))
             else:
-                frames, samples_digest = result
+                frames, samples_digest, level = result
                 file.write(np.ascontiguousarray(frames, dtype="<f4").data)
                 offsets.append(offsets[-1] + len(frames))
                 content.append(samples_digest)
+                levels.append(level)
             if progress is not None:
                 progress(done, len(corpus))
         if faults:
@@ -287,11 +292,16 @@ def _build(
             f"corpus {corpus.name!r}: audio files changed while they were read. Run again when no other "
             "process writes to them."
         )
-    for name, array in ((_OFFSETS, np.array(offsets, dtype=np.int64)), (_CONTENT, np.array(content))):
+    arrays = {
+        _OFFSETS: np.array(offsets, dtype=np.int64),
+        _CONTENT: np.array(content),
+        _LEVELS: np.array(levels, dtype=np.float32),
+    }
+    for name, array in arrays.items():
         with (folder / name).open("wb") as file:
             np.save(file, array)
             _to_disk(file)
-    sizes = {name: (folder / name).stat().st_size for name in (_FRAMES, _OFFSETS, _CONTENT)}
+    sizes = {name: (folder / name).stat().st_size for name in (_FRAMES, *arrays)}
     meta = {
         "format": FORMAT,
         "corpus": corpus.name,
@@ -305,7 +315,7 @@ def _build(
         _to_disk(text)
 
 
-Result = tuple[NDArray[np.float32], str] | str
+Result = tuple[NDArray[np.float32], str, tuple[float, float]] | str
 
 
 def _computed(corpus: Corpus, extractor: Extractor, workers: int | None) -> Generator[tuple[str, Result]]:
@@ -333,8 +343,9 @@ def _features(
     start: float,
     end: float,
 ) -> Result:
-    """Return (T, M) frames and the digest of the samples, or the reason why the audio cannot be used."""
+    """Return (T, M) frames, digest and level of the samples, or the reason why the audio cannot be used."""
     from ser.audio import AudioFault, full_scale, read_samples
+    from ser.audio.levels import measure
     from ser.corpora.corpus import SYNTHESIS_RATE
 
     try:
@@ -347,7 +358,8 @@ def _features(
             samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
-    return compute(full_scale(samples)), _samples_digest(samples)
+    scaled = full_scale(samples)
+    return compute(scaled), _samples_digest(samples), measure(scaled)
 
 
 def _samples_digest(samples: NDArray[Any]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from ser.audio.levels import level_warnings
 from ser.labels import CONSENSUS
 from ser.labels.training_labels import labels_line
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
@@ -112,6 +113,8 @@ def _about_data(prepared: PreparedStudy) -> list[str]:
         f"validation ({shown}), {len(fold.test)} test, which the search cannot see",
     ]
     lines += [f"            {line}" for line in (*corpus.notes, fold.warning) if line]
+    levels = level_warnings(corpus.table["utterance_id"].tolist(), prepared.data.store.levels)
+    lines += [f"            warning: {line}" for line in levels]
     return lines
 
 

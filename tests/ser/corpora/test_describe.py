@@ -94,6 +94,9 @@ def test_every_number_is_the_one_known_by_hand(tree, command, tmp_path):
         "sample_rates": {"16000": 2, "44100": 2},
         "channels": {"1": 2, "2": 2},
         "formats": {"FLAC PCM_16": 1, "WAV PCM_16": 1, "WAV PCM_24": 2},
+        # Two tones of amplitude ½, and two means of two tones of amplitude 1: powers ⅛ and ¼.
+        "median_level_dbfs": pytest.approx(5 * np.log10(1 / 8 / 4), abs=0.01),
+        "warnings": [],
         **dict.fromkeys(("quiet_utterances", "clipped_utterances", "clipped_samples"), 0),
     }
     common = {"utterances": 2, "share": 0.5, "speakers": 2}

@@ -35,6 +35,7 @@ folder = Path(sys.argv[1])
 (folder / "frames.f32").write_bytes(np.random.default_rng(0).normal(-40, 10, (800, 64)).astype("<f4").tobytes())
 np.save(folder / "offsets.npy", np.arange(9) * 100)
 np.save(folder / "content.npy", np.array(list("abcdefgh")))
+np.save(folder / "levels.npy", np.zeros((8, 2), np.float32))
 sizes = {{path.name: path.stat().st_size for path in folder.iterdir()}}
 meta = {{"format": {FORMAT}, "front_end": asdict(FRONT_ENDS["panns_16k"]), "sizes": sizes}}
 (folder / "meta.json").write_text(json.dumps(meta))
