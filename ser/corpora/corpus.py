@@ -137,6 +137,8 @@ class Corpus:
             _check_names(self.name, table)
         table = table.sort_values("utterance_id", kind="stable").reset_index(drop=True)
         kept = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in table]
+        if self.former:  # version 0.1 knew no official split
+            kept = [column for column in kept if column != "official_subset"]
         object.__setattr__(self, "table", table[kept])
         for name, columns in (("annotations", ANNOTATION_COLUMNS), ("ratings", RATING_COLUMNS)):
             if (frame := getattr(self, name)) is not None:

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,23 @@ class FolderFiles:
         """
         start = f"{below}/" if below else ""
         return [self.root / name for name in self.names if name.startswith(start) and kind_of(name) in SUFFIXES]
+
+    def audio_of(self, start: str) -> str:
+        """Return the name of the audio file whose name up to its suffix is given.
+
+        Args:
+            start: Such as ``Audios/MSP-PODCAST_0001_0008``.
+
+        Returns:
+            The name of a WAV file if it exists or nothing else does.
+        """
+        return self._audio_by_start.get(start, f"{start}.wav")
+
+    @cached_property
+    def _audio_by_start(self) -> dict[str, str]:
+        audio = [name for name in self.names if kind_of(name) in SUFFIXES]
+        exact = {name.removesuffix(".wav"): name for name in audio if name.endswith(".wav")}
+        return {name.rpartition(".")[0]: name for name in audio} | exact
 
     def summary(self, known: Callable[[str], str] = lambda name: "") -> str:
         """Return the number of files by kind, for a message that nothing of a corpus was found.

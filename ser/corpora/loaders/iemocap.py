@@ -18,6 +18,7 @@ import pandas as pd
 
 from ser.corpora.corpus import ANNOTATION_COLUMNS, MAX_SECONDS, RATING_COLUMNS, count_votes
 from ser.corpora.loader_result import LoaderResult
+from ser.corpora.source_files import list_files
 from ser.utils.errors import UserError
 
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad")
@@ -129,15 +130,22 @@ def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str
     annotations: list[tuple[str, str, str, bool]] = []
     ratings: list[tuple[str, str, bool, float, float, float]] = []
     outside: Counter[str] = Counter()
+    files = list_files(release)
+    used: set[str] = set()
     for path in _dialogs(release, errors):
-        for block in _blocks(path, path.relative_to(release).as_posix(), errors):
+        where = path.relative_to(release).as_posix()
+        blocks = _blocks(path, where, errors)
+        used |= {where, *(files.audio_of(_start(block.utterance)) for block in blocks)}
+        for block in blocks:
+            if not block.is_valid:
+                continue
             id_ = block.utterance
             said = dict.fromkeys((who, merged.get(code, code)) for who, code in block.categories)
             annotations += [(id_, who, code, who[0] != "E") for who, code in said]
             ratings += [(id_, who, who[0] != "E", *values) for who, values in block.ratings]
             label = merged.get(block.consensus, block.consensus)
             if label in classes:
-                rows.append(_row(block, label, release))
+                rows.append(_row(block, label, f"{release}/{files.audio_of(_start(id_))}"))
             else:
                 outside[label] += 1
     said_by = pd.DataFrame(annotations, columns=list(ANNOTATION_COLUMNS))
@@ -145,6 +153,7 @@ def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str
     for row, (votes, other_votes) in zip(rows, counts, strict=True):
         row |= {"votes": votes, "other_votes": other_votes}
     table = pd.DataFrame(rows, columns=None if rows else ["utterance_id", "speaker", "label"])
+    unused, notes = files.unused(used, f"no file in {_EVALUATIONS} names it", _kind)
     return LoaderResult(
         name,
         f"corpus {name!r} at {release}",
@@ -156,6 +165,8 @@ def _load(name: str, root: Path, classes: tuple[str, ...], merged: dict[str, str
         annotations=said_by,
         ratings=pd.DataFrame(ratings, columns=list(RATING_COLUMNS)),
         outside=dict(sorted(outside.items())),
+        notes=notes,
+        unused=unused,
     )
 
 
@@ -200,16 +211,16 @@ def _dialogs(release: Path, errors: list[tuple[str, str]]) -> Iterator[Path]:
                 yield path
 
 
-def _blocks(path: Path, where: str, errors: list[tuple[str, str]]) -> Iterator[_Block]:
-    """Yield the valid blocks of a dialog's file; add what is wrong with the others to ``errors``."""
+def _blocks(path: Path, where: str, errors: list[tuple[str, str]]) -> list[_Block]:
+    """Return the blocks of a dialog's file; add what is wrong with those that are not valid to ``errors``."""
     try:
         content = path.read_bytes()
     except OSError as error:
         errors.append((where, f"cannot be read: {error.strerror}"))
-        return
+        return []
     if b"\0" in content:
         errors.append((where, "is not text: it has NUL bytes"))
-        return
+        return []
     blocks: list[_Block] = []
     found: list[tuple[int, str]] = []  # (line, what is wrong)
     block: _Block | None = None
@@ -245,7 +256,7 @@ def _blocks(path: Path, where: str, errors: list[tuple[str, str]]) -> Iterator[_
     if not blocks and not found:
         errors.append((where, "has no utterance. Is the file complete?"))
     errors += [(f"{where}:{line}", problem) for line, problem in sorted(found)]
-    yield from (block for block in blocks if block.is_valid)
+    return blocks
 
 
 def _check_utf8(line: bytes) -> None:
@@ -318,14 +329,25 @@ def _block_problem(block: _Block, first: dict[str, int]) -> str | None:
     return None
 
 
-def _row(block: _Block, label: str, release: Path) -> dict[str, Any]:
+def _start(utterance: str) -> str:
+    """Return the name of an utterance's audio file up to its suffix."""
+    dialog = utterance.rpartition("_")[0]
+    return f"Session{dialog[len('Ses0') : len('Ses01')]}/sentences/wav/{dialog}/{utterance}"
+
+
+def _kind(name: str) -> str:
+    """Return the word for recordings of whole dialogs, or an empty string."""
+    return "whole dialogs" if re.match(r"Session[1-5]/dialog/wav/", name) else ""
+
+
+def _row(block: _Block, label: str, path: str) -> dict[str, Any]:
     dialog, _, turn = block.utterance.rpartition("_")
     session = dialog[: len("Ses01")]
     begin, end = block.times
     valence, activation, dominance = block.means
     return {
         "utterance_id": block.utterance,
-        "path": f"{release}/Session{session[-1]}/sentences/wav/{dialog}/{block.utterance}.wav",
+        "path": path,
         "speaker": session + turn[0],
         "gender": "female" if turn[0] == "F" else "male",
         "session": session,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import read_csv_rows, read_text
+from ser.corpora.source_files import list_files, official_subset, read_csv_rows, read_text
 from ser.utils.errors import UserError
 
 _CODES = {
@@ -29,15 +30,15 @@ _CODES = {
 CLASSES = tuple(_CODES.values())
 """The eight primary emotions, in the order of their codes."""
 
-_OTHER = "other"
+_OTHER, _WITHHELD = "other", "withheld"
 _OUTSIDE = {"O": _OTHER, "X": "no agreement"}
 # Workers chose adjectives; the consensus has nouns.
 _PRIMARY = {name: name for name in CLASSES} | {"angry": "anger", "happy": "happiness", "sad": "sadness"}
-_GENDERS = {"female": "female", "male": "male", "unknown": "unknown", "": "unknown"}
-_SUBSETS = {"train": "train", "development": "validation", "validation": "validation", "test1": "test"}
 _DIMENSIONS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 _LOWEST, _HIGHEST = 1, 7
 
+_DEFAULT_TEST = "test1"
+_TABLE_COLUMNS = ("utterance_id", "path", "speaker", "gender", "label", "official_subset")
 _COLUMNS = ("FileName", "EmoClass", *_DIMENSIONS.values(), "SpkrID", "Gender", "Split_Set")
 _FILE_PREFIX = "MSP-PODCAST_"
 _FILE = re.compile(rf"({_FILE_PREFIX}([0-9A-Za-z]+)_[0-9A-Za-z_]+)\.wav")
@@ -54,14 +55,14 @@ _DETAILED = ("labels_detailed.csv", "labels.txt")
 _LAYOUT = "Audios/MSP-PODCAST_0001_0008.wav, Labels/labels_consensus.csv and Labels/labels_detailed.csv"
 
 
-def load_msp_podcast(root: Path) -> LoaderResult:
+def load_msp_podcast(root: Path, *, test: Literal["test1", "test2", "test1+test2", "test3"] = "test1") -> LoaderResult:
     """Load the label files of MSP-Podcast, releases 1.6 to 2.0; no audio is decoded.
 
     The utterances are those of ``Labels/labels_consensus.csv`` (up to release 1.9 ``labels_concensus.csv``). The label
     is the consensus on the primary emotion. Utterances without agreement (X), or with agreement on another emotion
     (O), are counted in ``outside``. So are utterances of Test3 without a label, as ``withheld``, because the releases
-    do not publish the labels of that set. ``Split_Set`` becomes the official split: Test1 is tested, and Test2 is in no
-    subset.
+    do not publish the labels of that set. ``Split_Set`` becomes the official split, of which the chosen test set is
+    tested; utterances of the others are in no subset.
 
     Votes are the workers' primary emotions, from ``labels_detailed.csv`` or, without it, ``labels.txt``; without
     either there are none. ``Other-…``, in a worker's own words, is a vote for another category. Secondary emotions
@@ -72,15 +73,18 @@ def load_msp_podcast(root: Path) -> LoaderResult:
 
     Args:
         root: A folder that contains ``Audios`` and ``Labels``.
+        test: The test set of the official split.
 
     Returns:
         The rows: utterance id = the file's name without ``.wav``, speaker = ``SpkrID``, no sessions; activation,
         valence and dominance from 1 to 7, the consensus in the rows and those of each worker in ``ratings``. Data
-        errors are wrong or repeated file names, unknown codes, blank speakers, ratings that are not on the scale,
-        judgements of files that the consensus does not list, and utterances for which no worker named a class.
+        errors are wrong file names, different rows of one file, unknown codes and subsets, blank speakers, ratings
+        that are not on the scale, judgements of files that the consensus does not list, and utterances for which no
+        worker named a class.
 
     Raises:
-        UserError: If a folder or the consensus is missing, or a label file cannot be read or lacks columns.
+        UserError: If a folder or the consensus is missing, a label file cannot be read or lacks columns, or the test
+            set has no labels.
     """
     entries = _entries(root)
     labels, audio = _first(entries, _LABEL_FOLDERS), _first(entries, _AUDIO_FOLDERS)
@@ -93,10 +97,18 @@ def load_msp_podcast(root: Path) -> LoaderResult:
         raise UserError(f"no {_CONSENSUS[0]} found in {labels}. Expected is the folder of MSP-Podcast: {_LAYOUT}.")
 
     errors: list[tuple[str, str]] = []
-    known, rows, outside = _read_consensus(consensus, consensus.relative_to(root).as_posix(), audio, errors)
+    tests = tuple(test.split("+"))
+    found = _read_consensus(consensus, consensus.relative_to(root).as_posix(), tests, errors)
+    known, rows = found.known, found.rows
     if not known and not errors:
         raise UserError(f"{consensus} has no rows.")
-    table = pd.DataFrame(rows, columns=["utterance_id", "path", "speaker", "gender", "label", *_DIMENSIONS])
+    about_tests = _about_tests(found, tests)
+    listed = list_files(root)
+    audio_of = {id_: listed.audio_of(f"{audio.name}/{id_}") for id_ in known.values()}
+    table = pd.DataFrame(rows, columns=[*_TABLE_COLUMNS, *_DIMENSIONS])
+    table["path"] = [f"{root}/{audio_of[id_]}" for id_ in table["utterance_id"]]
+    used = {path.relative_to(root).as_posix() for path in (consensus, detailed) if path is not None}
+    unused, about_files = listed.unused({*audio_of.values(), *used}, f"no row of {consensus.name} names it")
     annotations = ratings = None
     if detailed is not None:
         judgements = _Judgements(known, detailed.relative_to(root).as_posix(), errors)
@@ -121,7 +133,9 @@ def load_msp_podcast(root: Path) -> LoaderResult:
         f"Expected: {_LAYOUT}.",
         annotations=annotations,
         ratings=ratings,
-        outside=outside,
+        outside=found.outside,
+        notes=(*about_tests, *found.notes, *about_files),
+        unused=unused,
     )
 
 
@@ -137,13 +151,36 @@ def _first(entries: Mapping[str, Path], names: Iterable[str]) -> Path | None:
     return next((entries[name] for name in names if name in entries), None)
 
 
-def _read_consensus(
-    path: Path, place: str, audio: Path, errors: list[tuple[str, str]]
-) -> tuple[dict[str, str], list[dict[str, object]], Counter[str]]:
-    """Return the utterance ids by file name, the rows of those in a class, and the counts of those outside."""
-    known: dict[str, str] = {}
-    rows: list[dict[str, object]] = []
-    outside: Counter[str] = Counter()
+@dataclass
+class _Consensus:
+    """Content of the consensus file.
+
+    Args:
+        known: The utterance ids by file name.
+        rows: The rows of the utterances in a class.
+        outside: The number of other utterances by the word for their category.
+        left: The number of utterances in each test set that is not chosen, withheld ones included.
+        repeated: Places of rows that repeat an earlier one.
+    """
+
+    known: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, object]] = field(default_factory=list)
+    outside: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+    repeated: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return a line about repeated rows, if there are any."""
+        if not self.repeated:
+            return ()
+        return (f"rows of the consensus that repeat another: {len(self.repeated)}, for example {self.repeated[0]}",)
+
+
+def _read_consensus(path: Path, place: str, tests: Collection[str], errors: list[tuple[str, str]]) -> _Consensus:
+    """Return the content of the consensus file; add what is wrong with its rows to ``errors``."""
+    found = _Consensus()
+    first: dict[str, tuple[int, tuple[str, ...]]] = {}
     for number, cells in read_csv_rows(path, _COLUMNS):
         name = cells.get("FileName", "")
         matched = _FILE.fullmatch(name)
@@ -151,33 +188,62 @@ def _read_consensus(
             errors.append((f"{place}:{number}", f"FileName {name!r} is not like MSP-PODCAST_0001_0008.wav"))
             continue
         id_, podcast = matched.groups()
-        if name in known:
-            errors.append((id_, f"is repeated in {place}, line {number}"))
+        line, before = first.setdefault(name, (number, tuple(cells.values())))
+        if line != number:
+            if before == tuple(cells.values()):
+                found.repeated.append(f"{place}:{number}")
+            else:
+                errors.append((f"{place}:{number}", f"has other cells for {name} than line {line}"))
             continue
-        known[name] = id_
+        found.known[name] = id_
         if problem := _shape_problem(cells, _COLUMNS):
             errors.append((f"{place}:{number}", problem))
             continue
+        subset_name = cells["Split_Set"]
+        try:
+            subset = official_subset(subset_name, tests)
+        except ValueError as error:
+            errors.append((id_, f"Split_Set {error}"))
+            continue
+        if not subset and subset_name:
+            found.left[subset_name.lower()] += 1
         if cells["EmoClass"] in _OUTSIDE:
-            outside[_OUTSIDE[cells["EmoClass"]]] += 1
-        elif not cells["EmoClass"] and cells["Split_Set"].lower() == "test3":
-            outside["withheld"] += 1
+            found.outside[_OUTSIDE[cells["EmoClass"]]] += 1
+        elif not cells["EmoClass"] and subset_name.lower().startswith("test"):
+            found.outside[_WITHHELD] += 1
         elif wrong := _row_problems(cells):
             errors += [(id_, problem) for problem in wrong]
         else:
             speaker = cells["SpkrID"]
-            rows.append(
+            found.rows.append(
                 {
                     "utterance_id": id_,
-                    "path": f"{audio}/{name}",
                     "speaker": f"unknown-{podcast}" if speaker.lower() == "unknown" else speaker,
-                    "gender": _GENDERS[cells["Gender"].lower()],
+                    "gender": cells["Gender"],
                     "label": _CODES[cells["EmoClass"]],
-                    "official_subset": _SUBSETS.get(cells["Split_Set"].lower(), ""),
+                    "official_subset": subset,
                     **{dimension: _rating(cells[column]) for dimension, column in _DIMENSIONS.items()},
                 }
             )
-    return known, rows, outside
+    return found
+
+
+def _about_tests(found: _Consensus, tests: Collection[str]) -> tuple[str, ...]:
+    """Return a line about the official split, if there is one.
+
+    Raises:
+        UserError: If a test set that does not exist, or whose labels are withheld, is asked for.
+    """
+    name = "+".join(tests)
+    if not any(row["official_subset"] == "test" for row in found.rows):
+        if name == _DEFAULT_TEST:
+            return ()
+        raise UserError(
+            f"no utterance of {name} has a label ({found.outside[_WITHHELD]} are withheld in this release). "
+            "Pass another --corpus-options test=…."
+        )
+    rest = ", ".join(f"{count} of {word}" for word, count in sorted(found.left.items()))
+    return (f"official split: {name} is the test set" + (f"; in no subset: {rest}" if rest else ""),)
 
 
 def _row_problems(cells: Mapping[str, str]) -> list[str]:
@@ -187,8 +253,6 @@ def _row_problems(cells: Mapping[str, str]) -> list[str]:
         errors.append(f"EmoClass {code!r} is not one of {', '.join(sorted(_CODES | _OUTSIDE))}")
     if not cells["SpkrID"]:
         errors.append("SpkrID is blank")
-    if (gender := cells["Gender"]).lower() not in _GENDERS:
-        errors.append(f"Gender {gender!r} is not one of Female, Male, Unknown")
     return errors + _rating_problems(_DIMENSIONS.values(), (cells[column] for column in _DIMENSIONS.values()))
 
 
