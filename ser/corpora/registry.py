@@ -16,6 +16,7 @@ from ser.corpora.loaders.crema_d import load_crema_d
 from ser.corpora.loaders.emodb import load_emodb
 from ser.corpora.loaders.esd import load_esd
 from ser.corpora.loaders.folders import load_folders
+from ser.corpora.loaders.huggingface import download_advice, load_huggingface
 from ser.corpora.loaders.iemocap import load_iemocap, load_iemocap_4
 from ser.corpora.loaders.kaldi import load_kaldi
 from ser.corpora.loaders.msp_podcast import load_msp_podcast
@@ -46,6 +47,7 @@ LOADERS: dict[str, Loader] = {
     "folders": load_folders,
     "kaldi": load_kaldi,
     "audformat": load_audformat,
+    "huggingface": load_huggingface,
 }
 NAMES = tuple(LOADERS)
 RENAMES = "names"
@@ -53,7 +55,7 @@ RENAMES = "names"
 PATH_OPTIONS = (RENAMES, "audio")
 """Options of loaders whose values are paths."""
 
-FORMATS = ("table", "folders", "kaldi", "audformat")
+FORMATS = ("table", "folders", "kaldi", "audformat", "huggingface")
 """Names under which data of any name are read; people know them by the name of their file or folder."""
 
 
@@ -186,7 +188,8 @@ def _positional(name: str, loader: Loader, root: str | Path | None) -> tuple[Pat
         raise UserError(f"corpus root {str(root)!r}: {error}") from error
     check_names([path])
     if not path.exists():
-        raise UserError(f"corpus root {str(path)!r} does not exist.")
+        advice = f" {download_advice(path)}" if name == "huggingface" else ""
+        raise UserError(f"corpus root {str(path)!r} does not exist.{advice}")
     return (path,)
 
 

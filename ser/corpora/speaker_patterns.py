@@ -58,33 +58,41 @@ def find_speakers(pattern: str, paths: Sequence[str]) -> tuple[list[str | None],
 
 
 def missing_speakers(
-    corpus: str, root: Path, paths: Sequence[str], labels: Sequence[str], alternative: str = ""
+    corpus: str,
+    root: Path | None,
+    paths: Sequence[str],
+    labels: Sequence[str],
+    alternative: str = "",
+    options: Sequence[str] = (),
 ) -> UserError:
     """Create the error for a corpus in which nothing names the speakers, with a command to try.
 
     Args:
         corpus: Name of the corpus.
-        root: Its root.
+        root: Its root; None if it was not loaded by a command.
         paths: N paths with forward slashes, as ``find_speakers`` takes them.
         labels: Their classes.
         alternative: A sentence about another way to name the speakers.
+        options: Other ``--corpus-options`` of the call.
 
     Returns:
         A ``UserError`` for the caller to raise.
     """
+    place = "" if root is None else f" at {root}"
+    option = "speaker=REGEX" if root is None else "--corpus-options speaker=REGEX"
     lines = [
-        f"corpus {corpus!r} at {root}: nothing names the speakers, so that a test on new speakers is not possible. "
-        f"Names of files: {_examples(paths)}. Give the speaker as the first group of a regular expression: "
-        "--corpus-options speaker=REGEX."
+        f"corpus {corpus!r}{place}: nothing names the speakers, so that a test on new speakers is not possible. "
+        f"Names of files: {_examples(paths)}. Give the speaker as the first group of a regular expression: {option}."
     ]
     if proposal := propose_pattern(paths, labels):
         pattern, speakers = proposal
         shown = ", ".join(speakers[:_SHOWN]) + (", …" if len(speakers) > _SHOWN else "")
+        words = [*options, f"speaker={pattern}"]
+        command = f"{command_line('ser.corpora')} describe {corpus} --root {shlex.quote(str(root))} --corpus-options "
         lines += [
             f"If {shown} are speakers ({len(speakers)} in all), this is the expression; check it against the corpus's "
             "documentation:",
-            f"    {command_line('ser.corpora')} describe {corpus} --root {shlex.quote(str(root))} "
-            f"--corpus-options {shlex.quote(f'speaker={pattern}')}",
+            f"    {words[-1] if root is None else command + shlex.join(words)}",
         ]
     if alternative:
         lines.append(alternative)

@@ -15,7 +15,6 @@ from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import emotion_of
 from ser.corpora.source_files import official_subset
-from ser.corpora.speaker_patterns import find_speakers, missing_speakers
 from ser.corpora.tables import result_of
 from ser.utils.errors import UserError, first_line, unknown_name
 
@@ -53,14 +52,16 @@ class _Column:
     keys: Sequence[_Key]
 
 
-def load_audformat(root: Path, *, table: str = "", column: str = "", speaker: str = "") -> LoaderResult:
+def load_audformat(
+    root: Path, *, table: str = "", column: str = "", speaker: str = "", names: str = ""
+) -> LoaderResult:
     """Load a database in audformat; no audio is decoded. The library ``audformat`` reads it.
 
     Labels are in the columns of the scheme ``emotion``, or else of the one scheme whose labels are emotions, of all
     tables. Columns of human raters are votes if a table has several of them; where there is no other column, the label
     is what most raters say, and utterances with a tie are left out and counted. Speakers, genders and sessions come
-    from columns of these names, genders also from the labels of the speaker's scheme. Tables of the splits train, dev and
-    test are the official split.
+    from columns of these names, genders also from the labels of the speaker's scheme. Tables of the splits train, dev
+    and test are the official split.
 
     Reading a database may read pickle files, which can run code: read only what you trust.
 
@@ -69,6 +70,7 @@ def load_audformat(root: Path, *, table: str = "", column: str = "", speaker: st
         table: The tables to read labels from, separated by commas; empty for all that have such columns.
         column: The name of the columns, or of their scheme, instead of ``emotion``.
         speaker: A regular expression that finds the speaker in ``/FILE`` where no column names it; its first group.
+        names: A file of other names for speakers, sessions, classes and genders, as ``ser.corpora.names.rename`` reads.
 
     Returns:
         The rows: utterance id = the file without its suffix, with the times of a segment. A data error is an utterance
@@ -103,15 +105,18 @@ def load_audformat(root: Path, *, table: str = "", column: str = "", speaker: st
         genders = _genders_of_speakers(database)
         frame["gender"] = [genders.get(who, "") for who in frame["speaker"]]
     if speaker:
-        frame["speaker"], genders_found, problems = find_speakers(speaker, list(frame["path"]))
-        errors += problems
-        frame["gender"] = frame.get("gender", pd.Series(genders_found))
-        frame = frame[frame["speaker"].notna()]
-    elif "speaker" not in frame:
-        raise missing_speakers("audformat", root, list(frame["path"]), list(frame["label"]))
+        frame = frame.drop(columns=["speaker", "gender"], errors="ignore")
     if subsets := _subsets(database, chosen, notes):
         frame["official_subset"] = [subsets.get(key, "") for key in keys]
-    result = result_of(frame, name="audformat", where=f"corpus 'audformat' at {root}", folder=root, notes=notes)
+    result = result_of(
+        frame,
+        name="audformat",
+        where=f"corpus 'audformat' at {root}",
+        folder=root,
+        notes=notes,
+        speaker=speaker,
+        names=Path(names).expanduser() if names else None,
+    )
     result = replace(
         result,
         errors=[*errors, *result.errors],

@@ -12,12 +12,14 @@ import pandas as pd
 
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import emotion_of, gender_of
-from ser.corpora.source_files import list_audio, official_subset
+from ser.corpora.source_files import list_files, official_subset, separate_copies
 from ser.corpora.speaker_patterns import find_speakers, missing_speakers
+from ser.corpora.tables import result_of
 from ser.utils.errors import UserError
 
 _LAYOUT = "angry/03a01.wav, ann/angry/1.wav or angry/ann/1.wav"
 _FIELDS = ("class", "speaker", "gender", "subset")
+_COLUMNS = {"class": "label", "subset": "official_subset"}
 _FEWEST_SPEAKERS = 3  # that folders are taken for; fewer may be intensities, microphones or subsets
 _SHOWN = 6  # folder names in a message
 
@@ -35,7 +37,7 @@ class _Layout:
         return _group(field) in self.pattern.groupindex
 
 
-def load_folders(root: Path, *, layout: str = "", speaker: str = "") -> LoaderResult:
+def load_folders(root: Path, *, layout: str = "", speaker: str = "", names: str = "") -> LoaderResult:
     """Load a corpus whose folders are named by class, and by speaker or by subset; no audio is decoded.
 
     The class is the level of folders of which most are names of emotions; all folders of that level are classes. The
@@ -50,6 +52,7 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "") -> LoaderRe
         speaker: A regular expression that finds the speaker, its first group, in ``/PATH`` below ``root``, where no
             folder names the speaker: ``/(..)[^/]*$`` is the first two characters of the file's name. A group called
             ``gender`` finds the gender.
+        names: A file of other names for speakers, classes and genders, as ``ser.corpora.names.rename`` reads.
 
     Returns:
         The rows: utterance id = the path below ``root`` without its suffix. Data errors are files outside of these
@@ -58,61 +61,45 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "") -> LoaderRe
     Raises:
         UserError: If there is no audio, the class or the speaker is not clear, or an option is wrong.
     """
-    files = list_audio(root) if root.is_dir() else []
-    if not files:
-        raise UserError(f"no audio found below {root}. Expected: {_LAYOUT}.")
-    paths = [path.relative_to(root).as_posix() for path in files]
-    found = _parse_layout(layout, paths) if layout else _find_layout(root, paths, by_folder=not speaker)
+    files = list_files(root) if root.is_dir() else None
+    if files is None or not files.audio():
+        raise UserError(f"no audio found below {root}. {files.summary() if files else ''} Expected: {_LAYOUT}.")
+    by_id: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in files.audio():
+        by_id[path.relative_to(root).with_suffix("").as_posix()].append(path)
+    clips = separate_copies(by_id, root)
+    ids = {path.relative_to(root).as_posix(): id_ for id_, path in clips.rows}
+    found = _parse_layout(layout, list(ids)) if layout else _find_layout(root, list(ids), by_folder=not speaker)
+    fields = [field for field in _FIELDS if found.has(field)]
     errors: list[tuple[str, str]] = []
     rows = []
-    for path in paths:
-        folders = path.rpartition("/")[0]
-        if match := found.pattern.match(f"{folders}/" if folders else ""):
-            values = {field: match[_group(field)] for field in _FIELDS if found.has(field)}
-            rows.append({"relative": path, **values})
+    for path, id_ in ids.items():
+        if match := found.pattern.match(path.rpartition("/")[0] + "/"):
+            rows.append([id_, path, *(match[_group(field)] for field in fields)])
         else:
             errors.append((path, f"is not in folders {found.text}"))
-    frame = pd.DataFrame(rows, columns=["relative", *(field for field in _FIELDS if found.has(field))])
-    frame = frame.rename(columns={"class": "label", "subset": "official_subset"})
-    notes = [found.note]
+    frame = pd.DataFrame(rows, columns=["utterance_id", "path", *(_COLUMNS.get(field, field) for field in fields)])
+    unused, about_unused = files.unused(set(ids), "", copies=clips.copies)
+    notes = [found.note, *clips.notes, *about_unused]
     if speaker:
-        speakers, genders, problems = find_speakers(speaker, list(frame["relative"]))
-        frame["speaker"] = pd.Series(speakers, dtype=object)
-        if "gender" not in frame:
-            frame["gender"] = genders
-        errors += problems
-        notes.append(f"speakers by {speaker}: {_listed(sorted(set(filter(None, speakers))))}")
+        frame["speaker"], genders, problems = find_speakers(speaker, list(frame["path"]))
+        frame["gender"] = frame.get("gender", pd.Series(genders))
         frame = frame[frame["speaker"].notna()]
+        errors += problems
+        notes.append(f"speakers by {speaker}: {_listed(sorted(frame['speaker'].unique()))}")
     elif "speaker" not in frame:
-        raise missing_speakers("folders", root, list(frame["relative"]), list(frame["label"]), found.levels)
-    frame["utterance_id"] = [str(Path(path).with_suffix("").as_posix()) for path in frame["relative"]]
-    frame["path"] = [str(root / path) for path in frame["relative"]]
-    if "gender" in frame:
-        frame["gender"] = frame["gender"].map(gender_of)
-    if "official_subset" in frame:
-        frame["official_subset"] = _subsets(list(frame["official_subset"]))
-    return LoaderResult(
-        "folders",
-        f"corpus 'folders' at {root}",
-        frame.drop(columns="relative"),
-        None,
-        root,
-        errors,
-        f"Expected: {_LAYOUT}, or what --corpus-options layout=… says.",
-        notes=tuple(notes),
+        options = [f"layout={layout}"] if layout else []
+        raise missing_speakers("folders", root, list(frame["path"]), list(frame["label"]), found.levels, options)
+    result = result_of(
+        frame,
+        name="folders",
+        where=f"corpus 'folders' at {root}",
+        folder=root,
+        notes=notes,
+        names=Path(names).expanduser() if names else None,
     )
-
-
-def _subsets(names: Sequence[str]) -> list[str]:
-    """Return the subset of the official split of each folder's name.
-
-    Raises:
-        UserError: If a name is none.
-    """
-    try:
-        return [official_subset(name) for name in names]
-    except ValueError as error:
-        raise UserError(f"subset in --corpus-options layout=…: {error}.") from None
+    advice = "--corpus-options layout=… says what the levels of folders are."
+    return replace(result, errors=[*errors, *result.errors], advice=advice, unused=unused)
 
 
 def _group(field: str) -> str:

@@ -20,7 +20,7 @@ _LAYOUT = "wav.scp, utt2spk and utt2emo (or utt2label), or folders such as train
 _Errors = list[tuple[str, str]]
 
 
-def load_kaldi(root: Path) -> LoaderResult:
+def load_kaldi(root: Path, *, names: str = "") -> LoaderResult:
     """Load a corpus from a Kaldi data folder, or from one for each subset; no audio is decoded.
 
     Each line of a file begins with an id. ``wav.scp`` names the audio, ``utt2spk`` the speaker, ``utt2emo`` or
@@ -33,6 +33,7 @@ def load_kaldi(root: Path) -> LoaderResult:
     Args:
         root: A folder with ``wav.scp``, or with folders that have one. If these are called train, dev and test, they
             are the official split; otherwise their utterances are put together.
+        names: A file of other names for speakers, classes and genders, as ``ser.corpora.names.rename`` reads.
 
     Returns:
         The rows: utterance id = that of ``segments`` or, without segments, of ``wav.scp``. The root is the folder
@@ -60,7 +61,9 @@ def load_kaldi(root: Path) -> LoaderResult:
     if frame.empty:
         return LoaderResult("kaldi", where, frame, None, root, errors, advice, notes=tuple(notes))
     folder = Path(os.path.commonpath([Path(path).parent for path in frame["path"]]))
-    result = result_of(frame.drop(columns="folder"), name="kaldi", where=where, folder=folder, notes=notes)
+    renames = Path(names).expanduser() if names else None
+    frame = frame.drop(columns="folder")
+    result = result_of(frame, name="kaldi", where=where, folder=folder, notes=notes, names=renames, source=root)
     return replace(result, errors=[*errors, *result.errors], advice=advice)
 
 
