@@ -217,7 +217,8 @@ def rename(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
             texts = frame[column].map(_text)
             new = _by_spelling(changes[kind], texts)
             found |= {(kind, old) for old in new}
-            frame[column] = [new.get(text, cell) for text, cell in zip(texts, frame[column], strict=True)]
+            cells = [new.get(text, cell) for text, cell in zip(texts, frame[column], strict=True)]
+            frame[column] = pd.Series(cells, frame.index, dtype=object)
     classes = [str(column).removeprefix(VOTES) for column in frame.columns if str(column).startswith(VOTES)]
     new = _by_spelling(changes["label"], classes)
     found |= {("label", old) for old in new}
@@ -240,7 +241,7 @@ def escaped(name: str) -> str:
         >>> print(escaped("Zo\u00eb"), escaped("Zoe\u0308"))
         Zoë Zoe\u0308
     """
-    if name.isprintable() and unicodedata.is_normalized("NFC", name):
+    if name.isprintable() and unicodedata.is_normalized("NFKC", name):
         return name
     return name.encode("unicode_escape").decode("ascii")
 
