@@ -125,8 +125,8 @@ def alike_groups(speakers: Speakers, count: int) -> tuple[tuple[str, ...], ...]:
     """Divide speakers into a number of groups that are as alike as a greedy choice and swaps of two speakers make them.
 
     What counts, in this order: how many classes the groups lack in sum; how many groups lack none that three speakers
-    have; how far genders are from equal shares; how far the numbers of utterances of each class are. The numbers of speakers differ by one at most. Neither the order of
-    rows nor the machine matters.
+    have; how far genders are from equal shares; how far the utterances of each class are. The numbers of speakers
+    differ by one at most. Neither the order of rows nor the machine matters.
 
     Args:
         speakers: The speakers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus
 from ser.speaker_groups import MAX_FOLDS, fold_groups_of, speakers_of, validation_group
 from ser.utils.errors import DataErrors, UserError
-from ser.utils.hashing import hashed_uniform
+from ser.utils.hashing import digest, hashed_uniform
 
 SUBSETS = ("train", "validation", "test")
 RANDOM_SHARE = 0.2
 OFFICIAL, GROUP = "official split", "speaker group"
 
 FORMER_AUTO = "auto-0.1"
-"""Folds of what version 0.1 began by ``auto``: speaker groups are neighbours by name; never a value that a user gives."""
+"""Folds of what version 0.1 began by ``auto``: groups of neighbours by name; never a value that a user gives."""
 
 SplitBy = Literal["auto", "official", "session", "speaker"]
 Validation = Literal["held-out", "random"]
@@ -176,6 +176,44 @@ def split(corpus: Corpus, fold: int | None = None, by: str = "auto", validation:
     return result
 
 
+def fold_begun(
+    corpus: Corpus, fold: int | None, by: str, validation: Validation, check: Callable[[Fold], None]
+) -> Fold:
+    """Return the fold that a training began with, one of today's or, where it is none of them, of version 0.1.
+
+    Args:
+        corpus: As for ``split``.
+        fold: As for ``split``.
+        by: As for ``split``.
+        validation: As for ``split``.
+        check: Raises a ``UserError`` if a fold is not that of the training.
+
+    Raises:
+        UserError: It is neither.
+    """
+    errors = []
+    for way in (by, FORMER_AUTO) if by == "auto" else (by,):
+        try:
+            found = split(corpus, fold, way, validation)
+            check(found)
+        except UserError as error:
+            errors.append(error)
+        else:
+            return found
+    raise errors[0]
+
+
+def rows_digest(corpus: Corpus, fold: Fold) -> str:
+    """Return a digest of the utterances of each subset of a fold.
+
+    Args:
+        corpus: The corpus.
+        fold: One of its folds.
+    """
+    ids = corpus.table["utterance_id"]
+    return digest({subset: list(ids.iloc[rows]) for subset, rows in fold.subsets.items()})
+
+
 def official_fold(corpus: Corpus) -> Fold | None:
     """Return the split that a corpus publishes, or None.
 
@@ -277,8 +315,8 @@ def check_disjoint(corpus: Corpus, fold: Fold, content: ArrayLike | None = None)
 def _check_content(corpus: Corpus, fold: Fold, content: NDArray[np.str_]) -> None:
     subset_of = {int(row): subset for subset, rows in fold.subsets.items() for row in rows}
     copies: dict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(content.tolist()):
-        copies[digest].append(row)
+    for row, heard in enumerate(content.tolist()):
+        copies[heard].append(row)
     ids = corpus.table["utterance_id"]
     errors = [
         (ids[row], f"in {subset_of[row]}, is the same recording as {ids[rows[0]]} in {subset_of[rows[0]]}")

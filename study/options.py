@@ -16,7 +16,7 @@ from ser.config import Config, Precision, classical_keys, corpus_defaults, parse
 from ser.corpora.classes import ALL, FORMER
 from ser.labels import LabelKind
 from ser.models.classical import CLASSICAL
-from ser.splits import SplitBy, Validation
+from ser.splits import FORMER_AUTO, SplitBy, Validation
 from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError, without_password
 from study.schema import SelectionName
@@ -317,7 +317,8 @@ class StudyOptions(TrainingOptions):
         """
         saved = self._saved()
         given = self._given()
-        begun = {**saved, "classes": ALL} if saved["classes"] == FORMER else saved
+        former = {FORMER: ALL, FORMER_AUTO: "auto"}  # for values that no call gives
+        begun = {**saved, **{key: former.get(saved[key], saved[key]) for key in ("classes", "split_by")}}
         changeable = _CHANGEABLE | ({"space"} if self._moves_spaces(saved) else set())
         differing = [key for key in given - changeable - {"name"} if self._values()[key] != begun.get(key)]
         if differing:
@@ -359,7 +360,9 @@ class StudyOptions(TrainingOptions):
                 f"there is no study {self.name!r} below {str(self.folder.parent)!r} to resume. "
                 f"There: {', '.join(known) or 'none'}. Name the --storage-path of the study if it is elsewhere."
             ) from error
-        saved.setdefault("classes", FORMER)
+        if "classes" not in saved:  # begun by version 0.1
+            saved["classes"] = FORMER
+            saved["split_by"] = FORMER_AUTO if saved["split_by"] == "auto" else saved["split_by"]
         return saved
 
     def _given(self) -> set[str]:

@@ -20,6 +20,7 @@ from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
 from ser.corpora.classes import ALL, FORMER
+from ser.splits import FORMER_AUTO
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
 from study.options import ConfirmOptions, StudyOptions
@@ -96,9 +97,11 @@ def _study_command(
     """
     default = StudyOptions().to_json()
     words = []
-    # Studies begun before classes could be chosen had all of them.
-    classes = options.get("classes", ALL)
-    for key, value in {**options, "classes": ALL if classes == FORMER else classes}.items():
+    # Studies begun before classes could be chosen had all of them; folds of version 0.1 cannot be chosen.
+    given = {FORMER: ALL, FORMER_AUTO: "auto"}
+    values = {"classes": ALL, **options}
+    values |= {key: given.get(values[key], values[key]) for key in ("classes", "split_by") if key in values}
+    for key, value in values.items():
         if key in _ELSEWHERE or value in (None, False) or value == default.get(key):
             continue
         words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")

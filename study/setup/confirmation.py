@@ -22,7 +22,7 @@ from ser.corpora.classes import ALL, FORMER
 from ser.fold_design import design_folds
 from ser.labels import LabelKind
 from ser.noise import level_name
-from ser.splits import Fold, check_disjoint, split
+from ser.splits import FORMER_AUTO, Fold, check_disjoint, split
 from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
@@ -216,6 +216,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         resume=False,
         trials=None,
         classes=ALL if searched.classes == FORMER else searched.classes,
+        split_by="auto" if searched.split_by == FORMER_AUTO else searched.split_by,
         validation="held-out",
         scheduler="none",
         cpus_per_trial=asked.cpus_per_trial,

@@ -21,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ser.corpora import Corpus, load, parse_options
 from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore, open_store
+from ser.fold_classes import check_classes
 from ser.labels import CONSENSUS, LabelKind
 from ser.labels.kinds import CLEAN
 from ser.losses.registry import loss_class
 from ser.noise import level_name
-from ser.splits import Fold, check_disjoint, split
+from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
 from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
@@ -63,6 +64,8 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
     fold = split(corpus, options.fold, options.split_by, options.validation)
+    if not options.resume:
+        check_classes(corpus, fold, options.split_by, options.validation)
     check_levels(options, corpus, fold, spaces)
     data_digest = digest([corpus.digest, *map(level_name, options.noise)])
     with claimed_folder(options) as lock:
@@ -79,7 +82,9 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
             data=data,
             records=records,
             searches=_plan_searches(options, data, spaces),
-            protocol=protocol(options, corpus, fold.unit, fold.number, options.seed),
+            protocol=protocol(
+                options, corpus, fold.unit, fold.number, options.seed, _fold_digest(options, corpus, fold)
+            ),
             lock=lock,
             models=_models(spaces, options.defaults),
         )
@@ -308,7 +313,18 @@ def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Spac
     )
 
 
-def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: int) -> str:
+def _fold_digest(options: StudyOptions, corpus: Corpus, fold: Fold) -> str:
+    """Return a digest of the rows of a fold; empty if version 0.1 had it too, so that its trials stay comparable."""
+    former = FORMER_AUTO if options.split_by == "auto" else options.split_by
+    try:
+        same = rows_digest(corpus, split(corpus, options.fold, former, options.validation))
+    except UserError:  # version 0.1 had no such fold
+        same = ""
+    found = rows_digest(corpus, fold)
+    return "" if found == same else found
+
+
+def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: int, rows: str = "") -> str:
     """Return the digest of all that must agree for two trials to be comparable, besides the noise level.
 
     Args:
@@ -317,6 +333,7 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
         unit: What its fold holds out.
         fold: Number of its fold.
         seed: Its seed.
+        rows: Digest of the rows of its fold; empty for folds that number and unit identify.
     """
     shared = options.shared
     weights = shared.model.pretrained and file_digest(Path(shared.model.pretrained))
@@ -330,6 +347,7 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
             {**shared.to_dotted(), **options.fixed, "model.pretrained": weights},
             shared.model.features,
             options.select_on,
+            *filter(None, [rows]),
         ]
     )
 

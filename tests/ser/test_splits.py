@@ -59,7 +59,8 @@ def test_twenty_four_speakers_fall_into_eight_groups_of_three() -> None:
     unit, groups = fold_groups(corpus)
     assert unit == "speaker group"
     assert [len(group) for group in groups] == [3] * 8
-    assert groups == sorted(groups) and sorted(name for group in groups for name in group) == names
+    assert groups == sorted(groups)
+    assert sorted(name for group in groups for name in group) == names
     fold = split(corpus)
     assert (fold.number, fold.count) == (8, 8)
     assert members(corpus, fold, "test") == list(groups[7])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ser.corpora.classes import FORMER
+from ser.splits import FORMER_AUTO
 from ser.utils.errors import UserError
 from study.options import StudyOptions
 
@@ -92,7 +93,8 @@ def test_a_password_is_not_written_down(tmp_path):
 
 def test_a_study_begun_before_classes_could_be_chosen_has_all_of_them(tmp_path):
     StudyOptions(name="n", storage_path=tmp_path, corpus="ravdess").write("")
-    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes is None
+    begun = StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed()
+    assert (begun.classes, begun.split_by) == (None, "auto")
     record = tmp_path / "studies" / "n" / "study.json"
     saved = json.loads(record.read_text())
     record.write_text(json.dumps({key: value for key, value in saved.items() if key != "classes"}))
@@ -100,3 +102,18 @@ def test_a_study_begun_before_classes_could_be_chosen_has_all_of_them(tmp_path):
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="all").resumed().classes == FORMER
     with pytest.raises(UserError, match="--classes differ"):
         StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="happy,sad").resumed()
+
+
+def test_a_study_of_version_0_1_keeps_its_folds(tmp_path):
+    StudyOptions(name="n", storage_path=tmp_path, corpus="ravdess").write("")
+    record = tmp_path / "studies" / "n" / "study.json"
+    saved = {key: value for key, value in json.loads(record.read_text()).items() if key != "classes"}
+    record.write_text(json.dumps(saved))
+    begun = StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed()
+    assert begun.split_by == FORMER_AUTO
+    begun.write("")  # as a resumed study does
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().split_by == FORMER_AUTO
+    record.write_text(json.dumps({**saved, "split_by": "speaker"}))
+    assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().split_by == "speaker"
+    with pytest.raises(UserError, match="--split-by differ"):
+        StudyOptions(name="n", storage_path=tmp_path, resume=True, split_by="session").resumed()

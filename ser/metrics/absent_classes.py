@@ -1,0 +1,92 @@
+"""Classes that a subset lacks, over which UAR is not computed: found, and put into words in one way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+TRAIN, VALIDATION, NOISY, TEST = "train", "validation", "validation_noisy", "test"
+"""Training labels as trained on; true validation labels; noisy ones, where they lack others; true test labels."""
+
+_WORDS = {
+    TRAIN: "training has",
+    VALIDATION: "validation has",
+    NOISY: "the noisy validation labels have",
+    TEST: "test has",
+}
+_OF_METRIC = {"val": VALIDATION, "val_noisy": NOISY, "test": TEST}
+
+Absent = Mapping[str, Sequence[str]]
+"""Subset → classes that it lacks; subsets that lack none are left out."""
+
+
+def absent_classes(classes: Sequence[str], labels: Mapping[str, ArrayLike]) -> dict[str, list[str]]:
+    """Return the classes that subsets lack.
+
+    Args:
+        classes: C class names.
+        labels: Subset → class indices, −1 where unknown; a subset without a known label is left out.
+
+    Example:
+        >>> absent_classes(("angry", "happy", "sad"), {"train": [0, 1, 2], "validation": [0, 2, -1]})
+        {'validation': ['happy']}
+    """
+    found = {}
+    for subset, indices in labels.items():
+        present = {int(index) for index in np.unique(np.asarray(indices)) if index >= 0}
+        if present and (missing := [name for index, name in enumerate(classes) if index not in present]):
+            found[subset] = missing
+    return found
+
+
+def uar_over(absent: Absent, classes: int, subset: str) -> str:
+    """Return over which classes a subset's UAR is, in words; empty if it is over all of them.
+
+    Args:
+        absent: From ``absent_classes``.
+        classes: Number of all classes.
+        subset: Name of the subset, or metric of it such as ``val_noisy/uar``.
+
+    Example:
+        >>> uar_over({"validation": ["disgust"]}, 4, "validation")
+        'UAR over 3 of 4 classes (validation has no disgust)'
+        >>> uar_over({"validation": ["disgust"]}, 4, "test/last/uar")
+        ''
+    """
+    if "/" in subset and not subset.endswith("uar"):
+        return ""
+    subset = _OF_METRIC.get(subset.partition("/")[0], subset)
+    missing = absent.get(subset, ())
+    if not missing:
+        return ""
+    return f"UAR over {classes - len(missing)} of {classes} classes ({_WORDS[subset]} no {_listed(missing, 'and no')})"
+
+
+def absent_lines(found: Iterable[tuple[Absent, str]], classes: int) -> list[str]:
+    """Return a sentence on each way in which UAR is over fewer classes, and on classes without training.
+
+    Args:
+        found: What each trial lacks, and where that is, such as ``fold 3``.
+        classes: Number of all classes.
+
+    Example:
+        >>> trials = [({"test": ["sad"]}, "fold 2"), ({"test": ["sad"], "train": ["joy"]}, "fold 7")]
+        >>> for line in absent_lines(trials, 4):
+        ...     print(line)
+        UAR over 3 of 4 classes (test has no sad): fold 2, fold 7.
+        Training has no joy, which cannot be recognised then: fold 7.
+    """
+    lines: dict[str, dict[str, None]] = {}
+    for absent, where in found:
+        texts = [uar_over(absent, classes, subset) for subset in (VALIDATION, NOISY, TEST)]
+        if missing := absent.get(TRAIN):
+            texts.append(f"Training has no {_listed(missing, 'and no')}, which cannot be recognised then")
+        for text in filter(None, texts):
+            lines.setdefault(text, {})[where] = None
+    return [f"{text}: {', '.join(places)}." for text, places in lines.items()]
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
