@@ -149,7 +149,7 @@ def test_evaluating_again_gives_the_same_files(call: Call, tmp_path: Path) -> No
         ([], "nowhere.csv", "does not exist"),
         ([], "three.csv", "has 2 classes (high, low), and corpus 'table' has 3 (high, low, shrill)"),
         (["--exclude", "nowhere.txt"], "table.csv", "cannot be read"),
-        (["--corpus-options", "votes=face"], "table.csv", "has no options"),
+        (["--corpus-options", "votes=face"], "table.csv", "unknown option of corpus 'table'"),
     ],
 )
 def test_another_corpus_or_fold_than_the_trainings_is_refused(
@@ -273,9 +273,19 @@ def test_what_cannot_be_scored_across_is_refused(
     assert not (tmp_path / "output").exists()
 
 
-def test_the_advice_on_classes_is_right_when_followed(call: Call, tmp_path: Path) -> None:
-    assert call(tmp_path, "--subset", "all", "--classes", "high,low=deep", table="other.csv")[0] == 0
+def test_the_advice_on_classes_is_right_when_followed(folder: Path, call: Call, tmp_path: Path) -> None:
+    pd.read_csv(folder / "other.csv").iloc[1:].to_csv(folder / "fewer.csv", index=False)
+    code, _, error = call(tmp_path, "--subset", "all", table="fewer.csv")
+    advice = error.split("such as ")[1].split(" if ")[0].split()
+    assert (code, advice) == (2, ["--classes", "high,low=deep"])
+    assert call(tmp_path, "--subset", "all", *advice, table="fewer.csv")[0] == 0
     assert report(tmp_path)["class_mapping"] == {"high": "high", "low": "low"}
+
+
+def test_the_own_corpus_under_other_class_names_is_no_other_corpus(call: Call, tmp_path: Path) -> None:
+    code, _, error = call(tmp_path, "--subset", "all", "--classes", "high,low=deep", table="other.csv")
+    assert code == 2
+    assert "was trained on this corpus" in error
 
 
 def test_a_corpus_of_another_name_is_scored_whole(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
