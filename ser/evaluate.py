@@ -242,7 +242,7 @@ def score_subset(
         JSON-able, each key None where there is nothing to score against: ``true`` (over the utterances whose true
         label is known: ``utterances``, ``scores``, ``recall``, ``confusion`` and ``uar_by`` ``agreement``, ``gender``
         and ``speaker``), ``noisy`` (if any noisy label differs from the true one: ``utterances``, ``scores``) and
-        ``annotators`` (``utterances``; ``soft_ce``, ``least_soft_ce`` and ``jsd`` in nats).
+        ``annotators`` (``utterances``; ``soft_ce``, ``least_soft_ce`` and ``jsd`` in nats; ``f1_macro_votes``).
     """
     report: dict[str, Any] = {"true": None, "noisy": None, "annotators": None}
     votes, known = corpus.votes, truth >= 0
@@ -254,9 +254,8 @@ def score_subset(
         soft = soft_labels(votes[rows])
         report["annotators"] = {
             "utterances": len(rows),
-            "soft_ce": evaluation.soft_cross_entropy(probabilities, soft),
+            **evaluation.soft_scores(probabilities, soft),
             "least_soft_ce": evaluation.soft_cross_entropy(soft, soft),
-            "jsd": evaluation.jensen_shannon(probabilities, soft),
         }
     return report
 
@@ -340,6 +339,7 @@ def render(report: Mapping[str, Any]) -> str:
         shown = {
             "soft cross entropy": f"{annotators['soft_ce']:.3f} nats (minimum {annotators['least_soft_ce']:.3f})",
             "Jensen–Shannon": f"{annotators['jsd']:.3f} nats (0 to {np.log(2):.3f})",
+            "macro F1 of votes": f"{annotators['f1_macro_votes']:.3f} (classes above 1 / number of classes)",
         }
         lines += ["", f"Against the annotators' distribution ({annotators['utterances']} utterances)", *_lines(shown)]
     return "\n".join(lines) + "\n"

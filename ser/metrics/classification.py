@@ -92,7 +92,8 @@ def soft_scores(probabilities: Probabilities, soft_labels: NDArray[np.float64]) 
         soft_labels: (N, C), rows sum to 1.
 
     Returns:
-        Name → score: ``soft_ce`` (cross entropy) and ``jsd`` (Jensen–Shannon divergence), both in nats.
+        Name → score: ``soft_ce`` (cross entropy) and ``jsd`` (Jensen–Shannon divergence), both in nats, and
+        ``f1_macro_votes`` (macro F1 of the classes above 1/C).
     """
     return {name: metric.compute(probabilities, soft_labels) for name, metric in SOFT_METRICS.items()}
 
@@ -174,6 +175,37 @@ def jensen_shannon(probabilities: NDArray[np.float64], soft_labels: NDArray[np.f
     mixed = entropy((probabilities + soft_labels) / 2)
     divergence = mixed - (entropy(probabilities) + entropy(soft_labels)) / 2
     return float(np.maximum(divergence, 0.0).mean())  # rounding may go below 0
+
+
+def f1_macro_votes(probabilities: NDArray[np.float64], soft_labels: NDArray[np.float64]) -> float:
+    """Compute the macro F1 of all classes above chance: those with a probability, and with a share of votes, above 1/C.
+
+    An utterance has several classes, or none if all shares are 1/C. F1 is computed for each class over all utterances
+    and averaged over the classes that some utterance has. This is the metric of EMO-SUPERB, whose label smoothing
+    leaves shares on their side of 1/C; its averages count a class that no utterance has as 0.
+
+    Source: Wu, Chou, Chang et al., Open-Emotion: a reproducible EMO-SUPERB for speech emotion recognition systems,
+    IEEE SLT 2024.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        soft_labels: (N, C), rows sum to 1.
+
+    Returns:
+        F1, 0 to 1; NaN if no utterance has a class.
+
+    Example:
+        >>> import numpy as np
+        >>> votes = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])  # first and second class; first class
+        >>> f1_macro_votes(np.array([[0.8, 0.1, 0.1], [0.4, 0.4, 0.2]]), votes)  # F1 of 1 and 0
+        0.5
+    """
+    chance = 1 / probabilities.shape[1]
+    predicted, named = probabilities > chance, soft_labels > chance
+    hits = (predicted & named).sum(axis=0)
+    present = named.any(axis=0)
+    f1 = 2 * hits / np.maximum(predicted.sum(axis=0) + named.sum(axis=0), 1)
+    return float(f1[present].mean()) if present.any() else float("nan")
 
 
 def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -337,5 +369,6 @@ METRICS = {
 SOFT_METRICS = {
     "soft_ce": SoftMetric(soft_cross_entropy, "soft CE", higher_is_better=False),
     "jsd": SoftMetric(jensen_shannon, "JSD", higher_is_better=False),
+    "f1_macro_votes": SoftMetric(f1_macro_votes, "F1 votes", higher_is_better=True),
 }
 """Name in the records → metric against the annotators' distribution."""

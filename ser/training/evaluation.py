@@ -56,8 +56,9 @@ def subset_metrics(prefix: str, probabilities: NDArray[np.float64], subset: Subs
         subset: The subset.
 
     Returns:
-        ``PREFIX/*`` against true labels where all are known; ``PREFIX/soft_ce`` and ``PREFIX/jsd`` against the
-        annotators' distribution where there are votes; and ``PREFIX_noisy/uar`` against noisy labels.
+        ``PREFIX/*`` against true labels where all are known; ``PREFIX/soft_ce``, ``PREFIX/jsd`` and
+        ``PREFIX/f1_macro_votes`` against the annotators' distribution where there are votes; and ``PREFIX_noisy/uar``
+        against noisy labels.
     """
     metrics = {f"{prefix}_noisy/uar": classification.scores(probabilities, subset.noisy)["uar"]}
     if (subset.truth >= 0).all():

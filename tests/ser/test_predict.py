@@ -89,7 +89,7 @@ def test_a_part_is_scored_against_truth_noise_and_annotators() -> None:
     [
         ([-1, -1, -1], None, {"test_noisy/uar"}),
         ([0, -1, 0], None, {"test_noisy/uar"}),  # some unknown is not all known
-        ([-1, -1, -1], VOTES, {"test_noisy/uar", "test/soft_ce", "test/jsd"}),
+        ([-1, -1, -1], VOTES, {"test_noisy/uar", "test/soft_ce", "test/jsd", "test/f1_macro_votes"}),
     ],
 )
 def test_a_part_is_not_scored_against_what_is_unknown(

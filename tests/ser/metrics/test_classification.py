@@ -27,6 +27,7 @@ from ser.metrics.classification import (
     Metric,
     confusion,
     expected_calibration_error,
+    f1_macro_votes,
     jensen_shannon,
     recalls,
     scores,
@@ -81,6 +82,29 @@ def test_every_metric_is_given_under_its_name() -> None:
     assert list(scores(certain(PREDICTED, 3), LABELS)) == list(METRICS)
     soft = np.eye(3)[LABELS]
     assert list(soft_scores(soft, soft)) == list(SOFT_METRICS)
+
+
+def test_macro_f1_of_the_classes_above_chance_is_worked_out_by_hand() -> None:
+    votes = np.array([[2, 1, 0, 0], [1, 1, 1, 1], [0, 1, 3, 0], [0, 0, 4, 0]])  # a+b (a third is above 1/4), none, c, c
+    probabilities = np.array([[0.5, 0.2, 0.3, 0.0], [0.1, 0.7, 0.1, 0.1], [0.3, 0.3, 0.3, 0.1], [0.2, 0.2, 0.2, 0.4]])
+    # Predicted: a+c, b, a+b+c, d. F1 of a: 2 · 1 / (2 + 1), of b: 0 / (2 + 1), of c: 2 · 1 / (2 + 2); d is not named.
+    found = f1_macro_votes(probabilities, votes / votes.sum(axis=1, keepdims=True))
+    assert found == pytest.approx((2 / 3 + 0 + 1 / 2) / 3)
+    assert np.isnan(f1_macro_votes(np.eye(4)[[0]], np.full((1, 4), 0.25)))  # nobody is above chance
+
+
+@given(distributions(12, 4), distributions(12, 4))
+def test_macro_f1_of_the_classes_above_chance_agrees_with_scikit_learn(
+    probabilities: NDArray[np.float64], soft: NDArray[np.float64]
+) -> None:
+    named = soft > 1 / 4
+    by_class = f1_score(named, probabilities > 1 / 4, average=None, zero_division=0)
+    found = f1_macro_votes(probabilities, soft)
+    if named.any():
+        assert found == pytest.approx(by_class[named.any(axis=0)].mean())
+    if not np.isclose(soft, 1 / 4).any():
+        smoothed = 0.05 / 3 + (1 - 0.05 - 0.05 / 3) * soft  # as in the label files of EMO-SUPERB
+        assert f1_macro_votes(probabilities, smoothed) == pytest.approx(found, nan_ok=True)
 
 
 def test_a_metric_that_is_added_is_recorded_for_validation_and_test(monkeypatch: pytest.MonkeyPatch) -> None:
