@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ser.description.summary import CLIPPED, QUIET
+from ser.utils.errors import listed
 
 MAX_NAMES = 4
 """Utterances listed per group of duplicates; describe.json has all of them."""
@@ -54,6 +55,7 @@ def _size(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("sessions", str(len(sessions)) if sessions else "none"),
         ("outside the classes", _join_counts(numbers["outside"], "{1} {0}") or "none"),
         ("excluded", _join_names(numbers["excluded"]) or "none"),
+        ("files not used", listed((f"{count} {kind}" for kind, count in numbers["unused"].items())) or "none"),
     ]
     if several := size["speakers_of_several_genders"]:
         pairs.insert(6, ("of several genders", _join_names(several)))

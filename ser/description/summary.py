@@ -103,6 +103,7 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
         "audio": _audio(utterances),
         "classes": _classes(utterances, rest.classes),
         "outside": dict(rest.outside),
+        "unused": dict(rest.unused),
         "excluded": list(corpus.excluded),
         "agreement": None if votes is None else _agreement(rest, votes, utterances),
         "ratings": _ratings(rest),
