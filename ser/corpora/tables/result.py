@@ -344,7 +344,7 @@ def _labelled(
             for counts, other in zip(votes.counts, others, strict=True)
         ]
         table["votes"] = pd.Series(None if votes.are_labels else list(votes.counts), table.index, dtype=object)
-        if votes.others is not None:
+        if votes.others is not None and any(votes.others):
             table["other_votes"] = votes.others
     else:
         return table, None, outside
@@ -362,4 +362,5 @@ def _labelled(
     truths = [word for word in table.get("true_label", ()) if word]
     names = tuple(sorted({*table["label"], *truths} - {""}))
     counted, more = count_votes(annotations, table["utterance_id"].tolist(), names)
-    return table.assign(votes=pd.Series(counted, table.index, dtype=object), other_votes=more), names, outside
+    table = table.assign(votes=pd.Series(counted, table.index, dtype=object))
+    return (table.assign(other_votes=more) if any(more) else table), names, outside
