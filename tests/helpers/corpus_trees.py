@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from zlib import crc32
@@ -123,6 +124,69 @@ def kaldi(root: Path) -> Path:
     return data
 
 
+def audformat(root: Path) -> Path:
+    """Build a database in the shape of EmoDB's: gold standards in three tables, speakers in another."""
+    import audformat as library
+
+    emotions = {"W": "anger", "F": "happiness", "N": "neutral", "T": "sadness"}
+    clips = [
+        f"wav/{speaker}a0{text}{letter}a.wav"
+        for speaker in ("03", "08", "10", "11")
+        for text in (1, 2)
+        for letter in emotions
+    ]
+    _record(root / clip for clip in clips)
+    database = library.Database("emodb", languages=["deu"])
+    database.splits["train"] = library.Split("train")
+    database.splits["test"] = library.Split("test")
+    database.raters["gold"] = library.Rater()
+    database.schemes["emotion"] = library.Scheme("str", labels=list(emotions.values()))
+    database.schemes["confidence"] = library.Scheme("float", minimum=0, maximum=1)
+    people = {3: "male", 8: "female", 10: "male", 11: "male"}
+    database.schemes["speaker"] = library.Scheme("int", labels={who: {"gender": people[who]} for who in people})
+    in_split = {"train": clips[:16], "test": clips[16:], None: clips}
+    for split, files in in_split.items():
+        name = f"emotion.categories.{split}.gold_standard" if split else "emotion"
+        table = database[name] = library.Table(library.filewise_index(files), split_id=split)
+        for column, values in {
+            "emotion": [emotions[file[9]] for file in files],
+            "confidence": [0.9] * len(files),
+        }.items():
+            table[column] = library.Column(scheme_id=column, rater_id="gold")
+            table[column].set(values)
+    table = database["files"] = library.Table(library.filewise_index(clips))
+    table["speaker"] = library.Column(scheme_id="speaker")
+    table["speaker"].set([int(clip[4:6]) for clip in clips])
+    database.save(str(root))
+    return root
+
+
+def huggingface(root: Path) -> Path:
+    """Build a folder of Parquet shards as the hub has them: bytes of audio in cells, classes as numbers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["angry", "happy", "sad"]
+    features = {"audio": {"_type": "Audio"}, "emotion": {"names": names, "_type": "ClassLabel"}}
+    info = {"info": {"features": {**features, "speaker_id": {"dtype": "string", "_type": "Value"}}}}
+    (root / "data").mkdir(parents=True)
+    for shard, speakers in enumerate((("ann", "bob"), ("cid", "dan"))):
+        rows = [(f"{speaker}-{number}.wav", number % 3, speaker) for speaker in speakers for number in range(6)]
+        _record(root / name for name, _, _ in rows)
+        cells = [{"bytes": (root / name).read_bytes(), "path": name} for name, _, _ in rows]
+        for name, _, _ in rows:
+            (root / name).unlink()
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        columns = {
+            "audio": pa.array(cells, kind),
+            "emotion": [row[1] for row in rows],
+            "speaker_id": [row[2] for row in rows],
+        }
+        table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(info)})
+        pq.write_table(table, root / "data" / f"train-{shard:05}-of-00002.parquet")
+    return root
+
+
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "iemocap": iemocap,
     "iemocap-4": iemocap,
@@ -134,4 +198,6 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "table": table,
     "folders": folders,
     "kaldi": kaldi,
+    "audformat": audformat,
+    "huggingface": huggingface,
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser.audio.embedded import file_of
 from ser.corpora import NAMES, Corpus, load, without
 from ser.corpora.classes import choose_classes
 from ser.corpora.corpus import count_votes
@@ -42,7 +43,7 @@ def test_rows_are_sorted_complete_and_of_its_classes(corpus: Corpus) -> None:
     assert list(table["utterance_id"]) == sorted(set(table["utterance_id"]))
     assert list(table.index) == list(range(len(corpus)))
     assert [corpus.classes[index] for index in corpus.labels] == list(table["label"])
-    assert corpus.synthesize is not None or all(Path(path).is_file() for path in table["path"])
+    assert corpus.synthesize is not None or all(Path(file_of(path)).is_file() for path in table["path"])
 
 
 def test_the_digest_is_that_of_the_data_wherever_they_lie(
@@ -109,7 +110,7 @@ def test_its_description_is_finite_and_counts_every_utterance(corpus: Corpus) ->
     assert json.loads(text)["duplicates"] == []
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", sorted(BUILDERS.keys() - {"huggingface"}))  # its audio is in cells, not in files
 def test_a_silent_copied_or_missing_file_is_named_and_can_be_left_out(name: str, tmp_path: Path) -> None:
     root = BUILDERS[name](tmp_path)
     paths = list(load(name, root).table["path"])
