@@ -79,7 +79,10 @@ def noise_section(found: Provenance) -> Section:
 
 
 def _manifest_of_each_level(found: Provenance) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    """Return noise level, with the kind of labels → manifest, ordered by the rate of the training labels, and a sentence on missing ones."""
+    """Return noise level and labels → manifest, and a sentence on missing ones.
+
+    They are ordered by the rate of the training labels.
+    """
     levels: dict[str, Mapping[str, Any]] = {}
     without = set()
     for run in found.search or found.confirm:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser.corpora.corpus import Corpus
+from ser.corpora.corpus import ANNOTATION_COLUMNS, Corpus
 from ser.utils.errors import DataErrors, UserError
+from ser.utils.hashing import digest
 
 ADVICE = "Use --labels plurality or soft, which need only the number of votes for each class."
 
@@ -74,3 +75,11 @@ def judgements_of(corpus: Corpus, rows: NDArray[np.int64]) -> Judgements:
         )
     annotators, annotator = np.unique(said["annotator"].astype(str).to_numpy(dtype=object), return_inverse=True)
     return Judgements(utterance, annotator.astype(np.int64), label, tuple(annotators), outside)
+
+
+def votes_digest(corpus: Corpus) -> str:
+    """Return a digest of the individual votes, which that of the corpus does not cover; it is equal on every machine."""
+    if corpus.annotations is None:
+        return digest([])
+    columns = (corpus.annotations[name].astype(str) for name in ANNOTATION_COLUMNS)
+    return digest(sorted(zip(*columns, strict=True)))

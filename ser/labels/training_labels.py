@@ -58,7 +58,7 @@ def training_labels(corpus: Corpus, kind: LabelKind, level: str, seed: int, rows
         >>> from ser.corpora import load
         >>> made = training_labels(load("synthetic"), "dawid_skene", "clean", 0, {"train": range(480)})
         >>> made.manifest["labels"]["subsets"]["train"]
-        {'votes': 1440, 'votes_outside': 0, 'annotators': 3, 'iterations': 15, 'ties': 0}
+        {'votes': 1440, 'votes_outside': 0, 'annotators': 3, 'iterations': 37, 'ties': 0}
     """
     check_labels(kind, level)
     if kind == CONSENSUS:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ser.audio.levels import level_warnings
 from ser.config import Config, stored
+from ser.labels import CONSENSUS
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
@@ -25,7 +26,7 @@ from study.commands.plan import costs, disk_warning, pilot_components, power, sh
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag
+from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag, space_and_labels
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
 from study.setup.design import Design
@@ -118,6 +119,8 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         say(console, f"  tested on {other.declared.name} too: {first}")
         for line in rest:
             say(console, f"            {line}")
+    for line in prepared.labels:
+        say(console, f"  {line}")
     for one in design.candidates:
         source = f", run {one.source} of the search" if one.source else ""
         say(console, f"  {one.noise} {one.space} {one.name}{source}")
@@ -234,5 +237,7 @@ def _configuration(
         f"of this method's configurations, {row['selected']:.3f} over {len(mine)} trainings.",
         f"Which method to train with is another question: {analysis_command('analysis/report.py', options)}",
     ]
+    _, kind = space_and_labels(row["space"])
+    header += [f"Train with --labels {kind}."] if kind != CONSENSUS else []
     configuration = Config.from_dotted(stored(mine["parameters"].iloc[0])).to_dotted()
     return "".join(f"# {line}\n" for line in header) + yaml.safe_dump(configuration, sort_keys=True)

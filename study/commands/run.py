@@ -16,7 +16,6 @@ from rich.console import Console
 
 from ser.audio.levels import level_warnings
 from ser.labels import CONSENSUS
-from ser.labels.training_labels import labels_line
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
@@ -133,18 +132,15 @@ def _about_pruning(prepared: PreparedStudy) -> list[str]:
 
 def _about_noise(prepared: PreparedStudy) -> list[str]:
     lines = []
-    manifests = {(search.level, search.space.labels): search.task.manifest for search in prepared.searches}
-    for (level, labels), manifest in manifests.items():
-        if labels != CONSENSUS:
-            lines.append(f"  labels    {labels_line(manifest)}")
-            continue
+    manifests = {one.level: one.task.manifest for one in prepared.searches if one.space.labels == CONSENSUS}
+    for level, manifest in manifests.items():
         rates = ", ".join(
             f"{name} {subset['rate']:.2%}" for name, subset in manifest["parts"].items() if subset["rate"] is not None
         )
         lines.append(f"  noise     {level}: {manifest['recipe']}{f', realised: {rates}' if rates else ''}")
         if manifest.get("note"):
             lines.append(f"            {manifest['note']}")
-    return lines
+    return [*lines, *(f"  {line}" for line in prepared.labels)]
 
 
 def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Console) -> None:

@@ -51,6 +51,7 @@ from study.setup.prepare import (
     open_records,
     open_stores,
     protocol,
+    votes_read,
 )
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
 from study.setup.resolve import absolute, check_noise, data_name, resumed, with_absolute_paths
@@ -126,7 +127,13 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
         extractors = [extractor(_config(one)) for one in design.candidates]
         stores = open_stores(corpus, extractors, options, console)
         tests = OtherTests(corpus, others, [open_stores(one.corpus, extractors, options, console) for one in others])
-        data = StudyData(corpus, folds[1], digest([corpus.digest, design.digest, *tests.heard]), stores, 0.0)
+        data = StudyData(
+            corpus,
+            folds[1],
+            digest([corpus.digest, design.digest, *tests.heard, *votes_read(options, corpus)]),
+            stores,
+            0.0,
+        )
         tests.check(data.store)
         options.check_audio(data.audio_digest)
         for fold in folds.values():

@@ -22,7 +22,8 @@ from ser.corpora import Corpus, load, parse_options
 from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore, open_store
 from ser.fold_classes import check_classes
-from ser.labels import CONSENSUS, LabelKind
+from ser.labels import CONSENSUS, DAWID_SKENE, LabelKind
+from ser.labels.judgements import votes_digest
 from ser.labels.kinds import CLEAN
 from ser.losses.registry import loss_class
 from ser.noise import level_name
@@ -67,7 +68,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     if not options.resume:
         check_classes(corpus, fold, options.split_by, options.validation)
     check_levels(options, corpus, fold, spaces)
-    data_digest = digest([corpus.digest, *map(level_name, options.noise)])
+    data_digest = digest([corpus.digest, *map(level_name, options.noise), *votes_read(options, corpus)])
     with claimed_folder(options) as lock:
         if options.resume:
             options.check_unchanged(data_digest)
@@ -173,6 +174,11 @@ def check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequ
                     training_targets(loss_class(name), task.train)
                 except UserError as error:
                     raise UserError(f"space {space.name!r}: {error}") from error
+
+
+def votes_read(options: StudyOptions, corpus: Corpus) -> list[str]:
+    """Return the digest of the individual votes, if a kind of labels is made from them."""
+    return [votes_digest(corpus)] if DAWID_SKENE in options.labels else []
 
 
 @contextmanager

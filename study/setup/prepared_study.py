@@ -12,6 +12,8 @@ from mlflow import MlflowClient
 
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
+from ser.labels import CONSENSUS
+from ser.labels.training_labels import labels_line
 from ser.splits import Fold
 from ser.training.task import Task
 from ser.utils.hashing import digest
@@ -150,6 +152,12 @@ class PreparedStudy:
     def spaces(self) -> dict[str, dict[str, Any]]:
         """Return digest and content of each search space by its own name, for the record of the study."""
         return {search.space.own_name: search.space.record for search in self.searches}
+
+    @property
+    def labels(self) -> list[str]:
+        """Return lines on the labels that are not the corpus's; in a confirmation, those of the first fold and seed."""
+        tasks = {search.space.labels: search.task for search in self.searches if search.space.labels != CONSENSUS}
+        return [f"labels    {labels_line(task.manifest)}" for task in tasks.values()]
 
     @property
     def selection(self) -> Selection:
