@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +73,7 @@ class Tag:
     PROTOCOL = "protocol"
     SELECT_ON = "select_on"
     SEARCHED = "searched"
+    ABSENT = "classes.absent"  # JSON: subset → classes that it lacks; only where one lacks any
     PLANNED_TRIALS = "planned_trials"
     GIT_DIRTY = "git.dirty"  # whether tracked files differed from the commit; before, its hash ended in -dirty
 
@@ -79,6 +81,7 @@ class Tag:
     CANDIDATE = "candidate"  # search-1, search-2, … or default
     SOURCE = "source"  # run of the search that found the configuration, empty for a default
     DESIGN = "design"  # digest of the confirmation's design, also on its parent runs
+    TEST_CORPORA = "test_corpora"  # other corpora that its trainings are tested on; absent without any
     EXPOSURE = "exposure"  # unseen, trained_by or chosen_by
     OLD_SEEN = "seen_by_search"  # instead of EXPOSURE in confirmations of version 0.1: true or false
 
@@ -125,6 +128,33 @@ def status_of(tags: Mapping[str, str], default: str) -> str:
         'running'
     """
     return tags.get(Tag.STATUS) or tags.get(Tag.OLD_STATUS) or default
+
+
+def absent_tag(absent: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the tag for the classes that the subsets of a trial lack; none if they lack none.
+
+    Args:
+        absent: Subset → classes, as ``ser.training.task.Task.absent``.
+
+    Example:
+        >>> absent_tag({"validation": ["sad"]}), absent_tag({})
+        ({'classes.absent': '{"validation": ["sad"]}'}, {})
+    """
+    return {Tag.ABSENT: json.dumps(absent, ensure_ascii=False)} if absent else {}
+
+
+def absent_of(tags: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the classes that the subsets of a trial lack, by subset.
+
+    Args:
+        tags: Tags of its run.
+
+    Example:
+        >>> absent_of({"classes.absent": '{"validation": ["sad"]}'}), absent_of({})
+        ({'validation': ['sad']}, {})
+    """
+    found: dict[str, list[str]] = json.loads(tags.get(Tag.ABSENT, "{}"))
+    return found
 
 
 def exposure_of(tags: Mapping[str, str]) -> str:

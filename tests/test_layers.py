@@ -33,8 +33,8 @@ ORDER = {
         "run confirm evaluate predict register remove"
     ),
     "analysis": (
-        "inference common sections page best_runs significance dose_response curves importance selection confusion "
-        "embeddings corrections report"
+        "inference common sections page best_runs significance dose_response across_corpora curves "
+        "importance selection confusion embeddings corrections report"
     ),
 }
 MAX_MODULES = 13

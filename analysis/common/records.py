@@ -28,6 +28,7 @@ from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, unknown_name, without_password
 from study.options import StudyOptions
 from study.schema import (
+    ACROSS_CORPORA,
     CONFIRM,
     KIND,
     OLD_SEARCH_RECORD,
@@ -102,6 +103,7 @@ class Records:
     selection: Selection
     classes: tuple[str, ...]
     _tables: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
+    _others: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
     _curves: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
     _documents: dict[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict, repr=False)
     runs: tuple[Run, ...] = field(default=(), repr=False)
@@ -164,6 +166,22 @@ class Records:
         if run_id not in self._tables:
             self._tables[run_id] = read_utterances(self.client, run_id)
         return self._tables[run_id]
+
+    def other_corpora(self, run_id: str) -> pd.DataFrame | None:
+        """Return the right predictions of a confirmed trial on other corpora; they are read once.
+
+        Args:
+            run_id: MLflow run of the trial.
+
+        Returns:
+            The table of ``ser.training.other_corpora``, or None if the trial was not tested on any.
+
+        Raises:
+            UserError: If the table cannot be read.
+        """
+        if run_id not in self._others:
+            self._others[run_id] = _read_table(self.client, run_id, ACROSS_CORPORA)
+        return self._others[run_id]
 
     def curve(self, run_id: str, metric: str) -> pd.Series:
         """Return a metric of a trial over its epochs; it is read once.
@@ -449,16 +467,9 @@ def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
     Raises:
         UserError: If the artifact cannot be downloaded or read, or is another table.
     """
-    try:
-        if UTTERANCES not in {file.path for file in client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            table = pd.read_parquet(client.download_artifacts(run_id, UTTERANCES, folder))
-    except (MlflowException, OSError, ValueError) as error:
-        raise UserError(
-            f"{UTTERANCES} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
-            f"again: {command_line('study/run.py')} with a new --name."
-        ) from None
+    table = _read_table(client, run_id, UTTERANCES)
+    if table is None:
+        return None
     table = table.rename(columns={OLD_SUBSET: SUBSET})
     classes = [name for name in table.columns.astype(str) if name.startswith(PROBABILITY)]
     if (missing := [name for name in (*TEXT, *FROM_LOSS) if name not in table]) or len(classes) < 2:
@@ -469,3 +480,17 @@ def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
     if AGREEMENT not in table:  # written by an older version
         table[AGREEMENT] = pd.array([pd.NA] * len(table), dtype="string")
     return table
+
+
+def _read_table(client: MlflowClient, run_id: str, name: str) -> pd.DataFrame | None:
+    """Return a Parquet artifact of a run, None if the run has none."""
+    try:
+        if name not in {file.path for file in client.list_artifacts(run_id)}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_parquet(client.download_artifacts(run_id, name, folder))
+    except (MlflowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{name} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
+            f"again: {command_line('study/run.py')} with a new --name."
+        ) from None

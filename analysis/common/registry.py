@@ -17,6 +17,7 @@ SECTIONS = {
     "best_runs": "analysis.sections.best_runs.section",
     "significance": "analysis.sections.significance.section",
     "dose_response": "analysis.sections.dose_response.section",
+    "across_corpora": "analysis.sections.across_corpora.section",
     "curves": "analysis.sections.curves.section",
     "importance": "analysis.sections.importance.section",
     "selection": "analysis.sections.selection.section",

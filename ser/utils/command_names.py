@@ -32,6 +32,7 @@ COMMANDS = {
     "best-runs": Command("analysis/best_runs.py", "show the best run of each noise level and space"),
     "significance": Command("analysis/significance.py", "compare the confirmed methods"),
     "dose-response": Command("analysis/dose_response.py", "show from which noise level a loss pays"),
+    "across-corpora": Command("analysis/across_corpora.py", "show the trainings of one corpus on others"),
     "curves": Command("analysis/curves.py", "show training curves"),
     "importance": Command("analysis/importance.py", "show which hyper-parameters mattered"),
     "selection": Command("analysis/selection.py", "show what selection by noisy labels costs"),

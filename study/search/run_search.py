@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 
 from ser.config import Config
+from ser.metrics.absent_classes import over_classes
 from ser.labels import CONSENSUS
 from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
@@ -23,6 +24,7 @@ from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress
 from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
 from study.search.trial_logs import TrialLogs, read_logs
+from study.setup.design import Design
 from study.setup.prepared_study import PreparedStudy, Search
 from study.setup.pruners import grace_period, make_pruner
 from study.tracking.provenance import environment_tags
@@ -112,7 +114,10 @@ def run_search(
         Its trials as the journal has them.
     """
     planned = search.trials(prepared.options)
-    progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection)
+    tasks = [one.task for one in search.planned] or [search.task] * planned
+    metric, classes = prepared.selection.metric, len(search.task.classes)
+    over = {number: over_classes(task.absent, classes, metric) for number, task in enumerate(tasks, start=1)}
+    progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection, over)
     attempts = Attempts(set() if left_out is None else left_out)
     searcher = StudySearch(
         journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell
@@ -275,6 +280,11 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
         Tag.SEARCHED: ",".join(search.searched),
         Tag.SPACE_DIGEST: search.space.digest,
         Tag.PLANNED_TRIALS: str(search.trials(options)),
-        **({} if prepared.design is None else {Tag.DESIGN: prepared.design.digest}),
+        **({} if prepared.design is None else _design_tags(prepared.design)),
         **environment_tags(),
     }
+
+
+def _design_tags(design: Design) -> dict[str, str]:
+    others = ", ".join(one.name for one in design.test_corpora)
+    return {Tag.DESIGN: design.digest, **({Tag.TEST_CORPORA: others} if others else {})}
