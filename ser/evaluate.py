@@ -27,9 +27,10 @@ from ser.features.store import FeatureStore, open_store
 from ser.labels import kind_of
 from ser.labels.training_labels import training_labels
 from ser.metrics import classification as evaluation
+from ser.metrics.absent_classes import NOISY, TEST, absent_classes, uar_over
 from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.metrics.intervals import crossed_interval
-from ser.splits import Fold, SplitBy, Validation, check_disjoint, split
+from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun
 from ser.training.embeddings import extractor
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
@@ -102,10 +103,16 @@ def evaluate(options: EvaluateOptions, fold_of: Callable[[Corpus], Fold] | None 
         checkpoint.check_corpus(corpus)
     except UserError as error:
         raise UserError(f"{error} To score another corpus of that name, add --subset {EVERYTHING}.") from None
-    fold = fold_of(corpus) if fold_of else split(corpus, options.fold, options.split_by, options.validation)
     level, noise_seed = checkpoint.manifest["level"], checkpoint.manifest["seed"]
     labels = kind_of(checkpoint.manifest)
-    checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed, labels=labels))
+
+    def check(fold: Fold) -> None:
+        checkpoint.check_task(make_task(corpus, fold, Path(), level, noise_seed, labels=labels))
+
+    if fold_of is None:
+        fold = fold_begun(corpus, options.fold, options.split_by, options.validation, check)
+    else:
+        check(fold := fold_of(corpus))
     folder = output_folder(options.output or options.checkpoint.parent / f"evaluation-{options.subset}")
     store = _open_store(checkpoint, corpus, options.features)
     check_disjoint(corpus, fold, store.content)
@@ -240,8 +247,9 @@ def score_subset(
 
     Returns:
         JSON-able, each key None where there is nothing to score against: ``true`` (over the utterances whose true
-        label is known: ``utterances``, ``scores``, ``recall``, ``confusion`` and ``uar_by`` ``agreement``, ``gender``
-        and ``speaker``), ``noisy`` (if any noisy label differs from the true one: ``utterances``, ``scores``) and
+        label is known: ``utterances``, ``scores``, ``absent`` (classes without an utterance, over which UAR is not
+        computed), ``recall``, ``confusion`` and ``uar_by`` ``agreement``, ``gender`` and ``speaker``), ``noisy`` (if
+        any noisy label differs from the true one: ``utterances``, ``scores``, ``absent``) and
         ``annotators`` (``utterances``; ``soft_ce``, ``least_soft_ce`` and ``jsd`` in nats; ``f1_macro_votes``).
     """
     report: dict[str, Any] = {"true": None, "noisy": None, "annotators": None}
@@ -249,7 +257,11 @@ def score_subset(
     if known.any():
         report["true"] = _against_true(corpus, rows[known], probabilities[known], truth[known])
     if (noisy != truth).any():
-        report["noisy"] = {"utterances": len(rows), "scores": evaluation.scores(probabilities, noisy)}
+        report["noisy"] = {
+            "utterances": len(rows),
+            "scores": evaluation.scores(probabilities, noisy),
+            "absent": _absent(corpus, noisy),
+        }
     if votes is not None:
         soft = soft_labels(votes[rows])
         report["annotators"] = {
@@ -281,10 +293,22 @@ def _against_true(
     return {
         "utterances": len(rows),
         "scores": evaluation.scores(probabilities, truth),
+        "absent": _absent(corpus, truth),
         "recall": {name: None if np.isnan(value) else value for name, value in recall},
         "confusion": confusions,
         "uar_by": {kind: {name: asdict(score) for name, score in found.items()} for kind, found in groups.items()},
     }
+
+
+def _absent(corpus: Corpus, labels: NDArray[np.int64]) -> list[str]:
+    return absent_classes(corpus.classes, {TEST: labels}).get(TEST, [])
+
+
+def _uar_over(report: Mapping[str, Any], scored: Mapping[str, Any], noisy: str = "") -> list[str]:
+    """Return a line that says over which classes UAR is, if a class has no utterance."""
+    subset = noisy or report["subset"]
+    text = uar_over({subset: scored["absent"]}, len(report["classes"]), subset)
+    return [f"  {text}"] if text else []
 
 
 def _setting(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
@@ -322,6 +346,7 @@ def render(report: Mapping[str, Any]) -> str:
     else:
         lines += ["", f"Against true labels ({true['utterances']} of {report['utterances']} utterances)"]
         lines += _lines({**_scores(true["scores"]), **_chance_and_interval(report)})
+        lines += _uar_over(report, true)
         lines += ["", "Recall of true labels by class"]
         lines += _lines({name: "–" if value is None else f"{value:.3f}" for name, value in true["recall"].items()})
         for kind, groups in true["uar_by"].items():
@@ -335,6 +360,7 @@ def render(report: Mapping[str, Any]) -> str:
                 lines += _lines({name: _group(score) for name, score in groups.items()})
     if noisy is not None:
         lines += ["", f"Against noisy labels ({noisy['utterances']} utterances)", *_lines(_scores(noisy["scores"]))]
+        lines += _uar_over(report, noisy, NOISY)
     if annotators is not None:
         shown = {
             "soft cross entropy": f"{annotators['soft_ce']:.3f} nats (minimum {annotators['least_soft_ce']:.3f})",

@@ -18,16 +18,18 @@ from rich.progress import Progress
 from ser.audio.levels import level_warnings
 from ser.config import Config, corpus_defaults, parse_settings
 from ser.config_file import read_config
-from ser.corpora import load, parse_options
+from ser.corpora import Corpus, load, parse_options
 from ser.features.store import open_store
+from ser.fold_classes import check_classes, class_lines
 from ser.labels import CONSENSUS, LabelKind, check_labels
 from ser.labels.training_labels import labels_line
+from ser.metrics.absent_classes import over_classes
 from ser.noise import check_level
-from ser.splits import SplitBy, Validation, check_disjoint, split
+from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun, split
 from ser.training.embeddings import extractor
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import check_labels_fit, check_weights
-from ser.training.state import State, load_state, save_state
+from ser.training.state import State, check_state, load_state, save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.command_names import command_line
@@ -86,12 +88,11 @@ def main() -> int:
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
-    fold = split(corpus, options.fold, options.split_by, options.validation)
-    # Noise and weights are checked before features are computed, which may take minutes.
-    make_task(corpus, fold, Path(), options.noise, options.seed, labels=options.labels)
-    if not options.resume:
-        check_weights(config.model)
+    # All is checked before features are computed, which may take minutes.
     state = _start(options)
+    fold = _fold(options, config, corpus, state)
+    if state is None:
+        check_weights(config.model)
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as progress:
@@ -108,13 +109,29 @@ def main() -> int:
         f"{config.loss.name} on {corpus.name} {options.noise}{of_votes}, fold {fold.number} of {fold.count}: "
         f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
     )
-    for note in corpus.notes:
+    for note in (*corpus.notes, *class_lines(corpus, fold)):
         console.print(note)
     levels = level_warnings(corpus.table["utterance_id"].tolist(), store.levels)
     for line in (fold.warning, *levels):
         if line:
             console.print(f"warning: {line}")
     return _train(options, config, task, state, console)
+
+
+def _fold(options: TrainOptions, config: Config, corpus: Corpus, state: State | None) -> Fold:
+    """Return the fold that is held out, checked with its labels; that of the run if a run is resumed."""
+
+    def check(fold: Fold) -> None:
+        task = make_task(corpus, fold, Path(), options.noise, options.seed, labels=options.labels)
+        if state is not None:
+            check_state(state, config, options.seed, task, state["front_end"])
+
+    if state is not None:
+        return fold_begun(corpus, options.fold, options.split_by, options.validation, check)
+    fold = split(corpus, options.fold, options.split_by, options.validation)
+    check_classes(corpus, fold, options.split_by, options.validation)
+    check(fold)
+    return fold
 
 
 def _configuration(options: TrainOptions) -> Config:
@@ -132,12 +149,16 @@ def _configuration(options: TrainOptions) -> Config:
 def _train(options: TrainOptions, config: Config, task: Task, state: State | None, console: Console) -> int:
     """Train, write and print each epoch; return the exit code."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    began = time.monotonic()
+    began, absent = time.monotonic(), task.absent
     try:
         for record in train(config, task, seed=options.seed, state=state, device=device):
             _write(record, options.output)
-            scores = "  ".join(f"{name} {record.metrics[name]:.3f}" for name in SHOWN if name in record.metrics)
-            console.print(f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {scores}")
+            scores = [
+                f"{name} {record.metrics[name]:.3f} {over_classes(absent, len(task.classes), name)}".rstrip()
+                for name in SHOWN
+                if name in record.metrics
+            ]
+            console.print(f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {'  '.join(scores)}")
     except DivergedError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

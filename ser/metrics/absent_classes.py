@@ -15,6 +15,7 @@ _WORDS = {
     VALIDATION: "validation has",
     NOISY: "the noisy validation labels have",
     TEST: "test has",
+    "all": "the corpus has",
 }
 _OF_METRIC = {"val": VALIDATION, "val_noisy": NOISY, "test": TEST}
 
@@ -41,27 +42,38 @@ def absent_classes(classes: Sequence[str], labels: Mapping[str, ArrayLike]) -> d
     return found
 
 
-def uar_over(absent: Absent, classes: int, subset: str) -> str:
-    """Return over which classes a subset's UAR is, in words; empty if it is over all of them.
+def over_classes(absent: Absent, classes: int, metric: str) -> str:
+    """Return over how many classes a UAR is, such as ``over 3 of 4 classes``; empty if it is over all of them.
 
     Args:
         absent: From ``absent_classes``.
         classes: Number of all classes.
-        subset: Name of the subset, or metric of it such as ``val_noisy/uar``.
+        metric: Name of a metric; only of UAR are there any words.
+
+    Example:
+        >>> over_classes({"validation": ["disgust"]}, 4, "val/uar")
+        'over 3 of 4 classes'
+        >>> over_classes({"validation": ["disgust"]}, 4, "val/nll")
+        ''
+    """
+    missing = absent.get(_OF_METRIC.get(metric.partition("/")[0], ""), ())
+    return _over(classes, missing) if missing and metric.endswith("uar") else ""
+
+
+def uar_over(absent: Absent, classes: int, subset: str) -> str:
+    """Return over which classes a subset's UAR is, and which are missing; empty if it is over all of them.
+
+    Args:
+        absent: From ``absent_classes``.
+        classes: Number of all classes.
+        subset: Name of the subset.
 
     Example:
         >>> uar_over({"validation": ["disgust"]}, 4, "validation")
         'UAR over 3 of 4 classes (validation has no disgust)'
-        >>> uar_over({"validation": ["disgust"]}, 4, "test/last/uar")
-        ''
     """
-    if "/" in subset and not subset.endswith("uar"):
-        return ""
-    subset = _OF_METRIC.get(subset.partition("/")[0], subset)
     missing = absent.get(subset, ())
-    if not missing:
-        return ""
-    return f"UAR over {classes - len(missing)} of {classes} classes ({_WORDS[subset]} no {_listed(missing, 'and no')})"
+    return f"UAR {_over(classes, missing)} ({_WORDS[subset]} no {_listed(missing)})" if missing else ""
 
 
 def absent_lines(found: Iterable[tuple[Absent, str]], classes: int) -> list[str]:
@@ -80,13 +92,18 @@ def absent_lines(found: Iterable[tuple[Absent, str]], classes: int) -> list[str]
     """
     lines: dict[str, dict[str, None]] = {}
     for absent, where in found:
-        texts = [uar_over(absent, classes, subset) for subset in (VALIDATION, NOISY, TEST)]
+        noisy = () if absent.get(NOISY) == absent.get(VALIDATION) else (NOISY,)
+        texts = [uar_over(absent, classes, subset) for subset in (VALIDATION, *noisy, TEST)]
         if missing := absent.get(TRAIN):
-            texts.append(f"Training has no {_listed(missing, 'and no')}, which cannot be recognised then")
+            texts.append(f"Training has no {_listed(missing)}, which cannot be recognised then")
         for text in filter(None, texts):
             lines.setdefault(text, {})[where] = None
     return [f"{text}: {', '.join(places)}." for text, places in lines.items()]
 
 
-def _listed(names: Sequence[str], last: str) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+def _over(classes: int, missing: Sequence[str]) -> str:
+    return f"over {classes - len(missing)} of {classes} classes"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and no {names[-1]}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser.metrics.absent_classes import NOISY, TEST, TRAIN, VALIDATION, absent_classes
 from ser.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ class Task:
     test: Subset | None = None
     others: tuple[OtherTest, ...] = ()
 
+    @property
+    def absent(self) -> dict[str, list[str]]:
+        """Return the classes that subsets lack, as ``ser.metrics.absent_classes`` reads them."""
+        labels = {TRAIN: self.train.noisy, VALIDATION: self.validation.truth, NOISY: self.validation.noisy}
+        return absent_classes(self.classes, labels if self.test is None else {**labels, TEST: self.test.truth})
+
 
 def make_task(
     corpus: Corpus,
@@ -119,7 +126,7 @@ def make_task(
             class.
     """
     # Imported here because pandas is needed to make a task and not to train on one.
-    from ser.labels import training_labels
+    from ser.labels.training_labels import training_labels
     from ser.metrics.agreement import soft_labels, strata
 
     rows = {"train": fold.train, "validation": fold.validation}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
@@ -32,10 +32,20 @@ class SearchProgress(Callback):  # type: ignore[misc]
         trials: Number of planned trials.
         epochs: Planned epochs of a trial.
         selection: Score that the search maximises or minimises.
+        over: Words after the score of a trial, by its number, where UAR is over fewer than all classes; None for none.
     """
 
-    def __init__(self, title: str, earlier: Sequence[Entry], trials: int, epochs: int, selection: Selection) -> None:
+    def __init__(
+        self,
+        title: str,
+        earlier: Sequence[Entry],
+        trials: int,
+        epochs: int,
+        selection: Selection,
+        over: Mapping[int, str] | None = None,
+    ) -> None:
         self._title, self._trials, self._epochs, self._selection = title, trials, epochs, selection
+        self._over = {number: f" {words}" for number, words in (over or {}).items() if words}
         ended = [entry for entry in earlier if entry.status in (FINISHED, STOPPED)]
         self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
         scores = [entry.value for entry in ended if entry.status == FINISHED and entry.value is not None]
@@ -66,7 +76,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
             number = trial.config[TRIAL_KEY]
             epochs[number] = max(epochs.get(number, 0), (trial.last_result or {}).get(EPOCH, 0))
         done = self._ended_epochs + sum(epochs.values())
-        best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
+        over = self._over[min(self._over)] if len(set(self._over.values())) == 1 else ""
+        best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}{over}"
         self._progress.update(
             self._progress.task_ids[0],
             completed=done,
@@ -99,7 +110,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
             sign = 1 if self._selection.mode == "max" else -1
             better = self._best is None or sign * score > sign * self._best
             self._best = score if better else self._best
-            outcome = f"{self._selection.metric} {score:.3f}{' (best)' * better}"
+            over = self._over.get(trial.config[TRIAL_KEY], "")
+            outcome = f"{self._selection.metric} {score:.3f}{over}{' (best)' * better}"
         self._show(trials)
         self.tell(f"trial {trial.config[TRIAL_KEY]}: {outcome}")
 

@@ -12,8 +12,8 @@ from typing import Any
 from ray import tune
 
 from ser.config import Config
-from ser.metrics.absent_classes import over_classes
 from ser.labels import CONSENSUS
+from ser.metrics.absent_classes import over_classes
 from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
 from study.environment import environment

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.config import Config
+from study.schema import absent_tag
 from study.search.journal import Entry
 from study.tracking.event_log import RECORDS, EventLog
 from study.tracking.upload import Courier, Delivery, SearchRuns, stored
@@ -69,7 +70,7 @@ class TrialLogs:
         """
         trial = self._context.trial(entry.number, entry.configuration)
         log = self[entry.number]
-        log.begin({**self._tags, **trial.tags}, self.parameters(entry), self._dataset)
+        log.begin({**self._tags, **trial.tags, **absent_tag(trial.task.absent)}, self.parameters(entry), self._dataset)
         return log
 
     def parameters(self, entry: Entry) -> dict[str, Any]:
