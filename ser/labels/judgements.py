@@ -64,8 +64,9 @@ def judgements_of(corpus: Corpus, rows: NDArray[np.int64]) -> Judgements:
             f"the errors of each annotator cannot be estimated. {ADVICE}"
         )
     said = said.drop_duplicates(["utterance_id", "annotator", "label"])
+    of_class = said["label"].isin(corpus.classes)
+    outside, said = int((~of_class).sum()), said[of_class]
     label = corpus.class_indices(said["label"])
-    outside, said, label = int((label < 0).sum()), said[label >= 0], label[label >= 0]
     utterance = said["utterance_id"].map(position).to_numpy(dtype=np.int64)
     if len(missing := np.setdiff1d(np.arange(len(ids)), utterance)):
         raise DataErrors(
@@ -78,7 +79,7 @@ def judgements_of(corpus: Corpus, rows: NDArray[np.int64]) -> Judgements:
 
 
 def votes_digest(corpus: Corpus) -> str:
-    """Return a digest of the individual votes, which that of the corpus does not cover; it is equal on every machine."""
+    """Return a digest of the individual votes, which ``Corpus.digest`` does not cover; it is equal on every machine."""
     if corpus.annotations is None:
         return digest([])
     columns = (corpus.annotations[name].astype(str) for name in ANNOTATION_COLUMNS)
