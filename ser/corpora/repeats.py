@@ -80,7 +80,7 @@ def repeat_errors(rows: pd.DataFrame) -> list[tuple[str, str]]:
     Example:
         >>> rows = pd.DataFrame({"utterance_id": ["u", "u"], "label": ["sad", "calm"]})
         >>> repeat_errors(rows.set_axis(row_names(rows, None)))
-        [('u (row 2)', "is utterance 'u' as is u (row 1), with another label")]
+        [('u (row 2)', "repeats utterance 'u' of u (row 1), with another label")]
     """
     errors = []
     first: dict[str, str] = {}
@@ -89,5 +89,5 @@ def repeat_errors(rows: pd.DataFrame) -> list[tuple[str, str]]:
             continue
         one, other = rows.loc[first[id_]].map(repr), rows.loc[name].map(repr)
         different = ", ".join(rows.columns[one != other])
-        errors.append((str(name), f"is utterance {id_!r} as is {first[id_]}, with another {different}"))
+        errors.append((str(name), f"repeats utterance {id_!r} of {first[id_]}, with another {different}"))
     return errors

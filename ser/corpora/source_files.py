@@ -29,7 +29,7 @@ OTHER_AUDIO = frozenset(f".{kind}" for kind in _AUDIO_KINDS.split(" "))
 
 _MOST_KINDS = 8  # in a message
 _CONVERT = "this format cannot be read; convert it to WAV or FLAC, for example with ffmpeg"
-_EXACT = (".flac", ".wav")  # preferred where an utterance is in several formats
+_PREFERRED = {".wav": 0, ".flac": 1}  # where an utterance is in several formats; the others come after these
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 _MAX_CELL = 2**20  # characters in a cell of a CSV file
 
@@ -153,6 +153,8 @@ def list_files(root: Path) -> FolderFiles:
         hidden += sum(name.startswith(".") for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         start = f"{os.path.relpath(folder, top)}/" if folder != top else ""
+        # A folder that is called like an audio file is one that cannot be read.
+        files += [name for name in folders if kind_of(name) in SUFFIXES]
         found += [f"{start}{name}" for name in files if not name.startswith(".")]
     check_names(found)
     return FolderFiles(root, tuple(sorted(found, key=lambda name: name.split("/"))), hidden)
@@ -252,7 +254,7 @@ def separate_copies(files: Mapping[str, Sequence[Path]], root: Path) -> Clips:
     sound_of = dict(in_order(_sound, [path for paths in unclear.values() for path in paths]))
     for id_, paths in unclear.items():
         first: dict[str, Path] = {}
-        for path in sorted(paths, key=lambda path: (not sound_of[path], kind_of(path.name) not in _EXACT)):
+        for path in sorted(paths, key=lambda path: (not sound_of[path], _PREFERRED.get(kind_of(path.name), 2))):
             if (same := first.setdefault(sound_of[path] or str(path), path)) != path:
                 copies[path] = same
         different[id_] = list(first.values())

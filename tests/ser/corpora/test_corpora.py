@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
+from ser.audio import SUFFIXES
 from ser.corpora import Corpus, load, without
 from ser.utils.errors import DataErrors, UserError
 
@@ -111,9 +113,75 @@ def test_ravdess_skips_songs_videos_hidden_and_foreign_files(ravdess: Path) -> N
         "Actor_01/._03-01-01-01-01-01-01.wav",
         ".cache/03-01-99-01-01-01-01.wav",
         "Actor_01/03-01-01-01-01-01-01.TextGrid",
+        "Actor_01/03-01-01-01-01-01-01.dss",
         "beep.wav",
     )
-    assert len(load("ravdess", ravdess)) == 2  # of the classes shared with CREMA-D
+    corpus = load("ravdess", ravdess)
+    assert len(corpus) == 2  # of the classes shared with CREMA-D
+    # A hidden file and a hidden folder.
+    expected = {"hidden": 2, "songs (03-02-…)": 1, "videos (01-…, 02-…)": 1, ".textgrid": 1, ".dss": 1, ".wav": 1}
+    assert dict(corpus.unused) == expected
+    about_dss, about_wav, _ = corpus.notes
+    assert "1 .dss" in about_dss
+    assert "ffmpeg" in about_dss
+    assert about_wav == (
+        f"not used: 1 .wav below {ravdess}, for example 'beep.wav': expected is a name such as 03-01-06-01-02-01-12.wav"
+    )
+
+
+def test_every_kind_of_audio_is_a_clip_of_ravdess(tmp_path: Path) -> None:
+    names = [
+        f"03-01-0{1 + number % 2}-01-0{1 + number // 24}-01-{1 + number % 24:02}{kind}"
+        for number, kind in enumerate(sorted(SUFFIXES))
+    ]
+    corpus = load("ravdess", touch(tmp_path, *names), classes="all")
+    assert sorted(corpus.relative_paths) == sorted(names)
+    assert corpus.unused == {}
+
+
+def test_an_archive_that_has_every_file_twice_is_the_corpus_once(ravdess: Path) -> None:
+    copy = ravdess / "audio_speech_actors_01-24" / "Actor_02" / "03-01-03-01-01-01-02.wav"
+    write(copy, "")
+    corpus = load("ravdess", ravdess)
+    assert corpus.relative_paths[1] == "Actor_02/03-01-03-01-01-01-02.wav"
+    assert dict(corpus.unused) == {"copies": 1}
+    assert corpus.notes[0] == (
+        "copies of the same recording, not used: 1, for example "
+        "audio_speech_actors_01-24/Actor_02/03-01-03-01-01-01-02.wav of Actor_02/03-01-03-01-01-01-02.wav"
+    )
+    write(copy, "another recording")
+    name = copy.relative_to(ravdess).as_posix()
+    with pytest.raises(DataErrors) as error:
+        load("ravdess", ravdess)
+    assert error.value.errors == [
+        (
+            name,
+            "repeats utterance '03-01-03-01-01-01-02' of Actor_02/03-01-03-01-01-01-02.wav, with another path",
+        )
+    ]
+    excluded = write(ravdess / "exclude.txt", f"{name}\n")
+    assert load("ravdess", ravdess, excluded).digest == corpus.digest
+    # Either of them can be left out, and both.
+    write(excluded, "Actor_02/03-01-03-01-01-01-02.wav\n")
+    assert load("ravdess", ravdess, excluded).relative_paths[1] == name
+    write(excluded, "03-01-03-01-01-01-02\n")
+    assert len(load("ravdess", ravdess, excluded, classes="all")) == 2
+
+
+def test_a_copy_in_another_container_is_the_same_recording_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-3000, 3000, 8000).astype(np.int16)
+    for number, emotion in enumerate((1, 3), start=1):
+        (tmp_path / f"{emotion}").mkdir()
+        soundfile.write(tmp_path / f"{emotion}" / f"03-01-0{emotion}-01-01-01-01.flac", noise * number // 2, 16000)
+    soundfile.write(tmp_path / "03-01-01-01-01-01-01.wav", noise // 2, 16000)
+    write(tmp_path / "03-01-03-01-01-01-01.wav", "version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataErrors) as error:
+        load("ravdess", tmp_path)
+    assert [name for name, _ in error.value.errors] == ["03-01-03-01-01-01-01.wav"]  # the good one stays
+    excluded = write(tmp_path / "exclude.txt", str(error.value).splitlines()[1])
+    corpus = load("ravdess", tmp_path, excluded)
+    assert corpus.relative_paths == ["03-01-01-01-01-01-01.wav", "3/03-01-03-01-01-01-01.flac"]
+    assert dict(corpus.unused) == {"copies": 1, ".txt": 1}
 
 
 def test_ravdess_lists_bad_codes_and_duplicates_at_once(ravdess: Path) -> None:
@@ -122,8 +190,8 @@ def test_ravdess_lists_bad_codes_and_duplicates_at_once(ravdess: Path) -> None:
         "Actor_01/03-01-09-01-01-01-25.wav",
         "Actor_01/03-01-01-01-01-01.wav",
         "Actor_01/03-01-01-01-01-01-01 (1).wav",
-        "Actor_01/03-01-01-01-01-01-01.flac",
     )
+    write(ravdess / "Actor_01/03-01-01-01-01-01-01.flac", "another recording")
     with pytest.raises(DataErrors) as error:
         load("ravdess", ravdess)
     errors = errors_of(error)
@@ -131,11 +199,11 @@ def test_ravdess_lists_bad_codes_and_duplicates_at_once(ravdess: Path) -> None:
         "Actor_01/03-01-09-01-01-01-25.wav",
         "Actor_01/03-01-01-01-01-01.wav",
         "Actor_01/03-01-01-01-01-01-01 (1).wav",
-        "03-01-01-01-01-01-01",
+        "Actor_01/03-01-01-01-01-01-01.flac",
     }
     assert "emotion '09'" in errors["Actor_01/03-01-09-01-01-01-25.wav"]
     assert "actor '25'" in errors["Actor_01/03-01-09-01-01-01-25.wav"]
-    assert "2 files" in errors["03-01-01-01-01-01-01"]
+    assert "of Actor_01/03-01-01-01-01-01-01.wav" in errors["Actor_01/03-01-01-01-01-01-01.flac"]
 
 
 def test_a_folder_without_ravdess_reports_the_layout(tmp_path: Path) -> None:

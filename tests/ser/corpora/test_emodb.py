@@ -109,7 +109,13 @@ def test_the_audio_may_lie_in_the_root_itself(root: Path) -> None:
 def test_other_folders_hidden_files_and_what_is_no_audio_are_passed_over(root: Path) -> None:
     for name in ("lablaut/03a01Faxx.lablaut", "laryngo/03a01Fa.wav", "wav/._03a01Fa.wav", "wav/readme.txt"):
         write(root / name, "")
-    assert len(load_emodb(root).to_corpus()) == 4
+    corpus = load_emodb(root).to_corpus()
+    assert len(corpus) == 4
+    assert dict(corpus.unused) == {"hidden": 1, ".lablaut": 1, ".wav": 1, ".txt": 1}
+    (note,) = corpus.notes
+    assert note.startswith(
+        f"not used: 1 .wav below {root}, for example 'laryngo/03a01Fa.wav': expected: wav/03a01Wa.wav"
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,13 +143,14 @@ def test_bad_names_and_clips_in_two_files_are_listed_at_once(root: Path) -> None
         "wav/03a01wA.wav": "emotion 'w' is not one of W, L, E, A, F, N, T; version 'A'",
         "wav/03a01Faxx.wav": "'03a01Faxx' is not speaker, text, emotion and version",
     }
-    for name in (*names, "wav/copies/03a01Fa.flac"):
-        write(root / name, "")
+    other = "wav/copies/03a01Fa.flac"
+    for name in (*names, other):
+        write(root / name, name)
     errors = dict(errors_of(root))
-    assert errors.keys() == {*names, "03a01Fa"}
+    assert errors.keys() == {*names, other}
     for name, words in names.items():
         assert words in errors[name]
-    assert errors["03a01Fa"] == "2 files are this clip: wav/03a01Fa.wav, wav/copies/03a01Fa.flac"
+    assert errors[other] == "repeats utterance '03a01Fa' of wav/03a01Fa.wav, with another path"
 
 
 def test_all_errors_of_the_listening_test_are_listed_at_once(root: Path) -> None:
@@ -152,7 +159,7 @@ def test_all_errors_of_the_listening_test_are_listed_at_once(root: Path) -> None
         listening_test(
             [
                 ("03a01Fa", 90, 75),
-                ("03a01Fa", 90, 75),
+                ("03a01Fa", 90, 80),
                 ("08b10Wd", 101, 95),
                 ("16b09Tc", "80,00", "sixty"),
                 ("nobody", 80, 60),
@@ -163,7 +170,7 @@ def test_all_errors_of_the_listening_test_are_listed_at_once(root: Path) -> None
     )
     assert sorted(errors_of(root)) == sorted(
         [
-            ("03a01Fa", f"{TEST}:3: this recording is already in line 2"),
+            (f"{TEST}:3", "has other percentages for 03a01Fa than line 2"),
             ("08b10Wd", f"{TEST}:4: '101,00' and '95,00' are not both percentages"),
             ("16b09Tc", f"{TEST}:5: '80,00' and 'sixty' are not both percentages"),
             (f"{TEST}:6", "'nobody' is not speaker, text, emotion and version, such as 03a01Wa"),
@@ -212,6 +219,12 @@ def test_another_file_in_place_of_the_listening_test_is_one_message(root: Path, 
         load_emodb(root)
 
 
+def test_a_listening_test_of_other_clips_is_one_message(root: Path) -> None:
+    write(root / TEST, listening_test([("03a01Nc", 90, 75)]))
+    with pytest.raises(UserError, match=r"no line for any of the clips.*remove it to load the corpus without"):
+        load_emodb(root)
+
+
 def test_a_folder_in_place_of_the_listening_test_is_one_message(root: Path) -> None:
     (root / TEST).unlink()
     (root / TEST).mkdir()
@@ -234,13 +247,15 @@ def test_errors_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_pat
     root = tmp_path_factory.mktemp("plan")
     assume(any(audio for audio, _ in plan))
     rows = [(clip, *cells) for clip, (_, table) in zip(CLIPS, plan, strict=True) for cells in table]
-    fine, bad, short, absent = {}, set(), 0, 0
+    assume(any(audio and any("" not in cells for cells in table) for audio, table in plan))
+    fine, bad, wrong_lines, absent = {}, set(), 0, 0
     for clip, (audio, table) in zip(CLIPS, plan, strict=True):
         if audio:
             write(root / "wav" / f"{clip}.wav", "")
         legible = [cells for cells in table if "" not in cells]  # a line with a blank has too few cells
-        short += len(table) - len(legible)
-        if len(legible) == 1 and {*legible[0]} <= {*FINE}:
+        wrong_lines += len(table) - len(legible)
+        wrong_lines += sum(cells != legible[0] for cells in legible)
+        if legible and {*legible[0]} <= {*FINE}:
             if audio:
                 fine[clip] = tuple(FINE[cell] for cell in legible[0])
             else:
@@ -252,7 +267,7 @@ def test_errors_name_exactly_the_clips_that_do_not_fit_their_lines(plan, tmp_pat
     result = load_emodb(root)
     names = [name for name, _ in result.errors]
     assert {name for name in names if not name.startswith(TEST)} == bad
-    assert sum(name.startswith(TEST) for name in names) == short
+    assert sum(name.startswith(TEST) for name in names) == wrong_lines
     if not bad:
         assert result.outside.get("judged, without audio", 0) == absent
     columns = ("utterance_id", "recognition", "naturalness")
@@ -274,7 +289,7 @@ def test_whatever_bytes_the_listening_test_holds_the_corpus_is_whole_or_refused(
     assert list(corpus.table["utterance_id"]) == list(CLIPS)
     columns = ("utterance_id", "recognition", "naturalness")
     for id_, *shares in zip(*(corpus.table[column] for column in columns), strict=True):
-        (cells,) = re.findall(rf"{id_}\S*\s+(\S+)\s+(\S+)", content.decode("latin-1"))
+        cells = re.findall(rf"{id_}\S*\s+(\S+)\s+(\S+)", content.decode("latin-1"))[0]
         assert shares == [float(cell.replace(",", ".")) / 100 for cell in cells]
         assert all(0 <= share <= 1 for share in shares)
 

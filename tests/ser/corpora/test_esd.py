@@ -100,8 +100,9 @@ def test_all_misplaced_and_misnamed_files_are_reported_at_once(root: Path) -> No
         "0011/Bored/0011_000002.wav",
         "0011/train/0011_000003.wav",
         "0011_000004.wav",
-        "0011/Angry/train/0011_000351.wav",
     )
+    (root / "0011/Angry/train").mkdir()
+    (root / "0011/Angry/train/0011_000351.wav").write_text("another recording", encoding="utf-8")
     assert errors_of(root) == {
         "0011/Angry/0011_000351 (1).wav": "the name is not like 0011_000351",
         "0011/Angry/0012_000352.wav": "is in folder '0011', not in that of its speaker",
@@ -110,10 +111,18 @@ def test_all_misplaced_and_misnamed_files_are_reported_at_once(root: Path) -> No
         "0011/Bored/0011_000002.wav": "is in folder 'Bored', not in one of Angry, Happy, Neutral, Sad, Surprise",
         "0011/train/0011_000003.wav": "is in folder '0011', not in one of Angry, Happy, Neutral, Sad, Surprise",
         "0011_000004.wav": "is in folder 'ESD', not in one of Angry, Happy, Neutral, Sad, Surprise",
-        "0011_000351": "2 files are this utterance: 0011/Angry/0011_000351.wav, 0011/Angry/train/0011_000351.wav",
+        "0011/Angry/train/0011_000351.wav": (
+            "repeats utterance '0011_000351' of 0011/Angry/0011_000351.wav, with another path"
+        ),
     }
     corpus = load_esd(root).to_corpus(list(errors_of(root)))
-    assert list(corpus.table["utterance_id"]) == ["0011_000001", "0018_000701", "0018_001051", "0020_001401"]
+    assert list(corpus.table["utterance_id"]) == [
+        "0011_000001",
+        "0011_000351",
+        "0018_000701",
+        "0018_001051",
+        "0020_001401",
+    ]
 
 
 def test_nothing_of_the_corpus_or_of_the_language_is_one_message(tmp_path: Path) -> None:

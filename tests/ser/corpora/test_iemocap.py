@@ -252,6 +252,24 @@ def test_hidden_files_and_subfolders_are_passed_over(tmp_path: Path) -> None:
 # Data errors
 
 
+def test_sentences_of_other_formats_are_found_and_those_without_a_transcript_counted(tmp_path: Path) -> None:
+    release = release_with(tmp_path) / "IEMOCAP_full_release"
+    sentences = "Session1/sentences/wav/Ses01F_impro01"
+    names = ("F000.wav", "M000.flac", "F001.wav", "F003.wav", "._F000.wav")  # F001 is outside the classes
+    paths = [f"{sentences}/Ses01F_impro01_{name}" for name in names[:4]]
+    for name in (*paths, f"{sentences}/{names[4]}", "Session1/dialog/wav/Ses01F_impro01.wav", "README.pdf"):
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_bytes(b"")
+    corpus = load_iemocap(tmp_path).to_corpus()
+    # The file of F002 is missing, which is an error of its audio.
+    missing = f"{sentences}/Ses01F_impro01_F002.wav"
+    assert sorted(corpus.relative_paths) == sorted([paths[0], paths[1], missing])
+    assert dict(corpus.unused) == {"hidden": 1, ".wav": 1, "whole dialogs": 1, ".pdf": 1}
+    assert corpus.notes == (
+        f"not used: 1 .wav below {release}, for example '{paths[3]}': no file in dialog/EmoEvaluation names it",
+    )
+
+
 def without_lines(*numbers: int) -> str:
     return "".join(line for number, line in enumerate(TEXT.splitlines(True), 1) if number not in numbers)
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser.corpora import Corpus
+from ser.corpora import Corpus, load
 from ser.corpora.loaders.msp_podcast import CLASSES, load_msp_podcast
+from ser.splits import split
 from ser.utils.errors import DataErrors, UserError
 
 HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
@@ -255,7 +256,9 @@ def test_all_errors_of_the_consensus_are_reported_at_once(root: Path, consensus:
         "MSP-PODCAST_0009_0006.wav,N,2,3,4,5,Male,Train,more",
         "../secret.wav,N,2,3,4,5,Male,Train",
         ",N,2,3,4,5,Male,Train",
-        CONSENSUS[0],
+        CONSENSUS[0].replace(",N,", ",S,"),
+        "MSP-PODCAST_0009_0007.wav,N,2,3,4,5,Male,eval",
+        CONSENSUS[1],
     ]
     write(consensus, [HEADER, *CONSENSUS, *bad])
     assert errors_of(root) == [
@@ -264,15 +267,76 @@ def test_all_errors_of_the_consensus_are_reported_at_once(root: Path, consensus:
         ("MSP-PODCAST_0009_0003", "EmoAct 'two' is not a number from 1 to 7"),
         ("MSP-PODCAST_0009_0003", "EmoVal '8' is not a number from 1 to 7"),
         ("MSP-PODCAST_0009_0004", "SpkrID is blank"),
-        ("MSP-PODCAST_0009_0004", "Gender 'Robot' is not one of Female, Male, Unknown"),
         ("Labels/labels_consensus.csv:12", "has too few cells: no EmoDom, SpkrID, Gender, Split_Set"),
         ("Labels/labels_consensus.csv:13", "has too many cells"),
         ("Labels/labels_consensus.csv:14", "FileName '../secret.wav' is not like MSP-PODCAST_0001_0008.wav"),
         ("Labels/labels_consensus.csv:15", "FileName '' is not like MSP-PODCAST_0001_0008.wav"),
-        (IDS[0], "is repeated in Labels/labels_consensus.csv, line 16"),
+        ("Labels/labels_consensus.csv:16", f"has other cells for {NAMES[0]} than line 2"),
+        (
+            "MSP-PODCAST_0009_0007",
+            "Split_Set 'eval' is not one of train, development, validation, test, test1, test2, … or blank",
+        ),
     ]
     names = [name for name, _ in errors_of(root)]
-    assert list(load_msp_podcast(root).to_corpus(names).table["utterance_id"]) == list(IDS[1:3])
+    corpus = load_msp_podcast(root).to_corpus(names)
+    assert list(corpus.table["utterance_id"]) == list(IDS[:3])
+    assert corpus.table["label"][0] == "neutral"  # the first row of a repeated file
+    repeated = "rows of the consensus that repeat another: 1, for example Labels/labels_consensus.csv:18"
+    assert repeated in corpus.notes
+
+
+SETS = (
+    "MSP-PODCAST_0001_0001.wav,N,2,4,3,1,Male,Train",
+    "MSP-PODCAST_0001_0002.wav,S,2,4,3,2,NA,development",
+    "MSP-PODCAST_0001_0003.wav,H,2,4,3,3,Female,Test1",
+    "MSP-PODCAST_0001_0004.wav,S,2,4,3,4,Female,Test2",
+    "MSP-PODCAST_0001_0005.wav,X,2,4,3,4,Female,Test2",
+    "MSP-PODCAST_0001_0006.wav,H,2,4,3,5,Female,test3",
+    "MSP-PODCAST_0001_0007.wav,,,,,,,Test3",
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "tested", "note"),
+    [
+        ({}, [3], "official split: test1 is the test set; in no subset: 2 of test2, 2 of test3"),
+        ({"test": "test2"}, [4], "official split: test2 is the test set; in no subset: 1 of test1, 2 of test3"),
+        ({"test": "test1+test2"}, [3, 4], "official split: test1+test2 is the test set; in no subset: 2 of test3"),
+        ({"test": "test3"}, [6], "official split: test3 is the test set; in no subset: 1 of test1, 2 of test2"),
+    ],
+)
+def test_the_chosen_test_set_is_the_official_fold(
+    root: Path, consensus: Path, detailed: Path, options: dict[str, str], tested: list[int], note: str
+) -> None:
+    write(consensus, [HEADER, *SETS])
+    detailed.unlink()
+    corpus = load("msp-podcast", root, options=options)
+    assert corpus.notes[0] == note
+    assert corpus.outside == {"no agreement": 1, "withheld": 1}
+    assert list(corpus.table["gender"][:2]) == ["male", "unknown"]
+    fold = split(corpus)
+    assert fold.unit == "official split"
+    number = [int(id_[-1]) for id_ in corpus.table["utterance_id"]]
+    assert [[number[row] for row in rows] for rows in fold.subsets.values()] == [[1], [2], tested]
+
+
+def test_a_test_set_without_labels_is_one_message(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no utterance of test3 has a label \(1 are withheld"):
+        load("msp-podcast", root, options={"test": "test3"})
+
+
+def test_audio_without_a_row_is_counted_and_other_formats_are_found(root: Path) -> None:
+    for name in (NAMES[0], NAMES[3], "MSP-PODCAST_9999_0001.wav", "._MSP-PODCAST_9999_0001.wav"):
+        write(root / "Audios" / name, [name])
+    write(root / "Audios" / NAMES[1].replace(".wav", ".flac"), ["flac"])
+    write(root / "Transcripts" / "x.txt", ["x"])
+    corpus = load_msp_podcast(root).to_corpus()
+    assert corpus.relative_paths == [f"Audios/{NAMES[0]}", f"Audios/{IDS[1]}.flac", f"Audios/{NAMES[2]}"]
+    assert dict(corpus.unused) == {"hidden": 1, ".wav": 1, ".txt": 1}  # an utterance outside the classes has its row
+    assert corpus.notes[-1] == (
+        f"not used: 1 .wav below {root}, for example 'Audios/MSP-PODCAST_9999_0001.wav': "
+        "no row of labels_consensus.csv names it"
+    )
 
 
 @pytest.mark.parametrize("kind", ["EmoDetail", "2.0"])
