@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.audio.damage import LONGEST_SECONDS, MP4_BOXES, AudioFault
+from ser.audio.damage import LONGEST_SECONDS, MP4_BOXES, AudioFault, is_adts
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
@@ -65,9 +65,7 @@ def container_of(file: BinaryIO, path: str | Path) -> str | None:
     head = file.read(8)
     if head[4:] in MP4_BOXES:
         return "mov"
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:  # ADTS; in MPEG audio these bits name a layer
-        return "aac"
-    if head[:3] == b"ID3" and str(path).lower().endswith(".aac"):
+    if is_adts(head) or (head[:3] == b"ID3" and str(path).lower().endswith(".aac")):
         return "aac"
     return _MAGIC.get(head[:4])
 

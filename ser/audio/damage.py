@@ -49,12 +49,23 @@ def refuse_damaged(file: BinaryIO, size: int, path: str | Path) -> None:
         _refuse_less_than(declared, size - start, path, "bytes of samples")
     elif kind in _DECLARED:
         _refuse_less_than(_DECLARED[kind](file, header), size, path)
+    elif is_adts(header):
+        _refuse_less_than(_adts_size(file), size, path)
     elif header[4:8] in MP4_BOXES:
         _refuse_less_than(_mp4_size(file, size), size, path)
 
 
 MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 """Kinds of boxes that an MP4 or QuickTime file may begin with; they are its bytes 4 to 7."""
+
+
+def is_adts(header: bytes) -> bool:
+    """Decide whether content begins with a frame of AAC, which differs from one of MPEG audio by naming no layer.
+
+    Args:
+        header: Its first two bytes or more.
+    """
+    return len(header) > 1 and header[0] == 0xFF and header[1] & 0xF6 == 0xF0
 
 
 def repaired_wav(file: BinaryIO, size: int) -> bytes | None:
@@ -150,6 +161,30 @@ def _mp4_size(file: BinaryIO, size: int) -> int:
     return place
 
 
+def _caf_size(file: BinaryIO, header: bytes) -> int:
+    """Return where the last chunk of a CAF file ends; 0 if its samples extend to wherever the file ends."""
+    place = 8
+    file.seek(place)
+    while len(chunk := file.read(12)) == 12:
+        length = int.from_bytes(chunk[4:], "big", signed=True)
+        if length < 0:
+            return 0
+        place += 12 + length
+        file.seek(place)
+    return place
+
+
+def _adts_size(file: BinaryIO) -> int:
+    """Return where the last frame of an AAC file ends; a frame gives its length in 13 bits from bit 30 on."""
+    place = 0
+    file.seek(place)
+    while (frame := file.read(6)) and frame[0] == 0xFF:
+        length = int.from_bytes(frame[3:6], "big") >> 5 & 0x1FFF
+        place += max(length, 7)
+        file.seek(place)
+    return place
+
+
 def _matroska_size(file: BinaryIO, header: bytes) -> int:
     """Return where the segment of a Matroska file ends (RFC 8794); 0 if it does not say so."""
     file.seek(4)
@@ -181,6 +216,7 @@ _DECLARED: dict[bytes, Callable[[BinaryIO, bytes], int]] = {
     b"riff": lambda file, header: int.from_bytes(header[16:24], "little"),  # Wave64
     b".snd": lambda file, header: sum(struct.unpack(">II", header[4:12])),  # AU: place and length of the samples
     b"NIST": _sphere_size,
+    b"caff": _caf_size,
     b"Crea": _voc_size,  # "Creative Voice File"
     b"\x1aE\xdf\xa3": _matroska_size,
     b"0&\xb2u": _asf_size,

@@ -33,6 +33,10 @@ END_TOLERANCE = 0.05
 MIN_SECONDS = 0.032
 """Shortest utterance: one analysis window of either front end."""
 
+# Frames of MP3 refer to up to 511 bytes before them, half a second at the lowest bit rate: after a seek, these samples
+# are wrong.
+_MP3_LEAD = 1.0
+
 LOUDEST = 1e6
 """Largest plausible sample; full scale is 1."""
 
@@ -186,11 +190,12 @@ def _decode(sound: soundfile.SoundFile, start: float | None, end: float | None, 
     if sound.frames >= 2**62:
         raise AudioFault(f"header does not give the number of samples, encode the file again: {path}")
     first, count = _cut(start, end, sound.samplerate, sound.frames, path)
-    if first > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
-        sound.seek(first)
     # libsndfile's conversion of 16-bit samples to floating point takes longer than reading them.
     dtype = "int16" if sound.subtype == "PCM_16" else "float32"
-    samples: NDArray[Any] = sound.read(count, dtype=dtype, always_2d=True)
+    lead = min(first, round(_MP3_LEAD * sound.samplerate)) if sound.format == "MP3" else 0
+    if first - lead > 0:  # libsndfile may fail to seek even to the beginning of a truncated FLAC file
+        sound.seek(first - lead)
+    samples: NDArray[Any] = sound.read(lead + count, dtype=dtype, always_2d=True)[lead:]
     if len(samples) < count:
         raise AudioFault(f"truncated, {len(samples)} of {count} samples are there: {path}")
     return samples
