@@ -105,7 +105,7 @@ def emobox(root: Path) -> Built:
         speakers.append(f"mine-{id_} 1 {who} 0 {SECONDS} <id=mine-{id_},lang=en,spk={who},emotion=x> {codes[label]}")
     (folder / "mine.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "data.seg.wrd.stm").write_text("\n".join(speakers) + "\n")
-    return folder / "mine.jsonl", {"audio": str(root)}
+    return folder / "mine.jsonl", {}
 
 
 def excel(root: Path) -> Built:

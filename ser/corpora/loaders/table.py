@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ser.corpora.loader_result import LoaderResult
+from ser.corpora.tables.columns import role_of
 from ser.corpora.tables.files import read_table
 from ser.corpora.tables.published import from_emobox
 from ser.corpora.tables.result import result_of
@@ -37,7 +38,8 @@ def load_table(path: Path, *, audio: str = "", columns: str = "", names: str = "
 
     Args:
         path: A file that ``ser.corpora.tables.files.read_table`` reads.
-        audio: The folder where relative names of audio files begin; empty is the table's folder.
+        audio: The folder where relative names of audio files begin; empty is the table's folder, or the nearest one
+            above it where a file exists.
         columns: Columns for roles that names do not decide, ``ROLE=COLUMN,…``, such as ``label=emotion_2``; nothing
             after the = means that no column has the role.
         names: A file of other names for speakers, sessions, classes and genders, with the columns ``column``, ``old``
@@ -45,7 +47,7 @@ def load_table(path: Path, *, audio: str = "", columns: str = "", names: str = "
         speaker: A regular expression that finds the speaker in the name of the audio file, where no column names it.
 
     Returns:
-        The rows, of a corpus named ``table`` with the folder of the audio as its root.
+        The rows, of a corpus named ``table`` with the folder where names of audio files begin as its root.
 
     Raises:
         UserError: If the file cannot be read or has no rows, or an option is wrong.
@@ -53,10 +55,10 @@ def load_table(path: Path, *, audio: str = "", columns: str = "", names: str = "
     """
     frame, binary = read_table(path)
     frame, notes = from_emobox(frame, path.parent)
-    if binary and not len(frame.columns):
-        raise UserError(f"table {path} has nothing but audio in its columns {', '.join(binary)}.")
-    folder = Path(audio).expanduser().absolute() if audio else path.parent
-    if not folder.is_dir():
+    if binary and "path" not in map(role_of, frame.columns):
+        raise UserError(f"table {path} holds audio in its columns {', '.join(binary)}. Pass it as corpus huggingface.")
+    folder = Path(audio).expanduser().absolute() if audio else None
+    if folder is not None and not folder.is_dir():
         raise UserError(f"--corpus-options audio={shown(audio)} is not a folder. Pass the folder of the audio files.")
     return result_of(
         frame,

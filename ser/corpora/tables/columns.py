@@ -47,7 +47,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 }
 """Role → names of columns that have it, without case, blanks, ``_`` and ``-``; the role itself is another."""
 
-_LAST_RESORT = {"path": _words("name utterance utteranceid utt uttid segment segmentid key id")}
+_LAST_RESORT = {"path": _words("name utterance utteranceid utt uttid segment segmentid key id unnamed0 unnamed1 index")}
 """Names that are taken only where no other column has the role."""
 
 _OWN_FORMAT = {"path", "speaker", "label"}
@@ -71,9 +71,14 @@ def bare(name: str) -> str:
 _ROLE = {word: role for role, words in SYNONYMS.items() for word in (bare(role), *words)}
 
 
-def is_known(name: str) -> bool:
-    """Return whether a column of this name has a role."""
-    return bare(name) in _ROLE
+def role_of(name: object) -> str | None:
+    """Return the role of a column by its name alone, or None.
+
+    Example:
+        >>> role_of("File Name"), role_of("age")
+        ('path', None)
+    """
+    return _ROLE.get(bare(str(name)))
 
 
 def parse_choices(option: str, columns: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser.corpora.tables.columns import is_known
+from ser.corpora.tables.columns import role_of
 from ser.utils.errors import UserError, shown
 
 _CSV = (".csv", ".tsv", ".txt", ".tab")
@@ -81,14 +81,16 @@ def _read_csv(content: str) -> pd.DataFrame:
         names = {mark: next(csv.reader([header], delimiter=mark)) for mark in _SEPARATORS}
     finally:
         csv.field_size_limit(previous_limit)
-    separator = max(_SEPARATORS, key=lambda mark: (sum(map(is_known, names[mark])), len(names[mark])))
+    separator = max(
+        _SEPARATORS, key=lambda mark: (sum(role_of(name) is not None for name in names[mark]), len(names[mark]))
+    )
     # Read without a header, so that pandas neither renames a repeated column nor makes one the index.
     cells = pd.read_csv(io.StringIO(content), header=None, dtype=str, keep_default_na=False, sep=separator)
     frame = cells.iloc[1:].reset_index(drop=True)
     frame.columns = pd.Index([str(name).strip() for name in cells.iloc[0].fillna("")])
     frame = frame[(frame.fillna("") != "").any(axis=1)].reset_index(drop=True)
     frame = frame.loc[:, [not _is_index(name, frame.iloc[:, at]) for at, name in enumerate(frame.columns)]]
-    frame.columns = pd.Index([name or f"column {at}" for at, name in enumerate(frame.columns, start=1)])
+    frame.columns = pd.Index([name or f"unnamed {at}" for at, name in enumerate(frame.columns, start=1)])
     return frame
 
 
@@ -107,7 +109,7 @@ def _from_json(content: str, *, lines: bool) -> pd.DataFrame:
     except json.JSONDecodeError:
         found = _records(content)  # JSON lines in a file called .json
     if isinstance(found, dict) and found:
-        if all(isinstance(value, list) for value in found.values()) or any(map(is_known, found)):
+        if all(isinstance(value, list) for value in found.values()) or any(map(role_of, found)):
             return pd.DataFrame(found, dtype=object)  # columns, as pandas.DataFrame.to_json writes them
         if all(isinstance(value, dict) for value in found.values()):
             found = [{"key": key, **value} for key, value in found.items()]

@@ -6,16 +6,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from ser.audio import SUFFIXES, embedded
 
+_TRIED = 100  # names by which the folder is found
 
-class _Content(NamedTuple):
-    """Content of a folder: all names, and the names of audio files by their stem."""
 
-    names: frozenset[str]
-    audio: dict[str, list[str]]
+def nearest_folder(names: Sequence[str], folder: Path) -> Path:
+    """Return the folder that relative names begin at: the nearest one, from ``folder`` upwards, where a file exists.
+
+    Args:
+        names: Names of audio files; the first ones are tried.
+        folder: The folder of the table, which is returned if nothing exists.
+    """
+    finder = _Finder()
+    relative = [name for name in names[:_TRIED] if name and not Path(name).is_absolute()]
+    bases = (folder, *folder.parents) if relative else ()
+    return next((base for base in bases if any(finder.find(name, base) for name in relative)), folder)
 
 
 def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
@@ -31,24 +38,11 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
     Returns:
         N absolute paths, and notes about completed names and missing files.
     """
-    content_of = lru_cache(maxsize=None)(_content)
-    paths: list[str] = []
-    missing: list[str] = []
-    completed = 0
-    for name in names:
-        path = folder / name
-        if name and path.name not in content_of(path.parent).names and embedded.cell_of(path) is None:
-            slashed = folder / name.replace("\\", "/")
-            content = content_of(slashed.parent)
-            found = content.audio.get(slashed.name, [])
-            if slashed.name in content.names:
-                path = slashed
-            elif len(found) == 1:
-                path, completed = slashed.parent / found[0], completed + 1
-            else:
-                missing.append(str(path))
-        paths.append(str(path) if name else "")
-    notes = [f"{completed} names of audio files are completed by their suffix"] if completed else []
+    finder = _Finder()
+    found = [finder.find(name, folder) if name else None for name in names]
+    paths = [str(path or folder / name) if name else "" for path, name in zip(found, names, strict=True)]
+    missing = [path for file, path in zip(found, paths, strict=True) if path and file is None]
+    notes = [f"{finder.completed} names of audio files are completed by their suffix"] if finder.completed else []
     if missing:
         notes.append(
             f"{len(missing)} of {len(names)} audio files do not exist, the first: {missing[0]}. "
@@ -57,13 +51,33 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
     return paths, notes
 
 
-def _content(folder: Path) -> _Content:
-    audio: defaultdict[str, list[str]] = defaultdict(list)
+class _Finder:
+    """Search for files that lists each folder once."""
+
+    def __init__(self) -> None:
+        self.completed = 0
+        self._list = lru_cache(maxsize=None)(_content)
+
+    def find(self, name: str, folder: Path) -> Path | None:
+        """Return the file of a name, or None."""
+        for path in dict.fromkeys((folder / name, folder / name.replace("\\", "/"))):
+            names, stems = self._list(path.parent)
+            if path.name in names or embedded.cell_of(path) is not None:
+                return path
+            if len(found := stems.get(path.name, [])) == 1:
+                self.completed += 1
+                return path.parent / found[0]
+        return None
+
+
+def _content(folder: Path) -> tuple[frozenset[str], dict[str, list[str]]]:
+    """Return the names in a folder, and those of audio files by their stem."""
+    stems: defaultdict[str, list[str]] = defaultdict(list)
     try:
         names = frozenset(path.name for path in folder.iterdir())
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return _Content(frozenset(), {})
+        return frozenset(), {}
     for name in names:
         if Path(name).suffix.lower() in SUFFIXES:
-            audio[Path(name).stem].append(name)
-    return _Content(names, dict(audio))
+            stems[Path(name).stem].append(name)
+    return names, dict(stems)

@@ -30,7 +30,8 @@ _IEMOCAP = re.compile(r"(Ses[0-9]{2})[FM]_\w+_([FM])\w*")
 
 _EMOBOX_COLUMNS = {"key", "wav", "emo"}
 _EMOBOX_SPEAKERS = "data.seg.wrd.stm"
-_EMOBOX_LABELS = "label_map.json"
+_EMOBOX_SPEAKER = re.compile(r"<id=(.*?),lang=.*?,spk=(.*?),emotion=")
+_EMOBOX_LABELS = ("label_map.json", "label_dict.json")
 
 
 def id_of_file(name: str) -> str:
@@ -77,13 +78,9 @@ def from_emobox(frame: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[
     if not set(frame.columns) >= _EMOBOX_COLUMNS:
         return frame, ()
     notes = []
-    speakers, labels = (
-        next((place / name for place in (folder, folder.parent) if (place / name).is_file()), None)
-        for name in (_EMOBOX_SPEAKERS, _EMOBOX_LABELS)
-    )
+    speakers, labels = _beside(folder, _EMOBOX_SPEAKERS), _beside(folder, *_EMOBOX_LABELS)
     if speakers is not None and "speaker" not in frame and "spk" not in frame:
-        parts = [line.split() for line in read_text(speakers).splitlines()]
-        of = {part[0]: part[2] for part in parts if len(part) > 2}
+        of = dict(_EMOBOX_SPEAKER.findall(read_text(speakers)))
         frame = frame.assign(speaker=[of.get(text(key), "") for key in frame["key"]])
         notes.append(f"speakers from {speakers.name}")
     if labels is not None:
@@ -96,3 +93,9 @@ def from_emobox(frame: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[
             pairs = ", ".join(f"{old} is {new}" for old, new in names.items())
             notes.append(f"classes by {labels.name}: {pairs}")
     return frame, tuple(notes)
+
+
+def _beside(folder: Path, *names: str) -> Path | None:
+    """Return the first of the files in a folder or the one above it, or None."""
+    places = (place / name for place in (folder, folder.parent) for name in names)
+    return next((path for path in places if path.is_file()), None)

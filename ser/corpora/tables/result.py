@@ -16,7 +16,7 @@ from ser.corpora.source_files import official_subset
 from ser.corpora.speaker_patterns import find_speakers, missing_speakers
 from ser.corpora.tables.cells import number, parsed, seconds, text
 from ser.corpora.tables.columns import find_roles, missing_column, parse_choices
-from ser.corpora.tables.paths import find_audio
+from ser.corpora.tables.paths import find_audio, nearest_folder
 from ser.corpora.tables.published import from_ancestor
 from ser.corpora.tables.votes import VOTES, TableVotes, find_votes, plurality
 from ser.utils.errors import DataErrors, UserError, shown
@@ -58,8 +58,8 @@ def result_of(
             are text or values.
         name: The corpus's name.
         where: What was read, for messages, such as ``"table /data/calls.csv"``.
-        folder: Where relative names of audio files begin; the corpus's root.
-        audio: Another folder in place of ``folder``.
+        folder: Relative names of audio files begin here or at the nearest folder above it where one of them exists.
+        audio: Where relative names begin instead.
         notes: Lines for people about how the table was read.
         columns: Columns for roles that names do not decide, such as ``label=emotion_2,gender=``.
         names: A file of other names for speakers, sessions, classes and genders, as ``ser.corpora.names.rename`` reads.
@@ -67,13 +67,12 @@ def result_of(
         source: The file or folder that the user named; None is ``folder``.
 
     Returns:
-        The rows. Notes say which column was taken for what.
+        The rows; the root is the folder where relative names begin. Notes say which column was taken for what.
 
     Raises:
         UserError: If there are no rows, nothing names the speakers, or an option is wrong.
         DataErrors: If columns are missing, repeated or contradictory.
     """
-    root = audio or folder
     frame = frame.reset_index(drop=True)
     frame.columns = pd.Index([text(column) for column in frame.columns])
     if frame.empty:
@@ -92,6 +91,7 @@ def result_of(
     table, row_errors = _cells(frame, roles, where)
     row_errors += votes.errors if votes else ()
     lines = [*notes, *_column_notes(frame, roles, votes), *(votes.notes if votes else ())]
+    root = audio or nearest_folder(table["path"].tolist(), folder)
     table["path"], about_audio = find_audio(table["path"].tolist(), root)
     lines += about_audio
     if "speaker" not in table:
@@ -101,7 +101,7 @@ def result_of(
     if names is not None:
         table, votes = _renamed(table, votes, names)
     if "gender" in table:
-        lines += gender_notes(table["speaker"], table["gender"])
+        lines += gender_notes(range(len(table)), table["gender"])  # of words; speakers are checked in the corpus
         table["gender"] = table["gender"].map(gender_of)
 
     # Every row needs a name by which it can be excluded.

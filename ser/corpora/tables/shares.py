@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 MOST_RATERS = 40
 """Largest number of raters that is tried where the number is not known."""
+MOST_RATERS_EXACT = 200
+"""The same where shares have so many decimals that larger numbers cannot be confused."""
 SUM_TOLERANCE = 0.02
 """Largest distance of the sum of a row's shares from 1."""
 
+_EXACT = 1e-5  # rounding error
 _DECIMALS = 6  # of a share; more are not looked at
 _NEAR_INTEGER = 0.05
 _MOST_SMOOTHING = 0.11  # usual are 0.05 and 0.1
@@ -41,7 +44,7 @@ def counts_of(shares: Shares, raters: NDArray[np.float64] | None = None) -> Foun
 
     With the number of raters, a count is share × raters. Otherwise it is the smallest number of raters, at most
     ``MOST_RATERS``, that makes all shares of a row whole within their rounding. Unanimous raters would then be one,
-    whatever their number, so rows take the number that fits most rows where it fits them as well. Label smoothing,
+    whatever their number, so rows take the most frequent number above 1 where it fits them as well. Label smoothing,
     s = (1 − C·m)·p + m with the smallest share m, is undone, as the label files of EMO-SUPERB have it.
 
     Args:
@@ -74,15 +77,13 @@ def counts_of(shares: Shares, raters: NDArray[np.float64] | None = None) -> Foun
     else:
         extra = ""
         if smoothing := _smoothing(shares[good], rounding):
-            floor = smoothing / (shares.shape[1] - 1)
-            scale = 1 - shares.shape[1] * floor
-            shares[good], rounding = np.maximum(shares[good] - floor, 0) / scale, 3 * rounding / scale
+            shares[good], rounding = _unsmoothed(shares[good], smoothing, rounding)
             extra = f", after label smoothing of {smoothing:.0%} was undone"
         smallest = _smallest(shares[good], rounding)
         numbers = _usual(shares[good], smallest, rounding)
         found, fits = np.rint(shares[good] * numbers[:, None]).astype(np.int64), smallest > 0
-        reason = f"for no number of raters up to {MOST_RATERS}"
-        note = f"votes: counts from shares{extra}; raters: {_ranges(numbers[fits])}, the smallest numbers that fit"
+        reason = f"for no number of raters up to {_most(rounding)}"
+        note = f"votes: counts from shares{extra}; raters: {_ranges(numbers[fits])} (numbers that fit)"
     counts[good[fits]] = found[fits]
     problems += [(row, f"shares {_written(shares[row])} are whole numbers {reason}") for row in good[~fits]]
     return FoundCounts(counts, sorted(problems), note)
@@ -106,10 +107,18 @@ def _smoothing(shares: Shares, rounding: float) -> float:
     at_floor = (shares <= floor + 2 * rounding).any(axis=1).mean()
     if floor == 0 or smoothing > _MOST_SMOOTHING or at_floor < _MOST_ROWS:
         return 0.0
-    scale = 1 - shares.shape[1] * floor
-    without = _smallest(np.maximum(shares - floor, 0) / scale, 3 * rounding / scale)
+    if abs(round(smoothing, 2) - smoothing) <= rounding * shares.shape[1]:
+        smoothing = round(smoothing, 2)  # the smallest share itself is rounded
+    without = _smallest(*_unsmoothed(shares, smoothing, rounding))
     plain = _smallest(shares, rounding)
     return smoothing if (without > 0).sum() > (plain > 0).sum() or 0 < without.sum() < plain.sum() else 0.0
+
+
+def _unsmoothed(shares: Shares, smoothing: float, rounding: float) -> tuple[Shares, float]:
+    """Return shares as they were before label smoothing, and their rounding error."""
+    floor = smoothing / (shares.shape[1] - 1)
+    scale = 1 - shares.shape[1] * floor
+    return np.maximum(shares - floor, 0) / scale, 3 * rounding / scale
 
 
 def _with_raters(shares: Shares, raters: NDArray[np.float64], rounding: float) -> tuple[Counts, NDArray[np.bool_]]:
@@ -129,19 +138,23 @@ def _fit(shares: Shares, number: int, rounding: float) -> NDArray[np.bool_]:
 def _smallest(shares: Shares, rounding: float) -> NDArray[np.int64]:
     """Return the smallest number of raters of each row, (N,); 0 where none fits."""
     found = np.zeros(len(shares), dtype=np.int64)
-    for number in range(MOST_RATERS, 0, -1):
-        found[_fit(shares, number, rounding)] = number
+    for number in range(1, _most(rounding) + 1):
+        open_rows = np.flatnonzero(found == 0)
+        found[open_rows[_fit(shares[open_rows], number, rounding)]] = number
     return found
 
 
+def _most(rounding: float) -> int:
+    return MOST_RATERS_EXACT if rounding <= _EXACT else MOST_RATERS
+
+
 def _usual(shares: Shares, smallest: NDArray[np.int64], rounding: float) -> NDArray[np.int64]:
-    """Return the number of raters of each row: the one of them that fits most rows, else the smallest."""
-    candidates = [number for number in np.unique(smallest).tolist() if number]
-    fitting = {number: _fit(shares, number, rounding) for number in candidates}
-    if not fitting:
+    """Return the number of raters of each row: the most frequent one where it fits as well, else the smallest."""
+    numbers, uses = np.unique(smallest[smallest > 1], return_counts=True)
+    if not len(numbers):
         return smallest
-    usual = max(candidates, key=lambda number: (int(fitting[number].sum()), -number))
-    return np.where(fitting[usual], usual, smallest)
+    usual = int(numbers[uses.argmax()])
+    return np.where(_fit(shares, usual, rounding), usual, smallest)
 
 
 def _ranges(numbers: NDArray[np.int64]) -> str:
@@ -149,7 +162,8 @@ def _ranges(numbers: NDArray[np.int64]) -> str:
     if len(values) <= 1:
         return f"{values[0]}" if len(values) else "none"
     usual = values[uses.argmax()]
-    return f"{usual} of {uses.max()} of {uses.sum()} utterances, {values[0]} to {values[-1]} of the others"
+    others = np.delete(values, uses.argmax())
+    return f"{usual} for {uses.max()} of {uses.sum()} utterances, {others[0]} to {others[-1]} for the others"
 
 
 def _written(row: NDArray[np.float64]) -> str:
