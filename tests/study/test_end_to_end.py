@@ -290,6 +290,7 @@ def test_a_search_is_confirmed_on_all_speakers_that_it_has_not_chosen_by(client,
     assert report["true"]["scores"]["uar"] == pytest.approx(run.data.metrics["test/last/uar"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_published_defaults_are_confirmed_without_a_search_and_seeds_added_later_are_new_ones(client, folder):
     arguments = (
         "study/confirm.py", folder, "--space", "cross_entropy", "proselflc", "--noise", "noisy-B", *SIZE[2:], *SETTINGS,

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from ser.utils.errors import UserError
-from study.options import Sampler
+from study.options import Sampler, Scheduler
 from study.schema import FAILED, FINISHED, RUNNING, SELECTIONS, STOPPED
 from study.search.journal import CONFIGURATION, JOURNAL, Journal
 from study.setup.pruners import make_pruner
@@ -77,8 +77,14 @@ def test_the_seed_decides_the_search(tmp_path):
     assert [entry.configuration for entry in suggested[0]][3:] != [entry.configuration for entry in suggested[2]][3:]
 
 
-@pytest.mark.parametrize("scheduler", ["none", "asha", "median", "hyperband"])
-@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize(
+    ("sampler", "scheduler"),
+    [
+        pytest.param(sampler, scheduler, marks=() if sampler == "tpe" or scheduler == "asha" else pytest.mark.slow)
+        for sampler in get_args(Sampler)
+        for scheduler in get_args(Scheduler)
+    ],
+)
 def test_a_search_killed_again_and_again_continues_as_an_undisturbed_one(tmp_path, sampler, scheduler):
     whole = searched(tmp_path / "whole", 14, sampler=sampler, scheduler=scheduler)
     options = {"folder": tmp_path / "killed", "sampler": sampler, "scheduler": scheduler}
