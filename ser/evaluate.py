@@ -37,7 +37,7 @@ from ser.utils.command_line import parse, run_command
 from ser.utils.errors import UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
 
-EVERYTHING = "all"
+EVERYTHING: Literal["all"] = "all"
 """Subset of a corpus that is not that of the training."""
 
 SAME_NAME = "the corpus of the training has the same name: make sure that none of its speakers is scored here"
