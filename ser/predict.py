@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ser.audio import AudioFault, read_audio
+from ser.audio import AudioFault, embedded, read_audio
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.corpora.source_files import check_names
+from ser.corpora.tables.datasets import read_dataset_file
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
 from ser.training.embeddings import extractor
@@ -37,7 +38,7 @@ class PredictOptions:
     """Predict the class of audio files; each file is one utterance."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Audio files."""
+    """Audio files; a Parquet or Arrow file of a dataset stands for all audio in it."""
     checkpoint: Path
     """File state.pt of a run of python -m ser.train."""
     output: Path | None = None
@@ -61,6 +62,7 @@ def label(options: PredictOptions) -> int:
     if not options.files:
         raise UserError("no audio files are given; at least one is expected. Name them after the options.")
     check_names(options.files)
+    files = [audio for file in options.files for audio in _audio_of(file)]
     checkpoint = open_checkpoint(options.checkpoint)
     if options.output is not None:
         output_folder(options.output.parent)
@@ -71,8 +73,8 @@ def label(options: PredictOptions) -> int:
     faults: list[tuple[str, str]] = []
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-        bar = progress.add_task("predicting", total=len(options.files))
-        for path, found in predict_files(checkpoint, options.files):
+        bar = progress.add_task("predicting", total=len(files))
+        for path, found in predict_files(checkpoint, files):
             if isinstance(found, str):
                 faults.append((str(path), found))
             else:
@@ -86,11 +88,25 @@ def label(options: PredictOptions) -> int:
     if faults:
         done = f"Predicted: {len(labelled)}. " if labelled else ""
         raise DataErrors(
-            f"{len(faults)} of {len(options.files)} audio files cannot be used",
+            f"{len(faults)} of {len(files)} audio files cannot be used",
             faults,
             f"{done}Correct these files, or leave them out.",
         )
     return 0
+
+
+def _audio_of(file: Path) -> list[Path]:
+    """Return the places of all audio in a file of a dataset; another file is itself.
+
+    Raises:
+        UserError: If the file cannot be read, or has no audio.
+    """
+    if file.suffix.lower() not in embedded.SUFFIXES or not file.is_file():
+        return [file]
+    rows = read_dataset_file(file, "")
+    if not rows.audio or "path" not in rows.frame:
+        raise UserError(f"dataset file {str(file)!r} has no audio, but {', '.join(rows.frame.columns)}.")
+    return [Path(path) for path in rows.frame["path"]]
 
 
 def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tuple[Path, NDArray[np.float64] | str]]:

@@ -18,7 +18,7 @@ class PredictRunOptions:
     """Predicts the class of whole audio files by the network of an MLflow run; adds nothing to the run."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Audio files."""
+    """Audio files; a Parquet or Arrow file of a dataset stands for all audio in it."""
     run: str
     """MLflow run of a trial."""
     output: Path | None = None

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -67,6 +69,19 @@ def test_files_get_the_label_of_their_tone(folder: Path, call: Call, tmp_path: P
         reported = sorted(((float(row[f"p_{name}"]), name) for name in ("high", "low")), reverse=True)
         assert line.split()[1] == row["predicted"] == reported[0][1]
         assert " ".join(line.split()[2:]) == ", ".join(f"{name} {share:.2f}" for share, name in reported)
+
+
+def test_a_file_of_a_dataset_stands_for_all_audio_in_it(folder: Path, call: Call, tmp_path: Path) -> None:
+    files = sorted(folder.glob("*.wav"))
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    pq.write_table(pa.table({"recording": cells}), dataset := tmp_path / "tones.parquet")
+    assert call(dataset, "--output", tmp_path / "out.csv")[0] == 0
+    rows = read(tmp_path / "out.csv")
+    assert [row["file"] for row in rows] == [f"{dataset}#recording/{row}" for row in range(len(files))]
+    assert [row["predicted"] for row in rows] == [file.stem.split("-")[2] for file in files]
+    pq.write_table(pa.table({"label": ["low"]}), dataset)
+    code, _, error = call(dataset)
+    assert (code, "has no audio, but label" in error) == (2, True)
 
 
 def test_a_file_gets_the_probabilities_of_its_utterance(
