@@ -47,14 +47,15 @@ def mix(samples: NDArray[Any]) -> NDArray[Any]:
     if samples.shape[1] == 1:
         return samples[:, 0]
     scaled = full_scale(samples)
-    power = scaled.var(axis=0, dtype=np.float64)  # without the mean: an offset is not sound
+    with np.errstate(invalid="ignore"):  # infinite samples, which are found in the mean
+        power = scaled.var(axis=0, dtype=np.float64)  # without the mean: an offset is not sound
     loudest = int(power.argmax())
-    # NaN compares as not below, so that channels with samples that are not finite enter the mean and are found there.
+    # NaN compares as not below, so that channels with samples that are not finite enter the mean.
     kept = np.flatnonzero(~(power < power[loudest] * 10 ** (-EMPTY_BELOW / 10)))
     if len(kept) == 1:
         return samples[:, loudest]
     kept_samples = scaled if len(kept) == scaled.shape[1] else scaled[:, kept]
     mean: NDArray[np.float32] = kept_samples.mean(axis=1, dtype=np.float32)
-    if mean.var(dtype=np.float64) < power[loudest] * 10 ** (-CANCELLED_BELOW / 10):
+    if np.isfinite(power[loudest]) and mean.var(dtype=np.float64) < power[loudest] * 10 ** (-CANCELLED_BELOW / 10):
         return samples[:, loudest]
     return mean
