@@ -101,7 +101,7 @@ def check_classes(corpus: Corpus, fold: Fold, by: str, validation: Validation) -
     Raises:
         UserError: It does; the message names another fold that has more, if there is one.
     """
-    problem = _problem(corpus, fold)
+    problem = one_class(corpus, fold)
     if not problem:
         return
     raise UserError(
@@ -110,8 +110,13 @@ def check_classes(corpus: Corpus, fold: Fold, by: str, validation: Validation) -
     )
 
 
-def _problem(corpus: Corpus, fold: Fold) -> str:
-    """Return which subset has one class alone; empty if neither has."""
+def one_class(corpus: Corpus, fold: Fold) -> str:
+    """Return which of training and validation has one class alone, in words; empty if neither has.
+
+    Args:
+        corpus: Any corpus.
+        fold: One of its folds.
+    """
     for subset, row in zip(("training", "validation"), class_counts(corpus, fold), strict=False):
         if (row > 0).sum() < 2:
             (only,) = np.flatnonzero(row)
@@ -127,7 +132,7 @@ def _advice(corpus: Corpus, by: str, validation: Validation) -> str:
     kinds: tuple[Validation, ...] = (validation, "random")
     for kind in dict.fromkeys(kinds):  # the latter leaks speakers: only if nothing else helps
         for way in dict.fromkeys((by, "auto", "speaker")):
-            folds = [one for one in _folds(corpus, way, kind) if not _problem(corpus, one)]
+            folds = [one for one in all_folds(corpus, way, kind) if not one_class(corpus, one)]
             if folds:
                 best = min(folds, key=lambda one: int((class_counts(corpus, one) == 0).sum()))
                 changed = f"--split-by {way} " * (way != by) + f"--validation {kind} " * (kind != validation)
@@ -135,8 +140,14 @@ def _advice(corpus: Corpus, by: str, validation: Validation) -> str:
     return "Choose other --classes, or add utterances of other speakers."
 
 
-def _folds(corpus: Corpus, by: str, validation: Validation) -> list[Fold]:
-    """Return all folds of a way of dividing; none if it is not possible."""
+def all_folds(corpus: Corpus, by: str = "auto", validation: Validation = "held-out") -> list[Fold]:
+    """Return all folds of a way of dividing; none if it is not possible.
+
+    Args:
+        corpus: Any corpus.
+        by: As for ``ser.splits.split``.
+        validation: As for ``ser.splits.split``.
+    """
     try:
         first = split(corpus, 1, by, validation)
         return [first, *(split(corpus, number, by, validation) for number in range(2, first.count + 1))]

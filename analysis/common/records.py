@@ -46,7 +46,7 @@ from study.setup.resolve import absolute, data_name
 from study.tracking.confirmations import confirmed_table
 from study.tracking.matching import Matched, find_experiment, match, newest_of, several_contents, space_names
 from study.tracking.opening import open_existing
-from study.tracking.searches import Trials, classes_of_any, trials_of
+from study.tracking.searches import Trials, absent_remarks, classes_of_any, trials_of
 from study.tracking.store import search_all
 from study.uri import chosen_experiment, chosen_uri
 
@@ -289,6 +289,7 @@ class Records:
             script: The script of ``analysis/`` whose commands are printed.
         """
         lines = [self.mismatch] if self.mismatch else []
+        lines += absent_remarks((*self.matched.search, *self.matched.confirmed))
         lines += self._left_out(script)
         if self.matched.foreign:
             lines.append(

@@ -8,6 +8,7 @@ from analysis.common.section import Section
 from analysis.common.text import counted, listing
 from analysis.page.provenance import Provenance, read_provenance
 from study.schema import CHOSEN_BY, Tag
+from study.tracking.searches import absent_remarks
 
 TITLE = "Protocol"
 Options = RecordsOptions
@@ -59,6 +60,7 @@ def _search_sentences(records: Records, found: Provenance) -> list[str]:
             f"The search held out fold {listing(held_out)} and never used its test rows. It trained with seed "
             f"{listing(seeds)} and one noise draw."
         )
+    sentences += absent_remarks((*records.matched.search, *records.matched.confirmed))
     return [*sentences, f"Configurations were chosen by {records.selection.meaning}, never by test scores."]
 
 

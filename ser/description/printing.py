@@ -129,6 +129,12 @@ def _print_folds(console: Console, folds: Mapping[str, Any]) -> None:
         names = ", ".join(speakers) if len(speakers) <= 3 else f"{speakers[0]} … {speakers[-1]}"
         table.add_row(str(number), names, str(len(speakers)), str(fold["utterances"]), f"{fold['hours']:.2f}")
     _print_table(console, f"Folds by {folds['unit']}", table)
+    title = f"Classes of fold {len(folds['groups'])}, which a study takes by default:"
+    lines = [*(f"warning: {line}" for line in folds["warnings"]), *((title, *folds["last"]) if folds["last"] else ())]
+    for line in lines:
+        console.print(line)  # wrapped: names may be long
+    if lines:
+        console.print()
 
 
 def _print_duplicates(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:

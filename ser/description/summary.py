@@ -17,6 +17,7 @@ from ser.audio import AudioFault, full_scale, read_at_own_rate
 from ser.audio.levels import level_warnings, measure
 from ser.corpora.corpus import EXCLUDE_ADVICE, GENDERS, SYNTHESIS_RATE, Corpus, Synthesizer, count_votes
 from ser.corpora.loader_result import without
+from ser.fold_classes import class_counts, class_lines, folds_lines, one_class
 from ser.metrics.agreement import (
     STRATA,
     HumanCeiling,
@@ -28,7 +29,7 @@ from ser.metrics.agreement import (
     vote_entropy,
 )
 from ser.noise.recipes import disagreement
-from ser.splits import fold_groups, split
+from ser.splits import SUBSETS, split
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.parallel import in_order
 
@@ -324,17 +325,33 @@ def _ratings(corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 
 def _folds(corpus: Corpus, seconds: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the test subset of every fold, or why there are no folds."""
+    """Return the test subset of every fold, with its classes and what they lack, or why there are no folds."""
     try:
-        unit, groups = fold_groups(corpus)
-        test_rows = [split(corpus, number).test for number in range(1, len(groups) + 1)]
+        first = split(corpus, 1)
+        folds = [first, *(split(corpus, number) for number in range(2, first.count + 1))]
     except UserError as error:
         return {"unit": None, "groups": [], "problem": str(error)}
-    folds = [
-        {"speakers": list(map(str, group)), "utterances": len(rows), "hours": float(seconds[rows].sum()) / 3600}
-        for group, rows in zip(groups, test_rows, strict=True)
+    speakers = corpus.table["speaker"]
+    groups = [
+        {
+            "speakers": sorted(set(speakers.iloc[fold.test])),
+            "utterances": len(fold.test),
+            "hours": float(seconds[fold.test].sum()) / 3600,
+            "classes": {
+                subset: dict(zip(corpus.classes, row, strict=True))
+                for subset, row in zip(SUBSETS, class_counts(corpus, fold).tolist(), strict=True)
+            },
+        }
+        for fold in folds
     ]
-    return {"unit": unit, "groups": folds, "problem": None}
+    unusable = [problem for fold in folds if (problem := one_class(corpus, fold))]
+    return {
+        "unit": first.unit,
+        "groups": groups,
+        "problem": None,
+        "warnings": [*folds_lines(corpus, folds), *(f"{problem}: no search can use it" for problem in unusable)],
+        "last": class_lines(corpus, folds[-1]),
+    }
 
 
 def _duplicates(utterances: pd.DataFrame) -> list[dict[str, Any]]:

@@ -19,6 +19,9 @@ _WORDS = {
 }
 _OF_METRIC = {"val": VALIDATION, "val_noisy": NOISY, "test": TEST}
 
+MOST_LISTED = 6
+"""Largest number of places that a sentence names."""
+
 Absent = Mapping[str, Sequence[str]]
 """Subset → classes that it lacks; subsets that lack none are left out."""
 
@@ -98,7 +101,12 @@ def absent_lines(found: Iterable[tuple[Absent, str]], classes: int) -> list[str]
             texts.append(f"Training has no {_listed(missing)}, which cannot be recognised then")
         for text in filter(None, texts):
             lines.setdefault(text, {})[where] = None
-    return [f"{text}: {', '.join(places)}." for text, places in lines.items()]
+    return [f"{text}: {_places(list(places))}." for text, places in lines.items()]
+
+
+def _places(names: Sequence[str]) -> str:
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _over(classes: int, missing: Sequence[str]) -> str:

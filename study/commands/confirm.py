@@ -6,6 +6,7 @@ from ``main`` down, then ``study/setup/confirmation.py``.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ from rich.console import Console
 
 from ser.audio.levels import level_warnings
 from ser.config import Config, stored
+from ser.fold_classes import folds_lines
 from ser.labels import CONSENSUS
+from ser.metrics.absent_classes import absent_lines
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
@@ -111,7 +114,10 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     for line in (*prepared.data.corpus.notes, *_folds(design)):
         if line:
             say(console, f"  {line}")
-    names = prepared.data.corpus.table["utterance_id"].tolist()
+    corpus = prepared.data.corpus
+    for line in folds_lines(corpus, [design.fold(corpus, fold.number) for fold in design.trained_folds]):
+        say(console, f"  warning: {line}")
+    names = corpus.table["utterance_id"].tolist()
     for line in level_warnings(names, prepared.data.store.levels):
         say(console, f"  warning: {line}")
     for other in confirmation.others:
@@ -191,6 +197,10 @@ def summary(table: pd.DataFrame, selection: Selection, options: StudyOptions, de
             )
     if design.pilot:
         return "\n".join(lines)
+    lines += absent_lines(
+        ((json.loads(row["absent"]), f"fold {row['fold']}") for row in trials.to_dict("records") if row.get("absent")),
+        len(design.classes),
+    )
     lines.append(
         "Whether two of them differ is another question, which this answers: "
         f"{analysis_command('analysis/significance.py', options)}"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from ser.audio.levels import level_warnings
+from ser.fold_classes import class_lines
 from ser.labels import CONSENSUS
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
@@ -55,6 +56,8 @@ def main() -> int:
         return 0
     prepared = prepare(options, console)
     if options.plan:
+        for line in class_lines(prepared.data.corpus, prepared.data.fold):
+            say(console, line)
         return show_plan(prepared, console)
     return resumable(SCRIPT, prepared, console, lambda: _run(prepared, console))
 
@@ -111,7 +114,8 @@ def _about_data(prepared: PreparedStudy) -> list[str]:
         f"  fold      {fold.number} of {fold.count} ({fold.unit}): {len(fold.train)} train, {len(fold.validation)} "
         f"validation ({shown}), {len(fold.test)} test, which the search cannot see",
     ]
-    lines += [f"            {line}" for line in (*corpus.notes, fold.warning) if line]
+    about_fold = (fold.warning, *class_lines(corpus, fold))
+    lines += [f"            {line}" for line in (*corpus.notes, *about_fold) if line]
     levels = level_warnings(corpus.table["utterance_id"].tolist(), prepared.data.store.levels)
     lines += [f"            warning: {line}" for line in levels]
     return lines
@@ -162,7 +166,7 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
     data = data_name(prepared.options.corpus, prepared.options.corpus_root)
     title = f"{data}: best run per noise level, study {prepared.options.name}"
     console.print(terminal_table(text_table(best, trials.selection), title, below=PARAMETERS))
-    for line in (*caveats(trials, best), *trials.left_out):
+    for line in (*caveats(trials, best), *trials.absent, *trials.left_out):
         console.print(line, highlight=False)
     if prepared.data.corpus.name == "synthetic":
         console.print("The corpus is synthetic: this shows how the study works; nothing can be concluded from it.")

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from ser.labels import CONSENSUS
+from ser.metrics.absent_classes import absent_lines
 from ser.metrics.classification import METRICS
 from ser.utils.errors import UserError
 from study.environment import environment
@@ -31,6 +32,7 @@ from study.schema import (
     TRIAL,
     Selection,
     Tag,
+    absent_of,
     space_and_labels,
     status_of,
 )
@@ -58,6 +60,7 @@ class Trials:
         chance: UAR of guessing.
         others: Number of trials left out, because their protocol differs (corpus, fold, epochs, width, …).
         contents: Spaces of one name and different content: name → name in the table → studies.
+        absent: Sentences on UAR that is over fewer than all classes, from ``absent_remarks``.
     """
 
     table: pd.DataFrame
@@ -65,6 +68,7 @@ class Trials:
     chance: float
     others: int
     contents: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    absent: Sequence[str] = ()
 
     @property
     def left_out(self) -> list[str]:
@@ -121,7 +125,22 @@ def trials_of(runs: Sequence[Run], names: Mapping[str, str], others: int = 0) ->
     selection = SELECTIONS[newest_of(runs).data.tags[Tag.SELECT_ON]]
     rows = [_row(run, selection, names[run.info.run_id]) for run in runs]
     chance = 1 / len(classes_of_any(runs))
-    return Trials(pd.DataFrame(rows), selection, chance, others, several_contents(runs, names))
+    return Trials(pd.DataFrame(rows), selection, chance, others, several_contents(runs, names), absent_remarks(runs))
+
+
+def absent_remarks(runs: Sequence[Run]) -> list[str]:
+    """Return sentences on UAR that is over fewer than all classes, because a subset of the fold lacks some.
+
+    Args:
+        runs: Trials of either stage, of one corpus.
+    """
+    lacking = [(absent_of(run.data.tags), run.data.tags) for run in runs]
+    found = [
+        (absent, f"fold {tags[Tag.FOLD]}" if tags[Tag.STAGE] != SEARCH else f"the search at {tags[Tag.NOISE]}")
+        for absent, tags in lacking
+        if absent
+    ]
+    return absent_lines(found, len(classes_of_any(runs))) if found else []
 
 
 def classes_of_any(runs: Sequence[Run]) -> list[str]:
