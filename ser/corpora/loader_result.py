@@ -12,7 +12,7 @@ import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
 from ser.corpora.names import gender_notes
-from ser.corpora.repeats import merge_equal, repeat_errors, row_names
+from ser.corpora.repeats import find_repeats, merge_equal, row_names
 from ser.utils.errors import DataErrors, UserError, printed_name, shown
 
 _MAX_QUOTED = 200  # characters of a name in a message
@@ -83,9 +83,11 @@ class LoaderResult:
         rows, merged = merge_equal(self.rows.set_axis(pd.Index(row_names(self.rows, self.root), dtype=object)))
         excluded = self._resolve(exclude, rows)
         kept = rows[~rows.index.isin(list(excluded))]
-        repeats = repeat_errors(kept)
-        kept = kept.drop([name for name, _ in repeats])
-        errors = [*((name, error) for name, error in self.errors if name not in excluded), *repeats]
+        errors = [(name, error) for name, error in self.errors if name not in excluded]
+        faulty = {name for name, _ in errors}
+        repeats = find_repeats(kept, faulty)
+        repeated = kept.duplicated("utterance_id", keep=False) if "utterance_id" in kept else False
+        kept = kept[~(repeated & kept.index.isin(faulty | {name for name, *_ in repeats}))]
         classes = self.classes
         if classes is None:
             labels = pd.concat([kept[column] for column in ("label", "true_label") if column in kept])
@@ -118,7 +120,11 @@ class LoaderResult:
         except DataErrors as invalid:
             own_name = dict(zip(kept.get("utterance_id", kept.index), kept.index, strict=True))
             errors += [(own_name.get(name, name), error) for name, error in invalid.errors]
+            faulty = {name for name, _ in errors}
+            # A row that repeats a faulty one may be kept in its place.
+            errors += [(name, why) for name, first, why in repeats if first not in faulty]
             raise self._data_errors(errors) from None
+        errors += [(name, why) for name, _, why in repeats]
         if errors:
             raise self._data_errors(errors)
         return corpus

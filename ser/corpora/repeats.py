@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ def row_names(rows: pd.DataFrame, root: Path | None) -> list[str]:
     """Return a name for each row by which it alone is excluded.
 
     Args:
-        rows: As ``LoaderResult.rows``.
+        rows: As ``LoaderResult.rows``. An index of different whole numbers holds the rows' positions from 0.
         root: The folder that paths in names are relative to.
 
     Returns:
@@ -26,13 +27,15 @@ def row_names(rows: pd.DataFrame, root: Path | None) -> list[str]:
         >>> row_names(rows, Path("/a")), row_names(rows[["utterance_id"]], None)
         (['u', '1.wav', '2.wav'], ['u', 'v (row 2)', 'v (row 3)'])
     """
+    is_position = rows.index.is_unique and pd.api.types.is_integer_dtype(rows.index)
+    numbers = [position + 1 for position in (rows.index if is_position else range(len(rows)))]
     if "utterance_id" not in rows:
-        return [f"row {number}" for number in range(1, len(rows) + 1)]
+        return [f"row {number}" for number in numbers]
     ids = list(rows["utterance_id"])
     paths = relative_paths(rows["path"], root) if "path" in rows else [""] * len(ids)
     id_uses, path_uses = Counter(ids), Counter(paths)
     names = []
-    for number, (id_, path) in enumerate(zip(ids, paths, strict=True), start=1):
+    for number, id_, path in zip(numbers, ids, paths, strict=True):
         if not isinstance(id_, str) or not id_:
             names.append(f"row {number}")  # as the corpus's own checks name it
         elif id_uses[id_] == 1:
@@ -68,26 +71,33 @@ def merge_equal(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return rows.drop(equal.index), (note,)
 
 
-def repeat_errors(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return a data error for each row whose utterance id an earlier one has.
+def find_repeats(rows: pd.DataFrame, faulty: Collection[str]) -> list[tuple[str, str, str]]:
+    """Find the rows whose utterance id an earlier one has.
 
     Args:
         rows: As ``LoaderResult.rows``, with the names of ``row_names`` as index.
+        faulty: Names of rows that have data errors; these are passed over, so that a good row is kept.
 
     Returns:
-        (name of the row, what is wrong) per error.
+        (name of the row, name of the first row of that utterance, what is wrong) for each.
 
     Example:
         >>> rows = pd.DataFrame({"utterance_id": ["u", "u"], "label": ["sad", "calm"]})
-        >>> repeat_errors(rows.set_axis(row_names(rows, None)))
-        [('u (row 2)', "repeats utterance 'u' of u (row 1), with another label")]
+        >>> rows = rows.set_axis(row_names(rows, None))
+        >>> find_repeats(rows, ())
+        [('u (row 2)', 'u (row 1)', "repeats utterance 'u' of u (row 1), with another label")]
+        >>> find_repeats(rows, {"u (row 1)"})
+        []
     """
-    errors = []
+    if "utterance_id" not in rows:
+        return []
+    found = []
     first: dict[str, str] = {}
     for name, id_ in rows["utterance_id"].items():
-        if not isinstance(id_, str) or not id_ or first.setdefault(id_, str(name)) == name:
+        if not isinstance(id_, str) or not id_ or name in faulty or first.setdefault(id_, str(name)) == name:
             continue
         one, other = rows.loc[first[id_]].map(repr), rows.loc[name].map(repr)
         different = ", ".join(rows.columns[one != other])
-        errors.append((str(name), f"repeats utterance {id_!r} of {first[id_]}, with another {different}"))
-    return errors
+        problem = f"repeats utterance {id_!r} of {first[id_]}, with another {different}"
+        found.append((str(name), first[id_], problem))
+    return found

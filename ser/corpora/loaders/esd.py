@@ -128,7 +128,9 @@ def _rows(clips: Clips, used: set[str], errors: list[tuple[str, str]]) -> list[d
         label = _emotion_folder(path).name.lower()
         if (words := said.get(id_)) and label not in words:
             others = ", ".join(f"{word!r} in {place}" for word, place in words.items())
-            errors.append((id_, f"is in folder {label!r}, but is {others}"))
+            alone = len(clips.files[id_]) == 1
+            name = id_ if alone else path.relative_to(clips.root).as_posix()
+            errors.append((name, f"is in folder {label!r}, but is {others}"))
             continue
         rows.append(
             {

@@ -12,6 +12,7 @@ import pandas as pd
 from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import gender_notes, gender_of, listed, rename
+from ser.corpora.repeats import row_names
 from ser.corpora.source_files import official_subset
 from ser.corpora.speaker_patterns import find_speakers, missing_speakers
 from ser.corpora.tables.cells import number, parsed, seconds, text
@@ -106,11 +107,13 @@ def result_of(
 
     # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
-    errors = [(table["utterance_id"][row], problem) for row, problem in row_errors]
+    one_row_each = "annotator" not in roles
+    row_name = row_names(table, root) if one_row_each else list(table["utterance_id"])
+    errors = [(row_name[row], problem) for row, problem in row_errors]
     annotations = None
     if votes is not None and votes.said is not None:
         annotations = _annotations(votes.said, table)
-    elif "annotator" in roles:
+    elif not one_row_each:
         said = {"row": range(len(table)), "annotator": frame[roles["annotator"]].map(text), "label": table["label"]}
         annotations = _annotations(pd.DataFrame(said), table)
         table, contradictions = _one_row_each(table.drop(columns="label"))
@@ -343,7 +346,8 @@ def _labelled(
             {} if counts is None else {**dict(zip(classes, counts, strict=False)), _OTHER: other}
             for counts, other in zip(votes.counts, others, strict=True)
         ]
-        table["votes"] = pd.Series(None if votes.are_labels else list(votes.counts), table.index, dtype=object)
+        counts = [None] * len(table) if votes.are_labels else list(votes.counts)
+        table["votes"] = pd.Series(counts, table.index, dtype=object)
         if votes.others is not None and any(votes.others):
             table["other_votes"] = votes.others
     else:
