@@ -105,7 +105,7 @@ def check_classes(corpus: Corpus, fold: Fold, by: str, validation: Validation) -
     if not problem:
         return
     raise UserError(
-        f"{problem}, so no score would mean anything: it is right for whoever always says that class. "
+        f"{problem}, so no score would mean anything: always saying that class would be right. "
         f"{_advice(corpus, by, validation)}\n" + "\n".join(_table(corpus.classes, class_counts(corpus, fold)))
     )
 

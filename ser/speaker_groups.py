@@ -88,36 +88,55 @@ def validation_group(speakers: Speakers, groups: Sequence[Sequence[str]], tested
         groups: Groups of them, at least three.
         tested: Index of the tested group.
     """
-    present = _present(speakers, groups)
-    before = [(tested - step) % len(groups) for step in range(1, len(groups))]
-    return min(before, key=lambda one: _lacking(present, tested, one))
+    return _best_validation(_Classes(speakers, groups), tested)
 
 
-def _present(speakers: Speakers, groups: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-    """Return (G, C) which classes the speakers of each group have; only classes that three speakers have."""
-    row = {name: place for place, name in enumerate(speakers.names)}
-    classes = np.array(speakers.utterances) > 0
-    classes = classes[:, classes.sum(axis=0) >= LEAST_FOLDS]
-    return np.array([classes[[row[name] for name in group]].any(axis=0) for group in groups])
+class _Classes:
+    """Classes of some groups of speakers.
+
+    Args:
+        speakers: All speakers.
+        groups: G groups of them.
+    """
+
+    def __init__(self, speakers: Speakers, groups: Sequence[Sequence[str]]) -> None:
+        row = {name: place for place, name in enumerate(speakers.names)}
+        has = np.array(speakers.utterances) > 0
+        self.present = np.array([has[[row[name] for name in group]].any(axis=0) for group in groups])
+        self.common = has.sum(axis=0) >= LEAST_FOLDS
+
+    @property
+    def lacking(self) -> float:
+        """Return how many classes a group lacks on average, of those that three speakers have."""
+        return float((~self.present[:, self.common]).sum() / len(self.present))
+
+    def lacking_in_fold(self, tested: int, validating: int) -> tuple[int, int]:
+        """Return how many classes train, validation and test lack: of those that three speakers have, and of all.
+
+        A class that training lacks counts twice.
+        """
+        trained = np.delete(self.present, [tested, validating], axis=0).any(axis=0)
+        lacking = ~self.present[tested] * 1 + ~self.present[validating] * 1 + ~trained * 2
+        return int(lacking[self.common].sum()), int(lacking.sum())
 
 
-def _lacking(present: NDArray[np.bool_], tested: int, validating: int) -> int:
-    """Return how many classes train, validation and test lack in sum; those that training lacks count twice."""
-    training = np.delete(present, [tested, validating], axis=0).any(axis=0)
-    return int((~present[tested]).sum() + (~present[validating]).sum() + 2 * (~training).sum())
+def _best_validation(classes: _Classes, tested: int) -> int:
+    count = len(classes.present)
+    before = [(tested - step) % count for step in range(1, count)]
+    return min(before, key=lambda one: classes.lacking_in_fold(tested, one))
 
 
 def _judged(speakers: Speakers, count: int) -> tuple[tuple[float, ...], tuple[tuple[str, ...], ...]]:
     """Return what speaks against a number of groups, the first number first, and the groups."""
     groups = alike_groups(speakers, count)
-    present = _present(speakers, groups)
-    lacking = [_lacking(present, one, validation_group(speakers, groups, one)) for one in range(count)]
-    last = max(range(count), key=lambda one: (-lacking[one], one))
+    classes = _Classes(speakers, groups)
+    lacking = [classes.lacking_in_fold(one, _best_validation(classes, one)) for one in range(count)]
+    last = min(range(count), key=lambda one: (lacking[one], -one))
     genders = dict(zip(speakers.names, speakers.genders, strict=True))
     kinds = set(speakers.genders)
     missing = sum(len(kinds - {genders[name] for name in group}) for group in groups)
-    against = (lacking[last], (~present).sum() / count, missing / count, -count)
-    return tuple(map(float, against)), (*groups[:last], *groups[last + 1 :], groups[last])
+    against = (float(lacking[last][0]), classes.lacking, missing / count, float(-count))
+    return against, (*groups[:last], *groups[last + 1 :], groups[last])
 
 
 @lru_cache(maxsize=64)
