@@ -17,7 +17,7 @@ SPEAKERS = ("s1", "s2", "s3", "s4")
 SUBSETS = {"s1": "train", "s2": "train", "s3": "validation", "s4": "test"}
 GENDERS = {"s1": "female", "s2": "male", "s3": "female", "s4": "male"}
 CLASSES = ("angry", "happy", "sad")
-UTTERANCES = [(f"{speaker}_{name}_{take}", speaker, name) for speaker in SPEAKERS for name in CLASSES for take in (1, 2)]
+UTTERANCES = [(f"{who}_{name}_{take}", who, name) for who in SPEAKERS for name in CLASSES for take in (1, 2)]
 
 Built = tuple[Path, dict[str, str]]
 """The table, and the options to load it with."""

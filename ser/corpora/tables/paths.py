@@ -46,7 +46,7 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
     if missing:
         notes.append(
             f"{len(missing)} of {len(names)} audio files do not exist, the first: {missing[0]}. "
-            f"Relative names begin at {folder}"
+            f"Relative names begin at {folder}; corpus table takes another folder with --corpus-options audio=FOLDER"
         )
     return paths, notes
 

@@ -90,10 +90,10 @@ def counts_of(shares: Shares, raters: NDArray[np.float64] | None = None) -> Foun
 
 
 def _rounding(shares: Shares) -> float:
-    """Return the largest rounding error of shares, from the number of decimals they have."""
+    """Return the largest rounding error of shares, from the number of decimals they have; tenths are exact."""
     for decimals in range(1, _DECIMALS):
         if np.allclose(np.round(shares, decimals), shares, rtol=0, atol=1e-9):
-            return 0.51 * 10.0**-decimals
+            return 0.51 * 10.0**-decimals if decimals > 1 else 0.0
     return 10.0**-_DECIMALS
 
 
@@ -145,7 +145,7 @@ def _smallest(shares: Shares, rounding: float) -> NDArray[np.int64]:
 
 
 def _most(rounding: float) -> int:
-    return MOST_RATERS_EXACT if rounding <= _EXACT else MOST_RATERS
+    return MOST_RATERS_EXACT if 0 < rounding <= _EXACT else MOST_RATERS
 
 
 def _usual(shares: Shares, smallest: NDArray[np.int64], rounding: float) -> NDArray[np.int64]:
@@ -163,7 +163,8 @@ def _ranges(numbers: NDArray[np.int64]) -> str:
         return f"{values[0]}" if len(values) else "none"
     usual = values[uses.argmax()]
     others = np.delete(values, uses.argmax())
-    return f"{usual} for {uses.max()} of {uses.sum()} utterances, {others[0]} to {others[-1]} for the others"
+    rest = f"{others[0]} to {others[-1]}" if len(others) > 1 else f"{others[0]}"
+    return f"{usual} for {uses.max()} of {uses.sum()} utterances, {rest} for the others"
 
 
 def _written(row: NDArray[np.float64]) -> str:

@@ -227,11 +227,24 @@ def _class_columns(frame: pd.DataFrame, free: Sequence[str], labels: Sequence[st
     if len(set(found.values())) < 2 or len(set(found.values())) < len(found):
         return {}
     found |= {name: name for name in numeric if folded(name) in _OTHER and name not in found}
-    # Columns of shares may have names for emotions that are not known: they belong to the shares if these add up to 1.
-    within = [name for name in numeric if name in found or _within_one(frame[name])]
-    if len(within) > len(found) and not _add_up(frame[list(found)]) and _add_up(frame[within]):
-        return {name: found.get(name, name) for name in within}
-    return {name: found[name] for name in numeric if name in found}
+    columns = _completed(frame, numeric, [name for name in numeric if name in found])
+    return {name: found.get(name, name) for name in columns}
+
+
+def _completed(frame: pd.DataFrame, numeric: Sequence[str], found: Sequence[str]) -> Sequence[str]:
+    """Return columns with those between and beside them that make their shares add up to 1, if there are such.
+
+    Shares may be of emotions whose names are not known.
+    """
+    if _add_up(frame[list(found)]):
+        return found
+    places = [numeric.index(name) for name in found]
+    for width in range(max(places) - min(places) + 1, len(numeric) + 1):
+        for begin in range(max(0, max(places) - width + 1), min(min(places), len(numeric) - width) + 1):
+            window = numeric[begin : begin + width]
+            if all(_within_one(frame[name]) for name in window) and _add_up(frame[list(window)]):
+                return window
+    return found
 
 
 def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
