@@ -1,0 +1,142 @@
+"""Trainings of a confirmation on their own test speakers and on other corpora."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.sections.across_corpora import section as module
+from analysis.sections.across_corpora.section import Options, section
+from analysis.sections.across_corpora.tested import read_tested
+from ser.metrics.intervals import crossed_interval
+from study.schema import DESIGN
+from study.setup.design import OtherCorpus
+from tests.helpers.confirmed_records import CLASSES, confirmed_records, named
+
+SIX = {fold: [fold] for fold in range(1, 7)}
+CALLS = OtherCorpus("calls", "table", "/calls.csv", {}, "d", {"angry": "anger", "sad": "sad"})
+STRANGERS = [f"c{number}" for number in range(8)]
+
+
+@pytest.fixture(autouse=True)
+def no_other_experiment(monkeypatch):
+    monkeypatch.setattr(module, "search_all", lambda *_: [])
+
+
+def made(right, *, folds=SIX, unit="speaker", seeds=(1,), unfinished=()):
+    """Return records of trainings whose right predictions on the other corpus are ``right(space, fold, seed, s)``."""
+    spaces = ("cross_entropy", "elr")
+    own = {("clean", space): (lambda speaker, seed, more=place: 5 + more) for place, space in enumerate(spaces)}
+    records = confirmed_records(own, folds=folds, unit=unit, seeds=seeds, unfinished=unfinished)
+    (key,) = [key for key in records._documents if key[1] == DESIGN]
+    records._documents[key] = _with_calls(records, key)
+    for trial in records.confirmed.to_dict("records"):
+        rows = [
+            ("calls", speaker, label, right(trial["space"], trial["fold"], trial["seed"], place), 10)
+            for place, speaker in enumerate(STRANGERS)
+            for label in CLASSES
+        ]
+        records._others[trial["run_id"]] = pd.DataFrame(
+            rows, columns=["corpus", "speaker", "label", "correct", "total"]
+        )
+    records.client = SimpleNamespace(search_experiments=lambda: [])
+    return records
+
+
+def _with_calls(records, key):
+    from study.setup.design import Design
+
+    design = replace(Design.of(records._documents[key]), test_corpora=(CALLS,))
+    records.confirmed["design"] = design.digest
+    return design.to_json()
+
+
+def varied(space, fold, seed, speaker):
+    return 4 + (fold + seed) % 2 + speaker % 3 + (space == "elr")
+
+
+def test_the_table_holds_own_and_other_corpora_with_their_units():
+    scores = read_tested(made(varied)).scores.set_index(["tested", "method"])
+    own, other = scores.loc[("made", "elr")], scores.loc[("calls", "elr")]
+    assert own["uar"] == pytest.approx(0.6)
+    assert (own["low"], own["high"]) == pytest.approx((0.6, 0.6))  # all folds have the same score
+    assert (own["units"], own["speakers"], other["units"], other["speakers"]) == (6, 6, 6, 8)
+    counts = np.array(
+        [[[varied("elr", fold, 1, place)] * 2 for place in range(8)] for fold in range(1, 7)], dtype=float
+    )
+    expected = crossed_interval(counts, np.full((8, 2), 10))
+    assert (other["uar"], other["low"], other["high"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.high)
+    )
+    assert other["utterances"] == 160
+    assert other["difference"] == pytest.approx(0.1)
+    assert other["difference_low"] == pytest.approx(0.1)  # the same for every training and speaker
+    assert pd.isna(scores.loc[("calls", "cross_entropy"), "difference"])
+
+
+def test_seeds_of_a_fold_are_one_unit_and_those_of_an_official_split_are_units():
+    folds = read_tested(made(varied, seeds=(1, 2))).scores
+    assert set(folds["units"]) == {6}
+    assert set(folds["trainings"]) == {12}
+    official = read_tested(made(varied, folds={1: [1, 2, 3]}, unit="training", seeds=(1, 2, 3, 4))).scores
+    assert set(official["units"]) == {4}
+
+
+def test_the_section_is_a_table_of_corpora_by_corpora():
+    found = section(made(varied), Options())
+    matrix = found.tables[0].text
+    assert list(matrix.columns) == ["noise", "method", "trained on", "tested on made", "tested on calls"]
+    assert list(matrix["method"]) == ["cross_entropy", "elr"]
+    assert matrix["tested on made"].tolist() == ["50.0 [50.0, 50.0]", "60.0 [60.0, 60.0]"]
+    differences = found.tables[1].text
+    assert differences["tested on calls"].tolist() == ["+10.0 [+10.0…+10.0]"]
+    classes = found.tables[2].text
+    assert classes["classes"].tolist() == ["angry, sad", "angry = anger, sad"]
+    assert found.sentences[0].startswith(
+        "Trained on made with cross_entropy at clean, test UAR in %: on made 50.0 [50.0, 50.0] over 2 classes"
+    )
+    assert "On calls, elr at clean differs from cross_entropy by +10.0" in found.sentences[1]
+    titles = [axes.get_title(loc="left") for axes in found.figures[0].figure.axes]
+    assert titles == ["tested on made", "tested on calls"]
+
+
+def test_missing_trainings_are_said_and_not_counted():
+    found = section(made(varied, unfinished=[("clean", "elr", 2)]), Options())
+    assert found.tables[0].data.set_index(["tested", "method"]).loc[("calls", "elr"), "units"] == 5
+    assert any("1 of 12 planned trainings have not finished" in note for note in found.notes)
+
+
+def test_without_test_corpora_one_sentence_says_how_to_get_them():
+    records = confirmed_records({("clean", "cross_entropy"): lambda speaker, seed: 5}, folds=SIX)
+    found = section(records, Options())
+    assert found.is_empty
+    (sentence,) = found.missing
+    assert sentence.startswith("No confirmation here was tested on other corpora. To test one:")
+    assert "--space cross_entropy --test-corpus NAME=PATH" in sentence
+    assert records.command("study/confirm.py") in sentence
+
+
+def test_rows_of_further_experiments_join_the_matrix(monkeypatch):
+    other = made(varied)
+    other.experiment, other.identifier = "second", "2"
+    monkeypatch.setattr(module, "open_records", lambda options: other)
+    found = section(made(varied), Options(also=("second",)))
+    assert found.tables[0].data["trained"].tolist().count("second") == 4
+    matrix = found.tables[0].text
+    assert matrix["trained on"].tolist() == ["made", "second"] * 2
+    assert matrix["tested on second"].tolist()[0] == "–"
+
+
+def test_other_experiments_that_were_tested_across_corpora_are_named(monkeypatch):
+    records = made(varied)
+    experiments = [SimpleNamespace(experiment_id="1", name="made"), SimpleNamespace(experiment_id="2", name="second")]
+    records.client = SimpleNamespace(search_experiments=lambda: experiments)
+    runs = [SimpleNamespace(info=SimpleNamespace(experiment_id=one)) for one in ("1", "2", "2")]
+    monkeypatch.setattr(module, "search_all", lambda client, ids, query: runs)
+    found = section(records, Options())
+    assert found.notes[3].endswith(
+        f"(second). To add them: {records.command('analysis/across_corpora.py', '--also', 'second')}"
+    )
+    assert named(1) == "s01"
