@@ -306,7 +306,14 @@ def check_disjoint(corpus: Corpus, fold: Fold, content: ArrayLike | None = None)
             for shared in sorted(members[first] & members[second])
         ]
         if errors:
-            advice = "Correct the speaker and session columns of the corpus." if kind == "speaker" else EXCLUDE_ADVICE
+            advice = EXCLUDE_ADVICE
+            if kind == "speaker":
+                advice = "Correct the speaker and session columns of the corpus."
+                if fold.unit == OFFICIAL:
+                    advice = (
+                        "The published split does not hold speakers apart. Pass --split-by speaker for folds that do, "
+                        "or correct the data."
+                    )
             raise DataErrors(f"leak in fold {fold.number} of corpus {corpus.name!r}", errors, advice)
     if content is not None:
         _check_content(corpus, fold, np.asarray(content))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus, Synthesizer, relative_paths
+from ser.corpora.dialogues import sessions_of_recordings
 from ser.corpora.names import gender_notes
 from ser.corpora.repeats import find_repeats, merge_equal, row_names
 from ser.utils.errors import DataErrors, UserError, printed_name, shown
@@ -100,6 +101,7 @@ class LoaderResult:
             None if frame is None else frame[~frame["utterance_id"].isin(excluded)]
             for frame in (self.annotations, self.ratings)
         )
+        kept, dialogues = (kept, ()) if former else sessions_of_recordings(kept)
         genders = gender_notes(kept["speaker"], kept["gender"]) if {"speaker", "gender"} <= set(kept.columns) else ()
         try:
             corpus = Corpus(
@@ -113,7 +115,7 @@ class LoaderResult:
                 ratings,
                 self.outside,
                 self.synthesis,
-                tuple(dict.fromkeys((*self.notes, *merged, *genders))),
+                tuple(dict.fromkeys((*self.notes, *merged, *dialogues, *genders))),
                 self.unused,
                 former=former,
             )
