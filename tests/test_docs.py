@@ -44,7 +44,10 @@ OPTIONS = (
     PredictOptions,
 )
 # Options of MLflow, Ray and benchmarks/faults.py, those of every command, and an old spelling.
-ELSEWHERE = {"--part", "--backend-store-uri", "--allowed-hosts", "--head", "--repeats", "--help", "--version"}
+ELSEWHERE = {
+    "--part", "--backend-store-uri", "--allowed-hosts", "--head", "--repeats", "--help", "--version", "--repo-type",
+    "--local-dir",
+}  # fmt: skip
 
 
 def options():

@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_page_has_code_for_each_kind_of_extension():
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
     assert len(COMMANDS) == 7
 
 
@@ -79,6 +79,18 @@ def test_the_corpus_and_its_option(folder):
     ]
     assert [len(corpus) for corpus in corpora] == [48, 47]
     assert corpora[0].classes == ("angry", "happy", "neutral")
+
+
+def test_the_dataset_of_the_hub(folder, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(Path("my_recordings/near").iterdir())]
+    names = [cell["path"].split("_") for cell in cells]
+    columns = {"audio": cells, "actor": [name[0] for name in names], "major_emotion": [name[1] for name in names]}
+    datasets.Dataset.from_dict(columns).save_to_disk("saved")
+    monkeypatch.setattr("datasets.load_dataset", lambda name: datasets.load_from_disk("saved"))
+    corpus = load("my_package.hub.load_calls")
+    assert (corpus.name, len(corpus), corpus.classes) == ("calls", 48, ("angry", "happy", "neutral"))
+    assert set(corpus.table["speaker"]) == {"anna", "ben", "cleo", "dan"}
 
 
 def test_the_metric(monkeypatch):
