@@ -18,7 +18,7 @@ from ser.labels import LabelKind
 from ser.models.classical import CLASSICAL
 from ser.splits import FORMER_AUTO, SplitBy, Validation
 from ser.utils.durable_files import replace_text
-from ser.utils.errors import UserError, without_password
+from ser.utils.errors import UserError, shown, without_password
 from study.schema import SelectionName
 
 Scheduler = Literal["none", "asha", "hyperband", "median"]
@@ -138,16 +138,16 @@ class TrainingOptions:
                 value.strip() in {"", ".", ".."} or not value.isprintable() or set(value) & set("/\\'\"")
             ):
                 raise UserError(
-                    f"--{option} {value!r} contains a slash, a quote or a control character. Choose a plain name."
+                    f"--{option} {shown(value)} contains a slash, a quote or a control character. Choose a plain name."
                 )
             if value is not None and value.startswith("-"):  # printed commands could not name it
-                raise UserError(f"--{option} {value!r} begins with a dash. Choose a plain name.")
+                raise UserError(f"--{option} {shown(value)} begins with a dash. Choose a plain name.")
             if value is not None and len(value.encode()) > LONGEST_NAME:
                 raise UserError(
                     f"--{option} {value[:20]}… has {len(value.encode())} bytes, expected at most {LONGEST_NAME}."
                 )
         if self.time_budget is not None and self.seconds <= 0:
-            raise UserError(f"--time-budget {self.time_budget!r} must be positive.")
+            raise UserError(f"--time-budget {shown(self.time_budget)} must be positive.")
         if self.resume and self.name is None:
             raise UserError("--resume needs the --name of what is to be resumed.")
 
@@ -158,7 +158,9 @@ class TrainingOptions:
             return math.inf
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", self.time_budget.strip())
         if match is None:
-            raise UserError(f"--time-budget {self.time_budget!r} is not a time. Write 45s, 90m, 8h or 2d, for example.")
+            raise UserError(
+                f"--time-budget {shown(self.time_budget)} is not a time. Write 45s, 90m, 8h or 2d, for example."
+            )
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 

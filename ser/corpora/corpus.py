@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ser.corpora.names import NearEqualNames, gender_of, near_equal
-from ser.utils.errors import DataErrors, UserError, listed, shown
+from ser.utils.errors import DataErrors, UserError, cut, listed, shown
 from ser.utils.hashing import digest
 
 COLUMNS = ("utterance_id", "path", "start", "end", "speaker", "gender", "session", "label", "votes")
@@ -135,6 +135,7 @@ class Corpus:
         _validate(self.name, table, self.classes, synthesized=self.synthesize is not None)
         if not self.former:
             _check_names(self.name, table)
+        object.__setattr__(self, "notes", tuple(map(cut, self.notes)))
         table = table.sort_values("utterance_id", kind="stable").reset_index(drop=True)
         kept = [column for column in (*COLUMNS, *OPTIONAL_COLUMNS) if column in table]
         if self.former:  # version 0.1 knew no official split

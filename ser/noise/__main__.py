@@ -23,7 +23,7 @@ from ser.noise.printing import print_estimate, print_export
 from ser.splits import Fold, split
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.command_names import command_line
-from ser.utils.errors import UserError
+from ser.utils.errors import UserError, shown
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
 
 if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds to import; each command imports what it needs
@@ -106,8 +106,8 @@ def run_export(options: ExportOptions, console: Console) -> None:
     if options.recipe in NAMED_LEVELS:
         example = options.recipe if options.recipe in NAMED_RATES else "noisy-A"
         raise UserError(
-            f"--recipe {options.recipe!r} is a level, expected a recipe. For a corpus with votes, write {example} as "
-            f"--recipe disagreement --rate {NAMED_RATES[example][0]}."
+            f"--recipe {shown(options.recipe)} is a level, expected a recipe. For a corpus with votes, write "
+            f"{example} as --recipe disagreement --rate {NAMED_RATES[example][0]}."
         )
     corpus = _load(options)
     fold = split(corpus, options.fold)

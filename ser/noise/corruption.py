@@ -19,7 +19,7 @@ from ser.corpora.corpus import Corpus
 from ser.noise.manifest import NoisyLabels, Plan, noisy_labels
 from ser.noise.recipes import MATRIX, RECIPES, Recipe, disagreement, human, lack_of_votes, matrix_digest, recipe_named
 from ser.noise.subsets import Rows, Subsets, subsets_of
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, shown, unknown_name
 from ser.utils.hashing import hashed_uniform
 
 # Noise rate, and the share of the eligible utterances that replaces it where the votes do not allow the rate.
@@ -164,7 +164,7 @@ def _plan_named(corpus: Corpus, level: str, subsets: Subsets) -> Plan:
         return _plan(level, "disagreement", rate)
     if not any(most.values()):
         raise UserError(
-            f"noise level {level!r}: no vote in corpus {corpus.name!r} dissents from a consensus label, "
+            f"noise level {shown(level)}: no vote in corpus {corpus.name!r} dissents from a consensus label, "
             f"so no label would change. Use human:{rate} or symmetric:{rate}."
         )
     found = ", ".join(f"{name}: {most[name]} of {len(positions)}" for name, positions in subsets.items())
@@ -247,7 +247,9 @@ def _parse(level: str) -> tuple[str, float]:
         number = float(rate)
     except ValueError:
         example = f"{level if recipe == MATRIX[:-1] else recipe}:0.3"
-        raise UserError(f"noise level {level!r}: the rate {rate!r} is not a number. Write {example}.") from None
+        raise UserError(
+            f"noise level {shown(level)}: the rate {shown(rate)} is not a number. Write {example}."
+        ) from None
     recipe_named(recipe)
     return recipe, _checked_rate(number)
 

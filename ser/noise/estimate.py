@@ -28,7 +28,7 @@ from ser.metrics.classification import scores
 from ser.noise.corruption import NAMED_RATES, corrupt
 from ser.noise.recipes import human
 from ser.splits import fold_groups
-from ser.utils.errors import DataErrors, UserError
+from ser.utils.errors import DataErrors, UserError, shown
 
 LEVELS = {"clean": 0.0, **{name: rate for name, (rate, _) in NAMED_RATES.items()}}
 """Level → noise rate."""
@@ -325,7 +325,7 @@ def read_predictions(path: Path, corpus: Corpus) -> Probabilities:
     for number, cells in read_csv_rows(path, ("utterance_id", *corpus.classes)):
         id_ = cells.get("utterance_id", "")
         if id_ not in position:
-            faults.append((f"line {number}", f"utterance {id_!r} is not in corpus {corpus.name!r}"))
+            faults.append((f"line {number}", f"utterance {shown(id_)} is not in corpus {corpus.name!r}"))
         elif id_ in seen:
             faults.append((id_, f"is in lines {seen[id_]} and {number}"))
         else:

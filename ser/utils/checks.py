@@ -11,7 +11,7 @@ import re
 from numbers import Integral, Real
 from typing import Any
 
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, shown, unknown_name
 
 LONGEST_VALUE = 6000
 """Characters of a value as text; MLflow cuts the parameter of a run that is longer."""
@@ -27,19 +27,19 @@ def check_range(what: str, value: Any, low: float, high: float = math.inf) -> No
     """Raise a ``UserError`` unless ``value`` is a number from ``low`` to ``high``, both included."""
     if not (_is_number(value) and low <= value <= high):
         wanted = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise UserError(f"{what} must be a number {wanted}, got {value!r}.")
+        raise UserError(f"{what} must be a number {wanted}, got {shown(value)}.")
 
 
 def check_positive(what: str, value: Any) -> None:
     """Raise a ``UserError`` unless ``value`` is a number above 0."""
     if not (_is_number(value) and value > 0):
-        raise UserError(f"{what} must be a number > 0, got {value!r}.")
+        raise UserError(f"{what} must be a number > 0, got {shown(value)}.")
 
 
 def check_count(what: str, value: Any, least: int = 1) -> None:
     """Raise a ``UserError`` unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise UserError(f"{what} must be an integer >= {least}, got {value!r}.")
+        raise UserError(f"{what} must be an integer >= {least}, got {shown(value)}.")
 
 
 def check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -51,7 +51,9 @@ def check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
 def check_flag(what: str, value: Any, *, optional: bool = False) -> None:
     """Raise a ``UserError`` unless ``value`` is True or False, or None if it is optional."""
     if not (isinstance(value, bool) or (optional and value is None)):
-        raise UserError(f"{what} must be {'true, false or omitted' if optional else 'true or false'}, got {value!r}.")
+        raise UserError(
+            f"{what} must be {'true, false or omitted' if optional else 'true or false'}, got {shown(value)}."
+        )
 
 
 def check_recordable(name: str, value: Any) -> None:
@@ -66,7 +68,7 @@ def check_recordable(name: str, value: Any) -> None:
     """
     require(
         re.fullmatch(r"[\w.\- ]{1,250}", name) is not None,
-        f"configuration key {name!r}: expected at most 250 letters, digits, spaces, underscores, dots and dashes.",
+        f"configuration key {shown(name)}: expected at most 250 letters, digits, spaces, underscores, dots and dashes.",
     )
     try:
         length = len(value if isinstance(value, str) else json.dumps(value))

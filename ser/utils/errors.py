@@ -25,7 +25,7 @@ class UserError(Exception):
     """
 
     def __init__(self, text: str = "") -> None:
-        super().__init__("\n".join(_cut(line, _MAX_LINE) for line in text.split("\n")))
+        super().__init__("\n".join(cut(line, _MAX_LINE) for line in text.split("\n")))
 
 
 class DataErrors(UserError):
@@ -41,7 +41,7 @@ class DataErrors(UserError):
         self.errors = list(errors)
         count = f"{len(self.errors)} error" + ("s" if len(self.errors) != 1 else "")
         lines = [f"{where}: {count}:"]
-        lines += [f"  {printed_name(name)}: {_cut(_one_line(error), _MAX_PROBLEM)}" for name, error in self.errors]
+        lines += [f"  {printed_name(name)}: {cut(_one_line(error), _MAX_PROBLEM)}" for name, error in self.errors]
         super().__init__("\n".join(lines + ([advice] if advice else [])))
 
 
@@ -87,10 +87,16 @@ def listed(names: Iterable[object], most: int = 20) -> str:
     """
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(_cut(str(name), _MAX_NAME) for name in names[:most]) + more
+    return ", ".join(cut(str(name), _MAX_NAME) for name in names[:most]) + more
 
 
-def _cut(line: str, most: int) -> str:
+def cut(line: str, most: int = _MAX_PROBLEM) -> str:
+    """Return a line for people; of one of absurd length the beginning, and how long it is.
+
+    Example:
+        >>> cut("a note"), cut("x" * 5000, most=3)
+        ('a note', 'xxx… (5000 characters)')
+    """
     return line if len(line) <= most else f"{line[:most]}… ({len(line)} characters)"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, shown, unknown_name
 
 T = TypeVar("T")
 
@@ -43,9 +43,11 @@ def resolve(kind: str, name: str, known: Mapping[str, T], base: type | None = No
         return known[name]
     found = _import_path(kind, name, known)
     if base is not None and not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{kind} {name!r} must be a subclass of {base.__module__}.{base.__qualname__}, got {found!r}.")
+        raise UserError(
+            f"{kind} {shown(name)} must be a subclass of {base.__module__}.{base.__qualname__}, got {shown(found)}."
+        )
     if not callable(found):
-        raise UserError(f"{kind} {name!r} must be a class or a function, got {found!r}.")
+        raise UserError(f"{kind} {shown(name)} must be a class or a function, got {shown(found)}.")
     return cast(T, found)
 
 
@@ -70,7 +72,7 @@ def resolve_instance(kind: str, name: str, known: Mapping[str, T], *bases: type)
     found = _import_path(kind, name, known)
     if not isinstance(found, bases):
         wanted = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
-        raise UserError(f"{kind} {name!r} must be an instance of {wanted}, got {found!r}.")
+        raise UserError(f"{kind} {shown(name)} must be an instance of {wanted}, got {shown(found)}.")
     return cast(T, found)
 
 
@@ -86,12 +88,12 @@ def _import_path(kind: str, name: str, known: Mapping[str, object]) -> object:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module can fail with anything
         raise UserError(
-            f"{kind} {name!r}: module {module_name!r} cannot be imported ({type(error).__name__}: {error}). "
+            f"{kind} {shown(name)}: module {shown(module_name)} cannot be imported ({type(error).__name__}: {error}). "
             "Its package must be importable: install it, add its folder to PYTHONPATH, "
             "or run the command from its folder."
         ) from error
     if not hasattr(module, attribute):
         near = difflib.get_close_matches(attribute, dir(module), n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
-        raise UserError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}.{hint}")
+        raise UserError(f"{kind} {shown(name)}: module {shown(module_name)} has no {shown(attribute)}.{hint}")
     return getattr(module, attribute)

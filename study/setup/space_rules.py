@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ray.tune.search.sample import Domain
 
 import search_spaces
-from ser.utils.errors import UserError, first_line
+from ser.utils.errors import UserError, first_line, shown
 
 DOMAINS = "tune.choice, uniform, loguniform, quniform, randint, qrandint or lograndint"
 
@@ -58,7 +58,7 @@ def check_constants(where: str, values: Mapping[Any, Any]) -> None:
     """
     for key, value in values.items():
         if not isinstance(key, str):
-            raise UserError(f"{where} the key {key!r}; dotted names are expected, such as 'optimizer.lr'.")
+            raise UserError(f"{where} the key {shown(key)}; dotted names are expected, such as 'optimizer.lr'.")
         try:
             json.dumps(value)
         except (TypeError, ValueError):
@@ -67,8 +67,8 @@ def check_constants(where: str, values: Mapping[Any, Any]) -> None:
             valid = not (isinstance(value, dict) and "grid_search" in value)
         if not valid:
             raise UserError(
-                f"{where} {key} = {value!r}, {kind(value)}. Expected is a number, a text, a boolean or None; in a dict "
-                f"SPACE also {DOMAINS}."
+                f"{where} {key} = {shown(value)}, {kind(value)}. Expected is a number, a text, a boolean or None; in a "
+                f"dict SPACE also {DOMAINS}."
             )
 
 
@@ -86,7 +86,8 @@ def check_distribution(key: str, distribution: BaseDistribution) -> None:
         for choice in distribution.choices:
             if choice is not None and not isinstance(choice, (bool, int, float, str)):
                 raise UserError(
-                    f"{key} has the choice {choice!r}, {kind(choice)}. Expected are numbers, texts, booleans and None."
+                    f"{key} has the choice {shown(choice)}, {kind(choice)}. Expected are numbers, texts, booleans and "
+                    "None."
                 )
             if isinstance(choice, float) and math.isnan(choice):
                 raise UserError(f"{key} has the choice nan. Expected are numbers, texts, booleans and None.")
@@ -123,10 +124,12 @@ def check_point(
         distribution = distributions.get(key)
         if distribution is not None:
             if not _contains(distribution, value):
-                raise UserError(f"{where} has {key} = {value!r}. Expected is {describe_range(distribution, quoted)}.")
+                raise UserError(
+                    f"{where} has {key} = {shown(value)}. Expected is {describe_range(distribution, quoted)}."
+                )
         elif key not in values or values[key] != value:
             raise UserError(
-                f"{where} has {key} = {value!r}, which is not searched there. Leave it out; searched are "
+                f"{where} has {key} = {shown(value)}, which is not searched there. Leave it out; searched are "
                 f"{', '.join(sorted(distributions)) or 'no parameters'}."
             )
 
