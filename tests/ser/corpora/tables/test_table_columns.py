@@ -80,7 +80,7 @@ def test_the_exact_name_wins_without_a_word() -> None:
 
 def test_two_columns_for_one_role_are_an_error_that_the_advice_solves() -> None:
     table = frame(label="emotion").assign(category=["x", "y"] * 12)
-    with pytest.raises(DataErrors, match="emotion and category: may all be the label.*columns=label=category"):
+    with pytest.raises(DataErrors, match=r"emotion and category: may all be the label.*columns=label=category"):
         result(table)
     assert set(corpus_of(table, columns="label=category").classes) == {"x", "y"}
     assert set(corpus_of(table, columns="label=Emotion").classes) == {"angry", "happy", "sad"}
@@ -115,9 +115,10 @@ def test_names_of_utterances_are_taken_if_they_are_names() -> None:
     named = table.rename(columns={"path": "file"}).assign(key=[f"k{number}" for number in range(24)])
     assert list(result(named).rows["utterance_id"])[:2] == ["k0", "k1"]
     for ids in (list(range(24)), ["same"] * 24, ["", *map(str, range(23))]):
-        assert list(result(named.assign(key=ids)).rows["utterance_id"])[0] == "s1_angry_1"
+        assert result(named.assign(key=ids)).rows["utterance_id"][0] == "s1_angry_1"
     # In the project's own format, names of utterances stay those of earlier versions.
-    assert list(result(table.assign(id=[f"k{number}" for number in range(24)])).rows["utterance_id"])[0] == "s1_angry_1"
+    own = table.assign(id=[f"k{number}" for number in range(24)])
+    assert result(own).rows["utterance_id"][0] == "s1_angry_1"
 
 
 def test_structures_are_no_names() -> None:
@@ -126,11 +127,11 @@ def test_structures_are_no_names() -> None:
 
 
 def test_speakers_may_come_from_file_names() -> None:
-    with pytest.raises(UserError, match="nothing names the speakers.*speaker=REGEX"):
+    with pytest.raises(UserError, match=r"nothing names the speakers.*speaker=REGEX"):
         result(frame(speaker=""))
     found = result(frame(speaker=""), speaker="/(s.)_")
     assert found.to_corpus().table["speaker"].tolist() == frame()["speaker"].tolist()
-    with pytest.raises(DataErrors, match="s1_angry_1: speaker=/.s2._ is not found in this name"):
+    with pytest.raises(DataErrors, match=r"s1_angry_1: speaker=/.s2._ is not found in this name"):
         corpus_of(frame(speaker=""), speaker="/(s2)_")
 
 

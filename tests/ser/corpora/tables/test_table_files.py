@@ -77,7 +77,7 @@ def test_columns_of_bytes_are_left_out_of_parquet(tmp_path: Path) -> None:
     cells.to_parquet(tmp_path / "t.parquet")
     found, binary = read_table(tmp_path / "t.parquet")
     assert (list(found.columns), binary) == (["emotion"], ("audio", "raw"))
-    with pytest.raises(UserError, match="holds audio in its columns audio, raw. Pass it as corpus huggingface"):
+    with pytest.raises(UserError, match=r"holds audio in its columns audio, raw\. Pass it as corpus huggingface"):
         load("table", tmp_path / "t.parquet")
 
 

@@ -123,10 +123,8 @@ def test_without_a_number_the_smallest_that_fits_is_taken_and_said() -> None:
     found = result(shares([0.8, 0.2, 0], [0.6, 0.2, 0.2], [1, 0, 0], [0.33, 0.67, 0]))
     # Unanimous raters are as many as those of most utterances that are not, here five.
     assert votes(found) == [(4, 1, 0), (3, 1, 1), (5, 0, 0), (1, 2, 0)]
-    assert (
-        "votes: counts from shares; raters: 5 for 3 of 4 utterances, 3 to 3 for the others (numbers that fit)"
-        in found.notes
-    )
+    said = "votes: counts from shares; raters: 5 for 3 of 4 utterances, 3 for the others (numbers that fit)"
+    assert said in found.notes
 
 
 def test_label_smoothing_is_undone() -> None:
