@@ -6,7 +6,7 @@ few speakers, not few folds of many (docs/inference.md).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ser.corpora.corpus import Corpus
 from ser.speaker_groups import Speakers, alike_groups, speakers_of
@@ -16,8 +16,9 @@ from ser.utils.errors import UserError
 MAX_UNITS = 24
 """Up to this number of speakers each one is a fold; more are put into this number of groups."""
 
-MANY_SPEAKERS, VALIDATION_SPEAKERS = 20, 3
-"""From ``MANY_SPEAKERS`` on, ``VALIDATION_SPEAKERS`` of them validate in each fold; with fewer, one."""
+MANY_SPEAKERS, VALIDATION_SPEAKERS, MORE_SPEAKERS = 20, 3, 2
+"""From ``MANY_SPEAKERS`` on, ``VALIDATION_SPEAKERS`` of them validate in each fold; with fewer, one. ``MORE_SPEAKERS``
+do so at most where these lack classes."""
 
 
 def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = ()) -> tuple[Fold, ...]:
@@ -32,7 +33,8 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
         spare: Speakers that are not tested: a search has chosen by them.
 
     Returns:
-        Folds 1, 2, …; validation speakers follow the tested ones by rotation, and all others train.
+        Folds 1, 2, …; validation speakers follow the tested ones by rotation, with up to two more that have classes
+        which these lack; all others train.
 
     Raises:
         UserError: There are fewer than three speakers or sessions, or nothing is left to test.
@@ -55,9 +57,10 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
             f"corpus {corpus.name!r}: the search has validated on every {unit}, so none is left to test its winners "
             "on. Search with --validation held-out."
         )
+    speakers = speakers_of(corpus)
     folds = []
     for number, group in enumerate(tested, start=1):
-        validating = _validating(unit, groups, group)
+        validating = _validating(speakers, unit, groups, group)
         folds.append(speaker_fold(corpus, number, len(tested), unit, groups[group], validating))
     return tuple(folds)
 
@@ -79,12 +82,28 @@ def _in_turn(speakers: Speakers) -> list[str]:
     return [name for _, _, name in sorted(order)]
 
 
-def _validating(unit: str, groups: Sequence[tuple[str, ...]], tested: int) -> set[str]:
-    """Return the validation speakers: those of the next groups."""
+def _validating(speakers: Speakers, unit: str, groups: Sequence[tuple[str, ...]], tested: int) -> set[str]:
+    """Return the validation speakers: those of the next groups, and of at most two more that have a missing class."""
+    classes = {
+        name: {column for column, number in enumerate(row) if number}
+        for name, row in zip(speakers.names, speakers.utterances, strict=True)
+    }
+    following = [groups[(tested + step) % len(groups)] for step in range(1, len(groups))]
     many = unit != "session" and sum(map(len, groups)) >= MANY_SPEAKERS
     found: set[str] = set()
-    for step in range(1, len(groups)):
-        found |= set(groups[(tested + step) % len(groups)])
-        if len(found) >= (VALIDATION_SPEAKERS if many else 1):
-            break
+    while following and len(found) < (VALIDATION_SPEAKERS if many else 1):
+        found |= set(following.pop(0))
+    if unit == "session":
+        return found
+    most = len(found) + MORE_SPEAKERS
+    for group in following:
+        trained = set(classes) - set(groups[tested]) - found
+        added = _all(classes, group) - _all(classes, found)
+        if added and len(found | set(group)) <= most and _all(classes, trained - set(group)) >= _all(classes, trained):
+            found |= set(group)
     return found
+
+
+def _all(classes: Mapping[str, set[int]], names: Iterable[str]) -> set[int]:
+    """Return the classes that some speakers have together."""
+    return set().union(*(classes[name] for name in names))
