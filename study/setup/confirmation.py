@@ -42,7 +42,7 @@ from study.setup.design import (
     training_seed,
     unit_of,
 )
-from study.setup.other_corpora import LoadedCorpus, OtherTests, load_others
+from study.setup.other_corpora import LoadedCorpus, OtherTests, load_others, open_tests
 from study.setup.prepare import (
     check_gpus,
     check_levels,
@@ -118,7 +118,11 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     )
     declared = Design.read(options.folder) if asked.resume else None
     others = load_others(
-        asked.test_corpus, asked.test_options, corpus.classes, None if declared is None else declared.test_corpora
+        asked.test_corpus,
+        asked.test_options,
+        data_name(options.corpus, options.corpus_root),
+        corpus.classes,
+        None if declared is None else declared.test_corpora,
     )
     design = declared or _declare(asked, basis, corpus, tuple(one.declared for one in others))
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
@@ -126,7 +130,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     with claimed_folder(options) as lock:
         extractors = [extractor(_config(one)) for one in design.candidates]
         stores = open_stores(corpus, extractors, options, console)
-        tests = OtherTests(corpus, others, [open_stores(one.corpus, extractors, options, console) for one in others])
+        tests = open_tests(corpus, others, extractors, options, console)
         data = StudyData(
             corpus,
             folds[1],

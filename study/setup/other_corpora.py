@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from ser.class_mapping import mapping_lines, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, check_name, load
 from ser.corpora.classes import ALL
+from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore
 from ser.training.other_corpora import OtherTest
 from ser.utils.errors import UserError, unknown_name
+from study.options import StudyOptions
 from study.setup.design import OtherCorpus
+from study.setup.prepare import open_stores
 from study.setup.resolve import absolute, data_name
 
 NAMES_SHOWN = 5
@@ -58,13 +62,18 @@ class LoadedCorpus:
 
 
 def load_others(
-    words: Sequence[str], options: Sequence[str], trained: Sequence[str], declared: Sequence[OtherCorpus] | None = None
+    words: Sequence[str],
+    options: Sequence[str],
+    own: str,
+    trained: Sequence[str],
+    declared: Sequence[OtherCorpus] | None = None,
 ) -> tuple[LoadedCorpus, ...]:
     """Load the corpora that a confirmation is tested on besides its own.
 
     Args:
         words: Values of ``--test-corpus``: NAME=PATH, or NAME for a generated corpus.
         options: Values of ``--test-options``: NAME.KEY=VALUE.
+        own: Name of the data that are trained on.
         trained: Class names of the training.
         declared: What a resumed confirmation has declared; ``words`` and ``options`` then say where it lies now.
 
@@ -73,7 +82,7 @@ def load_others(
             corpus is not the one that was declared.
         DataErrors: A corpus has errors; the message names the option that leaves them out.
     """
-    given = _parse(words, options)
+    given = _parse(words, options, own)
     if declared is not None:
         if unknown := next((name for name in given if name not in {one.name for one in declared}), None):
             raise unknown_name("test corpus of this confirmation:", unknown, [one.name for one in declared])
@@ -142,7 +151,35 @@ class OtherTests:
                 )
 
 
-def _parse(words: Sequence[str], options: Sequence[str]) -> dict[str, OtherCorpus]:
+def open_tests(
+    own: Corpus,
+    others: Sequence[LoadedCorpus],
+    extractors: Sequence[Extractor],
+    options: StudyOptions,
+    console: Console,
+) -> OtherTests:
+    """Open the feature stores of other corpora, and build those that are not there.
+
+    Args:
+        own: The corpus of the training.
+        others: The other corpora.
+        extractors: What computes the features of the training.
+        options: The confirmation's options.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: Audio cannot be read; the message names the option that leaves it out.
+    """
+    stores = []
+    for one in others:
+        try:
+            stores.append(open_stores(one.corpus, extractors, options, console))
+        except UserError as error:
+            raise UserError(_with_test_options(f"--test-corpus {one.declared.name}: {error}", one.declared)) from error
+    return OtherTests(own, others, stores)
+
+
+def _parse(words: Sequence[str], options: Sequence[str], own: str) -> dict[str, OtherCorpus]:
     """Return the corpora by their names in records, not yet matched."""
     found: dict[str, OtherCorpus] = {}
     for word in words:
@@ -150,9 +187,15 @@ def _parse(words: Sequence[str], options: Sequence[str]) -> dict[str, OtherCorpu
         check_name(corpus)
         root = str(absolute(Path(place))) if place else None
         name = re.sub(r"[^\w.\- ]", "_", data_name(corpus, root))
-        if name in found or name in METRIC_GROUPS:
+        if name in (*found, *METRIC_GROUPS, own):
+            of = (
+                "that of the corpus that is trained on, whose test speakers are tested anyway"
+                if name == own
+                else "taken"
+            )
             raise UserError(
-                f"--test-corpus {word!r}: the name {name!r} is taken. Give the file or folder another name."
+                f"--test-corpus {word!r}: the name {name!r} is {of}. Name another corpus, or give the file or folder "
+                "another name."
             )
         found[name] = OtherCorpus(name, corpus, root)
     for word in options:
@@ -179,7 +222,8 @@ def _load(one: OtherCorpus, trained: Sequence[str]) -> LoadedCorpus:
         raise UserError(
             f"--test-corpus {one.name}: no utterance of the shared classes has a true label to score against."
         )
-    lines = (*mapping_lines(trained, whole, mapped, len(corpus)), *whole.notes)
+    notes = (_with_test_options(note, one) for note in whole.notes)
+    lines = (*mapping_lines(trained, whole, mapped, len(corpus)), *notes)
     return LoadedCorpus(OtherCorpus(one.name, one.corpus, one.root, one.options, whole.digest, mapped), corpus, lines)
 
 
