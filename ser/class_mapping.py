@@ -113,7 +113,7 @@ def restrict(probabilities: NDArray[np.float64], columns: Sequence[int]) -> NDAr
     return np.asarray(chosen / chosen.sum(axis=1, keepdims=True))
 
 
-def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, kept: int) -> list[str]:
+def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, kept: int, name: str = "") -> list[str]:
     """Return how classes were matched and what was left out, in lines for people.
 
     Args:
@@ -121,14 +121,16 @@ def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, kept: 
         corpus: The other corpus, with all of its classes.
         mapped: Its classes by those of the training.
         kept: Number of utterances of the shared classes.
+        name: Name of the data, by default that of the corpus.
     """
+    data = name or corpus.name
     pairs = ", ".join(new if new == old else f"{new} = {old}" for new, old in mapped.items())
     counts = corpus.table["label"].value_counts()
     out = [f"{counts.get(name, 0)} {name}" for name in corpus.classes if name not in mapped.values()]
     unseen = [name for name in trained if name not in mapped]
-    lines = [f"{len(mapped)} classes of both corpora (training = {corpus.name}): {pairs}"]
+    lines = [f"{len(mapped)} classes of both corpora (training = {data}): {pairs}"]
     lines.append(
-        f"{kept} of {len(corpus)} utterances of {corpus.name}, all of them test data"
+        f"{kept} of {len(corpus)} utterances of {data}, all of them test data"
         + (f"; left out: {', '.join(out)}" if out else "")
     )
     lines.append(

@@ -223,7 +223,7 @@ def _load(one: OtherCorpus, trained: Sequence[str]) -> LoadedCorpus:
             f"--test-corpus {one.name}: no utterance of the shared classes has a true label to score against."
         )
     notes = (_with_test_options(note, one) for note in whole.notes)
-    lines = (*mapping_lines(trained, whole, mapped, len(corpus)), *notes)
+    lines = (*mapping_lines(trained, whole, mapped, len(corpus), one.name), *notes)
     return LoadedCorpus(OtherCorpus(one.name, one.corpus, one.root, one.options, whole.digest, mapped), corpus, lines)
 
 

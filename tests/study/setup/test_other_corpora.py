@@ -44,7 +44,7 @@ def test_a_corpus_is_named_by_its_file_and_matched_with_the_training(calls):
     assert (one.name, one.corpus, one.root) == ("calls", "table", str(calls / "calls.csv"))
     assert one.classes == {"low": "low", "high": "high"}
     assert one.digest == load("table", calls / "calls.csv").digest
-    assert found.lines[0] == "2 classes of both corpora (training = table): low, high"
+    assert found.lines[0] == "2 classes of both corpora (training = calls): low, high"
     assert "8 of 8 utterances" in found.lines[1]
 
 
