@@ -84,7 +84,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
             records=records,
             searches=_plan_searches(options, data, spaces),
             protocol=protocol(
-                options, corpus, fold.unit, fold.number, options.seed, _fold_digest(options, corpus, fold)
+                options, corpus, fold.unit, fold.number, options.seed, fold_digest(options, corpus, fold)
             ),
             lock=lock,
             models=_models(spaces, options.defaults),
@@ -319,8 +319,14 @@ def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Spac
     )
 
 
-def _fold_digest(options: StudyOptions, corpus: Corpus, fold: Fold) -> str:
-    """Return a digest of the rows of a fold; empty if version 0.1 had it too, so that its trials stay comparable."""
+def fold_digest(options: StudyOptions, corpus: Corpus, fold: Fold) -> str:
+    """Return a digest of the rows of a fold; empty if version 0.1 had it too, so that its trials stay comparable.
+
+    Args:
+        options: The study's options.
+        corpus: Its corpus.
+        fold: The fold that it holds out.
+    """
     former = FORMER_AUTO if options.split_by == "auto" else options.split_by
     try:
         same = rows_digest(corpus, split(corpus, options.fold, former, options.validation))
