@@ -32,7 +32,7 @@ def find_speakers(pattern: str, paths: Sequence[str]) -> tuple[list[str | None],
         UserError: If the expression is not one, has no group, or is found in no path.
 
     Example:
-        >>> find_speakers("/(..)[^/]*$", ["anger/03a01Wa.wav", "fear/08a01Ab.wav"])[0]
+        >>> find_speakers("/([^/]{2})[^/]*$", ["anger/03a01Wa.wav", "fear/08a01Ab.wav"])[0]
         ['03', '08']
     """
     option = f"--corpus-options speaker={shlex.quote(pattern)}"
@@ -41,7 +41,7 @@ def find_speakers(pattern: str, paths: Sequence[str]) -> tuple[list[str | None],
     except re.error as error:
         raise UserError(f"{option} is not a regular expression: {error}.") from error
     if not compiled.groups:
-        raise UserError(f"{option} has no group. Put the speaker into brackets, such as '/(..)[^/]*$'.")
+        raise UserError(f"{option} has no group. Put the speaker into brackets, such as '/([^/]{{2}})[^/]*$'.")
     group = "speaker" if "speaker" in compiled.groupindex else 1
     speakers: list[str | None] = []
     genders, errors = [], []
@@ -116,7 +116,7 @@ def propose_pattern(paths: Sequence[str], labels: Sequence[str]) -> tuple[str, l
         >>> names = [f"{speaker}a0{text}.wav" for speaker in ("03", "08", "10") for text in "12"]
         >>> paths = [f"{label}/{name}" for label in "AW" for name in names]
         >>> propose_pattern(paths, [path[0] for path in paths])
-        ('/(..)[^/]*$', ['03', '08', '10'])
+        ('/([^/]{2})[^/]*$', ['03', '08', '10'])
     """
     names = [f"/{path}" for path in paths]
     classes = len(set(labels))
@@ -143,7 +143,7 @@ def _candidates(names: Sequence[str]) -> Iterator[str]:
             skipped = f"[^/{_SEPARATORS}]+[{_SEPARATORS}]+" * number
             yield f"/{skipped}([^/{_SEPARATORS}]+)[^/]*$"
     for length in (2, 3, 4, 1):
-        yield f"/({'.' * length})[^/]*$"
+        yield f"/([^/]{{{length}}})[^/]*$"
 
 
 def _examples(paths: Sequence[str]) -> str:

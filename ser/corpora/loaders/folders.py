@@ -26,7 +26,14 @@ _SHOWN = 6  # folder names in a message
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the levels of folders are: as text, as an expression for a file's folders, and as a line for people."""
+    """Meaning of the levels of folders.
+
+    Args:
+        text: As the option ``layout``.
+        pattern: Matches the folders of a file, with a final slash.
+        note: Line for people.
+        levels: Sentence about levels without a meaning that may be the speaker.
+    """
 
     text: str
     pattern: re.Pattern[str]
@@ -50,7 +57,7 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "", names: str 
             names: ``class``, ``speaker``, ``gender``, ``subset`` or ``*`` for each level. Two of them can be in one
             name: ``speaker_class`` for ``OAF_angry``. Empty: as above.
         speaker: A regular expression that finds the speaker, its first group, in ``/PATH`` below ``root``, where no
-            folder names the speaker: ``/(..)[^/]*$`` is the first two characters of the file's name. A group called
+            folder names the speaker: ``/([^/]{2})[^/]*$`` is the first two characters of the file's name. A group called
             ``gender`` finds the gender.
         names: A file of other names for speakers, classes and genders, as ``ser.corpora.names.rename`` reads.
 
@@ -73,11 +80,11 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "", names: str 
     fields = [field for field in _FIELDS if found.has(field)]
     errors: list[tuple[str, str]] = []
     rows = []
-    for path, id_ in ids.items():
-        if match := found.pattern.match(path.rpartition("/")[0] + "/"):
-            rows.append([id_, path, *(match[_group(field)] for field in fields)])
+    for name, id_ in ids.items():
+        if match := found.pattern.match(name.rpartition("/")[0] + "/"):
+            rows.append([id_, name, *(match[_group(field)] for field in fields)])
         else:
-            errors.append((path, f"is not in folders {found.text}"))
+            errors.append((name, f"is not in folders {found.text}"))
     frame = pd.DataFrame(rows, columns=["utterance_id", "path", *(_COLUMNS.get(field, field) for field in fields)])
     unused, about_unused = files.unused(set(ids), "", copies=clips.copies)
     notes = [found.note, *clips.notes, *about_unused]

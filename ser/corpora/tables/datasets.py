@@ -114,7 +114,7 @@ def read_dataset(dataset: Any, split: str) -> DatasetRows:
 
 
 def _signs(column: Any) -> list[_Sign]:
-    """Return what tells the audio of one row from that of another, without reading all of it."""
+    """Return a sign of the audio of each row, by which it is found again; not all of it is read."""
     signs = []
     for name, cell in zip(_names(column), column, strict=True):
         cell = cell["bytes"] if _is_struct(column.type) and cell.is_valid else cell
@@ -194,7 +194,7 @@ def _names(column: Any) -> list[str]:
 
 def _frame(table: Any) -> pd.DataFrame:
     """Return a table with names in place of the numbers of classes, which are in its schema."""
-    frame = table.to_pandas(ignore_metadata=True)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     content = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     for column, feature in content.get("info", {}).get("features", {}).items():
         if column in frame and isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
@@ -217,7 +217,7 @@ def _has_bytes(kind: Any) -> bool:
     import pyarrow as pa
 
     if _is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 

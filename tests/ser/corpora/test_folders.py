@@ -29,7 +29,7 @@ def place(root: Path, names: list[str]) -> Path:
         ("corpus/audio/{label}/{speaker}/x/{take}.wav", {}, "*/*/class/speaker"),
         ("{gender}/{speaker}/{label}/{take}.flac", {}, "gender/speaker/class"),
         ("{subset}/{label}/{speaker}/{take}.wav", {}, "subset/class/speaker"),
-        ("{label}/{speaker}x{take}.wav", {"speaker": "/(...)[^/]*$"}, "class"),
+        ("{label}/{speaker}x{take}.wav", {"speaker": "/([^/]{3})[^/]*$"}, "class"),
         ("{speaker}_{label}/{take}.wav", {"layout": "speaker_class"}, "speaker_class"),
         ("Set 1/{label} ({speaker})/{take}.wav", {"layout": "*/class (speaker)"}, "*/class (speaker)"),
     ],
