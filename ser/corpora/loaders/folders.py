@@ -57,8 +57,8 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "", names: str 
             names: ``class``, ``speaker``, ``gender``, ``subset`` or ``*`` for each level. Two of them can be in one
             name: ``speaker_class`` for ``OAF_angry``. Empty: as above.
         speaker: A regular expression that finds the speaker, its first group, in ``/PATH`` below ``root``, where no
-            folder names the speaker: ``/([^/]{2})[^/]*$`` is the first two characters of the file's name. A group called
-            ``gender`` finds the gender.
+            folder names the speaker: ``/([^/]{2})[^/]*$`` is the first two characters of the file's name. A group
+            called ``gender`` finds the gender.
         names: A file of other names for speakers, classes and genders, as ``ser.corpora.names.rename`` reads.
 
     Returns:
