@@ -59,7 +59,7 @@ class EvaluateOptions:
     """Name of the corpus (docs/corpora.md). This and the options below are those of the training, or another corpus, of
     which the classes that both have are scored."""
     corpus_root: Path | None = None
-    """Folder of the corpus; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     classes: str | None = None

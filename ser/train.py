@@ -47,7 +47,7 @@ class TrainOptions:
     corpus: str = "synthetic"
     """Name of the corpus (docs/corpora.md)."""
     corpus_root: Path | None = None
-    """Folder of the corpus; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     classes: str | None = None

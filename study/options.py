@@ -67,7 +67,7 @@ class TrainingOptions:
     corpus: str = "synthetic"
     """Corpus: a name in docs/corpora.md, or the import path of a loader of your own."""
     corpus_root: Path | None = None
-    """Folder of the corpus; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the file."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the corpus, such as votes=face for crema-d (docs/corpora.md)."""
     classes: str | None = None

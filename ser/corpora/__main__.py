@@ -32,7 +32,7 @@ class DescribeOptions:
     name: tyro.conf.Positional[str]
     """Corpus: synthetic, ravdess, table, … (docs/corpora.md), or the import path of a loader."""
     root: Path | None = None
-    """The corpus's folder; for table the CSV or Parquet file."""
+    """The corpus's folder; for table the file."""
     exclude: Path | None = None
     """File with the utterances to leave out, one per line."""
     corpus_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()

@@ -94,7 +94,7 @@ def load(
 
     Args:
         name: One of ``NAMES``, or the import path of a loader, such as ``my_package.my_module.load_mine``.
-        root: The corpus's folder; for ``table`` the CSV or Parquet file. Generated corpora take none.
+        root: The corpus's folder; for ``table`` the file. Generated corpora take none.
         exclude: A file of what to leave out, one name per line: utterance ids, paths, or lines of a list of data
             errors. Blank lines and lines that begin with # are skipped.
         options: The corpus's own options, which are keywords of its loader, such as ``{"votes": "face"}`` for

@@ -44,7 +44,7 @@ class ExportOptions:
     output: Path
     """Folder for the files; existing files are not overwritten."""
     root: Path | None = None
-    """Folder of the corpus; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the file."""
     fold: int | None = None
     """Fold of the test rows, default the last. All other rows are training rows."""
     seed: int = 0
@@ -64,7 +64,7 @@ class EstimateOptions:
     name: tyro.conf.Positional[str]
     """Corpus: synthetic, ravdess, table, … (docs/corpora.md)."""
     root: Path | None = None
-    """Folder of the corpus; for table the CSV or Parquet file."""
+    """Folder of the corpus; for table the file."""
     predictions: Path | None = None
     """CSV file of out-of-sample probabilities: utterance_id and one column per class. Default: those of a logistic
     regression on log-mel statistics, trained on other speakers."""

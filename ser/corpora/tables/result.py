@@ -11,7 +11,7 @@ import pandas as pd
 
 from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.names import gender_notes, gender_of, listed, rename
+from ser.corpora.names import NearEqualNames, gender_notes, gender_of, near_equal, rename
 from ser.corpora.repeats import row_names
 from ser.corpora.source_files import official_subset
 from ser.corpora.speaker_patterns import find_speakers, missing_speakers
@@ -20,7 +20,7 @@ from ser.corpora.tables.columns import find_roles, missing_column, parse_choices
 from ser.corpora.tables.paths import find_audio, nearest_folder
 from ser.corpora.tables.published import from_ancestor
 from ser.corpora.tables.votes import VOTES, TableVotes, find_votes, plurality
-from ser.utils.errors import DataErrors, UserError, shown
+from ser.utils.errors import DataErrors, UserError, listed, shown
 
 TIE = "tie"
 """Utterances without a label, of which several classes have most votes, in ``Corpus.outside``."""
@@ -121,6 +121,8 @@ def result_of(
     table, classes, outside = _labelled(table, votes, annotations, {row for row, _ in row_errors})
     if annotations is not None:
         lines += _foreign_votes(annotations, classes or ())
+    elif classes:
+        _check_spelling(table["label"], classes, where)
     return LoaderResult(
         name,
         where,
@@ -152,7 +154,7 @@ def _votes(
     labels = frame[roles["label"]].map(text).tolist() if "label" in roles else None
     votes = None
     if "annotator" not in roles and chosen.get("votes") != "":
-        raters = frame[roles["raters"]] if "raters" in roles else None
+        raters = list(frame[roles["raters"]]) if "raters" in roles else None
         votes = find_votes(frame, free, labels, raters)
     labelled = "label" in roles or (votes is not None and (votes.said is not None or votes.classes is not None))
     faults += [missing_column("path", free)] if "path" not in roles else []
@@ -310,6 +312,18 @@ def _one_row_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, st
     return first, errors
 
 
+def _check_spelling(labels: pd.Series, classes: Sequence[str], where: str) -> None:
+    """Raise ``NearEqualNames`` if labels write classes in another way than the columns of votes."""
+    uses = Counter(label for label in labels if label)
+    found = [
+        [(name, uses[name]) for name in sorted(group, key=lambda name: name not in classes)]
+        for group in near_equal({*uses, *classes}, emotions=True)
+        if any(name in classes for name in group) and any(name not in classes for name in group)
+    ]
+    if found:
+        raise NearEqualNames(where, {"label": found})
+
+
 def _foreign_votes(annotations: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     """Say which votes are for none of the classes."""
     words = Counter(annotations["label"][~annotations["label"].isin(classes)])
@@ -334,11 +348,10 @@ def _labelled(
     """
     outside: Counter[str] = Counter()
     if annotations is not None:
-        said = annotations.groupby("utterance_id", sort=False)["label"].value_counts()
-        tallies: list[Mapping[str, float]] = [{} for _ in range(len(table))]
-        row = {id_: position for position, id_ in enumerate(table["utterance_id"])}
-        for (id_, word), count in said.items():  # type: ignore[misc]
-            tallies[row[id_]][word] = count  # type: ignore[index]
+        said: dict[str, Counter[str]] = {id_: Counter() for id_ in table["utterance_id"]}
+        for id_, word in zip(annotations["utterance_id"], annotations["label"], strict=True):
+            said[id_][word] += 1
+        tallies: list[Mapping[str, float]] = [said[id_] for id_ in table["utterance_id"]]
     elif votes is not None:
         classes = votes.classes or ()
         others = votes.others or [0.0] * len(table)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 MOST_RATERS = 40
 """Largest number of raters that is tried where the number is not known."""
 MOST_RATERS_EXACT = 200
-"""The same where shares have so many decimals that larger numbers cannot be confused."""
+"""The same for shares of six decimals, which larger numbers cannot be confused by."""
 SUM_TOLERANCE = 0.02
 """Largest distance of the sum of a row's shares from 1."""
 
@@ -66,7 +66,9 @@ def counts_of(shares: Shares, raters: NDArray[np.float64] | None = None) -> Foun
     counts = np.zeros(shares.shape, dtype=np.int64)
     sums = shares.sum(axis=1)
     bad = ~blank & ((np.abs(sums - 1) > SUM_TOLERANCE) | (shares < 0).any(axis=1) | (shares > 1).any(axis=1))
-    problems = [(row, f"{_written(shares[row])} are not shares that add up to 1") for row in np.flatnonzero(bad)]
+    problems = [
+        (row, f"{_written(shares[row])} are not shares that add up to 1") for row in np.flatnonzero(bad).tolist()
+    ]
     good = np.flatnonzero(~blank & ~bad)
     if not len(good):
         return FoundCounts(counts, problems, "votes: no shares")
@@ -85,7 +87,7 @@ def counts_of(shares: Shares, raters: NDArray[np.float64] | None = None) -> Foun
         reason = f"for no number of raters up to {_most(rounding)}"
         note = f"votes: counts from shares{extra}; raters: {_ranges(numbers[fits])} (numbers that fit)"
     counts[good[fits]] = found[fits]
-    problems += [(row, f"shares {_written(shares[row])} are whole numbers {reason}") for row in good[~fits]]
+    problems += [(row, f"shares {_written(shares[row])} are whole numbers {reason}") for row in good[~fits].tolist()]
     return FoundCounts(counts, sorted(problems), note)
 
 

@@ -153,10 +153,9 @@ def _of_columns(
         if not certain and (sums == 1).all() and values[usable].max() <= 1:
             return _one_hot(columns, classes, values, usable) if labels is None else None
         wrong = usable & ~whole.all(axis=1)
-        errors += [
-            (row, f"votes: {_texts(frame, columns, row)} are not whole numbers") for row in np.flatnonzero(wrong)
-        ]
-        unread |= set(np.flatnonzero(wrong).tolist())
+        broken = np.flatnonzero(wrong).tolist()
+        errors += [(row, f"votes: {_texts(frame, columns, row)} are not whole numbers") for row in broken]
+        unread |= set(broken)
         counts = np.where(wrong[:, None] | np.isnan(values), 0, values)
     else:
         return None
