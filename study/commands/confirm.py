@@ -16,7 +16,6 @@ import pandas as pd
 import yaml
 from rich.console import Console
 
-from ser.audio.levels import level_warnings
 from ser.config import Config, stored
 from ser.fold_classes import folds_lines
 from ser.labels import CONSENSUS
@@ -25,7 +24,7 @@ from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
-from study.commands.plan import costs, disk_warning, pilot_components, power, show_plan
+from study.commands.plan import costs, disk_warning, level_lines, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
 from study.options import ConfirmOptions, StudyOptions
@@ -117,12 +116,10 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
     corpus = prepared.data.corpus
     for line in folds_lines(corpus, [design.fold(corpus, fold.number) for fold in design.trained_folds]):
         say(console, f"  warning: {line}")
-    names = corpus.table["utterance_id"].tolist()
-    for line in level_warnings(names, prepared.data.store.levels):
-        say(console, f"  warning: {line}")
-    for other in confirmation.others:
-        first, *rest = other.lines
-        say(console, f"  tested on {other.declared.name} too: {first}")
+    for line in level_lines(prepared):
+        say(console, f"  {line}")
+    for name, (first, *rest) in confirmation.tests.lines.items():
+        say(console, f"  tested on {name} too: {first}")
         for line in rest:
             say(console, f"            {line}")
     for line in prepared.labels:

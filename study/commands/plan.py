@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from ser.audio.levels import level_warnings
 from ser.config import Config
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
@@ -251,6 +252,14 @@ def disk_warning(prepared: PreparedStudy) -> list[str]:
     return [
         f"  warning: the trained networks take {size_text(needed)}, and {size_text(free)} are free in "
         f"{prepared.options.storage_path}; the study will stop when the disk is full (choose another --storage-path)"
+    ]
+
+
+def level_lines(prepared: PreparedStudy) -> list[str]:
+    """Return warnings about utterances whose level differs from the others by more than speech does."""
+    data = prepared.data
+    return [
+        f"warning: {line}" for line in level_warnings(data.corpus.table["utterance_id"].tolist(), data.store.levels)
     ]
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ser.audio.levels import level_warnings
 from ser.fold_classes import class_lines
 from ser.labels import CONSENSUS
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
@@ -22,7 +21,7 @@ from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
-from study.commands.plan import costs, disk_warning, show_plan
+from study.commands.plan import costs, disk_warning, level_lines, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say, terminal_table
 from study.environment import BEGAN
@@ -56,7 +55,7 @@ def main() -> int:
         return 0
     prepared = prepare(options, console)
     if options.plan:
-        for line in class_lines(prepared.data.corpus, prepared.data.fold):
+        for line in (*class_lines(prepared.data.corpus, prepared.data.fold), *level_lines(prepared)):
             say(console, line)
         return show_plan(prepared, console)
     return resumable(SCRIPT, prepared, console, lambda: _run(prepared, console))
@@ -116,8 +115,7 @@ def _about_data(prepared: PreparedStudy) -> list[str]:
     ]
     about_fold = (fold.warning, *class_lines(corpus, fold))
     lines += [f"            {line}" for line in (*corpus.notes, *about_fold) if line]
-    levels = level_warnings(corpus.table["utterance_id"].tolist(), prepared.data.store.levels)
-    lines += [f"            warning: {line}" for line in levels]
+    lines += [f"            {line}" for line in level_lines(prepared)]
     return lines
 
 

@@ -16,6 +16,7 @@ from ser.corpora import Corpus
 from ser.training.loop import EpochRecord
 from ser.utils.command_line import run_command
 
+SMALL = ("model.width=0.03", "training.epochs=1", "training.crop_seconds=0.5")
 SETTINGS = (
     "model.width=0.03",
     "training.epochs=3",
@@ -286,3 +287,17 @@ def test_a_run_reads_the_front_end_of_its_configuration(
     assert call(arguments(tmp_path / "output", *more, settings=settings)) == (0, "")
     (store,) = [path.name for path in (tmp_path / "features").iterdir() if path.is_dir()]
     assert "-panns_32k-" in store
+
+
+def test_a_level_far_from_the_others_is_said_before_training(table: Path, arguments: Arguments, tmp_path: Path) -> None:
+    names = sorted(path.stem for path in table.parent.glob("*.wav"))
+    for name in names:
+        samples, rate = soundfile.read(table.parent / f"{name}.wav")
+        soundfile.write(tmp_path / f"{name}.wav", samples * (32768 if name == names[1] else 1), rate, subtype="FLOAT")
+    (tmp_path / "table.csv").write_bytes(table.read_bytes())
+    more = ("--corpus-root", str(tmp_path / "table.csv"))
+    done = process(arguments(tmp_path / "output", *more, settings=SMALL), tmp_path)
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: 1 of")]
+    assert [f": {names[1]} (" in line for line in warnings] == [True, True]
+    assert done.stdout.index(warnings[0]) < done.stdout.index("  1  ")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ser.features.store import FeatureStore
 from study.backend.trial_resources import TrialResources
-from study.commands.plan import costs, disk_warning, measure, show_plan
+from study.commands.plan import costs, disk_warning, level_lines, measure, show_plan
 from study.options import StudyOptions
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
@@ -80,3 +80,20 @@ def test_the_end_says_what_a_study_takes(prepared):
     (line,) = costs(prepared)
     storage = prepared.options.storage_path
     assert line == f"3 MB in {storage}/studies/planned, 2 MB of artifacts, 623 kB of features in {storage}/features"
+
+
+def test_levels_far_from_the_others_are_said_before_a_study_trains(prepared):
+    assert level_lines(prepared) == []
+    levels = prepared.data.store.levels.copy()
+    levels[5] += (90, 32767)  # 16-bit integers written as floating point
+    louder = replace(prepared.data.store, levels=levels)
+    stores = dict.fromkeys(prepared.data.stores, louder)
+    apart, beyond = level_lines(replace(prepared, data=replace(prepared.data, stores=stores)))
+    name = prepared.data.corpus.table["utterance_id"][5]
+    assert (
+        apart
+        == f"warning: 1 of 24 utterances lies more than 40 dB from the median level (−20 dBFS): {name} (+70 dBFS)."
+    )
+    assert beyond.startswith(
+        f"warning: 1 of 24 utterances has samples far beyond full scale (±1): {name} (32,767). If "
+    )
