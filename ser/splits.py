@@ -141,10 +141,10 @@ def split(corpus: Corpus, fold: int | None = None, by: str = "auto", validation:
         >>> fold.number, fold.unit, {name: len(rows) for name, rows in fold.subsets.items()}
         (5, 'session', {'train': 288, 'validation': 96, 'test': 96})
     """
-    official = official_fold(corpus)
+    official = official_fold(corpus) if by in ("auto", "official") else None
     if by == "official" and official is None:
         raise UserError(f"corpus {corpus.name!r} has no official split. Pass --split-by auto, session or speaker.")
-    if official is not None and by in ("auto", "official") and validation == "held-out":
+    if official is not None and validation == "held-out":
         if fold not in (None, 1):
             raise UserError(f"fold {fold} does not exist: the official split of corpus {corpus.name!r} is one fold.")
         return official

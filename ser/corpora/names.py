@@ -106,7 +106,7 @@ def near_equal(names: Iterable[str], *, emotions: bool = False) -> list[tuple[st
 
 
 class NearEqualNames(UserError):
-    """Names of speakers or sessions that readers take for one.
+    """Names of speakers or sessions, or of labels and columns of votes, that readers take for one.
 
     A speaker under two names would be trained on and tested on.
 
@@ -123,8 +123,10 @@ class NearEqualNames(UserError):
             for group in groups
         ]
         advice = (
-            "A speaker under two names would be in training and in test. Write each name in one way in the data; two "
-            "speakers need names that differ clearly."
+            "Labels and columns of votes must write a class in one way."
+            if "label" in found
+            else "A speaker under two names would be in training and in test. Write each name in one way in the data; "
+            "two speakers need names that differ clearly."
         )
         super().__init__("\n".join([f"{where} has names that look alike:", *lines, advice]))
 
