@@ -40,7 +40,7 @@ from ser.utils.output_files import encoded, output_folder, to_csv, to_json, writ
 EVERYTHING: Literal["all"] = "all"
 """Subset of a corpus that is not that of the training."""
 
-SAME_NAME = "the corpus of the training has the same name: make sure that none of its speakers is scored here"
+UNCHECKED = "a checkpoint does not say whom it was trained on: make sure that no speaker of the training is scored here"
 
 SPEAKERS_SHOWN = 12
 """Maximum number of speakers in the printed report; report.json lists all of them."""
@@ -164,12 +164,12 @@ def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Co
         "trained_on": checkpoint.manifest["corpus"],
         "class_mapping": mapped,
         "left_out": dict(corpus.outside),
-        "about_classes": mapping_lines(checkpoint.classes, whole, mapped, len(corpus)),
+        "about": [*mapping_lines(checkpoint.classes, whole, mapped, len(corpus)), *whole.notes],
         "chance": 1 / len(mapped),
         "interval": _over_speakers(corpus, probabilities, truth),
         "subset": EVERYTHING,
         "utterances": len(rows),
-        "warning": SAME_NAME if corpus.name == checkpoint.manifest["corpus"] else "",
+        "warning": UNCHECKED,
         **score_subset(corpus, rows, probabilities, truth, corpus.labels),
     }
     _publish(folder, report, corpus, rows, probabilities, truth)
@@ -338,7 +338,7 @@ def render(report: Mapping[str, Any]) -> str:
         )
     else:
         lines += [f"tested on another corpus, {report['corpus']}, whole (--subset does not apply)"]
-        lines += [f"  {line}" for line in report["about_classes"]]
+        lines += [f"  {line}" for line in report["about"]]
     lines += [f"warning: {report['warning']}"] if report["warning"] else []
     true, noisy, annotators = report["true"], report["noisy"], report["annotators"]
     if true is None:

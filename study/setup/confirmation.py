@@ -42,7 +42,7 @@ from study.setup.design import (
     training_seed,
     unit_of,
 )
-from study.setup.other_corpora import LoadedCorpus, OtherTests, load_others, open_tests
+from study.setup.other_corpora import OtherTests, load_others, open_tests
 from study.setup.prepare import (
     check_gpus,
     check_levels,
@@ -71,12 +71,12 @@ class Confirmation:
     Args:
         prepared: As a study, with one search for each space and noise level.
         design: What is trained and compared.
-        others: Other corpora that the trainings are tested on.
+        tests: Tests on other corpora.
     """
 
     prepared: PreparedStudy
     design: Design
-    others: tuple[LoadedCorpus, ...] = ()
+    tests: OtherTests
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
             lock=lock,
             design=design,
         )
-    return Confirmation(prepared, design, others)
+    return Confirmation(prepared, design, tests)
 
 
 def _resumed(asked: ConfirmOptions) -> _Basis:

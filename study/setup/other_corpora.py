@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from ser.audio.levels import level_warnings
 from ser.class_mapping import mapping_lines, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, check_name, load
 from ser.corpora.classes import ALL
@@ -121,6 +122,16 @@ class OtherTests:
     def heard(self) -> list[list[str]]:
         """Return the digests of the decoded audio of each corpus."""
         return [list(map(str, next(iter(stores.values())).content)) for stores in self.stores]
+
+    @property
+    def lines(self) -> dict[str, tuple[str, ...]]:
+        """Return lines for people on each corpus by its name: classes, notes, and utterances of unusual level."""
+        found = {}
+        for other, stores in zip(self.others, self.stores, strict=True):
+            names, store = other.corpus.table["utterance_id"].tolist(), next(iter(stores.values()))
+            warnings = (f"warning: {line}" for line in level_warnings(names, store.levels))
+            found[other.declared.name] = (*other.lines, *warnings)
+        return found
 
     def of(self, front_end: str) -> tuple[OtherTest, ...]:
         """Return the tests of trainings that read a front end."""
