@@ -14,7 +14,7 @@ import pandas as pd
 from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import emotion_of
-from ser.corpora.source_files import official_subset
+from ser.corpora.source_files import list_files, official_subset
 from ser.corpora.tables import result_of
 from ser.utils.errors import UserError, first_line, unknown_name
 
@@ -117,12 +117,19 @@ def load_audformat(
         speaker=speaker,
         names=Path(names).expanduser() if names else None,
     )
+    listed = {key[0] for found in chosen for key in found.keys}
+    unused, about_unused = list_files(root).unused(
+        listed, "no table with labels lists it", lambda name: "tables" if name.startswith("db.") else ""
+    )
     result = replace(
         result,
         errors=[*errors, *result.errors],
         outside={name: count for name, count in outside.items() if count},
+        notes=(*result.notes, *about_unused),
+        unused=unused,
     )
-    return _with_votes(result, individual) if individual else result
+    renamed = dict(zip(frame["label"], result.rows["label"], strict=True))
+    return _with_votes(result, individual, renamed) if individual else result
 
 
 def _open(root: Path) -> Any:
@@ -227,10 +234,10 @@ def _plurality(raters: Sequence[_Column], outside: Counter[str]) -> dict[_Key, s
     return {key: labels[0] for key, labels in winners.items() if len(labels) == 1}
 
 
-def _with_votes(result: LoaderResult, raters: Sequence[_Column]) -> LoaderResult:
-    """Return the result with the individual votes of raters."""
+def _with_votes(result: LoaderResult, raters: Sequence[_Column], renamed: Mapping[str, str]) -> LoaderResult:
+    """Return the result with the individual votes of raters; ``renamed`` has the new names of labels."""
     said = [
-        (_id_of(key), f"{rater.table}: {rater.name}", label, False)
+        (_id_of(key), f"{rater.table}: {rater.name}", renamed.get(label, label), False)
         for rater in raters
         for key, label in rater.cells.items()
     ]

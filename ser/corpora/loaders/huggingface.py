@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from ser.audio import embedded
-from ser.corpora.corpus import Corpus
+from ser.corpora.corpus import Corpus, relative_paths
 from ser.corpora.loader_result import LoaderResult
-from ser.corpora.source_files import official_subset, read_text
+from ser.corpora.source_files import list_files, official_subset, read_text
 from ser.corpora.speaker_patterns import find_speakers, missing_speakers
 from ser.corpora.tables import result_of
 from ser.corpora.tables.columns import bare, find_roles, parse_choices
@@ -58,11 +58,14 @@ def load_huggingface(root: Path, *, columns: str = "", speaker: str = "", names:
         DataErrors: If columns are contradictory.
     """
     metadata = [file for name in _METADATA for file in sorted(root.rglob(name))] if root.is_dir() else []
-    if metadata:
-        rows = [_read_metadata(file, root) for file in metadata]
-    else:
+    if not metadata:
         rows = [read_dataset_file(file, split) for file, split in _files(root)]
-    return _result(rows, root, _NAME, columns, speaker, names)
+        return _result(rows, root, _NAME, columns, speaker, names)
+    rows = [_read_metadata(file, root) for file in metadata]
+    result = _result(rows, root, _NAME, columns, speaker, names)
+    listed = set(relative_paths([path for part in rows for path in part.frame["path"]], root))
+    unused, about_unused = list_files(root).unused(listed, "no metadata file lists it")
+    return replace(result, notes=(*result.notes, *about_unused), unused=unused)
 
 
 def from_dataset(dataset: Any, *, name: str = "dataset", speaker: str = "", **columns: str) -> Corpus:

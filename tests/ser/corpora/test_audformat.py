@@ -48,12 +48,16 @@ def add(database: "audformat.Database", name: str, index: pd.Index, columns: dic
 
 
 def test_the_published_layout_of_emodb_has_labels_speakers_and_genders(tmp_path: Path) -> None:
-    corpus = load("audformat", corpus_trees.audformat(tmp_path))
+    corpus_trees.audformat(tmp_path)
+    (tmp_path / "wav" / "new.wav").touch()
+    corpus = load("audformat", tmp_path)
     first = corpus.table.loc[0, ["utterance_id", "speaker", "gender", "label"]].tolist()
     assert first == ["wav/03a01Fa", "3", "male", "happiness"]
     assert (len(corpus), corpus.classes) == (32, ("anger", "happiness", "neutral", "sadness"))
     assert "official_subset" not in corpus.table
     assert any("no more than test and train" in note for note in corpus.notes)
+    assert any("not used: 1 .wav" in note and "wav/new.wav" in note for note in corpus.notes)
+    assert corpus.unused == {"tables": 5, ".wav": 1}
 
 
 def test_segments_are_cuts_with_the_speaker_of_their_file(database: "audformat.Database", tmp_path: Path) -> None:
@@ -75,6 +79,16 @@ def test_splits_train_dev_and_test_are_the_official_split(database: "audformat.D
     database.save(str(tmp_path))
     table = load("audformat", tmp_path).table
     assert list(table["official_subset"]) == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+
+
+def test_votes_have_the_names_of_a_file_of_names(database: "audformat.Database", tmp_path: Path) -> None:
+    add(database, "emotion", segments(), {rater: ["anger", "joy"] * 3 for rater in ("r1", "r2")})
+    database.save(str(tmp_path))
+    (tmp_path / "names.csv").write_text("column,old,new\nlabel,joy,happiness\n")
+    corpus = load("audformat", tmp_path, options={"names": str(tmp_path / "names.csv")})
+    assert corpus.classes == ("anger", "happiness")
+    assert corpus.votes is not None
+    assert corpus.votes.tolist() == [[2, 0], [0, 2]] * 3
 
 
 @pytest.mark.parametrize("has_gold", [True, False])
