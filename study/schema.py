@@ -89,7 +89,7 @@ class Tag:
 LABELS_SEPARATOR = "+"
 
 
-def method_name(space: str, labels: LabelKind) -> str:
+def method_name(space: str, labels: str) -> str:
     """Return the name of a space with its training labels, under which it is recorded and shown.
 
     Args:

@@ -20,7 +20,7 @@ LEAST = 1e-10
 """Smallest probability and smallest expected count."""
 MOST_ITERATIONS = 100
 TOLERANCE = 1e-5
-"""Least gain of the evidence lower bound per judgement for which EM goes on."""
+"""Least gain of the evidence lower bound per judgement for which EM continues."""
 
 
 @dataclass(frozen=True, eq=False)

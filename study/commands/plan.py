@@ -66,11 +66,13 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     """
     options, searches = prepared.options, prepared.searches
     resources = trial_resources([{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}], options)
-    spaces = {search.space.name: search for search in searches}
+    spaces = {search.space.own_name: search for search in searches}
     measured = {name: measure(prepared, search, resources) for name, search in spaces.items()}
     trials = [search.trials(options) for search in searches]
-    seconds = sum(measured[search.space.name].seconds * count for search, count in zip(searches, trials, strict=True))
-    disk = sum(measured[search.space.name].weights * count for search, count in zip(searches, trials, strict=True))
+    seconds = sum(
+        measured[search.space.own_name].seconds * count for search, count in zip(searches, trials, strict=True)
+    )
+    disk = sum(measured[search.space.own_name].weights * count for search, count in zip(searches, trials, strict=True))
     disk += max(cost.state for cost in measured.values()) * 2 * resources.count
     total = sum(trials)
     lines = [f"{len(searches)} searches × {total // len(searches)} trials × {prepared.epochs} epochs: {total} trials, "

@@ -442,9 +442,9 @@ def load_space(name: str, fixed: Mapping[str, Any]) -> Space:
     """
     module = _load_module(name)
     title = module.__name__.rpartition(".")[2]
-    if (own := space_and_labels(title)[0]) != title:
+    if (like := space_and_labels(title)[0]) != title:
         raise UserError(
-            f"space file {name!r}: the name {title!r} is that of {own!r} with other labels. Rename the file, or pass "
+            f"space file {name!r}: the name {title!r} is that of {like!r} with other labels. Rename the file, or pass "
             "--labels."
         )
     path = str(module.__file__) if name.endswith(".py") else ""
