@@ -97,8 +97,9 @@ def evaluate(options: EvaluateOptions, fold_of: Callable[[Corpus], Fold] | None 
     corpus = _load(options, options.classes)
     if options.subset == EVERYTHING or corpus.name != checkpoint.manifest["corpus"]:
         return _evaluate_across(options, checkpoint, corpus if options.classes else _load(options, ALL))
-    if options.classes is None and corpus.classes != checkpoint.classes:
-        corpus = _load(options, FORMER)  # trained on all classes of a corpus that has other ones by default
+    if options.classes is None and corpus.digest != checkpoint.manifest["corpus_digest"]:
+        former = _load(options, FORMER)  # trained on all classes, or on a corpus without its published split
+        corpus = former if former.digest == checkpoint.manifest["corpus_digest"] else corpus
     try:
         checkpoint.check_corpus(corpus)
     except UserError as error:
