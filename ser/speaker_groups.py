@@ -176,7 +176,7 @@ def alike_groups(speakers: Speakers, count: int) -> tuple[tuple[str, ...], ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Features:
-    """What groups are compared by, each summed over a group's speakers.
+    """Features of speakers whose sums over a group's speakers are compared.
 
     Args:
         classes: (N, C) whether a speaker has a class.
