@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -63,7 +64,7 @@ def share_classes(trained: Sequence[str], corpus: Corpus, option: str = "--class
     left = [name for name in trained if name not in mapped]
     right = [name for name in corpus.classes if name not in mapped.values()]
     pairs = [*mapped.items(), *zip(left, right, strict=False)][:2]
-    example = ",".join(new if new == old else f"{new}={old}" for new, old in pairs)
+    example = shlex.quote(classes_text({new: [old] for new, old in pairs}))
     guessed = " and ".join(f"{old!r} means {new!r}" for new, old in pairs if new not in mapped)
     raise UserError(
         f"the training and corpus {corpus.name!r} share {len(mapped) or 'no'} class{'' if len(mapped) == 1 else 'es'}; "

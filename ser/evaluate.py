@@ -166,7 +166,7 @@ def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Co
         "class_mapping": mapped,
         "left_out": dict(corpus.outside),
         "about": [*mapping_lines(checkpoint.classes, whole, mapped, len(corpus)), *whole.notes],
-        "chance": 1 / len(mapped),
+        "chance": 1 / len(corpus.classes),
         "interval": _over_speakers(corpus, probabilities, truth),
         "subset": EVERYTHING,
         "utterances": len(rows),

@@ -65,6 +65,12 @@ def test_the_shared_corpus_has_the_names_of_the_training_and_counts_what_is_left
     assert lines[2].endswith("the network also knows neutral, surprised")
 
 
+def test_names_with_commas_are_shared_too():
+    whole = corpus_of(["calm, content", "sad"], ("calm, content", "sad"))
+    found = shared_corpus(whole, share_classes(["sad", "calm, content"], whole))
+    assert found.classes == ("sad", "calm, content")
+
+
 def test_true_labels_come_before_given_ones():
     given = corpus_of(["angry", "sad"], ("angry", "sad"), true_label=["sad", None])
     assert true_classes(given).tolist() == [1, -1]
