@@ -150,7 +150,7 @@ def transfers(space: str, levels: Mapping[str, pd.DataFrame], selection: Selecti
         ``to``). Scores are NaN if no configuration is near.
     """
     parameters = parameters_of(space, [tried for table in levels.values() for tried in table["parameters"]])
-    choices = np.array([bool(parameter.choices) for parameter in parameters])
+    choices = np.array([bool(parameter.choices) for parameter in parameters], dtype=bool)
     cubes = {name: positions(parameters, list(table["parameters"])) for name, table in levels.items()}
     rows = []
     for start, source in levels.items():
