@@ -114,7 +114,7 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
 
     Args:
         checkpoint: Trained model.
-        paths: Audio files of any sample rate; channels are averaged.
+        paths: Audio files of any sample rate and number of channels, or cells (``ser.audio.embedded``).
 
     Yields:
         In the given order, the path with (C,) probabilities of ``checkpoint.classes``, which sum to 1, or with the

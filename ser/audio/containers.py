@@ -59,7 +59,7 @@ def container_of(file: BinaryIO, path: str | Path) -> str | None:
 
     Args:
         file: The file's content.
-        path: Its name; the suffix tells AAC and MP3 behind an ID3 tag apart.
+        path: Its name; the suffix decides whether AAC or MP3 follows an ID3 tag.
     """
     file.seek(0)
     head = file.read(8)

@@ -39,7 +39,7 @@ def measure(samples: NDArray[np.float32]) -> tuple[float, float]:
 def level_warnings(names: Sequence[str], levels: NDArray[np.floating]) -> list[str]:
     """Return a sentence about levels far from the median, and one about samples far beyond full scale.
 
-    Nothing is rescaled: whether a file is in error or a speaker far away, only its owner can tell.
+    Nothing is rescaled: whether a file is in error or a speaker far away, only its owner knows.
 
     Args:
         names: N utterances.

@@ -8,6 +8,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
+from ser.audio import AudioFault
+from ser.audio.embedded import content_of
 from ser.corpora.corpus import EXCLUDE_ADVICE, SYNTHESIS_RATE, Corpus
 from ser.corpora.tables.published import ANCESTOR_COLUMNS, id_of_file
 from ser.noise.manifest import NoisyLabels
@@ -133,7 +136,7 @@ def transition_csv(classes: Sequence[str], rates: ArrayLike) -> str:
 
 
 def check_copies(corpus: Corpus, subsets: Mapping[str, NDArray[np.int64]]) -> None:
-    """Raise if audio files of different subsets are byte-identical; skip missing files.
+    """Raise if audio files or cells of different subsets are byte-identical; skip missing ones.
 
     Args:
         corpus: Any corpus.
@@ -145,12 +148,14 @@ def check_copies(corpus: Corpus, subsets: Mapping[str, NDArray[np.int64]]) -> No
     subset_of = {str(corpus.table["path"][row]): name for name, rows in subsets.items() for row in rows}
     sizes: dict[int, list[str]] = defaultdict(list)
     for path in subset_of:
-        if Path(path).is_file():
-            sizes[Path(path).stat().st_size].append(path)
+        with suppress(AudioFault):
+            content = content_of(path)
+            if content is not None or Path(path).is_file():
+                sizes[Path(path).stat().st_size if content is None else len(content)].append(path)
     first: dict[bytes, str] = {}
     faults: list[tuple[str, str]] = []
     for path in (path for paths in sizes.values() if len(paths) > 1 for path in paths):
-        other = first.setdefault(hashlib.blake2b(Path(path).read_bytes()).digest(), path)
+        other = first.setdefault(hashlib.blake2b(content_of(path) or Path(path).read_bytes()).digest(), path)
         if subset_of[other] != subset_of[path]:
             faults.append((path, f"in {subset_of[path]}, is a copy of {other} in {subset_of[other]}"))
     if faults:

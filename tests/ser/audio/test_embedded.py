@@ -15,6 +15,8 @@ from ser.audio.embedded import Cell, cell_of, content_of, file_of, path_of
 from ser.corpora.corpus import Corpus
 from ser.description.summary import describe
 from ser.features.store import FeatureStore, open_store
+from ser.noise.label_files import check_copies
+from ser.utils.errors import DataErrors
 
 RATE = 16000
 ROWS = 25
@@ -107,7 +109,7 @@ def test_a_path_is_the_inverse_of_its_cell(tmp_path: Path, column: str) -> None:
 
 
 def test_number_signs_in_ordinary_names_go_on_working(tmp_path: Path) -> None:
-    folder = tmp_path / "x.parquet#audio"  # no file x.parquet is beside it
+    folder = tmp_path / "x.parquet#audio"  # there is no file x.parquet
     folder.mkdir()
     for path in (folder / "7", tmp_path / "#1.wav", tmp_path / "take#2/3"):
         path.parent.mkdir(exist_ok=True)
@@ -150,3 +152,10 @@ def test_stores_and_descriptions_of_cells_are_those_of_files(file: Path, tmp_pat
         "parquet" if file.suffix == ".parquet" else "arrow",
     )
     assert open_store(corpus, "waveform_16k", tmp_path / "stores").path != store.path
+
+
+def test_copies_in_cells_of_different_subsets_are_found(tmp_path: Path) -> None:
+    corpus = corpus_of(write(tmp_path, [encoded(noise(row % 20)) for row in range(ROWS)], "parquet"))
+    check_copies(corpus, {"train": np.arange(0, 15), "test": np.arange(15, 20)})
+    with pytest.raises(DataErrors, match=r"#audio/21: in test, is a copy of .*#audio/1 in train"):
+        check_copies(corpus, {"train": np.arange(0, 15), "test": np.array([21])})
