@@ -160,7 +160,7 @@ def _find_layout(root: Path, paths: Sequence[str], *, by_folder: bool) -> _Layou
             f"corpus 'folders' at {root}: {'several levels' if named else 'no level'} of folders "
             f"{'are' if named else 'is'} named by emotions. {_levels_text(levels)} Give them: --corpus-options "
             f"layout={_example_layout(levels)}. A level is class, speaker, gender, subset or *; two can be in one "
-            "name, as in speaker_class for OAF_angry."
+            "name, as in speaker_class for OAF_angry. Labels that no folder names need a table, --corpus table."
         )
     (of_class,) = named
     kinds = ["*"] * depth
