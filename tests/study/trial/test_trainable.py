@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ser.training import EpochRecord, load_state
-from study.schema import UTTERANCES
+from ser.training.other_corpora import OtherTest
+from study.schema import ACROSS_CORPORA, UTTERANCES
 from study.search.journal import Journal
 from study.tracking.event_log import EventLog
 from study.tracking.opening import experiment_id, open_client
@@ -145,6 +146,23 @@ def test_a_trials_process_writes_nothing_but_checkpoints_and_the_table(context, 
     """Write no log and no lock, and rename nothing: another place than a shared folder must do."""
     attempt(context)
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_0003-1.blake2b", "epoch_0003-1.pt", UTTERANCES]
+
+
+@pytest.mark.parametrize("epochs", [1, EPOCHS])
+def test_tests_on_other_corpora_are_recorded_once_also_by_a_killed_trial(context, recorded, tones, store, epochs):
+    truth, rows = 1 - tones.labels, np.arange(len(tones))
+    other = OtherTest("calls", store.path, ("low", "high"), (1, 0), rows, truth, tuple(tones.table["speaker"]))
+    context = replace(context, task=replace(context.task, others=(other,)))
+    Driver(context).run(epochs)
+    Driver(context).run()
+    found, history = recorded("test/calls/uar")
+    assert [step for step, _ in history] == [EPOCHS]
+    counts = pd.read_parquet(trial_folder(context.folder, 1) / ACROSS_CORPORA)
+    recalls = counts.groupby("label")[["correct", "total"]].sum()
+    assert history[0][1] == pytest.approx((recalls["correct"] / recalls["total"]).mean())
+    artifacts = [line["name"] for line in log_of(context).lines() if line["kind"] == "artifact"]
+    assert sorted(artifacts) == sorted([ACROSS_CORPORA, UTTERANCES])
+    assert "val_noisy/uar" in found.data.metrics
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
