@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ def text(cell: Any) -> str:
         >>> text(" a "), text(7.0), text(None)
         ('a', '7', '')
     """
+    if isinstance(cell, str):
+        return cell.strip()
     if is_missing(cell):
         return ""
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
@@ -97,6 +99,9 @@ def parsed(
         column: Name of the column, for errors.
         errors: (row, what is wrong) of each such cell is appended.
     """
+    cells = list(cells)
+    if blank is not None and (plain := _plain_numbers(cells)) is not None:
+        return plain
     values = []
     for row, cell in enumerate(cells):
         try:
@@ -105,3 +110,14 @@ def parsed(
             errors.append((row, f"{column}: {error}"))
             values.append(blank)
     return pd.Series(values, dtype=object if blank is None else float)
+
+
+def _plain_numbers(cells: Sequence[Any]) -> pd.Series | None:
+    """Return a column of numbers at once, or None if a cell is anything else but a number or blank."""
+    try:
+        values = [float("nan") if cell is None or cell == "" else cell for cell in cells]
+        if any(isinstance(cell, bool) for cell in values):
+            return None
+        return pd.Series(np.array(values, dtype=object).astype(float))
+    except (TypeError, ValueError):
+        return None

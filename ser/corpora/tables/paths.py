@@ -6,10 +6,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from ser.audio import SUFFIXES, embedded
 
 _TRIED = 100  # names by which the folder is found
+
+
+class _Content(NamedTuple):
+    """Content of a folder: its path with a slash, all names, and those of audio files by their stem."""
+
+    path: str
+    names: frozenset[str]
+    audio: dict[str, list[str]]
 
 
 def nearest_folder(names: Sequence[str], folder: Path) -> Path:
@@ -19,10 +28,9 @@ def nearest_folder(names: Sequence[str], folder: Path) -> Path:
         names: Names of audio files; the first ones are tried.
         folder: The folder of the table, which is returned if nothing exists.
     """
-    finder = _Finder()
     relative = [name for name in names[:_TRIED] if name and not Path(name).is_absolute()]
     bases = (folder, *folder.parents) if relative else ()
-    return next((base for base in bases if any(finder.find(name, base) for name in relative)), folder)
+    return next((base for base in bases if any(map(_Finder(base).find, relative))), folder)
 
 
 def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
@@ -38,10 +46,13 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
     Returns:
         N absolute paths, and notes about completed names and missing files.
     """
-    finder = _Finder()
-    found = [finder.find(name, folder) if name else None for name in names]
-    paths = [str(path or folder / name) if name else "" for path, name in zip(found, names, strict=True)]
-    missing = [path for file, path in zip(found, paths, strict=True) if path and file is None]
+    finder = _Finder(folder)
+    paths: list[str] = []
+    missing: list[str] = []
+    for name in names:
+        path = finder.find(name) if name else ""
+        paths.append(str(folder / name) if path is None else path)
+        missing += [paths[-1]] if path is None else []
     notes = [f"{finder.completed} names of audio files are completed by their suffix"] if finder.completed else []
     if missing:
         notes.append(
@@ -52,32 +63,36 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
 
 
 class _Finder:
-    """Search for files that lists each folder once."""
+    """Search for files that lists each folder once.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where relative names begin.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.completed = 0
-        self._list = lru_cache(maxsize=None)(_content)
+        self._content = lru_cache(maxsize=None)(lambda part: _content(folder / part))
 
-    def find(self, name: str, folder: Path) -> Path | None:
-        """Return the file of a name, or None."""
-        for path in dict.fromkeys((folder / name, folder / name.replace("\\", "/"))):
-            names, stems = self._list(path.parent)
-            if path.name in names or embedded.cell_of(path) is not None:
-                return path
-            if len(found := stems.get(path.name, [])) == 1:
+    def find(self, name: str) -> str | None:
+        """Return the absolute path of the file of a name, or None."""
+        for written in dict.fromkeys((name, name.replace("\\", "/"))):
+            head, slash, tail = written.rpartition("/")
+            content = self._content(head or slash)
+            if tail in content.names or ("#" in written and embedded.cell_of(content.path + tail) is not None):
+                return content.path + tail
+            if len(found := content.audio.get(tail, [])) == 1:
                 self.completed += 1
-                return path.parent / found[0]
+                return content.path + found[0]
         return None
 
 
-def _content(folder: Path) -> tuple[frozenset[str], dict[str, list[str]]]:
-    """Return the names in a folder, and those of audio files by their stem."""
-    stems: defaultdict[str, list[str]] = defaultdict(list)
+def _content(folder: Path) -> _Content:
+    audio: defaultdict[str, list[str]] = defaultdict(list)
     try:
         names = frozenset(path.name for path in folder.iterdir())
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return frozenset(), {}
+        names = frozenset()
     for name in names:
         if Path(name).suffix.lower() in SUFFIXES:
-            stems[Path(name).stem].append(name)
-    return names, dict(stems)
+            audio[Path(name).stem].append(name)
+    return _Content(f"{str(folder).rstrip('/')}/", names, dict(audio))

@@ -78,7 +78,7 @@ def from_emobox(frame: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[
     if not set(frame.columns) >= _EMOBOX_COLUMNS:
         return frame, ()
     notes = []
-    speakers, labels = _beside(folder, _EMOBOX_SPEAKERS), _beside(folder, *_EMOBOX_LABELS)
+    speakers, labels = _next_to(folder, _EMOBOX_SPEAKERS), _next_to(folder, *_EMOBOX_LABELS)
     if speakers is not None and "speaker" not in frame and "spk" not in frame:
         of = dict(_EMOBOX_SPEAKER.findall(read_text(speakers)))
         frame = frame.assign(speaker=[of.get(text(key), "") for key in frame["key"]])
@@ -95,7 +95,7 @@ def from_emobox(frame: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, tuple[
     return frame, tuple(notes)
 
 
-def _beside(folder: Path, *names: str) -> Path | None:
+def _next_to(folder: Path, *names: str) -> Path | None:
     """Return the first of the files in a folder or the one above it, or None."""
     places = (place / name for place in (folder, folder.parent) for name in names)
     return next((path for path in places if path.is_file()), None)

@@ -234,8 +234,9 @@ def _subsets(words: pd.Series, column: str, where: str) -> list[str]:
 
 
 def _default_id(path: str, start: float, end: float) -> str:
-    number_follows = Path(path).suffix[1:].isdecimal()  # "call.7" has no suffix
-    name = (Path(path) if number_follows else Path(path).with_suffix("")).as_posix() if path else ""
+    stem, _, suffix = path.rpartition(".")
+    has_suffix = stem and stem[-1] != "/" and suffix and "/" not in suffix and not suffix.isdecimal()  # not "call.7"
+    name = Path(stem if has_suffix else path).as_posix() if path else ""
     if np.isnan(start) and np.isnan(end):
         return name
     return f"{name}@{0.0 if np.isnan(start) else start}-{'' if np.isnan(end) else end}"

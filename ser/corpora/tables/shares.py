@@ -139,11 +139,12 @@ def _fit(shares: Shares, number: int, rounding: float) -> NDArray[np.bool_]:
 
 def _smallest(shares: Shares, rounding: float) -> NDArray[np.int64]:
     """Return the smallest number of raters of each row, (N,); 0 where none fits."""
-    found = np.zeros(len(shares), dtype=np.int64)
+    rows, inverse = np.unique(shares, axis=0, return_inverse=True)
+    found = np.zeros(len(rows), dtype=np.int64)
     for number in range(1, _most(rounding) + 1):
-        open_rows = np.flatnonzero(found == 0)
-        found[open_rows[_fit(shares[open_rows], number, rounding)]] = number
-    return found
+        left = np.flatnonzero(found == 0)
+        found[left[_fit(rows[left], number, rounding)]] = number
+    return found[inverse.reshape(-1)]
 
 
 def _most(rounding: float) -> int:

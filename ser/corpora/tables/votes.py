@@ -231,7 +231,7 @@ def _class_columns(frame: pd.DataFrame, free: Sequence[str], labels: Sequence[st
 
 
 def _completed(frame: pd.DataFrame, numeric: Sequence[str], found: Sequence[str]) -> Sequence[str]:
-    """Return columns with those between and beside them that make their shares add up to 1, if there are such.
+    """Return columns with those between and next to them that make their shares add up to 1, if there are such.
 
     Shares may be of emotions whose names are not known.
     """

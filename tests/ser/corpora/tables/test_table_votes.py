@@ -61,7 +61,7 @@ def test_votes_may_be_blank_and_a_tie_is_no_label() -> None:
     assert not labelled.outside
 
 
-def test_other_votes_win_or_are_counted_beside() -> None:
+def test_other_votes_win_or_are_counted() -> None:
     found = result(ROWS.assign(**COUNTS, Other=[0, 1, 5, 0]))
     assert dict(found.outside) == {"other": 1}
     assert found.rows["other_votes"].tolist() == [0, 1, 0]
