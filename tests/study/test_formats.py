@@ -17,7 +17,7 @@ STUDY = (
     "--batch-size", "48", "--set", "training.crop_seconds=0.5", "training.precision=float32",
 )  # fmt: skip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def call(folder: Path, script: str, *arguments: str | Path) -> str:
