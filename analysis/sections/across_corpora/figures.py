@@ -32,7 +32,7 @@ def draw_across(scores: pd.DataFrame) -> Figure:
     for axes, corpus in zip(grid.flat, tested, strict=True):
         for row in scores[scores["tested"] == corpus].to_dict("records"):
             level = levels.index(row["level"])
-            place = len(keys) - 1 - keys.index((row["trained"], row["method"]))
+            place: float = len(keys) - 1 - keys.index((row["trained"], row["method"]))
             place += 0.6 * ((len(levels) - 1) / 2 - level) / len(levels)
             colour, marker = colour_and_marker(level)
             axes.plot(

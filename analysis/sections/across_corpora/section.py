@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ Row = Mapping[Hashable, Any]
 
 NOTES = (
     "On another corpus each training is tested on every speaker. Its interval is about other trainings on the same "
-    "corpus and other speakers of the tested one: both are resampled. On its own corpus the unit is the fold.",
+    "corpus and other speakers of the tested one: both are resampled. On its own corpus the unit is the fold; on an "
+    "official split it is the training, and the interval is about these test speakers.",
     "On another corpus a prediction is the most probable of the classes that both corpora have. UARs over different "
     "numbers of classes differ in their chance too, so compare each with its chance.",
     "Intervals of differences are each of one comparison alone, and no verdicts: what is significant within a corpus "
@@ -130,7 +132,7 @@ def _score(row: Row) -> str:
 
 def _ends(row: Row) -> str:
     """Return the interval of a UAR in %, within 0 and 100; empty without one."""
-    if pd.isna(row["low"]):
+    if math.isnan(row["low"]):
         return ""
     return f" [{100 * max(0, row['low']):.1f}, {100 * min(1, row['high']):.1f}]"
 
