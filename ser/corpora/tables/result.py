@@ -74,7 +74,7 @@ def result_of(
         UserError: If there are no rows, nothing names the speakers, or an option is wrong.
         DataErrors: If columns are missing, repeated or contradictory.
     """
-    frame = frame.reset_index(drop=True)
+    frame = frame.reset_index(drop=True).astype(object)
     frame.columns = pd.Index([text(column) for column in frame.columns])
     if frame.empty:
         raise UserError(f"{where} has no rows.")
@@ -108,7 +108,7 @@ def result_of(
     # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
     one_row_each = "annotator" not in roles
-    row_name = row_names(table, root) if one_row_each else list(table["utterance_id"])
+    row_name = row_names(table, root) if one_row_each and row_errors else list(table["utterance_id"])
     errors = [(row_name[row], problem) for row, problem in row_errors]
     annotations = None
     if votes is not None and votes.said is not None:
