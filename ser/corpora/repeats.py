@@ -92,12 +92,13 @@ def find_repeats(rows: pd.DataFrame, faulty: Collection[str]) -> list[tuple[str,
     if "utterance_id" not in rows:
         return []
     found = []
-    first: dict[str, str] = {}
-    for name, id_ in rows["utterance_id"].items():
-        if not isinstance(id_, str) or not id_ or name in faulty or first.setdefault(id_, str(name)) == name:
+    first: dict[str, int] = {}  # positions
+    names = [str(name) for name in rows.index]
+    for position, (name, id_) in enumerate(zip(names, rows["utterance_id"], strict=True)):
+        if not isinstance(id_, str) or not id_ or name in faulty or first.setdefault(id_, position) == position:
             continue
-        one, other = rows.loc[first[id_]].map(repr), rows.loc[name].map(repr)
+        one, other = rows.iloc[first[id_]].map(repr), rows.iloc[position].map(repr)
         different = ", ".join(rows.columns[one != other])
-        problem = f"repeats utterance {id_!r} of {first[id_]}, with another {different}"
-        found.append((str(name), first[id_], problem))
+        before = names[first[id_]]
+        found.append((name, before, f"repeats utterance {id_!r} of {before}, with another {different}"))
     return found

@@ -216,7 +216,7 @@ FIRST, SECOND = "audio/a-0.wav,a,low,2,1", "audio/a-1.wav,a,high,2,1"
 CASES = {
     "an archive with every file twice": ("ravdess", twice, 24),
     "two different files of every utterance": ("ravdess", twice_and_different, 24),
-    "stubs beside good files": ("ravdess", twice_and_the_first_are_stubs, 24),
+    "stubs next to good files": ("ravdess", twice_and_the_first_are_stubs, 24),
     "names of files that are no utterances": ("ravdess", names_that_are_wrong, 24),
     "every fault of emodb": ("emodb", every_fault_of_emodb, 21 - 2),
     "every fault of crema-d": ("crema-d", every_fault_of_crema_d, 18 - 3),
