@@ -15,6 +15,7 @@ from ser.corpora.corpus import count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import emotion_of
 from ser.corpora.source_files import list_files, official_subset
+from ser.corpora.speaker_patterns import missing_speakers
 from ser.corpora.tables import result_of
 from ser.utils.errors import UserError, first_line, unknown_name
 
@@ -106,6 +107,8 @@ def load_audformat(
         frame["gender"] = [genders.get(who, "") for who in frame["speaker"]]
     if speaker:
         frame = frame.drop(columns=["speaker", "gender"], errors="ignore")
+    elif "speaker" not in frame:
+        raise missing_speakers("audformat", root, list(frame["path"]), list(frame["label"]))
     if subsets := _subsets(database, chosen, notes):
         frame["official_subset"] = [subsets.get(key, "") for key in keys]
     result = result_of(

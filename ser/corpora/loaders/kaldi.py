@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ser.corpora.corpus import relative_paths
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.source_files import official_subset, read_text
+from ser.corpora.speaker_patterns import missing_speakers
 from ser.corpora.tables import result_of
 from ser.utils.errors import UserError
 
@@ -20,7 +22,7 @@ _LAYOUT = "wav.scp, utt2spk and utt2emo (or utt2label), or folders such as train
 _Errors = list[tuple[str, str]]
 
 
-def load_kaldi(root: Path, *, names: str = "") -> LoaderResult:
+def load_kaldi(root: Path, *, speaker: str = "", names: str = "") -> LoaderResult:
     """Load a corpus from a Kaldi data folder, or from one for each subset; no audio is decoded.
 
     Each line of a file begins with an id. ``wav.scp`` names the audio, ``utt2spk`` the speaker, ``utt2emo`` or
@@ -28,11 +30,15 @@ def load_kaldi(root: Path, *, names: str = "") -> LoaderResult:
     recording) and ``utt2gender`` or ``spk2gender``. Other files are not read. Commands in ``wav.scp``
     (``sph2pipe … |``) are never executed.
 
+    Where ``utt2spk`` makes each utterance its own speaker, as Kaldi has it for unknown speakers, they are unknown.
+
     A relative path begins at the data folder or at a folder above it: at the nearest one where an audio file exists.
 
     Args:
         root: A folder with ``wav.scp``, or with folders that have one. If these are called train, dev and test, they
             are the official split; otherwise their utterances are put together.
+        speaker: A regular expression that finds the speaker, its first group, in ``/PATH`` of the audio below the
+            folder that holds all of it, in place of ``utt2spk``.
         names: A file of other names for speakers, classes and genders, as ``ser.corpora.names.rename`` reads.
 
     Returns:
@@ -63,7 +69,13 @@ def load_kaldi(root: Path, *, names: str = "") -> LoaderResult:
     folder = Path(os.path.commonpath([Path(path).parent for path in frame["path"]]))
     renames = Path(names).expanduser() if names else None
     frame = frame.drop(columns="folder")
-    result = result_of(frame, name="kaldi", where=where, folder=folder, notes=notes, names=renames, source=root)
+    if speaker:
+        frame = frame.drop(columns="speaker")
+    elif (frame["speaker"] == frame["utterance_id"]).all():
+        raise missing_speakers("kaldi", root, relative_paths(frame["path"], folder), list(frame["label"]))
+    result = result_of(
+        frame, name="kaldi", where=where, folder=folder, notes=notes, names=renames, speaker=speaker, source=root
+    )
     return replace(result, errors=[*errors, *result.errors], advice=advice)
 
 

@@ -1,12 +1,13 @@
 """Corpora in Kaldi data folders."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ser.corpora import load
+from ser.corpora import load, parse_options
 from ser.utils.errors import DataErrors, UserError
 from tests.helpers import corpus_trees
 
@@ -124,6 +125,17 @@ def test_a_broken_segment_and_an_unknown_recording_are_errors(tmp_path: Path) ->
     assert errors["ann-2"] == "recording 'nowhere' is in segments, but not in wav.scp"
     assert "is not RECORDING START END" in errors["ann-1"]
     assert "is not RECORDING START END" in errors["ann-3"]
+
+
+def test_utterances_that_are_their_own_speakers_have_unknown_ones(tmp_path: Path) -> None:
+    data = corpus_trees.kaldi(tmp_path)
+    ids = [line.split()[0] for line in (data / "wav.scp").read_text().splitlines()]
+    write(data, {"utt2spk": [f"{id_} {id_}" for id_ in ids]})
+    with pytest.raises(UserError, match="nothing names the speakers") as error:
+        load("kaldi", data)
+    words = shlex.split(str(error.value).splitlines()[-1])
+    corpus = load("kaldi", data, options=parse_options(words[words.index("--corpus-options") + 1 :]))
+    assert set(corpus.table["speaker"]) == {"ann", "bob", "cid", "dan"}
 
 
 @pytest.mark.parametrize("name", ["utt2spk", "utt2emo"])
