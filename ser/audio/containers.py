@@ -138,7 +138,7 @@ def _opened(file: BinaryIO, container: str, path: str | Path) -> Iterator[tuple[
         import av
     except ImportError:
         raise AudioFault(
-            "reading such a file needs PyAV: pip install 'ambivalent-ser[containers]', or convert it, as by ffmpeg -i "
+            "reading such a file needs PyAV (the extra containers): pip install av, or convert the file: ffmpeg -i "
             f"{Path(path).name} {Path(path).stem}.flac: {path}"
         ) from None
     file.seek(0)

@@ -198,7 +198,7 @@ def test_speech_in_the_centre_of_five_channels_keeps_its_level_in_aac(tmp_path: 
 def test_without_pyav_the_fault_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, ".m4a", 1)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(AudioFault, match=r"pip install 'ambivalent-ser\[containers\]'.*ffmpeg -i tone.m4a tone.flac"):
+    with pytest.raises(AudioFault, match=r"pip install av, .*ffmpeg -i tone.m4a tone.flac: .*tone.m4a"):
         read_audio(path)
     soundfile.write(tmp_path / "t.wav", tone(16000), 16000)
     assert len(read_audio(tmp_path / "t.wav")) == 32000
