@@ -204,7 +204,7 @@ def resolved_classes(text: str | None) -> str | None:
         text: As for ``parse_classes``, ``all``, or None.
 
     Raises:
-        UserError: As for ``parse_classes``, for a file or a JSON object.
+        UserError: The file or the JSON object is wrong, as for ``parse_classes``.
 
     Example:
         >>> resolved_classes('{"quiet": ["calm", "neutral"], "sad": ["sad"]}'), resolved_classes("all")
@@ -254,10 +254,10 @@ def ask_about_classes(corpus: Corpus) -> None:
     ]
     if not groups and not several:
         return
-    told = {name: f"'{escaped(name)}' ({counted(int(number[name]))})" for name in (*several, *chain(*groups))}
+    named = {name: f"'{escaped(name)}' ({counted(int(number[name]))})" for name in (*several, *chain(*groups))}
     lines = [f"corpus {corpus.name!r} has class names that may be one class, or several in one:"]
-    lines += [f"  {' and '.join(told[name] for name in group)} look like one class" for group in groups]
-    lines += [f"  {told[name]} looks like several labels" for name in several]
+    lines += [f"  {' and '.join(named[name] for name in group)} look like one class" for group in groups]
+    lines += [f"  {named[name]} looks like several labels" for name in several]
     merged = {group[0]: group for group in groups}
     inner = {*several, *(name for group in groups for name in group[1:])}
     answers = {name: merged.get(name, [name]) for name in corpus.classes if name not in inner}
