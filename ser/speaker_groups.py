@@ -15,7 +15,7 @@ from ser.corpora.corpus import Corpus
 MAX_FOLDS, USUAL_FOLDS, LEAST_FOLDS = 8, 5, 3
 """Folds of groups: at most, usually at least, and at least where a class is rare."""
 
-MAX_IMPROVED = 200
+MAX_IMPROVED = 100
 """Largest number of speakers whose groups are improved by swaps; more speakers are alike without them."""
 MAX_SWAPS, ATTEMPTS = 200, 10
 
@@ -70,12 +70,14 @@ def fold_groups_of(speakers: Speakers) -> tuple[tuple[str, ...], ...]:
         (('a', 'b'), ('c', 'd'), ('e', 'f'), ('g', 'h'), ('i', 'j'))
     """
     most = min(MAX_FOLDS, len(speakers.names))
-    usual = [_judged(speakers, count) for count in range(most, min(USUAL_FOLDS, most) - 1, -1)]
-    best = min(usual, key=lambda one: one[0])
-    if best[0][0] > 0:
-        fewer = [_judged(speakers, count) for count in range(min(USUAL_FOLDS, most) - 1, LEAST_FOLDS - 1, -1)]
-        best = min((best, *fewer), key=lambda one: one[0])
-    return best[1]
+    judged = []
+    for count in range(most, LEAST_FOLDS - 1, -1):
+        if judged and count < USUAL_FOLDS and min(judged)[0][0] == 0:
+            break  # the last fold lacks no class, so there need not be as few
+        judged.append(_judged(speakers, count))
+        if not any(judged[-1][0][:-1]):
+            break  # nothing is missing
+    return min(judged)[1]
 
 
 def validation_group(speakers: Speakers, groups: Sequence[Sequence[str]], tested: int) -> int:
