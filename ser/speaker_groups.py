@@ -70,7 +70,7 @@ def fold_groups_of(speakers: Speakers) -> tuple[tuple[str, ...], ...]:
         (('a', 'b'), ('c', 'd'), ('e', 'f'), ('g', 'h'), ('i', 'j'))
     """
     most = min(MAX_FOLDS, len(speakers.names))
-    judged = []
+    judged: list[tuple[tuple[float, ...], tuple[tuple[str, ...], ...]]] = []
     for count in range(most, LEAST_FOLDS - 1, -1):
         if judged and count < USUAL_FOLDS and min(judged)[0][0] == 0:
             break  # the last fold lacks no class, so there need not be as few
