@@ -212,7 +212,7 @@ def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
         f"Chosen by {trials.selection.meaning}; scores are of the validation subset, one seed, last epoch. "
         "The best of several trials is partly the luckiest: compare losses only after a confirmation."
     ]
-    if {space_and_labels(str(space))[1] for space in best["space"]} != {CONSENSUS}:
+    if {space_and_labels(str(space))[1] for space in best["space"]} - {CONSENSUS}:
         lines.append(
             "Methods named SPACE+LABELS have noisy labels of their own (--labels): compare them with others by their "
             "scores against the true labels."

@@ -18,6 +18,7 @@ FITTED = "cross_entropy+dawid_skene"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_labels_are_compared_on_one_truth(tmp_path):
     def call(script, arguments):
         words = [sys.executable, str(ROOT / script), "--experiment", "e2e", *arguments.split()]
