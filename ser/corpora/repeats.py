@@ -32,7 +32,7 @@ def row_names(rows: pd.DataFrame, root: Path | None) -> list[str]:
     if "utterance_id" not in rows:
         return [f"row {number}" for number in numbers]
     ids = list(rows["utterance_id"])
-    paths = relative_paths(rows["path"], root) if "path" in rows else [""] * len(ids)
+    paths = list(rows["path"]) if "path" in rows else [""] * len(ids)
     id_uses, path_uses = Counter(ids), Counter(paths)
     names = []
     for number, id_, path in zip(numbers, ids, paths, strict=True):
@@ -40,8 +40,10 @@ def row_names(rows: pd.DataFrame, root: Path | None) -> list[str]:
             names.append(f"row {number}")  # as the corpus's own checks name it
         elif id_uses[id_] == 1:
             names.append(id_)
+        elif path and path_uses[path] == 1:
+            names += relative_paths([path], root)
         else:
-            names.append(path if path and path_uses[path] == 1 else f"{id_} (row {number})")
+            names.append(f"{id_} (row {number})")
     return names
 
 
