@@ -133,7 +133,7 @@ def _run_searches(
     resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
     treat_signals_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
-    stores = [store.path.name for store in prepared.data.stores.values()]
+    stores = [store.path.name for store in prepared.data.all_stores]
     prepared.options.write(prepared.data.digest, stores, prepared.spaces, prepared.data.audio_digest)
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]

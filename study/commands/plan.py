@@ -91,7 +91,7 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     if options.scheduler != "none":
         lines.append(f"  --scheduler {options.scheduler} can only reduce that")
     lines.append(f"  {size_text(disk)} of checkpoints below {options.storage_path}")
-    for store in prepared.data.stores.values():
+    for store in prepared.data.all_stores:
         built = "built now, and kept" if store.built else "there already"
         lines.append(f"  {size_text(store.size)} of features, {built}: {store.path}")
     uri = str(options.tracking_uri)
@@ -237,7 +237,7 @@ def disk_used(prepared: PreparedStudy) -> str:
     query = f"tags.`{Tag.STUDY}` = {quoted(str(options.name))}"
     runs = search_all(client, [prepared.records.experiment], query)
     artifacts = sum(map(bytes_in, artifact_folders(client, runs).values()))
-    features = sum(store.size for store in prepared.data.stores.values())
+    features = sum(store.size for store in prepared.data.all_stores)
     return (
         f"{size_text(bytes_in(prepared.folder))} in {prepared.folder}, {size_text(artifacts)} of artifacts, "
         f"{size_text(features)} of features in {options.storage_path / 'features'}"

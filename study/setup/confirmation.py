@@ -137,6 +137,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
             digest([corpus.digest, design.digest, *tests.heard, *votes_read(options, corpus)]),
             stores,
             0.0,
+            tests.all_stores,
         )
         tests.check(data.store)
         options.check_audio(data.audio_digest)

@@ -124,6 +124,11 @@ class OtherTests:
         return [list(map(str, next(iter(stores.values())).content)) for stores in self.stores]
 
     @property
+    def all_stores(self) -> tuple[FeatureStore, ...]:
+        """Return the feature stores of all corpora."""
+        return tuple(store for stores in self.stores for store in stores.values())
+
+    @property
     def lines(self) -> dict[str, tuple[str, ...]]:
         """Return lines for people on each corpus by its name: classes, notes, and utterances of unusual level."""
         found = {}

@@ -77,6 +77,7 @@ class StudyData:
         digest: Of the corpus and of the noise levels' own files.
         stores: The open feature stores, by the name of their front end.
         seconds: Time that opening or building the stores took.
+        other_stores: Feature stores of the other corpora that a confirmation is tested on.
     """
 
     corpus: Corpus
@@ -84,6 +85,12 @@ class StudyData:
     digest: str
     stores: Mapping[str, FeatureStore]
     seconds: float
+    other_stores: tuple[FeatureStore, ...] = ()
+
+    @property
+    def all_stores(self) -> tuple[FeatureStore, ...]:
+        """Return the feature stores of the corpus and of other ones."""
+        return (*self.stores.values(), *self.other_stores)
 
     @property
     def store(self) -> FeatureStore:

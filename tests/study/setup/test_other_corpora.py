@@ -52,7 +52,7 @@ def test_a_test_has_the_outputs_and_rows_of_its_corpus(calls, tmp_path):
     others = load_others(words(calls, "calls.csv", "rufe.csv"), ["rufe.classes=high=hoch,low=tief"], "tones", TRAINED)
     stores = [{"panns_16k": open_store(one.corpus, "panns_16k", tmp_path)} for one in others]
     tests = OtherTests(load("synthetic"), others, stores)
-    assert len(tests.heard) == 2
+    assert len(tests.heard) == len(tests.all_stores) == 2
     first, second = (one.test(found["panns_16k"], TRAINED) for one, found in zip(others, stores, strict=True))
     assert first.classes == second.classes == ("low", "high")
     assert first.columns == (0, 1)
