@@ -41,7 +41,7 @@ def crossed_interval(
 
     Both are random: another training gives another network, and other speakers are harder or easier. So both are
     resampled, independently of each other (pigeonhole bootstrap): a network counts as often as it was drawn, a
-    speaker likewise, and each class's recall is computed from the counts that remain. One network and one speaker
+    speaker as well, and each class's recall is computed from the counts that remain. One network and one speaker
     fewer are drawn than there are, which makes the variance of a mean unbiased. The interval is the estimate ± t
     times the standard deviation of the resampled values; the degrees of freedom of t are those of Satterthwaite for
     the parts that networks and speakers contribute, so that few networks give a wide interval.
