@@ -189,21 +189,6 @@ def check_names(paths: Iterable[str | Path]) -> None:
         )
 
 
-def list_audio(root: Path) -> list[Path]:
-    """List the files below a folder that have the suffix of an audio format; hidden ones are skipped.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        The paths, sorted.
-
-    Raises:
-        UserError: As for ``list_files``.
-    """
-    return list_files(root).audio()
-
-
 @dataclass(frozen=True)
 class Clips:
     """Audio files by utterance.
