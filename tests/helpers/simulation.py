@@ -91,7 +91,7 @@ def simulate(
     rng = random.Random(seed)
     if rival is None:
         space, pruner = load_space("proselflc", {}), make_pruner(scheduler, GRACE, epochs)
-        context = TrialContext(cast(Any, None), {}, seed, 1, "cpu", NOISY.metric, folder)
+        context = TrialContext(cast(Any, SimpleNamespace(absent={})), {}, seed, 1, "cpu", NOISY.metric, folder)
         courier: Any = SimpleNamespace(client=None, add=lambda deliveries: None)
         logs = TrialLogs(context, {}, DATASET, runs_of("0", "simulated"), courier)
         search = StudySearch(Journal(folder, space, NOISY, seed, sampler, pruner), logs, NOISY, trials, slots)

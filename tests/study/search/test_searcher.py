@@ -285,7 +285,7 @@ def test_a_suggestion_that_cannot_be_trained_fails_and_stops_no_other(context):
 
 
 def session(folder, trials=4, slots=9, **options):
-    context = TrialContext(None, {}, 0, 1, "cpu", METRIC, folder)
+    context = TrialContext(SimpleNamespace(absent={}), {}, 0, 1, "cpu", METRIC, folder)
     courier = SimpleNamespace(client=None, add=lambda deliveries: None)
     logs = TrialLogs(context, {}, DATASET, runs_of("0", "s"), courier)
     return StudySearch(journal(folder), logs, SELECTIONS["noisy"], trials, slots, **options)
@@ -480,7 +480,7 @@ def test_a_stopped_trial_is_pruned_and_not_tried_again(tmp_path):
 
 
 def test_slots_and_attempts_are_counted(tmp_path):
-    context = TrialContext(None, {}, 0, 1, "cpu", METRIC, tmp_path)
+    context = TrialContext(SimpleNamespace(absent={}), {}, 0, 1, "cpu", METRIC, tmp_path)
     courier = SimpleNamespace(client=None, add=lambda deliveries: None)
     journal = Journal(tmp_path, load_space("cross_entropy", {}), SELECTIONS["noisy"], 0)
     logs = TrialLogs(context, {}, DATASET, runs_of("0", "s"), courier)
