@@ -56,7 +56,7 @@ def print_export(console: Console, corpus: Corpus, noisy: NoisyLabels, subsets: 
         named = {*noisy.labels[rows], *noisy.truth[rows]}
         if corpus.table["votes"].notna().any() and (idle := [name for name in corpus.classes if name not in named]):
             console.print(
-                f"Note: no {subset} utterance is {' or '.join(idle)}; that file read as a corpus table does not have the "
+                f"Note: no {subset} utterance is {' or '.join(idle)}; that file read as a table does not have the "
                 "class."
             )
     if "true_label" in corpus.table:

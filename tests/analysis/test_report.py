@@ -95,7 +95,8 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert len(page.all("h1")) == 1
     names = [attributes["id"] for attributes in page.all("section")]
     assert names == [
-        "answer", "best_runs", "significance", "dose_response", "across_corpora", "curves", "importance", "selection", "confusion",
+        "answer", "best_runs", "significance", "dose_response", "across_corpora", "curves", "importance", "selection",
+        "confusion",
         "embeddings", "corrections", "noise", "protocol", "costs", "reproduction",
     ]  # fmt: skip
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]

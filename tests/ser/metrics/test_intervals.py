@@ -11,7 +11,7 @@ def logistic(values):
 
 
 def counts_of(rng, networks, speakers, network, speaker, both, utterances=6, classes=4):
-    """Return right predictions where networks, speakers and their pairs differ by these standard deviations (logits)."""
+    """Return right predictions; networks, speakers and their pairs differ by these standard deviations (logits)."""
     skill = rng.normal(0, network, (networks, 1, 1)) + rng.normal(0, speaker, (1, speakers, 1))
     skill = skill + rng.normal(0, both, (networks, speakers, 1)) + np.linspace(-0.5, 1, classes)
     return rng.binomial(utterances, logistic(skill)), np.full((speakers, classes), utterances)
