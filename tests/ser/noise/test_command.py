@@ -316,7 +316,7 @@ def test_a_class_without_training_utterances_keeps_its_label_and_a_note_is_print
     done = call("table", "--root", path, *words, "--output", tmp_path / "o")
     assert done.code == 0
     assert "No training utterance is c" in done.out
-    assert "no train utterance is c; that file read as a corpus table does not have the class" in done.out
+    assert "no train utterance is c; that file read as a table does not have the class" in done.out
     assert rows_of(tmp_path / "o" / "hard-0.00-transition.csv")[2] == {"": "c", "a": "0.0", "b": "0.0", "c": "1.0"}
     recipe_named(f"matrix:{tmp_path}/o/hard-0.00-transition.csv").chances(load("table", path))
     assert load("table", tmp_path / "o" / "hard-0.00-train.csv").classes == ("a", "b")
