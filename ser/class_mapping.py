@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -114,25 +115,26 @@ def restrict(probabilities: NDArray[np.float64], columns: Sequence[int]) -> NDAr
     return np.asarray(chosen / chosen.sum(axis=1, keepdims=True))
 
 
-def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, kept: int, name: str = "") -> list[str]:
+def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, shared: Corpus, name: str = "") -> list[str]:
     """Return how classes were matched and what was left out, in lines for people.
 
     Args:
         trained: Class names of the training.
         corpus: The other corpus, with all of its classes.
         mapped: Its classes by those of the training.
-        kept: Number of utterances of the shared classes.
+        shared: Its utterances of the shared classes, from ``shared_corpus``.
         name: Name of the data, by default that of the corpus.
     """
     data = name or corpus.name
     pairs = ", ".join(new if new == old else f"{new} = {old}" for new, old in mapped.items())
-    counts = corpus.table["label"].value_counts()
-    out = [f"{counts.get(name, 0)} {name}" for name in corpus.classes if name not in mapped.values()]
+    out = [f"{count} {name}" for name, count in (Counter(shared.outside) - Counter(corpus.outside)).items()]
+    unknown = int((true_classes(shared) < 0).sum())
     unseen = [name for name in trained if name not in mapped]
     lines = [f"{len(mapped)} classes of both corpora (training = {data}): {pairs}"]
     lines.append(
-        f"{kept} of {len(corpus)} utterances of {data}, all of them test data"
+        f"{len(shared)} of {len(corpus)} utterances of {data}, all of them test data"
         + (f"; left out: {', '.join(out)}" if out else "")
+        + (f"; {unknown} have no true label to score against" if unknown else "")
     )
     lines.append(
         "the prediction is the most probable of these classes, with their probabilities renormalised"

@@ -165,7 +165,7 @@ def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Co
         "trained_on": checkpoint.manifest["corpus"],
         "class_mapping": mapped,
         "left_out": dict(corpus.outside),
-        "about": [*mapping_lines(checkpoint.classes, whole, mapped, len(corpus)), *whole.notes],
+        "about": [*mapping_lines(checkpoint.classes, whole, mapped, corpus), *whole.notes],
         "chance": 1 / len(corpus.classes),
         "interval": _over_speakers(corpus, probabilities, truth),
         "subset": EVERYTHING,

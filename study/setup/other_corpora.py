@@ -13,7 +13,8 @@ from rich.console import Console
 from ser.audio.levels import level_warnings
 from ser.class_mapping import mapping_lines, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, check_name, load
-from ser.corpora.classes import ALL
+from ser.corpora.classes import ALL, resolved_classes
+from ser.corpora.registry import PATH_OPTIONS
 from ser.features.front_ends import Extractor
 from ser.features.store import FeatureStore
 from ser.training.other_corpora import OtherTest
@@ -202,7 +203,7 @@ def _parse(words: Sequence[str], options: Sequence[str], own: str) -> dict[str, 
         corpus, _, place = word.partition("=")
         check_name(corpus)
         root = str(absolute(Path(place))) if place else None
-        name = re.sub(r"[^\w.\- ]", "_", data_name(corpus, root))
+        name = re.sub(r"[^\w.\-]", "_", data_name(corpus, root))  # of metrics, and of options that a shell reads
         if name in (*found, *METRIC_GROUPS, own):
             of = (
                 "that of the corpus that is trained on, whose test speakers are tested anyway"
@@ -221,8 +222,15 @@ def _parse(words: Sequence[str], options: Sequence[str], own: str) -> dict[str, 
             raise UserError(f"--test-options {word!r} is not NAME.KEY=VALUE, such as ravdess.classes=angry,sad.")
         if name not in found:
             raise unknown_name("--test-options: no --test-corpus has the name", name, found)
-        found[name].options[option] = str(absolute(Path(value))) if option == "exclude" else value
+        found[name].options[option] = _resolved(option, value)
     return found
+
+
+def _resolved(option: str, value: str) -> str:
+    """Return the value of an option that means the same in another folder, and after a file of classes has changed."""
+    if option == "classes":
+        return resolved_classes(value) or value
+    return str(absolute(Path(value))) if option == "exclude" or option in PATH_OPTIONS else value
 
 
 def _load(one: OtherCorpus, trained: Sequence[str]) -> LoadedCorpus:
@@ -239,7 +247,7 @@ def _load(one: OtherCorpus, trained: Sequence[str]) -> LoadedCorpus:
             f"--test-corpus {one.name}: no utterance of the shared classes has a true label to score against."
         )
     notes = (_with_test_options(note, one) for note in whole.notes)
-    lines = (*mapping_lines(trained, whole, mapped, len(corpus), one.name), *notes)
+    lines = (*mapping_lines(trained, whole, mapped, corpus, one.name), *notes)
     return LoadedCorpus(OtherCorpus(one.name, one.corpus, one.root, one.options, whole.digest, mapped), corpus, lines)
 
 

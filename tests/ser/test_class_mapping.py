@@ -59,10 +59,20 @@ def test_the_shared_corpus_has_the_names_of_the_training_and_counts_what_is_left
         "u0": "anger", "u2": "happiness", "u3": "anger",
     }  # fmt: skip
     assert dict(found.outside) == {"sad": 1}
-    lines = mapping_lines(NAMES, whole, mapped, len(found))
+    lines = mapping_lines(NAMES, whole, mapped, found)
     assert lines[0] == "2 classes of both corpora (training = calls): anger = angry, happiness = happy"
     assert lines[1] == "3 of 4 utterances of calls, all of them test data; left out: 1 sad"
     assert lines[2].endswith("the network also knows neutral, surprised")
+
+
+def test_all_that_is_left_out_or_not_scored_is_counted():
+    labels, truth = ["angry", "angry", "sad", "happy", "happy"], ["angry", "sad", "angry", None, "happy"]
+    whole = corpus_of(labels, ("angry", "happy", "sad"), true_label=truth)
+    mapped = share_classes(NAMES, whole)
+    assert mapping_lines(NAMES, whole, mapped, shared_corpus(whole, mapped))[1] == (
+        "3 of 5 utterances of calls, all of them test data; left out: 1 sad, 1 with a true label outside the classes; "
+        "1 have no true label to score against"
+    )
 
 
 def test_names_with_commas_are_shared_too():

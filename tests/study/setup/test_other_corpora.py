@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -83,6 +85,21 @@ def test_mistakes_are_found_before_the_start_with_options_that_exist(calls, corp
     assert message in text
     assert "--corpus-root" not in text
     assert "--exclude " not in text
+
+
+def test_options_of_a_test_corpus_can_be_typed_and_mean_the_same_elsewhere(calls, tmp_path, monkeypatch):
+    for file in calls.iterdir():
+        (tmp_path / file.name.replace("rufe", "neue rufe")).symlink_to(file)
+    (tmp_path / "classes.json").write_text('{"low": ["tief"], "high": ["hoch"]}')
+    monkeypatch.chdir(tmp_path)
+    word = f"table={tmp_path / 'neue rufe.csv'}"
+    with pytest.raises(UserError) as raised:
+        load_others([word], [], "tones", TRAINED)
+    advice = re.search(r"such as (.*) if ", str(raised.value))[1]
+    assert shlex.split(advice) == ["--test-options", "neue_rufe.classes=low=hoch,high=tief"]
+    given = ["neue_rufe.classes=classes.json", "neue_rufe.audio=."]
+    (found,) = load_others([word], given, "tones", TRAINED)
+    assert found.declared.options == {"classes": "low=tief,high=hoch", "audio": str(tmp_path)}
 
 
 def test_the_corpus_that_is_trained_on_is_no_other_corpus(calls):
