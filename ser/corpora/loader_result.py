@@ -34,7 +34,8 @@ class LoaderResult:
         errors: (utterance id, path or FILE:LINE, what is wrong). Excluding the name accepts the loss.
         advice: What to do about data errors; the advice to exclude follows it.
         synthesize: As ``Corpus.synthesize``.
-        annotations: As ``Corpus.annotations``; utterances without a row are allowed.
+        annotations: As ``Corpus.annotations``; utterances without a row are allowed. A column ``row``, the index in
+            ``rows``, says which of several rows of one utterance a vote is about.
         ratings: As ``Corpus.ratings``; utterances without a row are allowed.
         outside: As ``Corpus.outside``, before exclusion.
         synthesis: As ``Corpus.synthesis``.
@@ -81,7 +82,8 @@ class LoaderResult:
             NearEqualNames: If two names of speakers or sessions look alike.
             DataErrors: If errors remain; all of them are listed.
         """
-        rows, merged = merge_equal(self.rows.set_axis(pd.Index(row_names(self.rows, self.root), dtype=object)))
+        names = row_names(self.rows, self.root)
+        rows, merged = merge_equal(self.rows.set_axis(pd.Index(names, dtype=object)))
         excluded = self._resolve(exclude, rows)
         kept = rows[~rows.index.isin(list(excluded))]
         errors = [(name, error) for name, error in self.errors if name not in excluded]
@@ -97,10 +99,13 @@ class LoaderResult:
             raise self._data_errors(errors)
         if kept.empty and len(self.rows):
             raise UserError(f"corpus {self.name!r}: --exclude leaves none of its {len(self.rows)} utterances.")
+        left_out = excluded | (set(rows.get("utterance_id", ())) - set(kept.get("utterance_id", ())))
         annotations, ratings = (
-            None if frame is None else frame[~frame["utterance_id"].isin(excluded)]
+            None if frame is None else frame[~frame["utterance_id"].isin(left_out)]
             for frame in (self.annotations, self.ratings)
         )
+        if annotations is not None and "row" in annotations:
+            annotations = annotations[~annotations["row"].isin(self.rows.index[~pd.Index(names).isin(kept.index)])]
         kept, dialogues = (kept, ()) if former else sessions_of_recordings(kept)
         genders = gender_notes(kept["speaker"], kept["gender"]) if {"speaker", "gender"} <= set(kept.columns) else ()
         try:

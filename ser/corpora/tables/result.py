@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,17 +108,20 @@ def result_of(
     # Every row needs a name by which it can be excluded.
     table["utterance_id"] = [id_ or f"row {row}" for row, id_ in enumerate(table["utterance_id"], start=1)]
     one_row_each = "annotator" not in roles
-    row_name = row_names(table, root) if one_row_each and row_errors else list(table["utterance_id"])
-    errors = [(row_name[row], problem) for row, problem in row_errors]
+    row_name = dict(enumerate(row_names(table, root) if one_row_each and row_errors else table["utterance_id"]))
+    errors: list[tuple[str, str]] = []
     annotations = None
     if votes is not None and votes.said is not None:
         annotations = _annotations(votes.said, table)
     elif not one_row_each:
         said = {"row": range(len(table)), "annotator": frame[roles["annotator"]].map(text), "label": table["label"]}
-        annotations = _annotations(pd.DataFrame(said), table)
+        annotations = _annotations(pd.DataFrame(said), table).drop(columns="row")  # rows are votes here
         table, contradictions = _one_row_each(table.drop(columns="label"))
         errors += contradictions
     table, classes, outside = _labelled(table, votes, annotations, {row for row, _ in row_errors})
+    if one_row_each and row_errors:
+        row_name |= dict(zip(table.index, row_names(table, root), strict=True))  # as the corpus names what is left
+    errors = [*((row_name[row], problem) for row, problem in row_errors), *errors]
     if annotations is not None:
         lines += _foreign_votes(annotations, classes or ())
     elif classes:
@@ -291,11 +294,12 @@ def _renamed(table: pd.DataFrame, votes: TableVotes | None, file: Path) -> tuple
 
 
 def _annotations(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return votes as in ``Corpus.annotations``; blank labels are no votes, blank annotators are anonymous."""
+    """Return votes as in ``LoaderResult.annotations``; blank labels are no votes, blank annotators are anonymous."""
     said = said[said["label"] != ""]
-    ids = table["utterance_id"].to_numpy()[said["row"].to_numpy(dtype=int)]
+    rows = said["row"].to_numpy(dtype=int)
+    ids, labels = table["utterance_id"].to_numpy()[rows], said["label"].to_numpy()
     who = [annotator or None for annotator in said["annotator"]]
-    return pd.DataFrame({"utterance_id": ids, "annotator": who, "label": said["label"].to_numpy(), "is_self": False})
+    return pd.DataFrame({"utterance_id": ids, "annotator": who, "label": labels, "is_self": False, "row": rows})
 
 
 def _one_row_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -341,18 +345,22 @@ def _labelled(
     Args:
         table: N rows.
         votes: Votes by class; None if there are none, or those of ``annotations``.
-        annotations: As ``Corpus.annotations``.
+        annotations: As ``LoaderResult.annotations``.
         unread: Rows with cells that could not be read; they cannot be labelled.
 
     Returns:
-        The rows that have a label; the classes, None for the sorted labels; the number of others by reason.
+        The rows that have a label, with their index; the classes, None for the sorted labels; the number of others by
+        reason.
     """
     outside: Counter[str] = Counter()
+    key = "utterance_id"
     if annotations is not None:
-        said: dict[str, Counter[str]] = {id_: Counter() for id_ in table["utterance_id"]}
-        for id_, word in zip(annotations["utterance_id"], annotations["label"], strict=True):
-            said[id_][word] += 1
-        tallies: list[Mapping[str, float]] = [said[id_] for id_ in table["utterance_id"]]
+        if "row" in annotations:  # several rows may have one utterance id: each has the votes of its own
+            key, table = "row", table.assign(row=table.index)
+        said: dict[Hashable, Counter[str]] = {one: Counter() for one in table[key]}
+        for one, word in zip(annotations[key], annotations["label"], strict=True):
+            said[one][word] += 1
+        tallies: list[Mapping[str, float]] = [said[one] for one in table[key]]
     elif votes is not None:
         classes = votes.classes or ()
         others = votes.others or [0.0] * len(table)
@@ -374,11 +382,11 @@ def _labelled(
         ]
         outside = Counter(filter(None, reasons))
         kept = [not reason and label is not None for reason, label in zip(reasons, labels, strict=True)]
-        table = table.assign(label=pd.Series(labels, table.index, dtype=object))[kept].reset_index(drop=True)
+        table = table.assign(label=pd.Series(labels, table.index, dtype=object))[kept]
     if annotations is None:
         return table, votes.classes if votes is not None else None, outside
     truths = [word for word in table.get("true_label", ()) if word]
     names = tuple(sorted({*table["label"], *truths} - {""}))
-    counted, more = count_votes(annotations, table["utterance_id"].tolist(), names)
-    table = table.assign(votes=pd.Series(counted, table.index, dtype=object))
+    counted, more = count_votes(annotations.assign(utterance_id=annotations[key]), table[key].tolist(), names)
+    table = table.drop(columns="row", errors="ignore").assign(votes=pd.Series(counted, table.index, dtype=object))
     return (table.assign(other_votes=more) if any(more) else table), names, outside

@@ -214,3 +214,38 @@ def test_the_agreement_of_shares_is_that_of_their_counts() -> None:
     rows = np.array([[10, 0, 0], [7, 3, 0], [0, 9, 1], [0, 0, 10], [1, 0, 9], [5, 5, 0]])
     found = counts_of(rows / 10)
     assert fleiss_kappa(found.counts) == pytest.approx(fleiss_kappa(rows))
+
+
+RATED = pd.DataFrame(
+    {"utterance_id": ["u", "u", "b"], "path": ["1.wav", "2.wav", "b.wav"], "speaker": ["1", "1", "2"]}
+).assign(rater_1=["sad", "happy", "happy"], rater_2=["sad", "happy", "happy"], rater_3=["happy", "happy", "sad"])
+
+
+def test_rows_of_one_utterance_have_the_votes_of_their_own() -> None:
+    found = result(RATED)
+    assert votes(found) == [(1, 2), (3, 0), (2, 1)]  # happy, sad
+    assert found.rows["label"].tolist() == ["sad", "happy", "happy"]
+    assert list(errors_of(found)) == ["2.wav"]
+    corpus = found.to_corpus(["2.wav"])
+    assert corpus.table[["utterance_id", "label", "votes"]].to_numpy().tolist() == [
+        ["b", "happy", (2, 1)],
+        ["u", "sad", (1, 2)],
+    ]
+    assert corpus.annotations is not None
+    assert corpus.annotations["label"][corpus.annotations["utterance_id"] == "u"].tolist() == ["sad", "sad", "happy"]
+
+
+def test_equal_rows_with_raters_count_once() -> None:
+    corpus = result(RATED.iloc[[0, 0, 2]]).to_corpus()
+    assert corpus.table[["utterance_id", "votes"]].to_numpy().tolist() == [["b", (2, 1)], ["u", (1, 2)]]
+    assert corpus.annotations is not None
+    assert len(corpus.annotations) == 6
+
+
+def test_rows_are_named_in_errors_as_they_are_excluded_where_others_have_no_label() -> None:
+    cells = {"utterance_id": ["v", "v", "b", "c"], "path": ["x.wav", "x.wav", "b.wav", "c.wav"]}
+    times = {"start": ["0", "wrong", "", ""], "end": ["1", "2", "", ""]}
+    frame = pd.DataFrame({**cells, **times, "speaker": ["1", "1", "2", "2"]})
+    found = result(frame.assign(votes_sad=[1, 2, 0, 3], votes_happy=[1, 1, 3, 0]))  # the first is a tie
+    (name,) = errors_of(found)
+    assert found.to_corpus([name]).table["utterance_id"].tolist() == ["b", "c"]
