@@ -155,7 +155,10 @@ def check_copies(corpus: Corpus, subsets: Mapping[str, NDArray[np.int64]]) -> No
     first: dict[bytes, str] = {}
     faults: list[tuple[str, str]] = []
     for path in (path for paths in sizes.values() if len(paths) > 1 for path in paths):
-        other = first.setdefault(hashlib.blake2b(content_of(path) or Path(path).read_bytes()).digest(), path)
+        content = content_of(path)  # an empty cell is not a file
+        other = first.setdefault(
+            hashlib.blake2b(Path(path).read_bytes() if content is None else content).digest(), path
+        )
         if subset_of[other] != subset_of[path]:
             faults.append((path, f"in {subset_of[path]}, is a copy of {other} in {subset_of[other]}"))
     if faults:

@@ -159,3 +159,9 @@ def test_copies_in_cells_of_different_subsets_are_found(tmp_path: Path) -> None:
     check_copies(corpus, {"train": np.arange(0, 15), "test": np.arange(15, 20)})
     with pytest.raises(DataErrors, match=r"#audio/21: in test, is a copy of .*#audio/1 in train"):
         check_copies(corpus, {"train": np.arange(0, 15), "test": np.array([21])})
+
+
+def test_empty_cells_are_copies_of_each_other(tmp_path: Path) -> None:
+    corpus = corpus_of(write(tmp_path, [b"", b"", *(encoded(noise(row)) for row in range(2, ROWS))], "parquet"))
+    with pytest.raises(DataErrors, match=r"#audio/1: in test, is a copy of .*#audio/0 in train"):
+        check_copies(corpus, {"train": np.array([0]), "test": np.array([1])})
