@@ -30,7 +30,7 @@ from ser.utils.errors import UserError, unknown_name, without_password
 from ser.utils.hashing import digest
 from study.console import say
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import CONFIRM, DEFAULT, KIND, SEARCH, TRIAL, Tag, space_and_labels
+from study.schema import CONFIRM, DEFAULT, KIND, SEARCH, TRIAL, Tag, method_name, space_and_labels
 from study.setup.candidates import Candidate, choose, published_defaults
 from study.setup.design import (
     OFFICIAL_SEEDS,
@@ -177,9 +177,10 @@ def _resumed(asked: ConfirmOptions) -> _Basis:
             resume=True,
         )
     )
-    Design.read(given.folder)  # says that there is none in the words of a confirmation
+    design = Design.read(given.folder)  # says that there is none in the words of a confirmation
     options = resumed(given)
-    return _Basis(options, open_records(options), tuple(load_spaces(options, ranges=False)))
+    spaces = load_spaces(options, ranges=False, methods=design.methods)
+    return _Basis(options, open_records(options), tuple(spaces))
 
 
 def _of_defaults(asked: ConfirmOptions) -> _Basis:
@@ -238,12 +239,12 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         address=asked.address,
         plan=asked.plan,
     )
+    planned = {method_name(name, labels) for name in names for labels in searched.labels}
     spaces = tuple(
         space.began_as(one.record, f"study {one.study!r} searched it", "search again")
         if (one := found.get(space.name))
         else space
-        for space in load_spaces(options)
-        if space.name in found or (space.own_name in names and space.labels in searched.labels)
+        for space in load_spaces(options, methods={*found, *planned})
     )
     return _Basis(options, open_records(options), spaces, trials, searched)
 

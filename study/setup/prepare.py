@@ -7,7 +7,7 @@ records, open the feature stores, plan the searches.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,13 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
         )
 
 
-def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
+def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collection[str] | None = None) -> list[Space]:
     """Load the search spaces, once for each kind of labels, and check every configuration that they can suggest.
 
     Args:
         options: The study's options.
         ranges: Whether the ranges are used, and not the points alone; those used must be as a resumed study has them.
+        methods: Names of spaces with their labels, if not every space is trained on every kind.
 
     Raises:
         UserError: A space, one of its configurations, its labels or the pretrained weights cannot be used, or a space
@@ -118,18 +119,20 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True) -> list[Space]:
     check_weights(options.shared.model)
     for space in spaces:
         space.extractor(options.defaults)
-        for kind in options.labels:
-            _check_labels(space, kind, options.defaults)
-    return [space.with_labels(kind) for kind in options.labels for space in spaces]
+    found = [space.with_labels(kind) for kind in options.labels for space in spaces]
+    found = [space for space in found if methods is None or space.name in methods]
+    for space in found:
+        _check_labels(space, options.defaults)
+    return found
 
 
-def _check_labels(space: Space, kind: LabelKind, defaults: Mapping[str, Any]) -> None:
-    """Raise if a configuration of a space cannot train on a kind of labels."""
+def _check_labels(space: Space, defaults: Mapping[str, Any]) -> None:
+    """Raise if a configuration of a space cannot train on its kind of labels."""
     for config in space.configurations(defaults):
         try:
-            check_labels_fit(config, kind)
+            check_labels_fit(config, space.labels)
         except UserError as error:
-            raise UserError(f"space {space.name!r}: {error}") from error
+            raise UserError(f"space {space.own_name!r}: {error}") from error
 
 
 def check_gpus(options: StudyOptions) -> None:

@@ -56,6 +56,12 @@ def test_a_space_that_cannot_train_on_a_kind_is_refused_before_the_start(space):
         load_spaces(replace(ASKED, space=(space,), labels=("soft",)))
 
 
+def test_spaces_of_several_searches_are_loaded_with_their_own_labels_alone():
+    both = replace(ASKED, space=("soft_labels", "cross_entropy"), labels=("soft", "consensus"))
+    found = load_spaces(both, methods={"soft_labels", "cross_entropy+soft"})
+    assert [space.name for space in found] == ["cross_entropy+soft", "soft_labels"]
+
+
 def test_a_file_that_is_named_like_another_space_with_labels_is_refused(tmp_path):
     path = tmp_path / "elr+soft.py"
     path.write_text("'''Mine, 2026.'''\nSPACE = {}\nPOINTS = []\n")
