@@ -259,7 +259,7 @@ def _by_spelling(changes: Mapping[str, str], names: Iterable[str]) -> dict[str, 
     """Return the new names by the old ones as a table spells them; names it lacks are left out."""
     known = set(names)
     spellings = {spelling: new for old, new in changes.items() for spelling in (_unescaped(old), old)}
-    return {old: new for old, new in spellings.items() if old in known}
+    return {old: new if new in known else _unescaped(new) for old, new in spellings.items() if old in known}
 
 
 def _read_changes(file: Path) -> tuple[defaultdict[str, dict[str, str]], list[tuple[str, str]]]:

@@ -158,6 +158,8 @@ def _measure(samples: NDArray[np.float32], rate: int, channels: int, kind: str) 
 def _size(utterances: pd.DataFrame) -> dict[str, Any]:
     seconds = utterances["seconds"]
     speakers = utterances[["speaker", "gender"]].drop_duplicates()
+    known = speakers["speaker"][speakers["gender"] != "unknown"]
+    speakers = speakers[(speakers["gender"] != "unknown") | ~speakers["speaker"].isin(known)]
     sessions = utterances["session"][utterances["session"] != ""]
     return {
         "utterances": len(utterances),

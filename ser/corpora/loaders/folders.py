@@ -70,7 +70,7 @@ def load_folders(root: Path, *, layout: str = "", speaker: str = "", names: str 
     """
     files = list_files(root) if root.is_dir() else None
     if files is None or not files.audio():
-        raise UserError(f"no audio found below {root}. {files.summary() if files else ''} Expected: {_LAYOUT}.")
+        raise UserError(f"no audio found below {root}. {f'{files.summary()}. ' if files else ''}Expected: {_LAYOUT}.")
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
     for path in files.audio():
         by_id[path.relative_to(root).with_suffix("").as_posix()].append(path)
@@ -152,6 +152,11 @@ def _find_layout(root: Path, paths: Sequence[str], *, by_folder: bool) -> _Layou
     """
     folders = [path.split("/")[:-1] for path in paths]
     depth = max(map(len, folders))
+    if not depth:
+        raise UserError(
+            f"corpus 'folders' at {root}: the {len(paths)} files, such as {paths[0]!r}, lie in no folders of classes. "
+            "Labels that no folder names need a table, --corpus table."
+        )
     levels = [Counter(names[level] for names in folders if len(names) > level) for level in range(depth)]
     emotional = [sum(count for name, count in level.items() if emotion_of(name)) / len(paths) for level in levels]
     named = [level for level, share in enumerate(emotional) if share > 0.5 and len(levels[level]) > 1]
@@ -199,7 +204,7 @@ def _find_layout(root: Path, paths: Sequence[str], *, by_folder: bool) -> _Layou
 
 def _are_subsets(level: Counter[str]) -> bool:
     try:
-        return {"train", "validation", "test"} <= {official_subset(name) for name in level}
+        return len({official_subset(name) for name in level} - {""}) > 1
     except ValueError:
         return False
 

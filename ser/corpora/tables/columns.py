@@ -123,8 +123,10 @@ def find_roles(frame: pd.DataFrame, chosen: Mapping[str, str]) -> tuple[dict[str
         Role → column; and (columns, what is wrong) for each role that several columns claim.
     """
     roles = {role: column for role, column in chosen.items() if column and role in SYNONYMS}
-    errors: list[tuple[str, str]] = []
     usable = [name for name in frame.columns if _holds_texts(frame[name])]
+    errors = [
+        (column, f"holds lists or bytes, which are no {role}") for role, column in roles.items() if column not in usable
+    ]
     for role, words in SYNONYMS.items():
         if role in chosen:
             continue
@@ -186,6 +188,6 @@ def missing_column(role: str, columns: Iterable[str]) -> tuple[str, str]:
         >>> missing_column("label", ["file", "lable"])
         ('label', "column missing; is 'lable' meant? Then: --corpus-options columns=label=lable")
     """
-    near = difflib.get_close_matches(role, list(columns), n=1, cutoff=_MISSPELT)
+    near = difflib.get_close_matches(role, [name for name in columns if name != role], n=1, cutoff=_MISSPELT)
     hint = f"; is {near[0]!r} meant? Then: --corpus-options columns={role}={near[0]}" if near else ""
     return role, f"column missing{hint}"

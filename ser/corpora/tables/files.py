@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ser.corpora.tables.cells import is_missing
 from ser.corpora.tables.columns import role_of
 from ser.utils.errors import UserError, shown
 
@@ -29,7 +31,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     The line with the names of the columns decides whether commas, semicolons or tabs separate cells. Text is UTF-8, or
     UTF-16 with a byte order mark (Excel's "Unicode text"). Blank lines, and a column of row numbers without a name as
     pandas writes it, are left out. A JSON file has a list of records, a record for each utterance id, or a list for
-    each column; JSON lines are accepted in it as well. Columns of a Parquet file that hold bytes are not read.
+    each column; JSON lines are accepted in it as well. Records in cells become a column for each of their fields, such
+    as ``speaker.id``, but in the column ``votes``. Columns of a Parquet file that hold bytes are not read.
 
     Args:
         path: A file with one of the ``SUFFIXES``.
@@ -55,7 +58,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             frame = _from_json(_decoded(path), lines=suffix in _JSON_LINES)
     except (OSError, ValueError, csv.Error) as error:  # errors of pandas, pyarrow and json are ValueErrors
         raise UserError(f"table {path} cannot be read: {str(error).splitlines()[0]}") from error
-    return frame.reset_index(drop=True), binary
+    frame = frame.reset_index(drop=True)
+    return frame if suffix in _CSV else _flat(frame), binary
 
 
 def _decoded(path: Path) -> str:
@@ -116,6 +120,20 @@ def _from_json(content: str, *, lines: bool) -> pd.DataFrame:
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise ValueError('it has no records such as {"file": "a.wav", "speaker": "s1", "emotion": "sad"}')
     return pd.DataFrame(found, dtype=object)
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a column for each field of the records in its cells."""
+    parts = []
+    for at, name in enumerate(frame.columns):
+        cells = frame.iloc[:, at]
+        are_records = [isinstance(cell, dict) for cell in cells]
+        if name != "votes" and any(are_records) and all(cells[~np.array(are_records)].map(is_missing)):
+            fields = pd.DataFrame([cell if isinstance(cell, dict) else {} for cell in cells], dtype=object)
+            parts.append(_flat(fields.add_prefix(f"{name}.")))
+        else:
+            parts.append(frame.iloc[:, [at]])
+    return pd.concat(parts, axis=1) if parts else frame
 
 
 def _records(content: str) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from ser.audio import SUFFIXES, embedded
 
@@ -37,7 +38,7 @@ def find_audio(names: Sequence[str], folder: Path) -> tuple[list[str], list[str]
     r"""Return the paths of audio files by the names that a table gives them.
 
     A name without the suffix of an audio format is completed if its folder has one audio file of that stem. Where no
-    file has the name, ``\`` may stand for ``/``.
+    file has the name, ``\`` may stand for ``/``, and accents may be written in another Unicode form, as macOS does.
 
     Args:
         names: N names, absolute or relative to ``folder``; empty names stay empty.
@@ -75,7 +76,8 @@ class _Finder:
 
     def find(self, name: str) -> str | None:
         """Return the absolute path of the file of a name, or None."""
-        for written in dict.fromkeys((name, name.replace("\\", "/"))):
+        forms = (normalize(form, name) for form in ("NFC", "NFD"))
+        for written in dict.fromkeys((name, name.replace("\\", "/"), *forms)):
             head, slash, tail = written.rpartition("/")
             content = self._content(head or slash)
             if tail in content.names or ("#" in written and embedded.cell_of(content.path + tail) is not None):

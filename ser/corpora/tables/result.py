@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser.corpora.corpus import count_votes
+from ser.corpora.corpus import OFFICIAL_SUBSETS, count_votes
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.names import NearEqualNames, gender_notes, gender_of, near_equal, rename
 from ser.corpora.repeats import row_names
@@ -92,6 +92,10 @@ def result_of(
     table, row_errors = _cells(frame, roles, where)
     row_errors += votes.errors if votes else ()
     lines = [*notes, *_column_notes(frame, roles, votes), *(votes.notes if votes else ())]
+    subsets = set(table.get("official_subset", ())) - {""}
+    if subsets and {*subsets, ""} != {*OFFICIAL_SUBSETS}:
+        names_of = ", ".join(sorted(subsets))
+        lines.append(f"rows of the subsets {names_of} are put together: train, validation and test are not all there")
     root = audio or nearest_folder(table["path"].tolist(), folder)
     table["path"], about_audio = find_audio(table["path"].tolist(), root)
     lines += about_audio

@@ -451,3 +451,13 @@ def test_ravdess_has_one_pair_of_the_same_audio(command):
     assert (code, wrong) == (0, "")
     assert "Same audio:\n  03-01-03-01-02-01-07 = 03-01-03-01-02-02-07\n" in printed
     assert "24: 12 female, 12 male" in printed
+
+
+def test_a_gender_that_some_rows_do_not_say_is_not_a_second_one(tree, command, tmp_path):
+    table = (tree / "table.csv").read_text(encoding="utf-8").replace("torn.wav,torn: off,A,f", "one.wav,again,A,")
+    (tree / "table.csv").write_text(table.replace("long: cut,C,", "long: cut,C,m"), encoding="utf-8")
+    code, _, wrong = command("describe", "table", "--root", tree / "table.csv", "--output", tmp_path / "out")
+    assert (code, wrong) == (0, "")
+    size = json.loads((tmp_path / "out" / "describe.json").read_text())["size"]
+    assert size["speakers_by_gender"] == {"female": 1, "male": 2}
+    assert size["speakers_of_several_genders"] == []

@@ -158,3 +158,15 @@ def test_several_levels_that_may_be_the_speaker_are_a_question(tmp_path: Path) -
 def test_a_named_group_is_the_gender() -> None:
     pattern = "/(?P<gender>[MF])(?P<speaker>[0-9]+)"
     assert find_speakers(pattern, ["Sad/M07_1.wav", "Sad/F8_1.wav"])[:2] == (["07", "8"], ["male", "female"])
+
+
+def test_folders_of_train_and_test_without_validation_are_said(tmp_path: Path) -> None:
+    people = {"ann": "train", "bob": "train", "cid": "test"}
+    names = [f"{subset}/{label}/{who}/1.wav" for who, subset in people.items() for label in EMOTIONS]
+    notes = load("folders", place(tmp_path, names)).notes
+    assert "rows of the subsets test, train are put together: train, validation and test are not all there" in notes
+
+
+def test_files_in_no_folders_need_a_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"2 files, such as '1\.wav', lie in no folders of classes\. Labels .* a table"):
+        load("folders", place(tmp_path, ["1.wav", "2.wav"]))

@@ -188,3 +188,17 @@ def test_other_words_for_a_gender_are_counted_and_taken_as_unknown(tmp_path: Pat
 def test_a_speaker_of_two_genders_is_reported(tmp_path: Path) -> None:
     path = table(tmp_path, speaker=["ann", "ann", "ann", "bob"], gender=["F", "female", "m", "m"])
     assert load("table", path).notes.count("speaker 'ann' has two genders: 2 female, 1 male") == 1
+
+
+@pytest.mark.parametrize(("frequent", "rare"), [(NFC, NFD), (NFD, NFC)])
+def test_the_printed_file_merges_speakers_whichever_form_is_the_new_name(
+    frequent: str, rare: str, tmp_path: Path
+) -> None:
+    people = [frequent, frequent, rare, "ann", "bob", "ann", "bob"]
+    path = table(tmp_path, speaker=people)
+    with pytest.raises(UserError) as raised:
+        load("table", path)
+    file = tmp_path / "names.csv"
+    file.write_text(str(raised.value)[str(raised.value).index("column,old,new") :])
+    found = load("table", path, options={"names": str(file)}).table["speaker"]
+    assert found.tolist() == [frequent, frequent, frequent, "ann", "bob", "ann", "bob"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from ser.corpora import Corpus, load
 from ser.corpora.loader_result import LoaderResult
 from ser.corpora.tables import SYNONYMS, result_of
 from ser.corpora.tables.cells import seconds
+from ser.corpora.tables.paths import find_audio
 from ser.utils.errors import DataErrors, UserError
 from tests.helpers.table_formats import frame, record
 
@@ -237,3 +239,27 @@ def test_names_may_begin_in_a_folder_above_the_table(tmp_path: Path) -> None:
     found = load("table", tmp_path / "labels" / "t.csv")
     assert all(Path(path).is_file() for path in found.table["path"])
     assert found.root == tmp_path
+
+
+def test_a_column_of_lists_is_no_label_even_if_chosen() -> None:
+    table = frame(label="kinds")
+    table["kinds"] = [[kind] for kind in table["kinds"]]
+    with pytest.raises(DataErrors, match="kinds: holds lists or bytes, which are no label"):
+        result(table, columns="label=kinds")
+
+
+def test_a_published_split_without_validation_is_no_split_and_said() -> None:
+    table = frame()
+    table["split"] = ["train" if split == "validation" else split for split in table["split"]]
+    expected = "rows of the subsets test, train are put together: train, validation and test are not all there"
+    assert expected in result(table).notes
+    assert not any("put together" in note for note in result(frame()).notes)
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_files_are_found_in_another_unicode_form(tmp_path: Path, on_disk: str, written: str) -> None:
+    name = "\u00fczg\u00fcn/\u015fule.wav"
+    path = tmp_path / normalize(on_disk, name)
+    path.parent.mkdir()
+    path.touch()
+    assert find_audio([normalize(written, name)], tmp_path) == ([str(path)], [])

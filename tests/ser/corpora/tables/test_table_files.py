@@ -116,3 +116,15 @@ def test_what_cannot_be_read_is_one_message(tmp_path: Path, name: str, content: 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_table(tmp_path / name)
+
+
+def test_records_in_cells_become_columns(tmp_path: Path) -> None:
+    records = [
+        {"audio": {"path": "a.wav"}, "speaker": {"id": "07", "home": {"town": "Bonn"}}, "votes": {"sad": 2}},
+        {"audio": {"path": "b.wav"}, "speaker": None, "votes": {"sad": 1}},
+    ]
+    path = tmp_path / "table.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    found, _ = read_table(path)
+    assert list(found.columns) == ["audio.path", "speaker.id", "speaker.home.town", "votes"]
+    assert found.fillna("").to_numpy().tolist() == [["a.wav", "07", "Bonn", {"sad": 2}], ["b.wav", "", "", {"sad": 1}]]
