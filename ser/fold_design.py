@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ser.corpora.corpus import Corpus
-from ser.speaker_groups import Speakers, alike_groups, speakers_of
-from ser.splits import GROUP, Fold, SplitBy, fold_groups, official_fold, speaker_fold
+from ser.speaker_groups import Speakers, alike_groups, joined, speakers_of
+from ser.splits import GROUP, SESSIONS, Fold, SplitBy, fold_groups, official_fold, speaker_fold
 from ser.utils.errors import UserError
 
 MAX_UNITS = 24
@@ -27,9 +27,9 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
     Args:
         corpus: Any corpus with at least three speakers.
         by: ``auto`` or ``speaker``: sessions where the speakers of a session belong together, because partners of a
-            dialogue are not independent; else single speakers, or ``MAX_UNITS`` groups of similar composition where
-            there are more. ``session``: sessions. ``official``, and ``auto`` where there is one: the corpus's official
-            split, which is one fold.
+            dialogue are not independent; else single speakers; ``MAX_UNITS`` groups of similar composition where there
+            are more of either. ``session``: sessions. ``official``, and ``auto`` where there is one: the corpus's
+            official split, which is one fold.
         spare: Speakers that are not tested: a search has chosen by them.
 
     Returns:
@@ -49,6 +49,8 @@ def design_folds(corpus: Corpus, by: SplitBy = "auto", spare: Collection[str] = 
     if by in ("auto", "official") and (official := official_fold(corpus)) is not None:
         return (official,)
     unit, groups = fold_groups(corpus, "session" if by == "session" else "auto")
+    if unit == SESSIONS:
+        unit, groups = _session_units(corpus)
     if unit == GROUP:
         unit, groups = _speaker_units(corpus)
     tested = [number for number, group in enumerate(groups) if not set(group) & set(spare)]
@@ -71,6 +73,15 @@ def _speaker_units(corpus: Corpus) -> tuple[str, list[tuple[str, ...]]]:
     if len(speakers.names) > MAX_UNITS:
         return GROUP, list(alike_groups(speakers, MAX_UNITS))
     return "speaker", [(name,) for name in _in_turn(speakers)]
+
+
+def _session_units(corpus: Corpus) -> tuple[str, list[tuple[str, ...]]]:
+    """Return sessions, or groups of sessions that are alike."""
+    _, sessions = fold_groups(corpus, "session")
+    if len(sessions) <= MAX_UNITS:
+        return "session", sessions
+    found = speakers_of(corpus, "session")
+    return SESSIONS, joined(dict(zip(found.names, sessions, strict=True)), alike_groups(found, MAX_UNITS))
 
 
 def _in_turn(speakers: Speakers) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +39,36 @@ class Speakers:
     utterances: tuple[tuple[int, ...], ...]
 
 
-def speakers_of(corpus: Corpus) -> Speakers:
-    """Return the speakers of a corpus, with their genders (the first of several) and classes."""
-    names, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=str), return_inverse=True)
+def speakers_of(corpus: Corpus, by: str = "speaker") -> Speakers:
+    """Return the speakers of a corpus, with their genders (the first of several) and classes.
+
+    Args:
+        corpus: Any corpus.
+        by: ``session`` returns its sessions as if each were a speaker; their gender is that of all of their speakers.
+    """
+    cells = corpus.table[by]
+    names, speaker = np.unique(cells.to_numpy(dtype=str), return_inverse=True)
     counts = np.zeros((len(names), len(corpus.classes)), dtype=np.int64)
     np.add.at(counts, (speaker, corpus.labels), 1)
-    genders = dict(sorted(set(zip(corpus.table["speaker"], corpus.table["gender"], strict=True)), reverse=True))
-    return Speakers(
-        tuple(map(str, names)), tuple(genders[str(name)] for name in names), tuple(map(tuple, counts.tolist()))
-    )
+    found: dict[str, list[str]] = {str(name): [] for name in names}
+    for name, gender in sorted(set(zip(cells, corpus.table["gender"], strict=True))):
+        found[name].append(gender)
+    genders = (kinds[0] if by == "speaker" else " and ".join(kinds) for kinds in found.values())
+    return Speakers(tuple(found), tuple(genders), tuple(map(tuple, counts.tolist())))
+
+
+def joined(members: Mapping[str, Sequence[str]], groups: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return the speakers of groups of sessions.
+
+    Args:
+        members: Session → speakers.
+        groups: Groups of sessions.
+
+    Example:
+        >>> joined({"1": ["ann", "bob"], "2": ["cat"], "3": ["dan"]}, [["1", "3"], ["2"]])
+        [('ann', 'bob', 'dan'), ('cat',)]
+    """
+    return [tuple(sorted(chain(*(members[name] for name in group)))) for group in groups]
 
 
 @lru_cache(maxsize=16)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ser.corpora.corpus import EXCLUDE_ADVICE, Corpus
-from ser.speaker_groups import MAX_FOLDS, fold_groups_of, speakers_of, validation_group
+from ser.speaker_groups import MAX_FOLDS, fold_groups_of, joined, speakers_of, validation_group
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest, hashed_uniform
 
 SUBSETS = ("train", "validation", "test")
 RANDOM_SHARE = 0.2
-OFFICIAL, GROUP = "official split", "speaker group"
+OFFICIAL, GROUP, SESSIONS = "official split", "speaker group", "session group"
 
 FORMER_AUTO = "auto-0.1"
 """Folds of what version 0.1 began by ``auto``: groups of neighbours by name; never a value that a user gives."""
@@ -33,7 +33,8 @@ class Fold:
     Args:
         number: 1 to ``count``.
         count: Number of folds of the corpus.
-        unit: What is held out: ``"session"``, ``"speaker"``, ``"speaker group"``, or ``"official split"``.
+        unit: What is held out: ``"session"``, ``"session group"``, ``"speaker"``, ``"speaker group"``, or
+            ``"official split"``.
         train: Row positions in the corpus's table, ascending.
         validation: Row positions, for the choice of configurations.
         test: Row positions, which a search never reads.
@@ -70,11 +71,13 @@ def fold_groups(corpus: Corpus, by: str = "auto") -> tuple[str, list[tuple[str, 
     Args:
         corpus: Any corpus.
         by: ``session``: each session (IEMOCAP has five); ``speaker``: each speaker; ``auto``: sessions if there are
-            at least three and no speaker is in two of them, otherwise groups of speakers that are alike in classes
-            and gender, at most ``MAX_FOLDS`` (``ser.speaker_groups.fold_groups_of``).
+            at least three and no speaker is in two of them, of more than ``MAX_FOLDS`` groups that are alike;
+            otherwise groups of speakers that are alike in classes and gender, at most ``MAX_FOLDS``
+            (``ser.speaker_groups.fold_groups_of``).
 
     Returns:
-        What a group is (``"session"``, ``"speaker"`` or ``"speaker group"``), and the speakers of each group.
+        What a group is (``"session"``, ``"session group"``, ``"speaker"`` or ``"speaker group"``), and the speakers of
+        each group.
 
     Raises:
         UserError: If there are fewer than three groups, or ``session`` is requested and sessions cannot be held out.
@@ -104,7 +107,10 @@ def fold_groups(corpus: Corpus, by: str = "auto") -> tuple[str, list[tuple[str, 
     elif len(sessions) < 3:
         obstacle = f"it has {len(sessions)} sessions, and train, validation and test need three"
     if not obstacle:
-        return "session", [tuple(sorted(pairs["speaker"][pairs["session"] == name])) for name in sessions]
+        members = {name: tuple(sorted(some)) for name, some in pairs.groupby("session")["speaker"]}
+        if by in ("session", FORMER_AUTO) or len(sessions) <= MAX_FOLDS:
+            return "session", [members[name] for name in sessions]
+        return SESSIONS, joined(members, fold_groups_of(speakers_of(corpus, "session")))
     if by == "session":
         raise UserError(
             f"corpus {corpus.name!r} cannot be split by session: {obstacle}. Pass --split-by speaker, or auto."
@@ -122,7 +128,7 @@ def split(corpus: Corpus, fold: int | None = None, by: str = "auto", validation:
         corpus: Any corpus with at least three speakers.
         fold: 1 to the number of groups; None is the last (IEMOCAP: Session 5, as in the literature).
         by: As for ``fold_groups``; ``official``, and ``auto`` where there is one: the split that the corpus publishes.
-        validation: ``held-out``: the group before the tested one, cyclically; of speaker groups that lack classes the
+        validation: ``held-out``: the group before the tested one, cyclically; of groups that lack classes the
             nearest one before with which the fold lacks the fewest; with single speakers the next one of the same
             session if there is one, because partners share their dialogues. ``random``: a fifth of the rows
             that are not tested, by whole recordings in the order of a hash of their names. The latter is common in
@@ -159,7 +165,7 @@ def split(corpus: Corpus, fold: int | None = None, by: str = "auto", validation:
         validating = _random_fifth(corpus, ~tested)
     elif unit == "speaker":
         validating = group == _partner(corpus, [name for (name,) in groups], fold - 1)
-    elif unit == GROUP and by != FORMER_AUTO:
+    elif unit in (GROUP, SESSIONS) and by != FORMER_AUTO:
         validating = group == validation_group(speakers_of(corpus), groups, fold - 1)
     else:
         validating = group == (fold - 2) % len(groups)

@@ -1,5 +1,6 @@
 """Speaker groups: a partition, alike in classes and gender, the same whatever the order of the rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,35 @@ def test_speakers_of_two_genders_are_counted_once():
     corpus = corpus_of({"a": (1, 1), "b": (1, 1), "c": (1, 1)})
     table = corpus.table.assign(gender=["male", "female", "female", "female", "male", "male"])
     assert speakers_of(Corpus("toy", table, corpus.classes, Path("/audio"))).genders == ("female", "female", "male")
+
+
+def calls(number, shared=False):
+    """Return a corpus of callers with two of four classes each, every one in a session of their own or of two."""
+    classes = [(0, 1), (2, 3), (0, 2), (1, 3)]
+    utterances = {f"s{one:02d}": tuple(3 * (place in classes[one % 4]) for place in range(4)) for one in range(number)}
+    corpus = corpus_of(utterances)
+    session = corpus.table["speaker"].map(lambda name: f"call {int(name[1:]) // (1 + shared):02d}")
+    return replace(corpus, table=corpus.table.assign(session=session))
+
+
+@pytest.mark.parametrize(("number", "shared"), [(12, False), (40, False), (40, True)])
+def test_many_sessions_are_held_out_in_groups_that_are_alike(number, shared):
+    corpus = calls(number, shared)
+    unit, groups = fold_groups(corpus)
+    assert unit == "session group"
+    assert len(groups) <= MAX_FOLDS
+    assert sorted(name for group in groups for name in group) == sorted(set(corpus.table["speaker"]))
+    session = dict(zip(corpus.table["speaker"], corpus.table["session"], strict=True))
+    for found in (groups, [set(corpus.table["speaker"].iloc[one.test]) for one in design_folds(corpus)]):
+        of = [{session[name] for name in group} for group in found]
+        assert sum(map(len, of)) == len(set(session.values()))  # no session is in two groups
+    for number in range(1, len(groups) + 1):
+        assert (class_counts(corpus, split(corpus, number)) > 0).all()
+    for by in ("session", FORMER_AUTO):
+        assert [len(group) for group in fold_groups(corpus, by)[1]] == [1 + shared] * len(set(session.values()))
+
+
+def test_more_than_24_sessions_are_tested_in_groups():
+    assert {fold.unit for fold in design_folds(calls(24))} == {"session"}
+    folds = design_folds(calls(40))
+    assert (len(folds), {fold.unit for fold in folds}) == (24, {"session group"})
