@@ -107,7 +107,7 @@ def fold_groups(corpus: Corpus, by: str = "auto") -> tuple[str, list[tuple[str, 
     elif len(sessions) < 3:
         obstacle = f"it has {len(sessions)} sessions, and train, validation and test need three"
     if not obstacle:
-        members = {name: tuple(sorted(some)) for name, some in pairs.groupby("session")["speaker"]}
+        members = {str(name): tuple(sorted(some)) for name, some in pairs.groupby("session")["speaker"]}
         if by in ("session", FORMER_AUTO) or len(sessions) <= MAX_FOLDS:
             return "session", [members[name] for name in sessions]
         return SESSIONS, joined(members, fold_groups_of(speakers_of(corpus, "session")))
