@@ -24,7 +24,8 @@ from ser.splits import FORMER_AUTO
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
 from study.options import ConfirmOptions, StudyOptions
-from study.schema import FAILED, SEARCH_RANK, Tag, status_of
+from study.schema import FAILED, Tag, status_of
+from study.setup.design import Design
 
 TITLE = "Reproduction sheet"
 Options = RecordsOptions
@@ -77,15 +78,26 @@ def _confirm_command(records: Records, found: Provenance, study: str) -> str:
     seeds = str(trials["seed"].nunique() if design is None else len(design.seeds))
     options = next((found.studies[run_id]["options"] for run_id, run in found.parents.items()
                     if run.data.tags.get(Tag.STUDY) == study and run_id in found.studies), None)  # fmt: skip
+    others = [] if design is None else _test_corpora(design)
     if design is None or design.searched or options is None:
-        top = sum(name.startswith(SEARCH_RANK) for name in set(trials["candidate"]))
-        return records.confirm_command("--top", str(top), "--seeds", seeds)
+        # A configuration of the search that equals the default was confirmed as the default.
+        found_there = trials.loc[trials["source"] != "", ["noise", "space", "candidate"]].drop_duplicates()
+        top = found_there.groupby(["noise", "space"]).size().max() if len(found_there) else 1
+        return records.confirm_command("--top", str(top), "--seeds", seeds, *others)
     known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
     defaults = {name: value for name, value in options.items() if name in known}
-    more = ["--seeds", seeds]
+    more = ["--seeds", seeds, *others]
     if design.primary:
         more += ["--primary", records.recorded_space(design.primary["method"]), design.primary["level"]]
     return _study_command(records, defaults, "study/confirm.py", more)
+
+
+def _test_corpora(design: Design) -> list[str]:
+    """Return the options that name the other corpora of a confirmation."""
+    corpora = [one.corpus + (f"={one.root}" if one.root else "") for one in design.test_corpora]
+    options = [f"{one.name}.{key}={value}" for one in design.test_corpora for key, value in one.options.items()]
+    words = ["--test-corpus", *corpora] if corpora else []
+    return [*words, "--test-options", *options] if options else words
 
 
 def _study_command(

@@ -291,12 +291,13 @@ def _declare(asked: ConfirmOptions, basis: _Basis, corpus: Corpus, others: tuple
     if asked.reference not in methods and asked.reference != ConfirmOptions.reference:
         raise unknown_name("--reference", asked.reference, methods)
     rates = {name: _rate(corpus, folds[0], level) for name, level in levels.items()}
-    primary = primary_comparison(asked.primary, methods, rates, asked.reference)
+    candidates = _candidates(asked, basis, tuple(levels))
+    trained = {(one.space, one.noise) for one in candidates}
+    primary = primary_comparison(asked.primary, methods, rates, asked.reference, trained)
     unit, seeds = unit_of(folds), asked.seeds
     if seeds is None:
         seeds = OFFICIAL_SEEDS if unit == TRAINING else 1
     identity = _protocol(basis, corpus, folds)
-    candidates = _candidates(asked, basis, tuple(levels))
     if asked.pilot:
         level = primary["level"] if primary else max(rates, key=lambda name: rates[name] or 0.0)
         candidates = tuple(one for one in candidates if (one.space, one.noise) == (asked.reference, level))[-1:]

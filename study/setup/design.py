@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,11 @@ def unit_of(folds: Sequence[Fold]) -> str:
 
 
 def primary_comparison(
-    asked: tuple[str, str] | None, methods: Sequence[str], levels: Mapping[str, float | None], reference: str
+    asked: tuple[str, str] | None,
+    methods: Sequence[str],
+    levels: Mapping[str, float | None],
+    reference: str,
+    trained: Collection[tuple[str, str]],
 ) -> dict[str, str] | None:
     """Return the primary comparison: as asked, or of ProSelfLC or else the first method at the highest noise level.
 
@@ -268,6 +272,8 @@ def primary_comparison(
         methods: Methods in declared order.
         levels: Noise levels in declared order, with their rates.
         reference: Method that the others are compared with.
+        trained: Methods with the levels that they are trained at; labels from votes go with one level alone, and
+            studies that are confirmed together may have had different ones.
 
     Returns:
         ``level`` and ``method``; None where there is nothing to compare.
@@ -276,18 +282,28 @@ def primary_comparison(
         UserError: The method or the level is not part of the confirmation.
 
     Example:
-        >>> primary_comparison(None, ["cross_entropy", "elr"], {"clean": 0.0, "noisy-B": 0.4}, "cross_entropy")
+        >>> levels, methods = {"clean": 0.0, "noisy-B": 0.4}, ["cross_entropy", "elr"]
+        >>> trained = {(method, level) for method in methods for level in levels}
+        >>> primary_comparison(None, methods, levels, "cross_entropy", trained)
         {'level': 'noisy-B', 'method': 'elr'}
     """
     others = [method for method in methods if method != reference]
+    pairs = [(one, level) for level in levels for one in others if {(one, level), (reference, level)} <= {*trained}]
     if asked is not None:
         method, level = asked
         if reference not in methods or method not in others:
             raise unknown_name("--primary method", method, others)
         if level not in levels:
             raise unknown_name("--primary level", level, levels)
+        if asked not in pairs:
+            there = ", ".join(f"{one} {level}" for one, level in pairs)
+            raise UserError(
+                f"--primary {method} {level}: {method} and {reference} are not both trained there. Name one of: "
+                f"{there or 'none'}."
+            )
         return {"level": level, "method": method}
-    if reference not in methods or not others:
+    if not pairs:
         return None
-    highest = max(levels, key=lambda level: levels[level] or 0.0)
-    return {"level": highest, "method": PROGRESSIVE if PROGRESSIVE in others else others[0]}
+    highest = max((level for _, level in pairs), key=lambda level: levels[level] or 0.0)
+    there = [one for one, level in pairs if level == highest]
+    return {"level": highest, "method": PROGRESSIVE if PROGRESSIVE in there else there[0]}

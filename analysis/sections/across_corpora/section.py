@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def section(records: Records, options: Options) -> Section:
         UserError: A further experiment has no confirmation with test corpora, or a table of a trial cannot be read.
     """
     found = [tested for tested in (read_tested(records), *_further(records, options)) if tested is not None]
+    found = _told_apart(found)
     if not any(len(one.scores) for one in found):
         return Section("across_corpora", TITLE, missing=(_missing(records, found),))
     scores = pd.concat([one.scores for one in found], ignore_index=True)
@@ -97,6 +99,13 @@ def _further(records: Records, options: Options) -> list[Tested]:
             )
         found.append(tested)
     return found
+
+
+def _told_apart(found: Sequence[Tested]) -> list[Tested]:
+    """Return the results with rows of their own: experiments on one corpus are named too."""
+    number = Counter(one.trained for one in found)
+    names = [one.trained if number[one.trained] == 1 else f"{one.trained} ({one.design.experiment})" for one in found]
+    return [replace(one, scores=one.scores.assign(trained=name)) for one, name in zip(found, names, strict=True)]
 
 
 def _missing(records: Records, found: Sequence[Tested]) -> str:
@@ -163,7 +172,8 @@ def _sentences(one: Tested) -> list[str]:
         f"on {row['tested']} {_score(row)} over {row['classes']} classes (guessing {100 / row['classes']:.1f})"
         for row in shown.to_dict("records")
     ]
-    lines = [f"Trained on {one.trained} with {method} at {level}, test UAR in %: {'; '.join(parts)}."] if parts else []
+    trained = one.scores["trained"].iloc[0]
+    lines = [f"Trained on {trained} with {method} at {level}, test UAR in %: {'; '.join(parts)}."] if parts else []
     others = one.scores[one.scores["tested"] != one.trained]
     for row in others.to_dict("records"):
         if row["difference_low"] > 0 or row["difference_high"] < 0:

@@ -1,5 +1,6 @@
 """Trainings of a confirmation on their own test speakers and on other corpora."""
 
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.page.reproduction import reproduction_commands
 from analysis.sections.across_corpora import section as module
 from analysis.sections.across_corpora.section import Options, section
 from analysis.sections.across_corpora.tested import read_tested
 from ser.metrics.intervals import crossed_interval
 from study.schema import DESIGN
-from study.setup.design import OtherCorpus
+from study.setup.design import Design, OtherCorpus
 from tests.helpers.confirmed_records import CLASSES, confirmed_records, named
 
 SIX = {fold: [fold] for fold in range(1, 7)}
 CALLS = OtherCorpus("calls", "table", "/calls.csv", {}, "d", {"angry": "anger", "sad": "sad"})
+SPACES = ("cross_entropy", "elr")
 STRANGERS = [f"c{number}" for number in range(8)]
 
 
@@ -27,8 +30,7 @@ def no_other_experiment(monkeypatch):
 
 def made(right, *, folds=SIX, unit="speaker", seeds=(1,), unfinished=()):
     """Return records of trainings whose right predictions on the other corpus are ``right(space, fold, seed, s)``."""
-    spaces = ("cross_entropy", "elr")
-    own = {("clean", space): (lambda speaker, seed, more=place: 5 + more) for place, space in enumerate(spaces)}
+    own = {("clean", space): (lambda speaker, seed, more=place: 5 + more) for place, space in enumerate(SPACES)}
     records = confirmed_records(own, folds=folds, unit=unit, seeds=seeds, unfinished=unfinished)
     (key,) = [key for key in records._documents if key[1] == DESIGN]
     records._documents[key] = _with_calls(records, key)
@@ -46,8 +48,6 @@ def made(right, *, folds=SIX, unit="speaker", seeds=(1,), unfinished=()):
 
 
 def _with_calls(records, key):
-    from study.setup.design import Design
-
     design = replace(Design.of(records._documents[key]), test_corpora=(CALLS,))
     records.confirmed["design"] = design.digest
     return design.to_json()
@@ -140,3 +140,27 @@ def test_other_experiments_that_were_tested_across_corpora_are_named(monkeypatch
         f"(second). To add them: {records.command('analysis/across_corpora.py', '--also', 'second')}"
     )
     assert named(1) == "s01"
+
+
+def test_experiments_on_one_corpus_have_rows_of_their_own(monkeypatch):
+    first, other = made(varied), made(lambda space, fold, seed, speaker: 2)
+    found = read_tested(other)
+    tested = {id(first): read_tested(first), id(other): replace(found, design=replace(found.design, experiment="two"))}
+    monkeypatch.setattr(module, "open_records", lambda options: other)
+    monkeypatch.setattr(module, "read_tested", lambda records: tested[id(records)])
+    matrix = section(first, Options(also=("two",))).tables[0].text.set_index(["method", "trained on"])
+    assert set(matrix.index) == {(method, f"made ({name})") for method in SPACES for name in ("made", "two")}
+    assert matrix.loc[("elr", "made (two)"), "tested on calls"].startswith("20.0")
+
+
+def test_the_command_that_repeats_a_confirmation_names_its_test_corpora():
+    records, found = made(varied), SimpleNamespace(studies={}, parents={}, search=[])
+    (key,) = [key for key in records._documents if key[1] == DESIGN]
+    calls = replace(CALLS, root="/my data/calls.csv", options={"classes": "angry=anger,sad"})
+    design = replace(Design.of(records._documents[key]), test_corpora=(calls,))
+    records._documents[key], records.confirmed["design"] = design.to_json(), design.digest
+    (command,) = reproduction_commands(records, found)
+    words = shlex.split(command)
+    assert words[words.index("--test-corpus") + 1] == "table=/my data/calls.csv"
+    assert words[words.index("--test-options") + 1] == "calls.classes=angry=anger,sad"
+    assert words[words.index("--top") + 1] == "1"  # the default alone: the search's best may have been the default

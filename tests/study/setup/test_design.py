@@ -131,7 +131,20 @@ RATES = {"clean": 0.0, "noisy-B": 0.4, "noisy-A": 0.26}
     ],
 )
 def test_the_primary_comparison(asked, methods, expected):
-    assert primary_comparison(asked, methods, RATES, "cross_entropy") == expected
+    trained = {(method, level) for method in methods for level in RATES}
+    assert primary_comparison(asked, methods, RATES, "cross_entropy", trained) == expected
+
+
+def test_the_primary_comparison_is_one_that_is_trained():
+    methods, asked = ("cross_entropy", "elr", "cross_entropy+soft"), ("cross_entropy+soft", "noisy-B")
+    trained = {("elr", "noisy-B"), *((method, "clean") for method in methods)}
+    chosen = primary_comparison(None, methods, RATES, "cross_entropy", trained)
+    assert chosen == {"level": "clean", "method": "elr"}  # the reference is not trained at noisy-B
+    trained |= {("cross_entropy", "noisy-B")}
+    chosen = primary_comparison(None, methods[::-1], RATES, "cross_entropy", trained)
+    assert chosen == {"level": "noisy-B", "method": "elr"}
+    with pytest.raises(UserError, match=r"Name one of: elr clean, cross_entropy\+soft clean, elr noisy-B\."):
+        primary_comparison(asked, methods, RATES, "cross_entropy", trained)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +157,4 @@ def test_the_primary_comparison(asked, methods, expected):
 )
 def test_a_primary_comparison_that_is_not_part_of_it_is_refused(asked, message):
     with pytest.raises(UserError, match=message):
-        primary_comparison(asked, METHODS, RATES, "cross_entropy")
+        primary_comparison(asked, METHODS, RATES, "cross_entropy", set())
