@@ -35,6 +35,7 @@ RATING_COLUMNS = ("utterance_id", "annotator", "is_self", "valence", "activation
 _DEFAULTS = {"path": "", "start": np.nan, "end": np.nan, "gender": "unknown", "session": "", "votes": None}
 MAX_SECONDS = 1e6  # of a recording
 MAX_VOTES = 1_000_000  # of an utterance
+_LONGEST_NAME = 200  # characters
 OFFICIAL_SUBSETS = ("train", "validation", "test", "")
 GENDERS = ("female", "male", "unknown")
 EXCLUDE_ADVICE = (
@@ -297,6 +298,9 @@ def _row_errors(row: Mapping[Hashable, Any], known: set[str], width: int, synthe
         yield f"path is {shown(path)}, not the name of a file"
     elif "\0" in path:
         yield f"path {shown(path)} has a NUL character"
+    for column in ("speaker", "label", "true_label", "session"):
+        if isinstance(cell := row.get(column), str) and len(cell) > _LONGEST_NAME:
+            yield f"{column} {shown(cell)} is longer than {_LONGEST_NAME} characters"
     begin = 0.0 if np.isnan(start) else start
     if begin < 0 or begin > MAX_SECONDS or end > MAX_SECONDS:
         yield f"cut from {start} to {end} s is not within 0 to {MAX_SECONDS:g} s"

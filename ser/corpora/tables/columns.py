@@ -55,7 +55,7 @@ _OWN_FORMAT = {"path", "speaker", "label"}
 CHOICES = (*SYNONYMS, "votes")
 """Keys of the option ``columns``."""
 
-_MISSPELT = 0.6  # similarity at which another column is proposed
+_MISSPELT = 0.75  # similarity at which another column is proposed
 
 
 def bare(name: str) -> str:
@@ -188,6 +188,12 @@ def missing_column(role: str, columns: Iterable[str]) -> tuple[str, str]:
         >>> missing_column("label", ["file", "lable"])
         ('label', "column missing; is 'lable' meant? Then: --corpus-options columns=label=lable")
     """
-    near = difflib.get_close_matches(role, [name for name in columns if name != role], n=1, cutoff=_MISSPELT)
-    hint = f"; is {near[0]!r} meant? Then: --corpus-options columns={role}={near[0]}" if near else ""
+    words = (bare(role), *SYNONYMS.get(role, ()))
+
+    def likeness(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, word, bare(name)).ratio() for word in words)
+
+    near = max((name for name in columns if name != role), key=likeness, default="")
+    is_near = near and likeness(near) >= _MISSPELT
+    hint = f"; is {near!r} meant? Then: --corpus-options columns={role}={near}" if is_near else ""
     return role, f"column missing{hint}"

@@ -100,3 +100,12 @@ def test_a_very_long_option_gives_a_short_message(sign: str) -> None:
         with pytest.raises(UserError) as error:
             call()
         assert len(str(error.value)) < 20_000
+
+
+@pytest.mark.parametrize("column", ["speaker", "label", "session"])
+def test_a_very_long_name_is_no_name(column: str, tmp_path: Path) -> None:
+    frame_of(column, "x" * 201).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataErrors, match=f"a: {column} .* is longer than 200 characters"):
+        load("table", tmp_path / "t.csv")
+    frame_of(column, "x" * 200).to_csv(tmp_path / "t.csv", index=False)
+    assert load("table", tmp_path / "t.csv").table[column][0] == "x" * 200

@@ -263,3 +263,9 @@ def test_files_are_found_in_another_unicode_form(tmp_path: Path, on_disk: str, w
     path.parent.mkdir()
     path.touch()
     assert find_audio([normalize(written, name)], tmp_path) == ([str(path)], [])
+
+
+def test_a_column_that_begins_like_a_synonym_is_proposed() -> None:
+    table = frame(label="emotion_1").assign(emotion_2="sad", emo="")
+    with pytest.raises(DataErrors, match=r"label: column missing; is 'emotion_1' meant\? Then: .*label=emotion_1"):
+        result(table.drop(columns="emo"))
