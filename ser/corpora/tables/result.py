@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +122,8 @@ def result_of(
         annotations = _annotations(pd.DataFrame(said), table).drop(columns="row")  # rows are votes here
         table, contradictions = _one_row_each(table.drop(columns="label"))
         errors += contradictions
+    if annotations is not None:
+        _check_words(annotations, table.get("label", ()), where)
     table, classes, outside = _labelled(table, votes, annotations, {row for row, _ in row_errors})
     if one_row_each and row_errors:
         row_name |= dict(zip(table.index, row_names(table, root), strict=True))  # as the corpus names what is left
@@ -310,7 +312,7 @@ def _one_row_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, st
     """Return the first row of each utterance, and an error for each other row that says something else."""
     first = table.drop_duplicates("utterance_id").reset_index(drop=True)
     errors = []
-    for column in ("path", "speaker", "gender", "session", "official_subset"):
+    for column in ("path", "start", "end", "speaker", "gender", "session", "official_subset", "true_label"):
         if column in table:
             values = table.groupby("utterance_id", sort=False)[column].unique()
             errors += [
@@ -331,6 +333,14 @@ def _check_spelling(labels: pd.Series, classes: Sequence[str], where: str) -> No
     ]
     if found:
         raise NearEqualNames(where, {"label": found})
+
+
+def _check_words(annotations: pd.DataFrame, labels: Iterable[str], where: str) -> None:
+    """Raise ``NearEqualNames`` if raters write a class in several ways, so that its votes would be split."""
+    uses = Counter(annotations.drop_duplicates(["utterance_id", "label"])["label"]) | Counter(labels)
+    groups = [sorted(group, key=lambda name: -uses[name]) for group in near_equal(filter(None, uses))]
+    if groups:
+        raise NearEqualNames(where, {"label": [[(name, uses[name]) for name in group] for group in groups]})
 
 
 def _foreign_votes(annotations: pd.DataFrame, classes: Sequence[str]) -> list[str]:

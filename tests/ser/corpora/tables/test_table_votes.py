@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpora.loader_result import LoaderResult
+from ser.corpora.names import NearEqualNames
 from ser.corpora.tables import result_of
 from ser.corpora.tables.shares import counts_of
 from ser.metrics.agreement import fleiss_kappa
@@ -249,3 +250,28 @@ def test_rows_are_named_in_errors_as_they_are_excluded_where_others_have_no_labe
     found = result(frame.assign(votes_sad=[1, 2, 0, 3], votes_happy=[1, 1, 3, 0]))  # the first is a tie
     (name,) = errors_of(found)
     assert found.to_corpus([name]).table["utterance_id"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("long", [True, False], ids=["a row for each rater", "a column for each rater"])
+def test_raters_who_write_a_class_in_two_ways_are_a_question_before_votes_are_counted(long: bool) -> None:
+    """Else angry, Angry and sad would be a tie."""
+    said = {"rater_1": ["angry", "sad", "sad", "angry"], "rater_2": ["Angry", "sad", "sad", "angry"],
+            "rater_3": ["sad", "sad", "angry", "angry"]}  # fmt: skip
+    table = ROWS.assign(**said)
+    if long:
+        table = table.melt(["path", "speaker"], var_name="rater", value_name="label")
+    with pytest.raises(NearEqualNames) as raised:
+        result(table)
+    assert raised.value.found == {"label": [[("angry", 3), ("Angry", 1)]]}
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "seen"), [("start", ["0", "5"], "0.0, 5.0"), ("true_label", ["sad", "happy"], "sad, happy")]
+)
+def test_rows_of_raters_that_name_different_audio_or_truth_are_not_joined(
+    column: str, cells: list[str], seen: str
+) -> None:
+    rows = [("a", "r1", "sad"), ("a", "r2", "sad"), ("b", "r1", "happy"), ("c", "r1", "sad")]
+    table = pd.DataFrame(rows, columns=["utterance_id", "worker", "emotion"]).assign(path="x.wav", speaker="s", end="9")
+    assert f"differ in {column}: {seen}" in errors_of(result(table.assign(**{column: [*cells, *cells]})))["a"]
+    assert len(result(table.assign(**{column: [cells[0]] * 4})).to_corpus()) == 3
