@@ -305,5 +305,5 @@ def primary_comparison(
     if not pairs:
         return None
     highest = max((level for _, level in pairs), key=lambda level: levels[level] or 0.0)
-    there = [one for one, level in pairs if level == highest]
-    return {"level": highest, "method": PROGRESSIVE if PROGRESSIVE in there else there[0]}
+    compared = [one for one, level in pairs if level == highest]
+    return {"level": highest, "method": PROGRESSIVE if PROGRESSIVE in compared else compared[0]}

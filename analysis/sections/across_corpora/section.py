@@ -112,8 +112,11 @@ def _missing(records: Records, found: Sequence[Tested]) -> str:
     """Return why there is nothing to show, and how to get it."""
     if found:
         return f"No training of confirmation {found[0].study} has finished: {records.resume_command(found[0].study)}"
-    spaces = sorted(records.spaces)
-    command = records.command("study/confirm.py", *(("--space", *spaces) if spaces else ()), "--test-corpus")
+    if records.matched.search:
+        command = records.confirm_command("--test-corpus")  # with --space it would be of another corpus's defaults
+    else:
+        spaces = sorted(records.spaces)
+        command = records.command("study/confirm.py", *(("--space", *spaces) if spaces else ()), "--test-corpus")
     return f"No confirmation here was tested on other corpora. To test one: {command} NAME=PATH …"
 
 

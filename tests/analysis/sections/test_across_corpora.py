@@ -118,6 +118,13 @@ def test_without_test_corpora_one_sentence_says_how_to_get_them():
     assert records.command("study/confirm.py") in sentence
 
 
+def test_the_search_that_is_shown_is_the_one_to_confirm_on_other_corpora(made_store):
+    made_store.search({("elr", "clean"): [0.5]})
+    (sentence,) = section(made_store.records(), Options()).missing
+    assert "--study made --test-corpus NAME=PATH" in sentence
+    assert "--space" not in sentence
+
+
 def test_rows_of_further_experiments_join_the_matrix(monkeypatch):
     other = made(varied)
     other.experiment, other.identifier = "second", "2"
