@@ -152,12 +152,12 @@ def _find_layout(root: Path, paths: Sequence[str], *, by_folder: bool) -> _Layou
     """
     folders = [path.split("/")[:-1] for path in paths]
     depth = max(map(len, folders))
-    if not depth:
+    levels = [Counter(names[level] for names in folders if len(names) > level) for level in range(depth)]
+    if all(len(level) < 2 for level in levels):
         raise UserError(
             f"corpus 'folders' at {root}: the {len(paths)} files, such as {paths[0]!r}, lie in no folders of classes. "
             "Labels that no folder names need a table, --corpus table."
         )
-    levels = [Counter(names[level] for names in folders if len(names) > level) for level in range(depth)]
     emotional = [sum(count for name, count in level.items() if emotion_of(name)) / len(paths) for level in levels]
     named = [level for level, share in enumerate(emotional) if share > 0.5 and len(levels[level]) > 1]
     if len(named) != 1:

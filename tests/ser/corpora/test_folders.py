@@ -167,6 +167,8 @@ def test_folders_of_train_and_test_without_validation_are_said(tmp_path: Path) -
     assert "rows of the subsets test, train are put together: train, validation and test are not all there" in notes
 
 
-def test_files_in_no_folders_need_a_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"2 files, such as '1\.wav', lie in no folders of classes\. Labels .* a table"):
-        load("folders", place(tmp_path, ["1.wav", "2.wav"]))
+@pytest.mark.parametrize("folder", ["", "all/", "corpus/wav/"])
+def test_files_in_no_folders_or_in_one_need_a_table(folder: str, tmp_path: Path) -> None:
+    name = re.escape(f"{folder}1.wav")
+    with pytest.raises(UserError, match=f"2 files, such as '{name}', lie in no folders of classes. Labels .* a table"):
+        load("folders", place(tmp_path, [f"{folder}1.wav", f"{folder}2.wav"]))

@@ -275,3 +275,9 @@ def test_rows_of_raters_that_name_different_audio_or_truth_are_not_joined(
     table = pd.DataFrame(rows, columns=["utterance_id", "worker", "emotion"]).assign(path="x.wav", speaker="s", end="9")
     assert f"differ in {column}: {seen}" in errors_of(result(table.assign(**{column: [*cells, *cells]})))["a"]
     assert len(result(table.assign(**{column: [cells[0]] * 4})).to_corpus()) == 3
+
+
+def test_repeats_are_listed_where_no_second_class_is_left_without_them() -> None:
+    names = ["u", "u", "v", "v"]
+    frame = pd.DataFrame({"utterance_id": names, "path": ["1.wav", "2.wav", "3.wav", "4.wav"], "speaker": ["1"] * 4})
+    assert list(errors_of(result(frame.assign(label=["sad", "happy"] * 2)))) == ["2.wav", "4.wav"]
