@@ -95,8 +95,8 @@ class LoaderResult:
         if classes is None:
             labels = pd.concat([kept[column] for column in ("label", "true_label") if column in kept])
             classes = tuple(sorted({label for label in labels if isinstance(label, str) and label}))
-        if errors and kept.empty:
-            raise self._data_errors(errors)
+        if (errors or repeats) and (kept.empty or len(classes) < 2):  # errors are why so little is left
+            raise self._data_errors([*errors, *((name, why) for name, _, why in repeats)])
         if kept.empty and len(self.rows):
             raise UserError(f"corpus {self.name!r}: --exclude leaves none of its {len(self.rows)} utterances.")
         left_out = excluded | (set(rows.get("utterance_id", ())) - set(kept.get("utterance_id", ())))
