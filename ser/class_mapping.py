@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ser.corpora import Corpus
 from ser.corpora.classes import choose_classes, classes_text
 from ser.corpora.names import emotion_of, folded
-from ser.metrics.classification import TINY
 from ser.utils.errors import UserError
 
 Mapped = Mapping[str, str]
@@ -95,24 +94,6 @@ def true_classes(corpus: Corpus) -> NDArray[np.int64]:
         Indices 0…C−1, −1 where the true label is not known.
     """
     return corpus.class_indices(corpus.table["true_label"]) if "true_label" in corpus.table else corpus.labels
-
-
-def restrict(probabilities: NDArray[np.float64], columns: Sequence[int]) -> NDArray[np.float64]:
-    """Return the probabilities of some classes, given that it is one of them.
-
-    Args:
-        probabilities: (n, C), rows sum to 1.
-        columns: S of the C columns.
-
-    Returns:
-        (n, S), rows sum to 1.
-
-    Example:
-        >>> restrict(np.array([[0.6, 0.1, 0.3]]), [1, 2]).round(2).tolist()
-        [[0.25, 0.75]]
-    """
-    chosen = np.maximum(probabilities[:, list(columns)], TINY)
-    return np.asarray(chosen / chosen.sum(axis=1, keepdims=True))
 
 
 def mapping_lines(trained: Sequence[str], corpus: Corpus, mapped: Mapped, shared: Corpus, name: str = "") -> list[str]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ser.checkpoint import Checkpoint, open_checkpoint
-from ser.class_mapping import mapping_lines, restrict, share_classes, shared_corpus, true_classes
+from ser.class_mapping import mapping_lines, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.corpora.corpus import GENDERS
@@ -158,7 +158,7 @@ def _evaluate_across(options: EvaluateOptions, checkpoint: Checkpoint, whole: Co
     store = _open_store(checkpoint, corpus, options.features)
     rows = np.arange(len(corpus))
     columns = [checkpoint.classes.index(name) for name in corpus.classes]
-    probabilities = restrict(checkpoint.predict(store, rows), columns)
+    probabilities = evaluation.restrict(checkpoint.predict(store, rows), columns)
     truth = true_classes(corpus)
     report = {
         **_setting(checkpoint, corpus),

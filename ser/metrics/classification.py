@@ -98,6 +98,25 @@ def soft_scores(probabilities: Probabilities, soft_labels: NDArray[np.float64]) 
     return {name: metric.compute(probabilities, soft_labels) for name, metric in SOFT_METRICS.items()}
 
 
+def restrict(probabilities: NDArray[np.float64], columns: Sequence[int]) -> NDArray[np.float64]:
+    """Return the probabilities of some classes, given that it is one of them.
+
+    Args:
+        probabilities: (n, C), rows sum to 1.
+        columns: S of the C columns.
+
+    Returns:
+        (n, S), rows sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> restrict(np.array([[0.6, 0.1, 0.3]]), [1, 2]).round(2).tolist()
+        [[0.25, 0.75]]
+    """
+    chosen = np.maximum(probabilities[:, list(columns)], TINY)
+    return np.asarray(chosen / chosen.sum(axis=1, keepdims=True))
+
+
 def uar(correct: NDArray[np.integer | np.floating], total: NDArray[np.integer | np.floating]) -> float:
     """Compute the unweighted average recall: the mean of the recalls of the classes present.
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ser.class_mapping import restrict
 from ser.features.store import FeatureStore
-from ser.metrics.classification import scores
+from ser.metrics.classification import restrict, scores
 
 if TYPE_CHECKING:
     import pandas as pd

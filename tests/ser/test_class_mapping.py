@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from ser.class_mapping import mapping_lines, match_classes, restrict, share_classes, shared_corpus, true_classes
+from ser.class_mapping import mapping_lines, match_classes, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus
 from ser.utils.errors import UserError
 
@@ -85,12 +84,3 @@ def test_true_labels_come_before_given_ones():
     given = corpus_of(["angry", "sad"], ("angry", "sad"), true_label=["sad", None])
     assert true_classes(given).tolist() == [1, -1]
     assert true_classes(dataclasses.replace(given, table=given.table.drop(columns="true_label"))).tolist() == [0, 1]
-
-
-def test_restricted_probabilities_keep_their_ratios_and_their_order():
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(5), size=50)
-    found = restrict(probabilities, [4, 0, 2])
-    assert np.allclose(found.sum(axis=1), 1)
-    assert np.allclose(found[:, 0] / found[:, 2], probabilities[:, 4] / probabilities[:, 2])
-    assert restrict(np.array([[1.0, 0.0, 0.0]]), [1, 2]).tolist() == [[0.5, 0.5]]  # neither is known

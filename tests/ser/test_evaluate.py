@@ -260,7 +260,11 @@ def test_another_corpus_is_scored_on_the_classes_of_both(folder: Path, call: Cal
     ("table", "more", "message"),
     [
         ("table.csv", [], "was trained on this corpus, so not all of its utterances are test data"),
-        ("other.csv", [], "share 1 class; two are needed. Classes of the training: high, low. Classes of corpus 'table'"),
+        (
+            "other.csv",
+            [],
+            "share 1 class; two are needed. Classes of the training: high, low. Classes of corpus 'table'",
+        ),
         ("other.csv", [], "--classes, such as --classes high,low=deep if 'deep' means 'low'."),
     ],
 )

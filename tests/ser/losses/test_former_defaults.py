@@ -34,7 +34,8 @@ def test_a_run_of_version_0_1_resumes_with_the_former_value_and_no_other(task_at
     former = Config.from_dotted(stored(values))
     state = next(train(former, task, seed=0)).state
     state["config"] = {key: value for key, value in former.to_dotted().items() if key != "loss.log_zero"}
-    state["fingerprint"] = digest([state["config"], 0, task.manifest, list(task.train.utterance_ids)])
+    manifest = {key: value for key, value in task.manifest.items() if key != "labels"}
+    state["fingerprint"] = digest([state["config"], 0, manifest, list(task.train.utterance_ids)])
 
     resumed = next(train(Config.from_dotted(stored(state["config"])), task, seed=0, state=state))
     assert (resumed.epoch, resumed.state["config"]["loss.log_zero"]) == (2, -4)

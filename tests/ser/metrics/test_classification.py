@@ -30,6 +30,7 @@ from ser.metrics.classification import (
     f1_macro_votes,
     jensen_shannon,
     recalls,
+    restrict,
     scores,
     soft_cross_entropy,
     soft_scores,
@@ -252,3 +253,12 @@ def test_predictions_must_fit_the_labels(function: Callable[..., object], rows: 
 def test_uar_is_the_mean_recall_of_the_classes_present() -> None:
     assert uar(np.array([1, 0, 3]), np.array([2, 0, 4])) == (0.5 + 0.75) / 2
     assert math.isnan(uar(np.zeros(2), np.zeros(2)))
+
+
+def test_restricted_probabilities_keep_their_ratios_and_their_order() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(5), size=50)
+    found = restrict(probabilities, [4, 0, 2])
+    assert np.allclose(found.sum(axis=1), 1)
+    assert np.allclose(found[:, 0] / found[:, 2], probabilities[:, 4] / probabilities[:, 2])
+    assert restrict(np.array([[1.0, 0.0, 0.0]]), [1, 2]).tolist() == [[0.5, 0.5]]  # neither is known
