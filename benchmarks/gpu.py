@@ -51,7 +51,9 @@ def made_task(folder: Path, settings: Settings) -> Task:
     values.tofile(folder / "frames.f32")
     np.save(folder / "offsets.npy", np.arange(utterances + 1) * frames)
     np.save(folder / "content.npy", rows.astype("U16"))
-    sizes = {name: (folder / name).stat().st_size for name in ("frames.f32", "offsets.npy", "content.npy")}
+    np.save(folder / "levels.npy", np.zeros((utterances, 2), dtype=np.float32))
+    files = ("frames.f32", "offsets.npy", "content.npy", "levels.npy")
+    sizes = {name: (folder / name).stat().st_size for name in files}
     meta = {"format": FORMAT, "front_end": asdict(FRONT_ENDS["panns_16k"]), "sizes": sizes}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
