@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,21 @@ def read_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def config_text(values: Mapping[str, Any]) -> str:
+    """Return a configuration as YAML, sorted by name.
+
+    Args:
+        values: Dotted names and values.
+
+    Example:
+        >>> print(config_text({"optimizer.lr": 0.001, "loss.name": "elr"}), end="")
+        loss.name: elr
+        optimizer.lr: 0.001
+    """
+    # Sorted here: a library that a corpus format needs makes PyYAML keep the order of mappings.
+    return yaml.safe_dump(dict(sorted(values.items())), sort_keys=True)
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML loader that rejects repeated keys, of which PyYAML silently keeps the last."""
 
@@ -57,3 +73,7 @@ class _UniqueKeys(yaml.SafeLoader):
             if key in keys[:position]:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is set twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+# For the same reason: its constructor of mappings for all safe loaders would take repeated keys.
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", yaml.SafeLoader.construct_yaml_map)

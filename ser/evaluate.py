@@ -25,6 +25,7 @@ from ser.corpora.classes import ALL, FORMER
 from ser.corpora.corpus import GENDERS
 from ser.features.store import FeatureStore, open_store
 from ser.labels import kind_of
+from ser.labels.kinds import CONSENSUS
 from ser.labels.training_labels import training_labels
 from ser.metrics import classification as evaluation
 from ser.metrics.absent_classes import NOISY, TEST, absent_classes, uar_over
@@ -318,6 +319,7 @@ def _setting(checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
         "loss": checkpoint.config.loss.name,
         "epoch": checkpoint.epoch,
         "training_seed": checkpoint.seed,
+        "labels": kind_of(checkpoint.manifest),
         "noise": checkpoint.manifest["level"],
         "noise_seed": checkpoint.manifest["seed"],
         "corpus": corpus.name,
@@ -331,6 +333,7 @@ def render(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['loss']} ({report['model']}), epoch {report['epoch']}, trained on "
         f"{report.get('trained_on', report['corpus'])} at noise {report['noise']}"
+        + (f", labels {report['labels']}" if report["labels"] != CONSENSUS else "")
     ]
     if "fold" in report:
         lines.append(

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ser.audio import AudioFault, embedded, read_audio
+from ser.audio.levels import level_warnings, measure
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.corpora.source_files import check_names
 from ser.corpora.tables.datasets import read_dataset_file
@@ -74,7 +75,8 @@ def label(options: PredictOptions) -> int:
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("predicting", total=len(files))
-        for path, found in predict_files(checkpoint, files):
+        levels: list[tuple[float, float]] = []
+        for path, found in predict_files(checkpoint, files, levels):
             if isinstance(found, str):
                 faults.append((str(path), found))
             else:
@@ -82,6 +84,8 @@ def label(options: PredictOptions) -> int:
             progress.advance(bar)
     if labelled:
         _print(checkpoint.classes, labelled)
+        for line in level_warnings([str(path) for path, _ in labelled], np.array(levels)):
+            terminal.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
         if options.output is not None:
             content = encoded({options.output.name: _csv(checkpoint.classes, labelled)})
             write_new(output_folder(options.output.parent), content)
@@ -109,12 +113,15 @@ def _audio_of(file: Path) -> list[Path]:
     return [Path(path) for path in rows.frame["path"]]
 
 
-def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tuple[Path, NDArray[np.float64] | str]]:
+def predict_files(
+    checkpoint: Checkpoint, paths: Sequence[Path], levels: list[tuple[float, float]] | None = None
+) -> Iterator[tuple[Path, NDArray[np.float64] | str]]:
     """Predict class probabilities of audio files, in the same way as for utterances of a corpus.
 
     Args:
         checkpoint: Trained model.
         paths: Audio files of any sample rate and number of channels, or cells (``ser.audio.embedded``).
+        levels: List to which level and peak (``ser.audio.levels.measure``) of each file that can be used are added.
 
     Yields:
         In the given order, the path with (C,) probabilities of ``checkpoint.classes``, which sum to 1, or with the
@@ -134,6 +141,8 @@ def predict_files(checkpoint: Checkpoint, paths: Sequence[Path]) -> Iterator[tup
             else:
                 results.append(len(frames))
                 frames.append(compute(samples))
+                if levels is not None:
+                    levels.append(measure(samples))
         if frames:
             probabilities = _predict_frames(checkpoint, spec, frames)
         for path, result in zip(some, results, strict=True):

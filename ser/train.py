@@ -11,13 +11,12 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
 from ser.audio.levels import level_warnings
 from ser.config import Config, corpus_defaults, parse_settings
-from ser.config_file import read_config
+from ser.config_file import config_text, read_config
 from ser.corpora import Corpus, load, parse_options
 from ser.features.store import open_store
 from ser.fold_classes import check_classes, class_lines
@@ -183,7 +182,7 @@ def _begin(options: TrainOptions, config: Config, manifest: dict[str, Any]) -> N
     """Write configuration and noise manifest of a new run."""
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        dotted = yaml.safe_dump(config.to_dotted(), sort_keys=True)
+        dotted = config_text(config.to_dotted())
         (options.output / CONFIGURATION).write_text(dotted, encoding="utf-8")
         (options.output / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         (options.output / HISTORY).write_text("", encoding="utf-8")

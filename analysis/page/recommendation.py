@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from analysis.common.families import INCOMPLETE, Family
 from analysis.common.records import Records
 from analysis.common.results import AT_STOP
 from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
 from ser.config import Config
+from ser.config_file import config_text
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
 from study.schema import space_and_labels
@@ -136,4 +136,4 @@ def _configuration(records: Records, one: Recommendation, candidate: str, parame
         f"# {records.data}: {one.method} at noise level {one.level}: {why}.\n# {stop}Configuration {candidate}, the "
         "best of its method by its mean validation score.\n"
     )
-    return header + yaml.safe_dump(Config.from_dotted(dict(parameters)).to_dotted(), sort_keys=True)
+    return header + config_text(Config.from_dotted(dict(parameters)).to_dotted())

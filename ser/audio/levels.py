@@ -53,7 +53,7 @@ def level_warnings(names: Sequence[str], levels: NDArray[np.floating]) -> list[s
         >>> for line in level_warnings(["a", "b", "c"], np.array([speech, speech, integers])):
         ...     print(line)
         1 of 3 utterances lies more than 40 dB from the median level (−30 dBFS): c (+60 dBFS).
-        1 of 3 utterances has samples far beyond full scale (±1): c (6,554). If these are integers written as floating point, divide them by 32768 (16 bits), or leave them out with --exclude.
+        1 of 3 utterances has samples far beyond full scale (±1): c (6,554). If these are integers written as floating point, divide them by 32768 (16 bits), or leave them out (of a corpus: --exclude).
     """  # noqa: E501
     if not len(levels):
         return []
@@ -71,7 +71,7 @@ def level_warnings(names: Sequence[str], levels: NDArray[np.floating]) -> list[s
         which = _list(names, rows[np.argsort(-peaks[rows], kind="stable")], lambda row: f"{peaks[row]:,.0f}")
         lines.append(
             f"{_count(rows, names, 'has', 'have')} samples far beyond full scale (±1): {which}. If these are integers "
-            "written as floating point, divide them by 32768 (16 bits), or leave them out with --exclude."
+            "written as floating point, divide them by 32768 (16 bits), or leave them out (of a corpus: --exclude)."
         )
     return lines
 

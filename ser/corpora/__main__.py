@@ -18,6 +18,7 @@ from ser.corpora.corpus import EXCLUDE_ADVICE
 from ser.corpora.fetch import FetchOptions, fetch
 from ser.description.printing import print_description
 from ser.description.summary import Description, describe
+from ser.splits import SplitBy
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.output_files import output_folder
@@ -39,6 +40,8 @@ class DescribeOptions:
     """The corpus's own options, such as votes=face for crema-d (docs/corpora.md)."""
     classes: str | None = None
     """Classes to choose, merge or rename, such as angry,sad,neutral=neutral+calm; all for all of the corpus's own."""
+    split_by: SplitBy = "auto"
+    """Folds: leave one session out, or one speaker; auto takes sessions where there are any, else speaker groups."""
     output: Path | None = None
     """Folder for describe.json, utterances.csv, faults.txt (the data errors) and figures; default none."""
 
@@ -68,7 +71,7 @@ def run_describe(options: DescribeOptions) -> None:
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("decoding", total=len(corpus))
-        found = describe(corpus, lambda done, total: progress.update(bar, completed=done))
+        found = describe(corpus, lambda done, total: progress.update(bar, completed=done), split_by=options.split_by)
     console = Console(markup=False, emoji=False, highlight=False)
     print_description(found.numbers, console)
     for note in corpus.notes:

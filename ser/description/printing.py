@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ser.corpora.names import counted
 from ser.description.summary import CLIPPED, QUIET
 from ser.utils.errors import listed
 
@@ -68,8 +69,8 @@ def _audio(audio: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("channels", _join_counts(audio["channels"], "{0}: {1}")),
         ("formats", _join_counts(audio["formats"], "{0}: {1}")),
         ("median level", f"{audio['median_level_dbfs']:.0f} dBFS".replace("-", "−")),
-        (f"below −{-QUIET:g} dBFS", f"{audio['quiet_utterances']} utterances"),
-        (f"at ±{CLIPPED:g} or more", f"{audio['clipped_samples']} samples in {audio['clipped_utterances']} utterances"),
+        (f"below −{-QUIET:g} dBFS", counted(audio["quiet_utterances"])),
+        (f"at ±{CLIPPED:g} or more", f"{audio['clipped_samples']} samples in {counted(audio['clipped_utterances'])}"),
     ]
 
 

@@ -29,7 +29,7 @@ from ser.metrics.agreement import (
     vote_entropy,
 )
 from ser.noise.recipes import disagreement
-from ser.splits import SUBSETS, split
+from ser.splits import SUBSETS, SplitBy, split
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.parallel import in_order
 
@@ -63,7 +63,9 @@ class Description:
     errors: tuple[tuple[str, str], ...]
 
 
-def describe(corpus: Corpus, progress: Progress | None = None, workers: int | None = None) -> Description:
+def describe(
+    corpus: Corpus, progress: Progress | None = None, workers: int | None = None, split_by: SplitBy = "auto"
+) -> Description:
     """Decode every utterance once and compute the statistics of a corpus.
 
     Utterances whose audio has errors enter nothing but the list of errors, so that excluding them changes nothing
@@ -73,6 +75,7 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
         corpus: Any corpus.
         progress: Called with (utterances done, utterances in total).
         workers: Number of decoding threads; None chooses by the number of cores.
+        split_by: How the folds that are described are made, as for ``ser.splits.split``.
 
     Raises:
         DataErrors: If no utterance can be decoded.
@@ -108,7 +111,7 @@ def describe(corpus: Corpus, progress: Progress | None = None, workers: int | No
         "excluded": list(corpus.excluded),
         "agreement": None if votes is None else _agreement(rest, votes, utterances),
         "ratings": _ratings(rest),
-        "folds": _folds(rest, utterances["seconds"].to_numpy()),
+        "folds": _folds(rest, utterances["seconds"].to_numpy(), split_by),
         "duplicates": _duplicates(utterances),
         "faults": [{"utterance_id": utterance_id, "fault": error} for utterance_id, error in errors],
     }
@@ -326,11 +329,11 @@ def _ratings(corpus: Corpus) -> dict[str, dict[str, Any]]:
     return result
 
 
-def _folds(corpus: Corpus, seconds: NDArray[np.float64]) -> dict[str, Any]:
+def _folds(corpus: Corpus, seconds: NDArray[np.float64], by: SplitBy) -> dict[str, Any]:
     """Return the test subset of every fold, with its classes and what they lack, or why there are no folds."""
     try:
-        first = split(corpus, 1)
-        folds = [first, *(split(corpus, number) for number in range(2, first.count + 1))]
+        first = split(corpus, 1, by)
+        folds = [first, *(split(corpus, number, by) for number in range(2, first.count + 1))]
     except UserError as error:
         return {"unit": None, "groups": [], "problem": str(error)}
     speakers = corpus.table["speaker"]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from rich.console import Console
 
 from ser.config import Config, stored
+from ser.config_file import config_text
 from ser.fold_classes import folds_lines
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import absent_lines
@@ -247,4 +247,4 @@ def _configuration(
     _, kind = space_and_labels(row["space"])
     header += [f"Train with --labels {kind}."] if kind != CONSENSUS else []
     configuration = Config.from_dotted(stored(mine["parameters"].iloc[0])).to_dotted()
-    return "".join(f"# {line}\n" for line in header) + yaml.safe_dump(configuration, sort_keys=True)
+    return "".join(f"# {line}\n" for line in header) + config_text(configuration)

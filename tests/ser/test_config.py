@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -344,6 +346,22 @@ def test_a_key_set_twice_in_a_file_is_reported(tmp_path: Path) -> None:
     path.write_text("optimizer: {lr: 0.1}\nmodel: {width: 0.5}\noptimizer: {weight_decay: 0.1}\n")
     with pytest.raises(UserError, match="'optimizer' is set twice"):
         read_config(path)
+
+
+def test_a_library_that_changes_yaml_changes_nothing() -> None:
+    pytest.importorskip("audformat")  # imports oyaml, which changes PyYAML for all of its users
+    script = (
+        "import audformat, pathlib, sys\n"
+        "from ser.config_file import config_text, read_config\n"
+        "print(config_text({'b': 1, 'a': 2}))\n"
+        "read_config(pathlib.Path(sys.argv[1]))\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "twice.yaml")
+        path.write_text("a: 1\na: 2\n")
+        done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    assert done.stdout == "a: 2\nb: 1\n\n"
+    assert "'a' is set twice" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["a: 2020-99-99", "a: &x [*x]", "a: !!int abc", "a: {b: &y {c: *y}}"])

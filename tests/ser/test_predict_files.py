@@ -84,6 +84,15 @@ def test_a_file_of_a_dataset_stands_for_all_audio_in_it(folder: Path, call: Call
     assert (code, "has no audio, but label" in error) == (2, True)
 
 
+def test_integers_written_as_floating_point_are_warned_of(folder: Path, call: Call, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(next(folder.glob("*.wav")))
+    soundfile.write(tmp_path / "loud.wav", samples * 32768, rate, subtype="FLOAT")
+    quiet, (code, _, err) = call(next(folder.glob("*.wav")))[2], call(tmp_path / "loud.wav")
+    assert code == 0
+    assert "samples far beyond full scale" in err
+    assert "warning" not in quiet
+
+
 def test_a_file_gets_the_probabilities_of_its_utterance(
     folder: Path, tones: Corpus, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,9 +121,9 @@ def load_audformat(
         names=Path(names).expanduser() if names else None,
     )
     listed = {key[0] for found in chosen for key in found.keys}
-    unused, about_unused = list_files(root).unused(
-        listed, "no table with labels lists it", lambda name: "tables" if name.startswith("db.") else ""
-    )
+    files = list_files(root)
+    listed |= {name for name in files.names if name.startswith("db.")}  # the database's own tables
+    unused, about_unused = files.unused(listed, "no table with labels lists it")
     result = replace(
         result,
         errors=[*errors, *result.errors],

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ser.corpora import Corpus, __main__
+from ser.corpora import Corpus, __main__, load
 from ser.description.figures import draw, draw_classes, draw_durations, draw_entropy
 from ser.description.printing import print_description
 from ser.description.summary import describe
@@ -461,3 +461,9 @@ def test_a_gender_that_some_rows_do_not_say_is_not_a_second_one(tree, command, t
     size = json.loads((tmp_path / "out" / "describe.json").read_text())["size"]
     assert size["speakers_by_gender"] == {"female": 1, "male": 2}
     assert size["speakers_of_several_genders"] == []
+
+
+def test_folds_are_described_by_the_way_that_is_asked_for() -> None:
+    corpus = load("synthetic")
+    folds = [describe(corpus, split_by=by).numbers["folds"] for by in ("auto", "speaker")]
+    assert [(found["unit"], len(found["groups"])) for found in folds] == [("session", 5), ("speaker", 10)]
