@@ -73,7 +73,3 @@ class _UniqueKeys(yaml.SafeLoader):
             if key in keys[:position]:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is set twice", node.start_mark)
         return super().construct_mapping(node, deep)
-
-
-# For the same reason: its constructor of mappings for all safe loaders would take repeated keys.
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", yaml.SafeLoader.construct_yaml_map)
