@@ -78,18 +78,25 @@ def _confirm_command(records: Records, found: Provenance, study: str) -> str:
     seeds = str(trials["seed"].nunique() if design is None else len(design.seeds))
     options = next((found.studies[run_id]["options"] for run_id, run in found.parents.items()
                     if run.data.tags.get(Tag.STUDY) == study and run_id in found.studies), None)  # fmt: skip
-    others = [] if design is None else _test_corpora(design)
+    declared = [] if design is None else [*_comparison(records, design), *_test_corpora(design)]
     if design is None or design.searched or options is None:
         # A configuration of the search that equals the default was confirmed as the default.
         found_there = trials.loc[trials["source"] != "", ["noise", "space", "candidate"]].drop_duplicates()
         top = found_there.groupby(["noise", "space"]).size().max() if len(found_there) else 1
-        return records.confirm_command("--top", str(top), "--seeds", seeds, *others)
+        return records.confirm_command("--top", str(top), "--seeds", seeds, *declared)
     known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
     defaults = {name: value for name, value in options.items() if name in known}
-    more = ["--seeds", seeds, *others]
+    return _study_command(records, defaults, "study/confirm.py", ["--seeds", seeds, *declared])
+
+
+def _comparison(records: Records, design: Design) -> list[str]:
+    """Return the options that declare what a confirmation compares."""
+    words = []
+    if design.reference not in (None, ConfirmOptions.reference):
+        words += ["--reference", records.recorded_space(design.reference)]
     if design.primary:
-        more += ["--primary", records.recorded_space(design.primary["method"]), design.primary["level"]]
-    return _study_command(records, defaults, "study/confirm.py", more)
+        words += ["--primary", records.recorded_space(design.primary["method"]), design.primary["level"]]
+    return words
 
 
 def _test_corpora(design: Design) -> list[str]:

@@ -171,3 +171,14 @@ def test_the_command_that_repeats_a_confirmation_names_its_test_corpora():
     assert words[words.index("--test-corpus") + 1] == "table=/my data/calls.csv"
     assert words[words.index("--test-options") + 1] == "calls.classes=angry=anger,sad"
     assert words[words.index("--top") + 1] == "1"  # the default alone: the search's best may have been the default
+
+
+def test_the_command_that_repeats_a_confirmation_names_what_it_compares():
+    records, found = made(varied), SimpleNamespace(studies={}, parents={}, search=[])
+    (key,) = [key for key in records._documents if key[1] == DESIGN]
+    primary = {"method": "cross_entropy", "level": "clean"}
+    design = replace(Design.of(records._documents[key]), reference="elr", primary=primary)
+    records._documents[key], records.confirmed["design"] = design.to_json(), design.digest
+    words = shlex.split(*reproduction_commands(records, found))
+    assert words[words.index("--reference") + 1] == "elr"
+    assert words[words.index("--primary") + 1 :][:2] == ["cross_entropy", "clean"]
