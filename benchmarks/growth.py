@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 if not __package__:
@@ -218,7 +219,7 @@ def ray_costs(kind: str, folder: Path, size: int) -> Measurement:
     if kind == STUDY:
         journal = Journal(folder, load_space("proselflc", {}), SELECTIONS["noisy"], seed=0)
         courier = Courier(client)
-        context = TrialContext(cast(Any, None), {}, 0, 1, "cpu", METRIC, folder)
+        context = TrialContext(cast(Any, SimpleNamespace(absent={})), {}, 0, 1, "cpu", METRIC, folder)
         logs = TrialLogs(context, {}, DATASET, runs_of(experiment, "growth"), courier)
         search = StudySearch(journal, logs, SELECTIONS["noisy"], size, RAY_SLOTS)
         run_trials(search, tune.with_parameters(Made, events=True), TrialResources(1, 0, RAY_SLOTS), folder)

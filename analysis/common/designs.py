@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis.common.records import Records
 from analysis.common.text import counted, listing
-from study.schema import DESIGN, FINISHED, KIND, PARENT, Tag
+from ser.corpora.classes import FORMER
+from study.options import ConfirmOptions
+from study.schema import DESIGN, FINISHED, KIND, PARENT, SEARCH_RECORD, Tag
 from study.setup.design import TRAINING as OFFICIAL_UNIT
 from study.setup.design import Design
 
@@ -41,6 +45,23 @@ def missing_trainings(design: Design, trials: pd.DataFrame) -> pd.DataFrame:
     done = trials.loc[trials["status"] == FINISHED, TRAINING].drop_duplicates()
     merged = planned_trainings(design).merge(done, on=TRAINING, how="left", indicator=True)
     return merged.loc[merged["_merge"] == "left_only", TRAINING]
+
+
+def data_options(records: Records) -> list[str]:
+    """Return the options of a new confirmation that name the data of the trials that are shown.
+
+    Args:
+        records: Records of the experiment.
+    """
+    runs = (*records.matched.search, *records.matched.confirmed)
+    parents = {run.data.tags.get(MLFLOW_PARENT_RUN_ID, "") for run in runs[:1]} - {""}
+    found = (records.document(parent, SEARCH_RECORD) for parent in parents)
+    options: Mapping[str, Any] = next((document["options"] for document in found if document is not None), {})
+    words = []
+    for name in ("corpus", "corpus_root", "corpus_options", "classes", "exclude"):
+        if (value := options.get(name)) not in (None, [], getattr(ConfirmOptions, name, None), FORMER):
+            words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [str(value)])]
+    return words
 
 
 def design_in_words(design: Design) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.common.designs import missing_sentence
+from analysis.common.designs import data_options, missing_sentence
 from analysis.common.records import Records, RecordsOptions, open_records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, interval_text, listing, percent, points
@@ -116,7 +116,8 @@ def _missing(records: Records, found: Sequence[Tested]) -> str:
         command = records.confirm_command("--test-corpus")  # with --space it would be of another corpus's defaults
     else:
         spaces = sorted(records.spaces)
-        command = records.command("study/confirm.py", *(("--space", *spaces) if spaces else ()), "--test-corpus")
+        new = ("--space", *spaces, *data_options(records)) if spaces else ()
+        command = records.command("study/confirm.py", *new, "--test-corpus")
     return f"No confirmation here was tested on other corpora. To test one: {command} NAME=PATH …"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.common.designs import data_options
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference
 from analysis.common.records import Records, RecordsOptions
@@ -52,7 +53,8 @@ def section(records: Records, options: Options) -> Section:
         finish = f"Finish one: {'; '.join(map(records.resume_command, unfinished))}. " if unfinished else ""
         missing = (
             "A dose–response needs two noise levels of known rate with a verdict, in one confirmation. "
-            f"{finish}To declare them: {records.command('study/confirm.py', '--space', *spaces, *levels)} …"
+            f"{finish}To declare them: "
+            f"{records.command('study/confirm.py', '--space', *spaces, *data_options(records), *levels)} …"
         )
         return Section("dose_response", TITLE, missing=(missing,))
     tables, figures, sentences = [], [], []

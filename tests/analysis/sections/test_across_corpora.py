@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.common.designs import data_options
 from analysis.page.reproduction import reproduction_commands
 from analysis.sections.across_corpora import section as module
 from analysis.sections.across_corpora.section import Options, section
@@ -182,3 +183,13 @@ def test_the_command_that_repeats_a_confirmation_names_what_it_compares():
     words = shlex.split(*reproduction_commands(records, found))
     assert words[words.index("--reference") + 1] == "elr"
     assert words[words.index("--primary") + 1 :][:2] == ["cross_entropy", "clean"]
+
+
+def test_a_new_confirmation_of_defaults_is_of_the_data_that_are_shown():
+    run = SimpleNamespace(data=SimpleNamespace(tags={"mlflow.parentRunId": "p"}))
+    options = {"corpus": "table", "corpus_root": "/my data/calls.csv", "classes": "a,b", "seed": 3}
+    documents = {("p", "search.json"): {"options": options}}
+    records = SimpleNamespace(
+        matched=SimpleNamespace(search=(), confirmed=(run,)), document=lambda *key: documents.get(key)
+    )
+    assert data_options(records) == ["--corpus", "table", "--corpus-root", "/my data/calls.csv", "--classes", "a,b"]
