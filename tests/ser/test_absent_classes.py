@@ -22,7 +22,14 @@ def report_of(labels, noisy):
     rows = np.arange(len(table))
     noisy = corpus.class_indices(noisy)
     found = score_subset(corpus, rows, probabilities, corpus.labels, noisy)
-    setting = {"loss": "cross_entropy", "model": "cnn14", "epoch": 1, "corpus": "toy", "noise": "clean"}
+    setting = {
+        "loss": "cross_entropy",
+        "model": "cnn14",
+        "epoch": 1,
+        "corpus": "toy",
+        "labels": "consensus",
+        "noise": "clean",
+    }
     where = {"subset": "validation", "fold": 1, "folds": 3, "utterances": len(table), "warning": ""}
     return {**setting, **where, "classes": list(CLASSES), **found}
 

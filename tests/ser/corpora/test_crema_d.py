@@ -1,4 +1,5 @@
 import csv
+import io
 import os
 from pathlib import Path
 
@@ -369,7 +370,7 @@ def test_whatever_bytes_a_table_holds_the_corpus_is_whole_or_refused(data, name,
     assert list(corpus.table["utterance_id"]) == list(CLIPS)
     assert ("unknown" in set(corpus.table["gender"])) == ("gender unknown" in "".join(corpus.notes))
     if name == VOTES:
-        table = [[cell.strip() for cell in row] for row in csv.reader(content.decode("utf-8-sig").splitlines())]
+        table = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), ""))]
         header, *rows = [row for row in table if any(row)]
         name_at, *counts_at = (header.index(column) for column in ("fileName", *"ADFHNS"))
         # Of a repeated row the first counts.
