@@ -114,6 +114,56 @@ def space_and_labels(method: str) -> tuple[str, LabelKind]:
     return next(((space, kind) for kind in LABEL_KINDS[1:] if space and labels == kind), (method, CONSENSUS))
 
 
+AT_STOP = "@stopped"
+"""Suffix of a method whose results are those of its honest early stop."""
+
+METHODS = {
+    "cross_entropy": "cross entropy",
+    "proselflc": "ProSelfLC",
+    "reweighting_control": "reweighting control",
+    "elr": "ELR",
+    "generalized_cross_entropy": "generalized cross entropy",
+    "symmetric_cross_entropy": "symmetric cross entropy",
+    "normalized_losses": "normalized losses",
+    "label_smoothing": "label smoothing",
+    "confidence_penalty": "confidence penalty",
+    "label_correction": "label correction",
+    "forward_correction": "forward correction",
+    "focal": "focal loss",
+    "mixup": "mixup",
+    "soft_labels": "soft labels",
+    "classical": "classical models",
+    "all_losses": "all losses in one space",
+}
+"""The project's own search spaces → how people write them; figures give each a colour and a mark in this order."""
+
+LABELS_IN_WORDS: dict[LabelKind, str] = {
+    "plurality": "plurality labels",
+    "dawid_skene": "Dawid–Skene labels",
+    "soft": "soft labels of the votes",
+}
+
+
+def in_words(method: str) -> str:
+    """Return a method as people write it: the one form of its name in sentences, tables and figures.
+
+    Args:
+        method: Search space, with its training labels, its digest or its early stop where they distinguish it; the
+            name of a space of one's own stays as it is.
+
+    Example:
+        >>> in_words("proselflc"), in_words("cross_entropy@stopped"), in_words("elr+dawid_skene")
+        ('ProSelfLC', 'cross entropy with an early stop', 'ELR on Dawid–Skene labels')
+        >>> in_words("elr@3f2a1c"), in_words("my_space")
+        ('ELR@3f2a1c', 'my_space')
+    """
+    name, stopped = method.removesuffix(AT_STOP), " with an early stop" if method.endswith(AT_STOP) else ""
+    space, labels = space_and_labels(name)
+    own, at, content = space.partition("@")
+    on = f" on {LABELS_IN_WORDS[labels]}" if labels in LABELS_IN_WORDS else ""
+    return f"{METHODS.get(own, own)}{at}{content}{on}{stopped}"
+
+
 def status_of(tags: Mapping[str, str], default: str) -> str:
     """Return the status of a trial: ``finished``, ``stopped``, ``failed``, or a default.
 

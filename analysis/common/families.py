@@ -21,12 +21,12 @@ from analysis.common.designs import (
 )
 from analysis.common.methods import REFERENCE
 from analysis.common.records import Records
-from analysis.common.results import AT_STOP, Results, read_results
+from analysis.common.results import Results, read_results
 from analysis.common.text import counted
 from analysis.inference import compare_methods
 from ser.losses.registry import loss_class
 from ser.utils.errors import UserError
-from study.schema import CHOSEN_BY, DEFAULT, FINISHED, TRAINED_BY
+from study.schema import AT_STOP, CHOSEN_BY, DEFAULT, FINISHED, TRAINED_BY
 from study.setup.design import Design
 from study.tracking.confirmations import chosen
 

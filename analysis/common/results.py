@@ -14,9 +14,7 @@ from analysis.common.records import Records
 from ser.training.utterance_table import PROBABILITY, STOPPED_LABEL, SUBSET, TEST
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
-
-AT_STOP = "@stopped"
-"""Suffix of a method whose results are those of its honest early stop."""
+from study.schema import AT_STOP
 
 Column = NDArray[Any]
 COLUMNS = ("method", "level", "fold", "seed", "speaker", "label", "correct", "total")
@@ -69,16 +67,6 @@ def read_results(records: Records, trials: pd.DataFrame, stopped: Sequence[str] 
             parts.append({**where, "fold": trial["fold"], "seed": trial["seed"], **counts})
     table = pd.DataFrame({name: _column(name, parts) for name in COLUMNS})
     return Results(table, tuple(untabled), tuple(untrue), unlabelled)
-
-
-def method_name(method: str) -> str:
-    """Return a method in words.
-
-    Example:
-        >>> method_name("elr"), method_name("cross_entropy@stopped")
-        ('elr', 'cross_entropy with an early stop')
-    """
-    return f"{method.removesuffix(AT_STOP)} with an early stop" if method.endswith(AT_STOP) else method
 
 
 def _predictions(

@@ -11,9 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
+from ser.utils.hashing import derived_seed
+from study.schema import AT_STOP, METHODS, space_and_labels
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish, also in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+METHOD_COLOURS = (*PALETTE[:6], "#7F7F7F")
+"""Colours of methods, which are visible on light and on dark paper."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINE_STYLES = ("-", "--", "-.", ":")
 
@@ -33,6 +37,20 @@ def colour_and_marker(place: int) -> tuple[str, str]:
         place: n, from 0.
     """
     return PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+
+
+def method_style(method: str) -> tuple[str, str]:
+    """Return the colour and marker of a method: the same in all figures of all reports.
+
+    Args:
+        method: Search space, with its labels, digest or early stop where they distinguish it. A variant has the colour
+            of its space and another marker; a space of one's own has a place that follows from its name.
+    """
+    space = space_and_labels(method.removesuffix(AT_STOP))[0].partition("@")[0]
+    known = list(METHODS)
+    own = known.index(space) if space in known else len(known) + derived_seed("space", space)
+    variant = 0 if method == space else 1 + derived_seed("variant", method) % (len(MARKERS) - 1)
+    return METHOD_COLOURS[own % len(METHOD_COLOURS)], MARKERS[(own + variant) % len(MARKERS)]
 
 
 def hide_frame(axes: Axes) -> None:

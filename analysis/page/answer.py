@@ -14,11 +14,11 @@ from analysis.common.designs import missing_sentence
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import Chosen, choose_methods, scored_trials
 from analysis.common.records import Records
-from analysis.common.results import method_name
 from analysis.common.text import counted, level_with_rate, listing, number, p_equation, percent, points
 from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
 from analysis.page.recommendation import Recommendation, recommend
 from analysis.sections.significance.sentences import interval, is_clear_of_zero
+from study.schema import in_words
 
 EFFECTS = {
     "changed": "train/labels_changed",
@@ -129,7 +129,7 @@ def _train_with(one: Recommendation) -> str:
         verb = "are" if len(one.also) > 1 else "is"
         also = f" ({_listed(one.also)} {verb} better than {one.reference} too, and not compared with it)"
     return (
-        f"at {level_with_rate(one.level, one.rate)} train with {method_name(one.method)}, whose test UAR is "
+        f"at {level_with_rate(one.level, one.rate)} train with {in_words(one.method)}, whose test UAR is "
         f"{number(one.row['uar'])} against {number(one.row['uar_reference'])} with {one.reference}{also}"
     )
 
@@ -190,7 +190,7 @@ def family_certainty(family: Family) -> str:
     """
     judged = family.compared[family.compared["verdict"] != INCOMPLETE]
     findings = [
-        f"declared beforehand, {method_name(row['method'])} at {row['level']} differs from {family.reference} by "
+        f"declared beforehand, {in_words(row['method'])} at {row['level']} differs from {family.reference} by "
         f"{points(row['difference'])} points{interval(row)}, {p_equation(row['p_adjusted'])} after correction: "
         f"{WORDS.get(row['verdict'], 'no evidence of a difference' + _detectable([row['detectable']]))}"
         for row in judged[judged["primary"].astype(bool)].to_dict("records")
@@ -201,7 +201,7 @@ def family_certainty(family: Family) -> str:
     found = rest[rest["verdict"].isin((BETTER, WORSE))].sort_values("p_adjusted", kind="stable")
     for row in found.head(2).to_dict("records"):
         findings.append(
-            f"{method_name(row['method'])} at {row['level']} differs by {points(row['difference'])} points"
+            f"{in_words(row['method'])} at {row['level']} differs by {points(row['difference'])} points"
             f"{interval(row)}, {p_equation(row['p_adjusted'])} after correction"
         )
     without = rest[~rest["verdict"].isin((BETTER, WORSE))]
@@ -233,7 +233,7 @@ def _detectable(differences: Iterable[float]) -> str:
 
 
 def _listed(methods: Sequence[str], word: str = "and") -> str:
-    return listing([method_name(method) for method in methods], word)
+    return listing([in_words(method) for method in methods], word)
 
 
 def effect_sentence(effects: pd.DataFrame, reference: str, confirmed: bool) -> str:

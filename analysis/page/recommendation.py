@@ -14,13 +14,12 @@ import pandas as pd
 
 from analysis.common.families import INCOMPLETE, Family
 from analysis.common.records import Records
-from analysis.common.results import AT_STOP
 from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
 from ser.config import Config
 from ser.config_file import config_text
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
-from study.schema import space_and_labels
+from study.schema import AT_STOP, space_and_labels
 from study.tracking.confirmations import representatives, trials_of_representative
 
 

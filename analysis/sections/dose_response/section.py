@@ -11,12 +11,11 @@ from analysis.common.designs import data_options
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference
 from analysis.common.records import Records, RecordsOptions
-from analysis.common.results import method_name
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import interval_text, listing, number, percent, points
 from analysis.inference import NOT_POSSIBLE, pays_from
 from analysis.sections.dose_response.figures import draw_dose_response
-from study.schema import Tag, space_and_labels
+from study.schema import Tag, in_words, space_and_labels
 
 TITLE = "Dose and response"
 
@@ -109,11 +108,11 @@ def pays_sentences(family: Family) -> list[str]:
         also = f", and at {listing(above)}" if above else ", the highest level"
         oracle = " It is an oracle and is never recommended." if method in oracles else ""
         lines.append(
-            f"{method_name(method)} pays from {level} ({rate} of the labels wrong): it is better than "
+            f"{in_words(method)} pays from {level} ({rate} of the labels wrong): it is better than "
             f"{family.reference} there{also}.{oracle}"
         )
     if never:
-        names = listing(list(map(method_name, never)), "or")
+        names = listing(list(map(in_words, never)), "or")
         lines.append(f"Nothing shows that {names} pays at {highest}, the highest level.")
     return lines
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis.common.designs import missing_sentence
 from analysis.common.families import INCOMPLETE, Family
-from analysis.common.results import method_name
 from analysis.common.text import counted, level_with_rate, listing, number, p_equation, p_value, points
 from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
+from study.schema import in_words
 from study.setup.power import ALPHA
 
 Row = Mapping[Hashable, Any]
@@ -61,7 +61,7 @@ def comparison_sentence(row: Row, family: Family, named: bool = True) -> str:
         family: Its family.
         named: Whether the sentence begins with the level.
     """
-    method, reference = method_name(row["method"]), family.reference
+    method, reference = in_words(row["method"]), family.reference
     place = f"{row['level']}, " if named else ""
     what = (
         f"{place}{method} against {reference}: test UAR {number(row['uar'])} against "
@@ -78,7 +78,7 @@ def verdict_sentence(row: Row, family: Family) -> str:
         row: Of ``Family.compared``, with a verdict.
         family: Its family.
     """
-    method = method_name(row["method"])
+    method = in_words(row["method"])
     p = f"{p_equation(row['p_adjusted'])} {_correction(row, family)}".strip()
     if row["verdict"] in (BETTER, WORSE):
         return f"Evidence that {method} is {row['verdict']} ({p})."
