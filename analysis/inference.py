@@ -33,8 +33,8 @@ EXACT_UNITS = 14
 
 PATTERNS = 10_000
 
-SCOPE_FOLDS = "trainings on this corpus's speakers with other seeds and noise draws, and test speakers of their kind"
-SCOPE_TRAININGS = "trainings with other seeds and noise draws, on these test speakers"
+SCOPE_FOLDS = "trainings on this corpus with other seeds and noise draws, tested on speakers like these"
+SCOPE_TRAININGS = "trainings with other seeds and noise draws, tested on these very speakers"
 
 KEYS = ["level", "method", "fold", "seed", "speaker", "label"]
 
@@ -105,7 +105,7 @@ def compare_methods(
     units = len(shares)
     difference = (methods - references).sum(axis=0)
     error = standard_error(methods - references, counts.weights())
-    reach = error * stats.t.ppf((1 + CONFIDENCE) / 2, max(units - 1, 1))
+    reach = error * _quantile(units)
     possible = 2.0 ** (1 - units) <= found.alpha
     claimed = possible & (found.p_adjusted <= ALPHA)
     others = [level for (level, _), first in zip(keys, is_primary, strict=True) if not first]
@@ -129,6 +129,43 @@ def compare_methods(
         unit=counts.unit,
         units=units,
         seeds=results["seed"].nunique(),
+    )
+
+
+def method_scores(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the test UAR of each method at each noise level, with its interval over units.
+
+    Args:
+        results: As for ``compare_methods``; no reference is needed.
+
+    Returns:
+        One row for each level and method, in the order of ``results``: ``level``, ``method``, ``uar`` (pooled over
+        the units, 0 to 1), ``low``, ``high`` (95 % interval of this score alone, within 0 to 1; NaN with one unit),
+        ``by_unit`` (UAR of each unit over the classes that it has), ``unit`` and ``units``. Two of these intervals
+        may overlap although the difference of their methods is clear of 0, since methods share folds and seeds.
+
+    Raises:
+        UserError: As ``compare_methods``.
+
+    Example:
+        >>> rows = [("elr", "clean", fold, 1, f"speaker {fold}", "anger", right, 20)
+        ...         for fold, right in enumerate([10, 11, 12, 13, 14])]
+        >>> columns = ["method", "level", "fold", "seed", "speaker", "label", "correct", "total"]
+        >>> found = method_scores(pd.DataFrame(rows, columns=columns)).iloc[0]
+        >>> found["by_unit"], *found[["uar", "low", "high"]].astype(float).round(3)
+        ((0.5, 0.55, 0.6, 0.65, 0.7), 0.6, 0.502, 0.698)
+    """
+    counts = _count(_checked(results))
+    shares = counts.uar_shares()
+    uar = shares.sum(axis=0)
+    reach = standard_error(shares, counts.weights()) * _quantile(len(shares))
+    return pd.DataFrame(counts.cells, columns=["level", "method"]).assign(
+        uar=uar,
+        low=np.maximum(uar - reach, 0),
+        high=np.minimum(uar + reach, 1),
+        by_unit=[tuple(scores) for scores in counts.unit_uars().tolist()],
+        unit=counts.unit,
+        units=len(shares),
     )
 
 
@@ -242,6 +279,11 @@ def standard_error(shares: Floats, weights: Floats) -> Floats:
     return np.asarray(np.sqrt((units - 1) / units * (changes**2).sum(axis=0)), dtype=np.float64)
 
 
+def _quantile(units: int) -> float:
+    """Return the quantile of t for an interval over a number of units."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, max(units - 1, 1)))
+
+
 def _checked(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with test utterances, or raise an error that says what is wrong with them."""
     if missing := [name for name in [*KEYS, "correct", "total"] if name not in results.columns]:
@@ -296,6 +338,12 @@ class _Counts:
     def uar_shares(self) -> Floats:
         """Return (U, cells) shares of the UAR pooled over the units."""
         return np.asarray((self.correct / self._pooled()).sum(axis=-1).T)
+
+    def unit_uars(self) -> Floats:
+        """Return (cells, U) UARs of each unit alone, over the classes that it has."""
+        there = np.broadcast_to(self.total > 0, self.correct.shape)
+        recall = np.divide(self.correct, self.total, out=np.zeros_like(self.correct), where=there)
+        return np.asarray(recall.sum(axis=-1) / (self.total > 0).sum(axis=-1))
 
     def weights(self) -> Floats:
         """Return (U,) shares of the test utterances, averaged over the classes."""

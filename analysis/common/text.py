@@ -9,6 +9,7 @@ import pandas as pd
 from study.console import MISSING as MISSING
 
 LEAST_P = 0.001
+"""Smallest p that is printed; one that is as near to 1 is printed as > 0.999."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -95,20 +96,22 @@ def p_value(p: float) -> str:
     """Return a p value for a table.
 
     Example:
-        >>> p_value(0.0123), p_value(0.0001)
-        ('0.012', '<0.001')
+        >>> p_value(0.0123), p_value(0.0001), p_value(1.0)
+        ('0.012', '<0.001', '>0.999')
     """
-    return number(p) if p >= LEAST_P else f"<{LEAST_P}"
+    return p_equation(p).removeprefix("p ").removeprefix("= ").replace(" ", "")
 
 
 def p_equation(p: float) -> str:
     """Return a p value for a sentence.
 
     Example:
-        >>> p_equation(0.0123), p_equation(0.0001)
-        ('p = 0.012', 'p < 0.001')
+        >>> p_equation(0.0123), p_equation(0.0001), p_equation(1.0)
+        ('p = 0.012', 'p < 0.001', 'p > 0.999')
     """
-    return f"p = {number(p)}" if p >= LEAST_P else f"p < {LEAST_P}"
+    if p < LEAST_P:
+        return f"p < {LEAST_P}"
+    return f"p = {number(p)}" if round(p, 3) < 1 else f"p > {1 - LEAST_P}"
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from analysis.inference import (
     WORSE,
     compare_methods,
     flip_signs,
+    method_scores,
     pays_from,
 )
 from benchmarks.inference import Study, claims, covers
@@ -119,6 +120,32 @@ def test_with_one_fold_the_unit_is_the_training():
     assert (row["unit"], row["units"], row["p"], row["verdict"]) == ("training", 8, 2 / 256, BETTER)
     assert row["difference"] == pytest.approx(0.125)
     assert row["scope"] == SCOPE_TRAININGS
+
+
+def test_the_score_of_a_method_has_an_interval_over_its_folds():
+    row = method_scores(results({"ce": [10] * 6, "a": [12, 13, 12, 13, 12, 13]})).set_index("method").loc["a"]
+    reach = 2.570582 * np.std([0.6, 0.65] * 3, ddof=1) / np.sqrt(6)
+    assert (row["uar"], row["low"], row["high"]) == pytest.approx((0.625, 0.625 - reach, 0.625 + reach))
+    assert (row["by_unit"], row["unit"], row["units"]) == ((0.6, 0.65) * 3, "fold", 6)
+
+
+def test_scores_pool_unequal_folds_stay_in_range_and_need_two_units_for_an_interval():
+    table = results({"a": [6, 9]}, total=10)
+    table.loc[table["fold"] == 1, "total"] = 30
+    row = only(method_scores(table))
+    assert (row["uar"], row["by_unit"]) == (pytest.approx(15 / 40), (0.6, 0.3))
+    assert (row["low"], row["high"]) == (0, 1)
+    assert np.isnan(only(method_scores(results({"a": [10]})))["low"])
+    trainings = only(method_scores(results({"a": [10, 14]}, seeds=2)))
+    assert (trainings["by_unit"], trainings["unit"]) == ((0.5, 0.7), "training")
+
+
+def test_scores_of_random_studies_are_those_that_are_compared():
+    table = random_results(np.random.default_rng(1))
+    scores = method_scores(table).set_index(["level", "method"])["uar"]
+    for row in compare_methods(table, "ce").to_dict("records"):
+        assert row["uar"] == pytest.approx(scores[row["level"], row["method"]])
+        assert row["uar_reference"] == pytest.approx(scores[row["level"], "ce"])
 
 
 @pytest.mark.parametrize("units", [1, 2, 5])
