@@ -111,7 +111,7 @@ def p_equation(p: float) -> str:
     """
     if p < LEAST_P:
         return f"p < {LEAST_P}"
-    return f"p = {number(p)}" if round(p, 3) < 1 else f"p > {1 - LEAST_P}"
+    return f"p > {1 - LEAST_P}" if round(p, 3) >= 1 else f"p = {number(p)}"
 
 
 def duration(seconds: float) -> str:
