@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class NamedTable:
         text: Values as displayed; all columns are strings. A table without rows is not displayed; its ``data`` is
             written as CSV.
         below: Column that the terminal prints below the table, one line per row, because it is too wide.
+        keys: Number of leading columns that stay visible on a narrow screen.
     """
 
     name: str
@@ -36,6 +37,7 @@ class NamedTable:
     data: pd.DataFrame
     text: pd.DataFrame
     below: str | None = None
+    keys: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class NamedFigure:
         caption: Content of the figure.
         alternative: Text for readers who cannot see the figure.
         figure: The drawing.
+        hover: Id (gid) of a drawn artist → text that is shown on hover.
     """
 
     name: str
     caption: str
     alternative: str
     figure: Figure
+    hover: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
