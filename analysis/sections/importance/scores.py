@@ -1,7 +1,7 @@
-"""Importance of the searched parameters: functional ANOVA and PED-ANOVA through Optuna, with their uncertainty.
+"""Importance of the searched parameters: functional ANOVA, and PED-ANOVA through Optuna, with their uncertainty.
 
-Both evaluators get each value's position in its range on the searched scale: Optuna's fANOVA would otherwise integrate
-a learning rate over its linear range, most of which is hardly sampled.
+Both get each value's position in its range on the searched scale: a learning rate would otherwise be integrated over
+its linear range, most of which is hardly sampled.
 
 Sources: Hutter, Hoos and Leyton-Brown, ICML 2014 (fANOVA); Watanabe, Bansal and Hutter, IJCAI 2023 (PED-ANOVA).
 """
@@ -16,14 +16,10 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import (
-    BaseImportanceEvaluator,
-    FanovaImportanceEvaluator,
-    PedAnovaImportanceEvaluator,
-    get_param_importances,
-)
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from analysis.common.parameters import Parameter, positions, silent_optuna
+from analysis.sections.importance.fanova import fanova
 from ser.utils.hashing import derived_seed
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
@@ -56,8 +52,8 @@ class _Trials:
 
     def importances(
         self, evaluator: str, rows: NDArray[np.int64], scores: NDArray[np.float64], trees: int
-    ) -> list[float]:
-        """Return the importance of each parameter in some trials.
+    ) -> NDArray[np.float64]:
+        """Return the (d,) importance of each parameter in some trials.
 
         Args:
             evaluator: ``FANOVA`` or ``PED_ANOVA``.
@@ -66,7 +62,13 @@ class _Trials:
             trees: Size of the forest.
         """
         if np.ptp(scores) == 0:
-            return [0.0] * len(self.parameters)
+            return np.zeros(len(self.parameters))
+        if evaluator == FANOVA:
+            options = [len(parameter.choices) for parameter in self.parameters]
+            return fanova(self.cube[rows], options, scores, trees, derived_seed(self.seed, "forest") % 2**32)
+        return self._ped_anova(rows, scores)
+
+    def _ped_anova(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         study = optuna.create_study(direction="maximize" if self.mode == "max" else "minimize")
         distributions = {parameter.name: _distribution(parameter) for parameter in self.parameters}
         for row, score in zip(rows, scores, strict=True):
@@ -78,16 +80,9 @@ class _Trials:
             }
             study.add_trial(optuna.create_trial(params=point, distributions=distributions, value=float(score)))
         names = [parameter.name for parameter in self.parameters]
-        try:
-            found = get_param_importances(study, evaluator=self._made(evaluator, trees), params=names, normalize=False)
-        except RuntimeError:  # no tree separated two trials
-            return [0.0] * len(names)
-        return [float(found[name]) for name in names]
-
-    def _made(self, evaluator: str, trees: int) -> BaseImportanceEvaluator:
-        if evaluator == FANOVA:
-            return FanovaImportanceEvaluator(n_trees=trees, seed=derived_seed(self.seed, "forest") % 2**32)
-        return PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, LEAST_BEST / len(self.configurations)))
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, LEAST_BEST / len(self.configurations)))
+        found = get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
+        return np.array([found[name] for name in names])
 
 
 def importances(
@@ -126,11 +121,11 @@ def importances(
     tables = []
     with silent_optuna():
         for evaluator in (FANOVA, PED_ANOVA):
-            found = np.array(trials.importances(evaluator, seen, scores[seen], TREES))
+            found = trials.importances(evaluator, seen, scores[seen], TREES)
             spread = np.array(
                 [trials.importances(evaluator, rows, scores[rows], RESAMPLED_TREES) for rows in resamples]
             )
-            chance = max(max(trials.importances(evaluator, seen, values, RESAMPLED_TREES)) for values in shuffles)
+            chance = max(trials.importances(evaluator, seen, values, RESAMPLED_TREES).max() for values in shuffles)
             above = found > chance
             if evaluator == PED_ANOVA:  # a divergence, whose absolute size has no meaning
                 total = found.sum() or 1.0

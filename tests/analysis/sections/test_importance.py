@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.common.parameters import Parameter, parameters_of, positions, values_near_bounds
 from analysis.sections.importance.expected_performance import expected_performance, sufficient_trials
+from analysis.sections.importance.fanova import fanova
 from analysis.sections.importance.scores import FANOVA, PED_ANOVA, importances
 from analysis.sections.importance.section import Options, section
 from analysis.sections.importance.smoothing import kernel_mean
@@ -95,25 +96,13 @@ def test_the_unused_end_of_a_constant_temperature_is_near_no_bound():
 # Importance
 
 
-def shrink_forests(monkeypatch, **sizes):
-    for name, value in sizes.items():
-        monkeypatch.setattr(f"analysis.sections.importance.scores.{name}", value)
-
-
-@pytest.fixture(params=["small", pytest.param("full", marks=pytest.mark.slow)])
-def forests(request, monkeypatch):
-    """Forests as they are, which take minutes, and smaller ones with the same answers."""
-    if request.param == "small":
-        shrink_forests(monkeypatch, TREES=16, RESAMPLED_TREES=4, RESAMPLES=4)
-
-
 @pytest.fixture
 def small_forests(monkeypatch):
     """Few trees, resamples and shuffles, where only the form of the answers is tested."""
-    shrink_forests(monkeypatch, TREES=8, RESAMPLED_TREES=2, RESAMPLES=2, SHUFFLES=2)
+    for name, value in {"TREES": 8, "RESAMPLED_TREES": 2, "RESAMPLES": 2, "SHUFFLES": 2}.items():
+        monkeypatch.setattr(f"analysis.sections.importance.scores.{name}", value)
 
 
-@pytest.mark.usefixtures("forests")
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     trials = trials_of(40)
@@ -130,7 +119,29 @@ def test_the_parameter_that_alone_decides_is_found_by_both(mode):
     pd.testing.assert_frame_equal(table, importances(parameters, trials, scores, mode))
 
 
-@pytest.mark.usefixtures("forests")
+@pytest.mark.parametrize("seed", range(3))
+def test_fanova_of_numbers_is_that_of_optuna(seed):
+    rng = np.random.default_rng(seed)
+    cube = rng.uniform(size=(30, 3))
+    scores = cube[:, 0] * cube[:, 1] + 0.1 * rng.normal(size=30)
+    study = optuna.create_study()
+    distributions = {name: optuna.distributions.FloatDistribution(0, 1) for name in "abc"}
+    for row, score in zip(cube, scores, strict=True):
+        point = dict(zip("abc", row, strict=True))
+        study.add_trial(optuna.create_trial(params=point, distributions=distributions, value=score))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=8, seed=seed)
+    expected = evaluator.evaluate(study)
+    assert fanova(cube, [0, 0, 0], scores, 8, seed) == pytest.approx([expected[name] for name in "abc"], abs=1e-6)
+
+
+def test_fanova_of_a_choice_weighs_its_options_equally():
+    """Each of three options has its score; the number next to it has no influence."""
+    option = np.repeat([0, 1, 2], 10)
+    cube = np.column_stack([option / 2, np.tile(np.linspace(0, 1, 10), 3)])
+    assert fanova(cube, [3, 0], np.array([0.2, 0.5, 0.9])[option], 8, 0) == pytest.approx([1, 0], abs=1e-9)
+    assert fanova(cube, [3, 0], np.zeros(30), 8, 0).tolist() == [0, 0]
+
+
 def test_some_at_random_stand_for_many_trials(monkeypatch):
     """No estimate uses more trials than the limit; the deciding parameter is found, each time with the same seed."""
     sizes = []
@@ -149,7 +160,6 @@ def test_some_at_random_stand_for_many_trials(monkeypatch):
     pd.testing.assert_frame_equal(importances(parameters, trials, scores, "max", seed=3), table)
 
 
-@pytest.mark.usefixtures("forests")
 def test_scores_without_a_cause_rarely_stand_out():
     trials = trials_of(16)
     parameters = parameters_of("cross_entropy", trials)
