@@ -25,6 +25,7 @@ SECTIONS = {
     "embeddings": "analysis.sections.embeddings.section",
     "corrections": "analysis.sections.corrections.section",
     "noise": "analysis.page.noise",
+    "trials": "analysis.page.trials",
     "protocol": "analysis.page.protocol",
     "costs": "analysis.page.costs",
     "reproduction": "analysis.page.reproduction",

@@ -30,6 +30,7 @@ class NamedTable:
             written as CSV.
         below: Column that the terminal prints below the table, one line per row, because it is too wide.
         keys: Number of leading columns that stay visible on a narrow screen.
+        filters: Columns among whose values readers of the page choose.
     """
 
     name: str
@@ -38,6 +39,7 @@ class NamedTable:
     text: pd.DataFrame
     below: str | None = None
     keys: int = 1
+    filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

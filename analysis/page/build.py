@@ -6,7 +6,7 @@ The page loads nothing from the network; figures and tables are also written as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +19,7 @@ from analysis.common.section import NamedFigure, Section, about
 from analysis.common.text import counted
 from analysis.page.answer import answer
 from analysis.page.artifacts import log_report, write_report
+from analysis.page.opening import Opening, make_opening
 from analysis.page.recommendation import recommend, write_configurations
 from analysis.page.render import render
 from analysis.sections.corrections.audio import Audio
@@ -58,7 +59,11 @@ def main() -> int:
     check_reference(records, options.reference)
     sections = make_sections(records, options)
     sentences = answer(records, options.reference)
-    page = render_report(records, sentences, sections)
+    try:
+        opening = make_opening(records, options.reference)
+    except NotImplementedError:
+        opening = Opening((), sentences[0], tuple(sentences[1:]), (), ())
+    page = render_report(records, opening, sections)
     paths = write_report(page, sections, options.output)
     paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
     for sentence in (*records.remarks(SCRIPT), *sentences):
@@ -92,18 +97,19 @@ def _make_section(name: str, records: Records, options: ReportOptions) -> Sectio
     return about(section, records.data)
 
 
-def render_report(records: Records, sentences: Sequence[str], sections: Sequence[Section]) -> str:
+def render_report(records: Records, opening: Opening, sections: Sequence[Section]) -> str:
     """Return the page.
 
     Args:
         records: Records of the experiment.
-        sentences: The answer.
+        opening: The first screen.
         sections: Sections in the order of display.
     """
-    subtitle = f"{records.data}, experiment {records.experiment}: {extent(records)}"
+    subtitle = f"Report on experiment {records.experiment}: {extent(records)}"
     title = f"{records.data}: {TITLE[0].lower()}{TITLE[1:]}"
-    opening = first_figure(sections)
-    return render(title, subtitle, sentences, opening, warnings(records), sections, records.mismatch)
+    figure = first_figure(sections)
+    named = [replace(section, title=section.title.removesuffix(f": {records.data}")) for section in sections]
+    return render(title, subtitle, opening, figure, warnings(records), named, records.mismatch)
 
 
 def first_figure(sections: Sequence[Section]) -> NamedFigure | None:

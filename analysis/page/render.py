@@ -1,33 +1,34 @@
-"""Rendering of sections as one HTML page that loads nothing from the network."""
+"""Rendering of the report as one HTML page that loads nothing from the network."""
 
 from __future__ import annotations
 
 import base64
-import io
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
+from analysis.page.opening import Opening
+from analysis.page.svg import LARGEST_SVG, inline_svg, png_uri
 from study.console import column_kinds
 
-TEMPLATE = "report.html.j2"
+TEMPLATES = Path(__file__).parent / "templates"
 PIXELS_PER_INCH = 96
-LARGEST_SVG = 400_000
-"""Largest SVG in bytes; a larger figure is embedded as PNG."""
-PNG_DPI = 150
-SMALLEST = 0.65
+SMALLEST = 0.75
 """Smallest scale of a figure on a narrow screen; its box scrolls instead of shrinking it further."""
-FULL_ROWS = 60
-"""Largest number of rows of a table on the page; the CSV file has all."""
+BROWSED_ROWS = 30
+"""Number of rows above which a table sorts and filters."""
+PLAIN_ROWS = 200
+"""Largest number of rows that a table has without the script; the script shows those that follow, too."""
 
 # A command in a sentence; option values with blanks are quoted.
-COMMAND = re.compile(
+COMMAND = (
     r"(?:(?:python|make|mlflow) ?(?:-m [\w.]+|study/\w+\.py|analysis/\w+\.py)|ambivalent [a-z-]+)"
     r"(?: --[\w-]+(?: (?:&#39;.*?&#39;|(?!--)[^\s,;()]*[^\s,;().]))?)*"
 )
@@ -40,10 +41,14 @@ class Column:
     Args:
         name: Heading.
         kind: ``number``, ``word`` (cells without line breaks) or ``text``.
+        is_key: Whether the column stays visible on a narrow screen.
+        is_filter: Whether readers choose among its values.
     """
 
     name: str
     kind: str
+    is_key: bool
+    is_filter: bool
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,31 @@ class PageTable:
     """Table for the template.
 
     Args:
-        name: Name of its files.
+        id: Id of its caption.
         caption: Text above the table.
         columns: Columns in the order of display.
         rows: Pairs of column and cell, for each row.
+        count: Number of all rows.
+        rest: JSON of the cells of the rows that follow ``rows``; empty if there are none.
     """
 
-    name: str
+    id: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[tuple[Column, str], ...], ...]
+    count: int
+    rest: Markup
+
+    @property
+    def is_browsed(self) -> bool:
+        """Return whether the script adds sorting and filters."""
+        return self.count > BROWSED_ROWS or any(column.is_filter for column in self.columns)
+
+
+    @property
+    def is_records(self) -> bool:
+        """Return whether a narrow screen shows one record per card, because columns side by side do not fit."""
+        return sum(column.is_key for column in self.columns) > 1 or any(one.kind == "text" for one in self.columns)
 
 
 @dataclass(frozen=True)
@@ -68,22 +88,27 @@ class PageFigure:
     """Figure for the template.
 
     Args:
-        name: Name of its anchor.
+        id: Its anchor.
         caption: Text below the figure.
         alternative: Text for readers who cannot see the figure.
-        source: Data URI.
+        svg: Element; empty for a figure of too many marks.
+        png: Data URI; empty for an SVG.
         width: Width in pixels.
         height: Height in pixels.
-        least: Smallest width in pixels to which it shrinks.
     """
 
-    name: str
+    id: str
     caption: str
     alternative: str
-    source: str
+    svg: Markup
+    png: str
     width: int
     height: int
-    least: int
+
+    @property
+    def least(self) -> int:
+        """Return the smallest width in pixels to which it shrinks."""
+        return round(SMALLEST * self.width)
 
 
 @dataclass(frozen=True)
@@ -99,11 +124,16 @@ class PageSection:
     notes: tuple[str, ...]
     missing: tuple[str, ...]
 
+    @property
+    def is_shown(self) -> bool:
+        """Return whether the section has anything but reasons why it is not shown."""
+        return bool(self.sentences or self.tables or self.figures or self.sounds)
+
 
 def render(
     title: str,
     subtitle: str,
-    answer: Sequence[str],
+    opening: Opening,
     figure: NamedFigure | None,
     warnings: Sequence[str],
     sections: Sequence[Section],
@@ -114,75 +144,141 @@ def render(
     Args:
         title: Heading of the page.
         subtitle: Description of the records.
-        answer: Sentences at the top.
-        figure: Figure below the sentences; it is not shown again in its section.
-        warnings: Remarks at the top.
-        sections: Sections in the order of display.
+        opening: The first screen.
+        figure: Figure of the first screen; it is not shown again in its section.
+        warnings: Remarks below the first screen.
+        sections: Sections in the order of display; what they lack is listed at the end.
         notice: What a reader must know before the answer; empty for nothing.
 
     Returns:
         HTML that loads nothing from the network.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
-    )
-    environment.filters["commands"] = mark_commands
-    return environment.get_template(TEMPLATE).render(
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    marker = _Marker(dict(opening.terms))
+    environment.filters["marked"] = marker.mark
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    shown = [page_section(section, figure) for section in sections]
+    first = page_figure(figure, "opening") if figure is not None else None
+    figures = [*([first] if first else []), *(one for section in shown for one in section.figures)]
+    style += "".join(f"#{one.id} .drawing{{min-width:{one.least}px}}\n" for one in figures)
+    return environment.get_template("report.html.j2").render(
         title=title,
         subtitle=subtitle,
-        answer=answer,
-        figure=page_figure(figure) if figure is not None else None,
+        opening=opening,
+        term_id=term_id,
+        figure=first,
         warnings=warnings,
-        sections=[_section(section, figure) for section in sections],
+        sections=[section for section in shown if section.is_shown],
+        lacking=[section for section in shown if section.missing],
         notice=notice,
+        marker=marker,
+        style=Markup(style),
+        style_digest=_digest(style),
+        script=Markup(script),
+        script_digest=_digest(script),
     )
+
+
+class _Marker:
+    """Marker of commands, and of each term where a section uses it first.
+
+    Args:
+        terms: Term → explanation.
+    """
+
+    def __init__(self, terms: Mapping[str, str]) -> None:
+        self._terms = {str(escape(term)): text for term, text in terms.items()}
+        words = "|".join(rf"(?<![\w&#]){re.escape(term)}(?!\w)" for term in sorted(self._terms, key=len, reverse=True))
+        self._pattern = re.compile(f"(?P<command>{COMMAND})" + (f"|(?P<term>{words})" if words else ""))
+        self._used: set[str] = set()
+
+    def begin(self) -> str:
+        """Begin a section, in which terms are marked again."""
+        self._used.clear()
+        return ""
+
+    def mark(self, text: str) -> Markup:
+        """Return a sentence as HTML."""
+        return Markup(self._pattern.sub(self._element, str(escape(text))))
+
+    def _element(self, found: re.Match[str]) -> str:
+        if found["command"]:
+            return f"<code>{found[0]}</code>"
+        if found[0] in self._used:
+            return found[0]
+        self._used.add(found[0])
+        return f'<a class="term" href="#{term_id(found[0])}" title="{escape(self._terms[found[0]])}">{found[0]}</a>'
 
 
 def mark_commands(text: str) -> Markup:
     """Return a sentence as HTML with its commands marked as code."""
-    return Markup(COMMAND.sub(lambda found: f"<code>{found[0]}</code>", str(escape(text))))
+    return _Marker({}).mark(text)
 
 
-def _section(section: Section, opening: NamedFigure | None) -> PageSection:
-    drawn = [figure for figure in section.figures if figure is not opening]
-    notes = section.notes
-    tables = [page_table(table) for table in section.tables]
-    cut = [table.name for table in section.tables if len(table.text) > FULL_ROWS]
-    if cut:
-        notes = (*notes, f"Only the first {FULL_ROWS} rows are shown of: {', '.join(cut)}; the CSV files have all.")
+def term_id(term: str) -> str:
+    """Return the anchor of a term.
+
+    Example:
+        >>> term_id("UAR"), term_id("95 % interval")
+        ('term-UAR', 'term-95---interval')
+    """
+    return "term-" + re.sub(r"[^\w]", "-", term)
+
+
+def page_section(section: Section, opening: NamedFigure | None = None) -> PageSection:
+    """Return a section for the template.
+
+    Args:
+        section: Result of an analysis.
+        opening: Figure that is shown on the first screen instead.
+    """
     return PageSection(
         name=section.name,
         title=section.title,
         sentences=section.sentences,
-        tables=tuple(tables),
-        figures=tuple(map(page_figure, drawn)),
+        tables=tuple(page_table(table, section.name) for table in section.displayed_tables),
+        figures=tuple(page_figure(figure, section.name) for figure in section.figures if figure is not opening),
         sounds=section.sounds,
-        notes=notes,
+        notes=section.notes,
         missing=section.missing,
     )
 
 
-def page_table(table: NamedTable) -> PageTable:
-    """Return a table for the template."""
-    text = table.text.head(FULL_ROWS).astype(str)
-    columns = tuple(Column(str(name), kind) for name, kind in zip(text.columns, column_kinds(text), strict=True))
-    rows = tuple(tuple(zip(columns, row, strict=True)) for row in text.itertuples(index=False, name=None))
-    return PageTable(table.name, table.caption, columns, rows)
+def page_table(table: NamedTable, section: str) -> PageTable:
+    """Return a table for the template.
+
+    Args:
+        table: The table.
+        section: Name of its section.
+    """
+    text = table.text.astype(str)
+    kinds = zip(text.columns, column_kinds(text), strict=True)
+    columns = tuple(
+        Column(str(name), kind, place < table.keys, name in table.filters) for place, (name, kind) in enumerate(kinds)
+    )
+    cells = list(text.itertuples(index=False, name=None))
+    rows = tuple(tuple(zip(columns, row, strict=True)) for row in cells[:PLAIN_ROWS])
+    # "<" could end the element that the JSON stands in.
+    rest = json.dumps(cells[PLAIN_ROWS:], ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    further = Markup(rest if len(cells) > PLAIN_ROWS else "")
+    return PageTable(f"table-{section}-{table.name}", table.caption, columns, rows, len(cells), further)
 
 
-def page_figure(figure: NamedFigure) -> PageFigure:
-    """Return a figure for the template; its letters are drawn as shapes, so it looks the same without its fonts."""
-    inches = figure.figure.get_size_inches()
-    width, height = (round(PIXELS_PER_INCH * float(inch)) for inch in inches)
-    content, kind = _bytes(figure, "svg"), "image/svg+xml"
-    if len(content) > LARGEST_SVG:
-        content, kind = _bytes(figure, "png"), "image/png"
-    source = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return PageFigure(figure.name, figure.caption, figure.alternative, source, width, height, round(SMALLEST * width))
+def page_figure(figure: NamedFigure, section: str) -> PageFigure:
+    """Return a figure for the template.
+
+    Args:
+        figure: The figure.
+        section: Name of its section.
+    """
+    width, height = (round(PIXELS_PER_INCH * float(inch)) for inch in figure.figure.get_size_inches())
+    identifier = f"figure-{section}-{figure.name}"
+    svg, png = inline_svg(figure, identifier), ""
+    if len(svg) > LARGEST_SVG:
+        svg, png = "", png_uri(figure)
+    return PageFigure(identifier, figure.caption, figure.alternative, Markup(svg), png, width, height)
 
 
-def _bytes(figure: NamedFigure, suffix: str) -> bytes:
-    content = io.BytesIO()
-    with plt.rc_context({"svg.hashsalt": "ambivalent", "svg.fonttype": "path"}):
-        figure.figure.savefig(content, format=suffix, dpi=PNG_DPI, metadata={"Date": None} if suffix == "svg" else None)
-    return content.getvalue()
+def _digest(text: str) -> str:
+    """Return the hash of an inline style or script for the content security policy."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
