@@ -23,11 +23,21 @@ UTTERANCES, ACROSS_CORPORA = "utterances.parquet", "across_corpora.parquet"
 # called study.json, as the file of options in a study's folder.
 MANIFEST, SEARCH_RECORD, OLD_SEARCH_RECORD = "noise_manifest.json", "search.json", "study.json"
 
+# Further artifacts of a parent run, of the trials that stand for it: their table, and a figure of all trials.
+BEST_TABLE, TRIALS_FIGURE = "best_runs.csv", "trials.png"
+
 # Artifact of a confirmation's parent runs, and file in its folder: what was declared before it began.
 DESIGN = "design.json"
 
 # Metrics: seconds of training and validation in an epoch, and in all epochs up to it.
 SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"
+
+# Metrics of a parent run alone, next to those of the trials that stand for it: the rate of wrong training labels, and
+# how many trials there are of each status.
+RATE, COUNT = "noise_rate", "trials/"
+
+# Prefix of the metrics that MLflow's UI shows as system metrics.
+SYSTEM = "system/"
 
 # Candidates of a confirmation: search-1, search-2, … (the best configurations of a search) and the published default.
 SEARCH_RANK, DEFAULT = "search-", "default"
@@ -75,6 +85,9 @@ class Tag:
     SEARCHED = "searched"
     ABSENT = "classes.absent"  # JSON: subset → classes that it lacks; only where one lacks any
     PLANNED_TRIALS = "planned_trials"
+    CHOSEN = "chosen."  # of parents: prefix of what was chosen, its number, its run, its searched parameters
+    SUMMARY = "summary.digest"  # of parents: of all that was written about their trials
+    NOTE = "summary.note"  # of parents: digest of the description, so that one that a user has changed stays
     GIT_DIRTY = "git.dirty"  # whether tracked files differed from the commit; before, its hash ended in -dirty
 
     # Of the confirm stage only.
@@ -162,6 +175,44 @@ def in_words(method: str) -> str:
     own, at, content = space.partition("@")
     on = f" on {LABELS_IN_WORDS[labels]}" if labels in LABELS_IN_WORDS else ""
     return f"{METHODS.get(own, own)}{at}{content}{on}{stopped}"
+
+
+def run_name(what: str, study: str) -> str:
+    """Return the name of a run, which no other run of its experiment has.
+
+    Args:
+        what: What it is within its study, which comes first, because tables and legends cut long names at their end.
+        study: Name of the study, of which an experiment has one.
+
+    Example:
+        >>> run_name("elr noisy-B trial 003", "ravdess-20260101-120000")
+        'elr noisy-B trial 003 · ravdess-20260101-120000'
+    """
+    return f"{what} · {study}"
+
+
+def rate_tag(rate: float | None) -> str:
+    """Return a noise rate as the value of its tag, to four digits; empty where it is unknown.
+
+    Example:
+        >>> rate_tag(0.26393442622950819), rate_tag(0.0), rate_tag(None)
+        ('0.2639', '0.0', '')
+    """
+    return "" if rate is None else str(round(rate, 4))
+
+
+def rate_of(tags: Mapping[str, str]) -> float | None:
+    """Return the noise rate of a run to four digits, None if it is unknown.
+
+    Args:
+        tags: Tags of its run; earlier versions wrote all digits of the rate, and ``None``.
+
+    Example:
+        >>> rate_of({"noise.rate": "0.26393442622950819"}), rate_of({"noise.rate": "None"})
+        (0.2639, None)
+    """
+    rate = tags[Tag.NOISE_RATE]
+    return None if rate in {"", "None"} else round(float(rate), 4)
 
 
 def status_of(tags: Mapping[str, str], default: str) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import optuna
 from mlflow.exceptions import MlflowException
@@ -21,9 +22,11 @@ from study.backend.trial_resources import TrialResources
 from study.console import say
 from study.environment import environment
 from study.options import RECORD
+from study.search.parents import about_study, complete_parent
 from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
 from study.setup.prepared_study import PreparedStudy
 from study.tracking.store import is_gone, sweep
+from study.tracking.summary.write import describe_experiment
 from study.tracking.upload import PATIENCE, Courier
 
 DELIVERY_SECONDS = 60.0
@@ -137,6 +140,7 @@ def _run_searches(
     prepared.options.write(prepared.data.digest, stores, prepared.spaces, prepared.data.audio_digest)
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
+    describe_experiment(prepared.records.client, prepared.records.experiment)
     begin(resources)
     progress.patience.enter_context(environment(PATIENCE))  # to the end of the session
     progress.courier = Courier(prepared.records.client)
@@ -146,10 +150,12 @@ def _run_searches(
     if lacking := sum(own.deliver() for own in logs):
         say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
     left_out: set[str] = set()
+    about = about_study(prepared)
     for search, journal, own in zip(prepared.searches, journals, logs, strict=True):
         progress.outcomes.append(run_search(prepared, search, journal, own, resources, deadline, left_out))
         if progress.outcomes[-1].interrupted:
             return
+        progress.courier.afterwards(partial(complete_parent, prepared, search, about))
 
 
 def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | None) -> str:
@@ -179,11 +185,13 @@ def _deliver(prepared: PreparedStudy, progress: _Progress, console: Console) -> 
                 f"The records of {len(left)} trials wait in {prepared.folder}; MLflow has not taken them: {why}",
             )
             return False
-    for search, parent in zip(prepared.searches, progress.parents, strict=False):
-        if is_gone(client, parent):
-            replace_parent(prepared, search)
-    for search, outcome in zip(prepared.searches, progress.outcomes, strict=False):
+    opened = list(zip(prepared.searches, progress.parents, strict=False))
+    parents = [replace_parent(prepared, search) if is_gone(client, parent) else parent for search, parent in opened]
+    for parent, outcome in zip(parents, progress.outcomes, strict=False):
         if not outcome.interrupted:
-            client.set_terminated(open_search(prepared, search), "FINISHED")
+            client.set_terminated(parent, "FINISHED")
     sweep(client, prepared.records.experiment, str(prepared.options.name))
+    about = about_study(prepared)
+    for search, _ in opened:
+        complete_parent(prepared, search, about)
     return True

@@ -38,7 +38,7 @@ from study.uri import chosen_uri
 # Without stage, study and trial number: readers of the records find trials by these.
 COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.LABELS, Tag.SEED, Tag.FOLD)
 
-WAVEFORM_MODEL = Path(__file__).parents[1] / "tracking" / "waveform_model.py"
+WAVEFORM_MODEL = Path(__file__).with_name("waveform_model.py")
 """The model's code; not imported here, because it hands a model to MLflow on import."""
 
 REQUIREMENTS = (

@@ -18,7 +18,7 @@ from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
 from study.options import StudyOptions
-from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag
+from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag, rate_tag, run_name
 from study.search.attempts import Attempts
 from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress
@@ -147,11 +147,12 @@ def open_logs(
     return TrialLogs(context, tags, dataset, search_runs(prepared, search, parent), courier)
 
 
-def replace_parent(prepared: PreparedStudy, search: Search) -> None:
-    """Create the parent run of a search again that somebody has deleted, and give it the runs of its trials."""
+def replace_parent(prepared: PreparedStudy, search: Search) -> str:
+    """Create the parent run of a search again that somebody has deleted, give it its trials, and return its id."""
     runs = search_runs(prepared, search, open_search(prepared, search))
     folder = prepared.folder / search.folder
     stored(prepared.records.client, runs, read_logs(folder))
+    return runs.parent
 
 
 def search_runs(prepared: PreparedStudy, search: Search, parent: str) -> SearchRuns:
@@ -218,7 +219,7 @@ def open_search(prepared: PreparedStudy, search: Search) -> str:
     parent = open_parent(
         client,
         experiment,
-        search.title,
+        run_name(search.title, str(prepared.options.name)),
         search_key(prepared.options, search),
         search_tags(prepared, search),
         dataset_of(prepared.data.corpus, search.level, manifest),
@@ -265,7 +266,7 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
     return {
         # The rate of the training subset: subsets are corrupted separately, each to the nearest utterance. The errors
         # of the annotators are no noise of the level, which is the same for all labels.
-        Tag.NOISE_RATE: str(manifest["parts"]["train"]["rate"] if kind == CONSENSUS else 0.0),
+        Tag.NOISE_RATE: rate_tag(manifest["parts"]["train"]["rate"] if kind == CONSENSUS else 0.0),
         Tag.NOISE_RECIPE: str(manifest["recipe"]),
         Tag.NOISE_DIGEST: manifest["digest"],
         Tag.LABELS: kind,

@@ -58,6 +58,21 @@ def text_table(best: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     return text[list(HEADINGS)].rename(columns={**HEADINGS, "selected": selection.metric})
 
 
+def markdown_table(text: pd.DataFrame) -> str:
+    """Return a table of strings in Markdown.
+
+    Example:
+        >>> print(markdown_table(pd.DataFrame({"space": ["elr"], "UAR": ["0.500"]})))
+        | space | UAR |
+        | --- | --- |
+        | elr | 0.500 |
+    """
+    header = "| " + " | ".join(map(str, text.columns)) + " |"
+    rule = "| " + " | ".join("---" for _ in text.columns) + " |"
+    rows = ["| " + " | ".join(map(str, row)) + " |" for row in text.itertuples(index=False, name=None)]
+    return "\n".join([header, rule, *rows])
+
+
 def short_parameters(parameters: dict[str, str]) -> str:
     """Return searched parameters in one line, numbers to three digits, names without their section.
 

@@ -9,7 +9,18 @@ import pandas as pd
 from mlflow.entities import Run
 
 from ser.metrics.classification import METRICS
-from study.schema import CHOSEN_BY, FINISHED, RUNNING, SELECTIONS, STOPPED, Selection, Tag, exposure_of, status_of
+from study.schema import (
+    CHOSEN_BY,
+    FINISHED,
+    RUNNING,
+    SELECTIONS,
+    STOPPED,
+    Selection,
+    Tag,
+    exposure_of,
+    rate_of,
+    status_of,
+)
 
 # Column of the table of confirmed trials → metric of the records.
 TEST_SCORES = {
@@ -54,7 +65,7 @@ def _row(run: Run, space: str) -> dict[str, object]:
         "study": tags.get(Tag.STUDY, ""),
         "design": tags.get(Tag.DESIGN, ""),
         "noise": tags[Tag.NOISE],
-        "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
+        "rate": rate_of(tags),
         "space": space,
         "candidate": tags[Tag.CANDIDATE],
         "source": tags[Tag.SOURCE],

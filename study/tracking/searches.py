@@ -33,6 +33,7 @@ from study.schema import (
     Selection,
     Tag,
     absent_of,
+    rate_of,
     space_and_labels,
     status_of,
 )
@@ -158,7 +159,7 @@ def _row(run: Run, selection: Selection, space: str) -> dict[str, object]:
     searched = [name for name in tags[Tag.SEARCHED].split(",") if name]
     return {
         "noise": tags[Tag.NOISE],
-        "rate": float(tags[Tag.NOISE_RATE]) if tags[Tag.NOISE_RATE] not in {"", "None"} else None,
+        "rate": rate_of(tags),
         "space": space,
         "study": tags[Tag.STUDY],
         "trial": tags[Tag.TRIAL],

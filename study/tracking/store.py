@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Run, RunStatus, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Run, RunStatus, SourceType, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 from ser.corpora import Corpus
 from ser.utils.errors import UserError
 from study.schema import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
 
 PAGE = 1000
+
+LONGEST_TAG = 5000
+"""Characters of a tag's value; MLflow refuses longer ones, at different lengths in different stores."""
 
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
@@ -133,8 +143,9 @@ def user_name() -> str:
 
 
 def identity(name: str) -> dict[str, str]:
-    """Return the tags that MLflow's UI shows as name and user."""
-    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: user_name()}
+    """Return the tags that MLflow's UI shows as name, user and source, which is the command that runs."""
+    source = {MLFLOW_SOURCE_NAME: sys.argv[0], MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL)}
+    return {MLFLOW_RUN_NAME: name, MLFLOW_USER: user_name(), **source}
 
 
 def quoted(value: str) -> str:
@@ -145,3 +156,8 @@ def quoted(value: str) -> str:
         'noisy-A' "it's"
     """
     return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def shortened(text: str) -> str:
+    """Return a text that a tag can hold."""
+    return text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ser.utils.errors import first_line
-from study.schema import FAILED, FINISHED, KIND, STOPPED, TRIAL, Tag
+from study.schema import FAILED, FINISHED, KIND, STOPPED, TRIAL, Tag, run_name
 from study.tracking.event_log import AGAIN, RUN, EventLog, ending
-from study.tracking.store import find_run, identity, is_gone, log_dataset, quoted, search_all
+from study.tracking.store import find_run, identity, is_gone, log_dataset, quoted, search_all, shortened
 from study.trial.specification import ARTIFACT, EPOCH, TAGS, trial_name
 
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED"}
@@ -37,9 +37,6 @@ ROUND_SECONDS = 5.0
 PARAMS_AT_ONCE = 100
 METRICS_AT_ONCE = 1000
 UPLOAD_ATTEMPTS = 3
-
-LONGEST_TAG = 5000
-"""Characters of a tag's value; MLflow refuses longer ones, at different lengths in different stores."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def _deliver(delivery: Delivery, client: MlflowClient) -> None:
         done += count
     # Noted in the store after it has them, whatever the settings of MLflow's client.
     if missed:
-        client.set_tag(run_id, Tag.MISSED, _shortened("; ".join(missed)), synchronous=True)
+        client.set_tag(run_id, Tag.MISSED, shortened("; ".join(missed)), synchronous=True)
     elif delivery.retried:
         client.delete_tag(run_id, Tag.MISSED)
     client.set_tag(run_id, Tag.RECORDS, str(done), synchronous=True)
@@ -152,6 +149,7 @@ class Courier:
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
         self._trials: list[Delivery] = []
+        self._afterwards: list[Callable[[], None]] = []
         self._change = threading.Condition()
         self._ending = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -161,6 +159,14 @@ class Courier:
         """Take over trials; their event logs may grow until the courier is closed."""
         with self._change:
             self._trials += deliveries
+
+    def afterwards(self, task: Callable[[], None]) -> None:
+        """Call a function once, after a round that has left nothing to deliver; again after the next if it raises.
+
+        What the courier has not come to when it is closed is left out.
+        """
+        with self._change:
+            self._afterwards.append(task)
 
     def close(self, seconds: float) -> tuple[dict[Path, str], list[str]]:
         """End the thread, and deliver what is left.
@@ -185,8 +191,17 @@ class Courier:
         while not ending:
             with self._change:
                 ending = self._change.wait_for(lambda: self._ending, ROUND_SECONDS)
-            if not ending:
-                self._go_round()
+            if not ending and not self._go_round():
+                self._call_tasks()
+
+    def _call_tasks(self) -> None:
+        with self._change:
+            tasks, self._afterwards = self._afterwards, []
+        for task in tasks:
+            try:
+                task()
+            except Exception:  # the store may be away; the end of the session reports what is missing then
+                self.afterwards(task)
 
     def _go_round(self) -> dict[Path, str]:
         """Deliver what there is; return the trials whose records wait, and why."""
@@ -254,7 +269,7 @@ def _create(client: MlflowClient, delivery: Delivery, line: Mapping[str, Any]) -
     run = find_run(client, search.experiment, key)
     if run is None:
         place = {MLFLOW_PARENT_RUN_ID: search.parent, Tag.FOLDER: str(delivery.log.folder)}
-        tags = {**line["tags"], **key, **place, **identity(f"{search.title} {trial_name(delivery.number)}")}
+        tags = {**line["tags"], **key, **place, **identity(_run_name(delivery, line["tags"]))}
         run = client.create_run(search.experiment, start_time=line["time"], tags=tags)
     run_id = str(run.info.run_id)
     params = [Param(key, value) for key, value in line["params"].items()]
@@ -262,6 +277,14 @@ def _create(client: MlflowClient, delivery: Delivery, line: Mapping[str, Any]) -
         client.log_batch(run_id, params=params[begin : begin + PARAMS_AT_ONCE], synchronous=True)
     log_dataset(client, run_id, Dataset(**line["dataset"]))
     return run_id
+
+
+def _run_name(delivery: Delivery, tags: Mapping[str, str]) -> str:
+    """Return the name of a trial's run: by its number; in a confirmation by candidate, fold and seed."""
+    own = f"trial {trial_name(delivery.number)}"
+    if Tag.CANDIDATE in tags:
+        own = f"{tags[Tag.CANDIDATE]} fold {tags[Tag.FOLD]} seed {tags[Tag.SEED]}"
+    return run_name(f"{delivery.search.title} {own}", delivery.search.key[Tag.STUDY])
 
 
 def _log_epochs(client: MlflowClient, run_id: str, lines: list[dict[str, Any]]) -> int:
@@ -313,11 +336,6 @@ def _close(client: MlflowClient, run_id: str, line: Mapping[str, Any]) -> None:
     status = ending(line)
     tags = {Tag.STATUS: status, Tag.FAILURE: line["failure"]}
     client.log_batch(
-        run_id, tags=[RunTag(key, _shortened(value)) for key, value in tags.items() if value], synchronous=True
+        run_id, tags=[RunTag(key, shortened(value)) for key, value in tags.items() if value], synchronous=True
     )
     client.set_terminated(run_id, STATUS[status], end_time=line["time"])
-
-
-def _shortened(text: str) -> str:
-    """Return a text that a tag can hold; the trial's event log has all of it."""
-    return text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"

@@ -1,13 +1,20 @@
-"""The hardware that a trial runs on, for its record."""
+"""The hardware that a trial runs on, and how busy it is, for its record.
+
+MLflow's own sampler of system metrics writes to MLflow from a thread of the process that trains. A trial does not know
+MLflow, so it measures the same quantities itself, under the same names, and reports them with its epochs.
+"""
 
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from ser.utils.parallel import cores
+from study.schema import SYSTEM
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
@@ -23,6 +30,37 @@ def hardware_tags(device: str, threads: int) -> dict[str, str]:
     if device == "cuda":
         tags["hardware.gpu"] = torch.cuda.get_device_name()
     return tags
+
+
+def system_metrics(device: str) -> dict[str, float]:
+    """Return how busy this machine is, under the names by which MLflow's UI shows it as system metrics.
+
+    Args:
+        device: ``"cuda"`` or ``"cpu"``.
+
+    Returns:
+        CPU use in percent of all cores since the last call (0 in a process's first one); memory in use in percent and
+        MB (10⁶ bytes); for a GPU the same of its memory, and its use in percent just now where ``nvidia-ml-py`` is
+        installed. All of the whole machine or GPU, other processes included.
+
+    Example:
+        >>> sorted(system_metrics("cpu"))[0]
+        'system/cpu_utilization_percentage'
+    """
+    memory = psutil.virtual_memory()
+    found = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_percentage": memory.used / memory.total * 100,
+        "system_memory_usage_megabytes": memory.used / 1e6,
+    }
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        # A trial sees one GPU, whichever of the machine's it is.
+        found["gpu_0_memory_usage_percentage"] = (total - free) / total * 100
+        found["gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
+        with suppress(Exception):  # no nvidia-ml-py, or a GPU that does not say, such as a part of one (MIG)
+            found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
+    return {f"{SYSTEM}{name}": round(float(value), 1) for name, value in found.items()}
 
 
 def _processor() -> str:

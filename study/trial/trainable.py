@@ -30,7 +30,7 @@ from ser.utils.durable_files import sync_folder
 from ser.utils.errors import UserError
 from study.schema import ACROSS_CORPORA, SECONDS, UTTERANCES
 from study.trial.checkpoints import load_newest, save_checkpoint
-from study.trial.hardware import hardware_tags
+from study.trial.hardware import hardware_tags, system_metrics
 from study.trial.specification import (
     ATTEMPT_KEY,
     DEVICE,
@@ -127,11 +127,13 @@ class Attempt:
             # What an earlier process has reported goes again with the first epoch: it may have been lost.
             before, began = 0, time.monotonic()
             events.append(tags_event(hardware_tags(self._context.device, self._context.threads)))
+            system_metrics(self._context.device)  # the CPU's use is since the last call
         assert self._training is not None
         self._unsaved = None  # its tensors are about to change
         record = next(self._training)
         self._epoch = record.epoch
-        metrics = {**record.metrics, SECONDS: time.monotonic() - began}
+        seconds, busy = time.monotonic() - began, system_metrics(self._context.device)
+        metrics = {**record.metrics, SECONDS: seconds, **busy}
         self._reported.append(epoch_event(record.epoch, metrics))
         for name, table in ((UTTERANCES, record.utterances), (ACROSS_CORPORA, record.others)):
             if table is not None:
