@@ -69,6 +69,20 @@ def emotion_of(name: str) -> str | None:
     return _EMOTION.get(" ".join(re.sub(r"[_-]", " ", folded(name)).split()))
 
 
+def emotions_in_words(classes: Sequence[str]) -> list[str]:
+    """Return class names as the nouns of their emotions, for tables, figures and sentences.
+
+    Args:
+        classes: Class names; a name that is no known word for an emotion, or shares its noun with another, stays.
+
+    Example:
+        >>> emotions_in_words(["ang", "Happy", "speaker7"]), emotions_in_words(["joy", "happy"])
+        (['anger', 'happiness', 'speaker7'], ['joy', 'happy'])
+    """
+    nouns = [emotion_of(name) or name for name in classes]
+    return [noun if nouns.count(noun) == 1 else name for name, noun in zip(classes, nouns, strict=True)]
+
+
 def folded(name: str) -> str:
     """Return a name without what readers do not see or take for the same.
 
