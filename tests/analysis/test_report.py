@@ -18,7 +18,7 @@ from analysis.page.build import ReportOptions, main, make_sections
 from analysis.page.costs import cost_section
 from analysis.page.noise import noise_section
 from analysis.page.provenance import read_provenance
-from analysis.page.render import FULL_ROWS, LARGEST_SVG, mark_commands, page_figure, page_table, render
+from analysis.page.html.render import FULL_ROWS, LARGEST_SVG, mark_commands, page_figure, page_table, render
 from analysis.page.reproduction import reproduction_commands
 from analysis.sections.curves import section as curves
 from ser.utils.command_line import run_command

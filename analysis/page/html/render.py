@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
 from analysis.page.opening import Opening
-from analysis.page.svg import LARGEST_SVG, inline_svg, png_uri
+from analysis.page.html.svg import LARGEST_SVG, inline_svg, png_uri
 from study.console import column_kinds
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -203,7 +203,7 @@ class _Marker:
 
     def _element(self, found: re.Match[str]) -> str:
         if found["command"]:
-            return f"<code>{found[0]}</code>"
+            return f"<code>{' '.join(f'<span>{word}</span>' for word in found[0].split(' '))}</code>"
         if found[0] in self._used:
             return found[0]
         self._used.add(found[0])

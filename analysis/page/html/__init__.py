@@ -1,0 +1,1 @@
+"""Page of the report as HTML: its template, style and script, and figures as SVG within it."""
