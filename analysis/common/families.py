@@ -117,12 +117,17 @@ def oracle_methods(records: Records) -> set[str]:
     found = set()
     for row in records.confirmed.to_dict("records"):
         by_truth = records.selection.oracle and row["candidate"] != DEFAULT
-        if by_truth or _reads_votes(row["parameters"].get("loss.name", "")):
+        if by_truth or reads_votes(row["parameters"].get("loss.name", "")):
             found.add(str(row["space"]))
     return found
 
 
-def _reads_votes(loss: str) -> bool:
+def reads_votes(loss: str) -> bool:
+    """Return whether a loss learns from the annotators' votes, which makes its methods oracles.
+
+    Args:
+        loss: Name of a loss; one that cannot be imported here counts as one that does not.
+    """
     try:
         return bool(loss) and loss_class(loss).targets == "soft"
     except UserError:  # a loss of the user's own that cannot be imported here
