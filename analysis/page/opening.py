@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
+from analysis.common.families import Family, read_families, reads_votes
+from analysis.common.methods import REFERENCE, Chosen, choose_methods
 from analysis.common.records import Records
+from analysis.common.text import MISSING, listing, percent
+from analysis.page.answer import also_better, effect_sentence, label_effects, oracle_sentence
+from analysis.page.provenance import read_provenance
+from analysis.page.recommendation import (
+    Recommendation,
+    configuration_name,
+    recommend,
+    recommended_configurations,
+)
+from analysis.page.trained import what_was_trained
+from analysis.sections.dose_response.scores import read_scores
+from analysis.sections.significance.sentences import (
+    capitalized,
+    further_sentences,
+    later_sentence,
+    primary_sentence,
+)
+from study.schema import SEARCH, in_words, space_and_labels
+
+TERMS = (
+    ("UAR", "unweighted average recall: the mean of the classes' recalls"),
+    ("WA", "weighted accuracy: the share of all utterances that are recognised"),
+    (
+        "ECE",
+        "expected calibration error: the mean distance of the network's confidence from its accuracy",
+    ),
+)
+"""Terms of every page."""
+PROGRESSIVE_TERMS = (
+    ("Γ", "planned optimiser steps of a training"),
+    ("τ", "ProSelfLC: share of Γ at which the trust in the network's own predictions is one half"),
+    ("B", "ProSelfLC: how steeply this trust rises around τ"),
+)
+"""Terms of a page with ProSelfLC or its control."""
+PROGRESSIVE = ("proselflc", "reweighting_control")
 
 
 @dataclass(frozen=True)
@@ -55,5 +95,111 @@ def make_opening(records: Records, reference: str | None = None) -> Opening:
     Args:
         records: Records of the experiment.
         reference: Space that the others are compared with; None is the one that each design declares.
+
+    Raises:
+        UserError: If a per-utterance table cannot be read or does not match the others.
     """
-    raise NotImplementedError
+    families = read_families(records, reference) if len(records.confirmed) else []
+    chosen = choose_methods(records)
+    recommended = recommend(families)
+    searched = chosen.stage == SEARCH
+    if recommended:
+        advice = _advice(records, families, recommended)
+    else:
+        advice = _best_of_search(records, chosen) if searched else _not_compared(records, families)
+    spaces = {space_and_labels(space)[0].partition("@")[0] for space in records.spaces}
+    return Opening(
+        advice=tuple(advice),
+        primary=_primary(records, families, chosen),
+        details=tuple(_details(records, families, recommended, chosen)),
+        trained=tuple(what_was_trained(records, read_provenance(records), families)),
+        terms=(*TERMS, *(PROGRESSIVE_TERMS if spaces & set(PROGRESSIVE) else ())),
+    )
+
+
+def _advice(records: Records, families: Sequence[Family], recommended: Sequence[Recommendation]) -> list[Advice]:
+    """Return a row for each noise level of the confirmations."""
+    scores = {family.study: read_scores(records, family) for family in families}
+    written = recommended_configurations(records, recommended)
+    rates = records.confirmed.dropna(subset="rate").groupby("noise")["rate"].first().astype(float)
+    rows = []
+    for one in recommended:
+        score, rate = scores[one.study].text(one.level, one.method), rates.get(one.level, float("nan"))
+        known = one.level in written
+        method, file = (in_words(one.method), configuration_name(one.level)) if known else (MISSING, "")
+        rows.append(_row(records, one.level, rate, method, file, score, one.reason))
+    return rows
+
+
+def _not_compared(records: Records, families: Sequence[Family]) -> list[Advice]:
+    """Return a row for each noise level of confirmations without a comparison: the method with the highest score."""
+    rows = []
+    for family in families:
+        scores = read_scores(records, family)
+        for level, table in scores.table.groupby("level", sort=False):
+            best = table.loc[table["uar"].idxmax()]
+            why = "the only method tested" if len(table) == 1 else "the highest score; not compared"
+            score = scores.text(level, best["method"])
+            rows.append(_row(records, level, best["rate"], in_words(best["method"]), "", score, why))
+    return rows
+
+
+def _best_of_search(records: Records, chosen: Chosen) -> list[Advice]:
+    """Return a row for each noise level of a search: the best found that is no oracle, which nothing has confirmed."""
+    if records.search is None:
+        return []
+    validation = records.search.table.set_index("run_id")["uar"]
+    runs = records.matched.search
+    oracles = {records.space_of(run) for run in runs if reads_votes(run.data.params.get("loss.name", ""))}
+    sign = 1 if chosen.mode == "max" else -1
+    rows = []
+    for level in chosen.levels:
+        methods = [method for method in chosen.at(level) if method.space not in oracles]
+        if not methods:
+            continue
+        best = max(methods, key=lambda method: sign * method.selected)
+        uar = validation.get(best.runs[0].run_id)
+        score = f"validation {percent(uar, 1)}, one seed" if pd.notna(uar) else ""
+        why = "best validation score of the search; not confirmed"
+        rows.append(_row(records, level, best.rate, in_words(best.space), "", score, why))
+    return rows
+
+
+def _row(records: Records, level: str, rate: float, method: str, configuration: str, score: str, why: str) -> Advice:
+    chance = percent(1 / len(records.classes), 1)
+    return Advice(level, percent(rate, 1), method, configuration, score or MISSING, chance, why)
+
+
+def _primary(records: Records, families: Sequence[Family], chosen: Chosen) -> str:
+    """Return the result of the earliest primary comparison, or why there is none."""
+    if declared := [sentence for family in families if (sentence := primary_sentence(family))]:
+        return declared[0]
+    if chosen.stage == SEARCH:
+        return (
+            "A search alone cannot show which loss is better: its scores are the best of several trials, of one seed, "
+            f"on validation rows. To confirm them on test rows: {records.confirm_command()}"
+        )
+    if not chosen.methods:
+        return listing(chosen.missing)
+    return "No primary comparison was declared beforehand."
+
+
+def _details(
+    records: Records, families: Sequence[Family], recommended: Sequence[Recommendation], chosen: Chosen
+) -> list[str]:
+    """Return further findings of each confirmation, and what the losses did to the labels."""
+    lines = []
+    told = False
+    for place, family in enumerate(families):
+        lines += [later_sentence(family)] if place else []
+        if primary := primary_sentence(family):
+            lines += [primary] if told else []
+            told = True
+        lines += further_sentences(family, records.resume_command(family.study))
+    lines += [f"At {one.level} {also}." for one in recommended if (also := also_better(one))]
+    lines += [oracles] if (oracles := oracle_sentence(recommended)) else []
+    if chosen.methods:
+        base = families[0].reference if families else REFERENCE
+        effects = label_effects(records, chosen)
+        lines.append(effect_sentence(effects, base, confirmed=chosen.stage != SEARCH))
+    return list(dict.fromkeys(map(capitalized, lines)))

@@ -14,12 +14,13 @@ import pandas as pd
 
 from analysis.common.families import INCOMPLETE, Family
 from analysis.common.records import Records
-from analysis.inference import BETTER, NOT_POSSIBLE, WORSE
+from analysis.common.text import counted, p_equation, points
+from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
 from ser.config import Config
 from ser.config_file import config_text
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
-from study.schema import AT_STOP, space_and_labels
+from study.schema import AT_STOP, in_words, space_and_labels
 from study.tracking.confirmations import representatives, trials_of_representative
 
 
@@ -27,24 +28,31 @@ from study.tracking.confirmations import representatives, trials_of_representati
 class Recommendation:
     """Method that is recommended at a noise level.
 
+    A method that several confirmations have compared with the reference has one verdict here: the earliest claim; else
+    the earliest verdict without evidence.
+
     Args:
         level: Noise level.
         rate: Share of wrong labels; NaN if unknown.
         method: The reference, or a method that is better than it.
         reference: The reference.
+        study: Confirmation whose trainings score the method.
         row: Comparison that shows that the method is better; None where the reference is recommended.
         also: Other methods that are better than the reference; they were not compared with ``method``.
         worse: Methods that are worse than the reference.
         open: Methods without evidence, where evidence was possible.
         impossible: Methods for which the design could not have given evidence.
-        incomplete: Methods whose design is not complete.
+        incomplete: Methods that are declared and have no verdict yet.
         oracles: Oracles among the compared methods.
+        missing: Planned trainings that the verdicts of ``incomplete`` wait for.
+        units: Number and kind of the units of the comparisons, such as ``4 folds``; empty without a verdict.
     """
 
     level: str
     rate: float
     method: str
     reference: str
+    study: str
     row: pd.Series | None
     also: tuple[str, ...]
     worse: tuple[str, ...]
@@ -52,46 +60,130 @@ class Recommendation:
     impossible: tuple[str, ...]
     incomplete: tuple[str, ...]
     oracles: tuple[str, ...]
+    missing: int
+    units: str
+
+    @property
+    def reason(self) -> str:
+        """Return why the method is recommended, in a few words."""
+        if self.row is not None:
+            better = f"{points(self.row['difference'])} points, {p_equation(self.row['p_adjusted'])}"
+            return f"better than {in_words(self.reference)} ({better})"
+        if self.incomplete:
+            lacking = f"{counted(self.missing, 'training')} missing"
+            judged = self.open or self.impossible or self.worse
+            return (
+                f"the reference; nothing shown to be better yet, {lacking}" if judged else f"verdict pending: {lacking}"
+            )
+        if self.impossible and not (self.open or self.worse):
+            return f"the reference; {self.units} cannot show a difference"
+        return "the reference; nothing shown to be better"
+
+
+SETTLES = {BETTER: 0, WORSE: 0, NO_EVIDENCE: 1, NOT_POSSIBLE: 2, INCOMPLETE: 3}
+"""Verdict → rank; of several verdicts on a method the one with the lowest rank counts."""
 
 
 def recommend(families: Sequence[Family]) -> list[Recommendation]:
-    """Recommend a method for each noise level, levels by noise rate.
+    """Recommend a method for each noise level, levels by noise rate, or as declared where a rate is not known yet.
 
     Args:
         families: From ``analysis.common.families.read_families``; an earlier one comes first in the order of methods.
     """
-    tables = [family.compared.assign(reference=family.reference) for family in families if len(family.compared)]
-    if not tables:
+    tables = [_comparisons(family) for family in families]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if rows.empty:
         return []
-    rows = pd.concat(tables, ignore_index=True)
     rows["oracle"] = rows["oracle"].astype(bool)
-    levels = rows.sort_values("rate", kind="stable", na_position="last")["level"]
-    return [_at_level(rows[rows["level"] == level]) for level in dict.fromkeys(levels)]
+    rows["rate"] = rows.groupby("level")["rate"].transform("first")
+    declared = [level for family in families if family.design for level in family.design.levels]
+    by_rate = rows.sort_values("rate", kind="stable", na_position="last")["level"]
+    levels = dict.fromkeys([*declared, *by_rate] if rows["rate"].isna().any() else by_rate)
+    return [_at_level(mine, families) for level in levels if len(mine := rows[rows["level"] == level])]
 
 
-def _at_level(rows: pd.DataFrame) -> Recommendation:
-    real = rows[~rows["oracle"]]
+def _comparisons(family: Family) -> pd.DataFrame:
+    """Return the comparisons of a family, and those that it declared and has no result of yet."""
+    known = set(family.compared[["level", "method"]].itertuples(index=False, name=None))
+    declared = family.design.candidates if family.design and family.declared else ()
+    waiting = [
+        {"level": one.noise, "method": one.space, "verdict": INCOMPLETE, "oracle": False}
+        for one in declared
+        if one.space != family.reference and (one.noise, one.space) not in known
+    ]
+    rows = pd.DataFrame([*family.compared.to_dict("records"), *waiting], columns=family.compared.columns)
+    return rows.drop_duplicates(["level", "method"]).assign(reference=family.reference, study=family.study)
+
+
+def _at_level(rows: pd.DataFrame, families: Sequence[Family]) -> Recommendation:
+    settled = _settled(rows)
+    real = settled[~settled["oracle"]]
 
     def named(verdict: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(real.loc[real["verdict"] == verdict, "method"]))
+        return tuple(real.loc[real["verdict"] == verdict, "method"])
 
-    reference = str(rows["reference"].iloc[0])
-    better = named(BETTER)
-    first = better[0] if better else None
-    settled = {BETTER, WORSE, NOT_POSSIBLE, INCOMPLETE}
+    level, reference, better = str(rows["level"].iloc[0]), str(rows["reference"].iloc[0]), named(BETTER)
+    row = real[real["verdict"] == BETTER].iloc[0] if better else None
+    judged = settled[settled["verdict"] != INCOMPLETE]
+    first = row if row is not None else (judged if len(judged) else settled).iloc[0]
     return Recommendation(
-        level=str(rows["level"].iloc[0]),
+        level=level,
         rate=float(rows["rate"].iloc[0]),
-        method=first or reference,
-        reference=reference,
-        row=real[(real["verdict"] == BETTER) & (real["method"] == first)].iloc[0] if first else None,
+        method=better[0] if better else reference,
+        reference=reference if row is None else str(row["reference"]),
+        study=str(first["study"]),
+        row=row,
         also=better[1:],
         worse=named(WORSE),
-        open=tuple(dict.fromkeys(real.loc[~real["verdict"].isin(settled), "method"])),
+        open=named(NO_EVIDENCE),
         impossible=named(NOT_POSSIBLE),
         incomplete=named(INCOMPLETE),
-        oracles=tuple(dict.fromkeys(rows.loc[rows["oracle"], "method"])),
+        oracles=tuple(settled.loc[settled["oracle"], "method"]),
+        missing=_missing(level, families),
+        units=counted(int(judged["units"].iloc[0]), judged["unit"].iloc[0]) if len(judged) else "",
     )
+
+
+def _settled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per method, in the order of their first rows: the earliest of the verdicts that settle most."""
+    ranked = rows.assign(rank=rows["verdict"].map(SETTLES)).sort_values("rank", kind="stable")
+    return ranked.drop_duplicates("method").set_index("method", drop=False).loc[list(dict.fromkeys(rows["method"]))]
+
+
+def _missing(level: str, families: Sequence[Family]) -> int:
+    """Return the number of missing trainings at a level; at all levels if none is missing there."""
+    here = sum(int((family.missing["noise"] == level).sum()) for family in families)
+    return here or sum(len(family.missing) for family in families)
+
+
+def configuration_name(level: str) -> str:
+    """Return the name of the file with the configuration that is recommended at a noise level.
+
+    Example:
+        >>> configuration_name("symmetric:0.2")
+        'recommended-symmetric-0.2.yaml'
+    """
+    return f"recommended-{level.replace(':', '-').replace('/', '-')}.yaml"
+
+
+def recommended_configurations(records: Records, recommended: Sequence[Recommendation]) -> dict[str, str]:
+    """Return noise level → configuration of the recommended method, as the content of a file for ``ser.train``.
+
+    Args:
+        records: Records of the experiment.
+        recommended: From ``recommend``.
+
+    Returns:
+        Only levels at which a configuration of the method was confirmed.
+    """
+    named = representatives(records.confirmed, records.selection)
+    found = {}
+    for one in recommended:
+        space = one.method.removesuffix(AT_STOP)
+        for row in named[(named["noise"] == one.level) & (named["space"] == space)].to_dict("records"):
+            parameters = trials_of_representative(records.confirmed, row)["parameters"].iloc[0]
+            found[one.level] = _configuration(records, one, row["candidate"], parameters)
+    return found
 
 
 def write_configurations(records: Records, recommended: Sequence[Recommendation], folder: Path) -> list[Path]:
@@ -108,31 +200,23 @@ def write_configurations(records: Records, recommended: Sequence[Recommendation]
     Raises:
         UserError: If the folder is not writable.
     """
-    named = representatives(records.confirmed, records.selection)
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in recommended:
-            space = one.method.removesuffix(AT_STOP)
-            best = named[(named["noise"] == one.level) & (named["space"] == space)]
-            for row in best.to_dict("records"):
-                paths.append(folder / f"recommended-{one.level.replace(':', '-').replace('/', '-')}.yaml")
-                parameters = trials_of_representative(records.confirmed, row)["parameters"].iloc[0]
-                paths[-1].write_text(_configuration(records, one, row["candidate"], parameters), encoding="utf-8")
+        for level, content in recommended_configurations(records, recommended).items():
+            paths.append(folder / configuration_name(level))
+            paths[-1].write_text(content, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
 def _configuration(records: Records, one: Recommendation, candidate: str, parameters: dict[str, str]) -> str:
-    why = (
-        f"better than {one.reference}" if one.row is not None else "the reference; nothing shows that another is better"
-    )
     stop = "Stop at the epoch of the best UAR against the noisy validation labels.\n# " if AT_STOP in one.method else ""
     _, kind = space_and_labels(records.recorded_space(one.method.removesuffix(AT_STOP)))
     stop += f"Train with --labels {kind}.\n# " if kind != CONSENSUS else ""
     header = (
-        f"# {records.data}: {one.method} at noise level {one.level}: {why}.\n# {stop}Configuration {candidate}, the "
-        "best of its method by its mean validation score.\n"
+        f"# {records.data}: {in_words(one.method)} at noise level {one.level}: {one.reason}.\n# {stop}Configuration "
+        f"{candidate}, the best of its method by its mean validation score.\n"
     )
     return header + config_text(Config.from_dotted(dict(parameters)).to_dotted())

@@ -1,62 +1,75 @@
-"""Figure of the difference from the reference over the noise levels."""
+"""Figure of the test UAR over the share of wrong training labels."""
 
 from __future__ import annotations
 
-import math
-
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.common.style import MARKS, hide_frame, hide_panels, legend_above
-from analysis.inference import NOT_POSSIBLE
+from analysis.common.style import hide_frame, legend_above, method_style
+from analysis.common.text import percent
+from analysis.sections.dose_response.scores import Scores
+from study.schema import AT_STOP, in_words
 
-COLUMNS = 3
+MOST_NAMED = 5
+"""Largest number of noise levels whose names are written below their rates."""
+DODGE = 0.012
+"""Distance of two methods at one level, as a share of the range of noise rates."""
+ALONE = 0.05
+"""Range of noise rates around a single level."""
 
 
-def draw_dose_response(compared: pd.DataFrame, single: pd.DataFrame, reference: str) -> Figure:
-    """Draw each method's difference from the reference by noise rate, a panel for each method.
+def draw_scores(scores: Scores, chance: float, name: str) -> tuple[Figure, dict[str, str]]:
+    """Draw the test UAR of each method by noise rate.
 
     Args:
-        compared: Rows of ``Family.compared`` with a verdict and a known rate, at least one.
-        single: Differences of single units: ``method``, ``rate``, ``difference``; drawn instead of an interval where no
-            evidence was possible.
-        reference: Method that the others are compared with.
+        scores: Scores of known noise rate, at least one.
+        chance: UAR of guessing, 0 to 1.
+        name: Name of the figure, with which its gids begin.
+
+    Returns:
+        The figure and, for each mark, gid → text for hovering. A mark has its 95 % interval, or the single units where
+        they are too few for one.
     """
-    methods = list(dict.fromkeys(compared["method"]))
-    columns = min(COLUMNS, len(methods))
-    rows = math.ceil(len(methods) / columns)
-    size = (1.2 + 2.7 * columns, 0.9 + 2.4 * rows)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
-    for axes, method in zip(grid.flat, methods, strict=False):
-        mine = compared[compared["method"] == method].sort_values("rate", kind="stable")
-        rates, heights = 100 * mine["rate"].to_numpy(), 100 * mine["difference"].to_numpy()
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.plot(rates, heights, color="grey", linewidth=1.2, zorder=1)
-        for rate, height, row in zip(rates, heights, mine.to_dict("records"), strict=True):
-            marker, face, _ = MARKS[row["verdict"]]
-            if row["verdict"] != NOT_POSSIBLE and np.isfinite(row["low"]):
-                axes.plot([rate, rate], [100 * row["low"], 100 * row["high"]], color="black", linewidth=1.2, zorder=2)
-            axes.plot(rate, height, marker=marker, markersize=7, color="black", markerfacecolor=face, zorder=3)
-        units = single[single["method"] == method]
-        axes.plot(100 * units["rate"], 100 * units["difference"], "x", color="grey", markersize=4, zorder=1)
-        axes.set_title(method, fontsize="medium", loc="left")
-        axes.grid(alpha=0.3)
-        hide_frame(axes)
-    hide_panels(grid.flat[len(methods) :])
-    figure.supxlabel("wrong labels in training, %", fontsize="medium")
-    figure.supylabel(f"difference of test UAR\n(method − {reference}), points", fontsize="medium")
-    entries: dict[str, Artist] = {
-        label: Line2D([], [], marker=marker, color="black", markerfacecolor=face, linestyle="none")
-        for verdict, (marker, face, label) in MARKS.items()
-        if (compared["verdict"] == verdict).any()
-    }
-    if len(single):
-        entries["single folds or trainings"] = Line2D([], [], marker="x", color="grey", linestyle="none")
-    legend_above(figure, entries, 2)
-    return figure
+    table = scores.table
+    methods = list(dict.fromkeys(table["method"]))
+    rates = 100 * table["rate"].drop_duplicates().to_numpy()
+    span = max(np.ptp(rates), 100 * ALONE)
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    axes.axhline(100 * chance, color="grey", linestyle=":", linewidth=1.2)
+    entries: dict[str, Artist] = {}
+    hover = {}
+    for place, method in enumerate(methods):
+        mine = table[table["method"] == method]
+        shift = DODGE * span * (place - (len(methods) - 1) / 2)
+        colour, marker = method_style(method)
+        line = {"color": colour, "linewidth": 1.4, "linestyle": "--" if method.endswith(AT_STOP) else "-"}
+        axes.plot(100 * mine["rate"] + shift, 100 * mine["uar"], **line, zorder=2)
+        for number, row in enumerate(mine.to_dict("records")):
+            x = 100 * row["rate"] + shift
+            if scores.has_intervals:
+                axes.plot([x, x], [100 * row["low"], 100 * row["high"]], color=colour, linewidth=1.4, zorder=2)
+            else:
+                units = 100 * np.array(row["by_unit"])
+                axes.plot(np.full(len(units), x), units, marker, color=colour, markersize=3, alpha=0.5, zorder=1)
+            gid = f"{name}-{place}-{number}"
+            axes.plot(x, 100 * row["uar"], marker, color=colour, markersize=7, zorder=3, gid=gid)
+            hover[gid] = (
+                f"{in_words(method)} at {row['level']}, {percent(row['rate'], 1)} wrong labels: test UAR "
+                f"{scores.text(row['level'], method)}"
+            )
+        entries[in_words(method)] = Line2D([], [], marker=marker, **line)
+    entries["chance"] = Line2D([], [], color="grey", linestyle=":", linewidth=1.2)
+    axes.set_xlim(rates.min() - 0.08 * span, rates.max() + 0.08 * span)
+    levels = table.drop_duplicates("level")
+    names = levels["level"] if len(levels) <= MOST_NAMED else [""] * len(levels)
+    ticks = [f"{100 * rate:.1f}\n{level}".strip() for rate, level in zip(levels["rate"], names, strict=True)]
+    axes.set_xticks(100 * levels["rate"], ticks)
+    axes.set_xlabel("wrong training labels, %")
+    axes.set_ylabel("test UAR, %")
+    axes.grid(axis="y", alpha=0.3)
+    hide_frame(axes)
+    legend_above(figure, entries, 3)
+    return figure, hover

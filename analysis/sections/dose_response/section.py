@@ -1,8 +1,8 @@
-"""Difference of each method from the reference over the noise levels, and the level from which a method pays."""
+"""Test UAR of each confirmed method over the noise levels, and the level from which a method pays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,17 +12,18 @@ from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedFigure, NamedTable, Section
-from analysis.common.text import interval_text, listing, number, percent, points
-from analysis.inference import NOT_POSSIBLE, pays_from
-from analysis.sections.dose_response.figures import draw_dose_response
+from analysis.common.text import MISSING, counted, listing, percent
+from analysis.inference import pays_from
+from analysis.sections.dose_response.figures import draw_scores
+from analysis.sections.dose_response.scores import Scores, read_scores
 from study.schema import Tag, in_words, space_and_labels
 
-TITLE = "Dose and response"
+TITLE = "Test UAR by share of wrong labels"
 
 
 @dataclass(frozen=True)
 class Options(RecordsOptions):
-    """Show the difference of each confirmed method from a reference over the noise levels."""
+    """Show the test UAR of each confirmed method over the noise levels, and from which level a method pays."""
 
     output: Path = Path("results") / "dose_response"
     """Folder of the table and the figure."""
@@ -31,7 +32,10 @@ class Options(RecordsOptions):
 
 
 def section(records: Records, options: Options) -> Section:
-    """Return the differences over the noise levels.
+    """Return the test UAR of the confirmed methods over the noise levels.
+
+    A search alone has no such curve: the best score of several trials, chosen by that score, is too high, and by more
+    for a method whose scores vary more.
 
     Args:
         records: Records of both stages.
@@ -43,39 +47,84 @@ def section(records: Records, options: Options) -> Section:
     """
     check_reference(records, options.reference if options.reference != REFERENCE else None)
     families = read_families(records, options.reference)
-    shown = [family for family in families if len(levels_by_rate(family)) > 1]
-    if not shown:
-        runs = (*records.matched.search, *records.matched.confirmed)
-        spaces = sorted({space_and_labels(run.data.tags[Tag.SPACE])[0] for run in runs})
-        levels = ("--noise", "clean", "noisy-A", "noisy-B")
-        unfinished = [family.study for family in families if not family.is_complete]
-        finish = f"Finish one: {'; '.join(map(records.resume_command, unfinished))}. " if unfinished else ""
-        missing = (
-            "A dose–response needs two noise levels of known rate with a verdict, in one confirmation. "
-            f"{finish}To declare them: "
-            f"{records.command('study/confirm.py', '--space', *spaces, *data_options(records), *levels)} …"
-        )
-        return Section("dose_response", TITLE, missing=(missing,))
-    tables, figures, sentences = [], [], []
-    for place, family in enumerate(shown, start=1):
-        name = "dose_response" if place == 1 else f"dose_response-{place}"
+    tables, figures, sentences, notes, missing = [], [], [], [], []
+    for family in families:
         of = "" if len(families) == 1 else f"; confirmation {family.study}"
-        rows = judged(family)
-        lines = pays_sentences(family)
-        sentences += lines
-        caption = f"Difference of test UAR from {family.reference} by noise level{of}"
-        tables.append(NamedTable(name, caption, rows.reset_index(drop=True), _text(rows)))
-        drawing = draw_dose_response(rows, single_units(family), family.reference)
-        caption += "; 95 % intervals of each comparison alone"
-        figures.append(NamedFigure(name, caption, " ".join(lines), drawing))
-    notes = (
-        "A method pays from a level if it is better there and at all higher levels of the confirmation, by the p that "
-        "is corrected for all of its comparisons. The lines join levels and do not test a trend.",
-    )
+        scores = read_scores(records, family)
+        shown = replace(scores, table=scores.table[scores.table["rate"].notna()])
+        unknown = sorted(set(scores.table["level"]) - set(shown.table["level"]))
+        if unknown:
+            notes.append(f"Not shown, because its share of wrong labels is unknown: {listing(unknown)}{of}.")
+        if not family.is_complete:
+            missing.append(
+                f"Methods with missing trainings are not shown{of}. To finish: {records.resume_command(family.study)}"
+            )
+        if shown.table.empty:
+            continue
+        name = "dose_response" if not tables else f"dose_response-{len(tables) + 1}"
+        caption = f"Test UAR in % against true labels, last epoch{of}"
+        around = "95 % interval" if shown.has_intervals else f"lowest and highest {shown.unit}"
+        data = shown.table.drop(columns="by_unit")
+        tables.append(NamedTable(name, f"{caption}; in brackets: {around}", data, _text(shown)))
+        drawing, hover = draw_scores(shown, 1 / len(records.classes), name)
+        described = f"{describe(shown)} Guessing gives {percent(1 / len(records.classes), 1)}."
+        marks = f"95 % intervals over {counted(shown.units, shown.unit)}"
+        if not shown.has_intervals:
+            marks = f"small marks: single {shown.unit}s, too few for an interval"
+        figures.append(NamedFigure(name, f"{caption}; {marks}", described, drawing, hover=hover))
+        if len(levels_by_rate(family)) > 1:
+            sentences += [describe(shown), *pays_sentences(family)]
+    if not tables:
+        return Section("dose_response", TITLE, notes=tuple(notes), missing=(*missing, _to_declare(records)))
+    if sentences:
+        notes.append(
+            "A method pays from a level if it is better there and at all higher levels of the confirmation, by the p "
+            "that is corrected for all of its comparisons. The lines join levels and do not test a trend."
+        )
+    else:
+        missing.append(f"Only one noise level has verdicts, which is no curve. {_to_declare(records)}")
     return Section(
-        "dose_response", TITLE, tuple(sentences), tuple(tables), tuple(figures), notes,
+        "dose_response", TITLE, tuple(sentences), tuple(tables), tuple(figures), tuple(notes), tuple(missing),
         optional_files=("dose_response-*",),
     )  # fmt: skip
+
+
+def _to_declare(records: Records) -> str:
+    """Return how to get a curve."""
+    if records.confirmed.empty:
+        return f"Nothing is confirmed on test rows yet. To confirm: {records.confirm_command()}"
+    runs = (*records.matched.search, *records.matched.confirmed)
+    spaces = sorted({space_and_labels(run.data.tags[Tag.SPACE])[0] for run in runs})
+    levels = ("--noise", "clean", "noisy-A", "noisy-B")
+    return (
+        "To declare several levels: "
+        f"{records.command('study/confirm.py', '--space', *spaces, *data_options(records), *levels)} …"
+    )
+
+
+def describe(scores: Scores) -> str:
+    """Return the scores in one sentence: from the lowest noise rate to the highest, or at the only one.
+
+    Args:
+        scores: Scores of known noise rate, at least one.
+    """
+    table = scores.table
+    ends = table.drop_duplicates("level").iloc[[0, -1]]
+    (low, high), (least, most) = ends["level"], ends["rate"]
+    by_level = table.set_index(["method", "level"])["uar"]
+    findings = []
+    for method in dict.fromkeys(table["method"]):
+        known = [by_level[method, level] for level in (low, high) if (method, level) in by_level.index]
+        if low == high or len(known) < 2:
+            findings += [f"{in_words(method)} {percent(uar, 1)}" for uar in known[:1]]
+        elif round(1000 * known[0]) == round(1000 * known[1]):
+            findings.append(f"{in_words(method)} stays at {percent(known[1], 1)}")
+        else:
+            verb = "falls" if known[0] > known[1] else "rises"
+            findings.append(f"{in_words(method)} {verb} from {percent(known[0], 1)} to {percent(known[1], 1)}")
+    where = f"{low} ({percent(least, 1)} of the training labels wrong)"
+    place = f"at {where}" if low == high else f"from {where} to {high} ({percent(most, 1)})"
+    return f"Test UAR {place}: {', '.join(findings)}."
 
 
 def judged(family: Family) -> pd.DataFrame:
@@ -117,42 +166,14 @@ def pays_sentences(family: Family) -> list[str]:
     return lines
 
 
-def single_units(family: Family) -> pd.DataFrame:
-    """Return the differences of single folds (of single trainings, where there is one fold) without a possible verdict.
-
-    Args:
-        family: Family of comparisons.
-
-    Returns:
-        ``method``, ``rate`` and ``difference`` (−1 to 1).
-    """
-    rows = []
-    for row in judged(family).to_dict("records"):
-        if row["verdict"] == NOT_POSSIBLE:
-            unit = "fold" if row["unit"] == "fold" else "seed"
-            mine, base = (
-                _uar(family.results.table, row["level"], name, unit) for name in (row["method"], family.reference)
-            )
-            rows += [{"method": row["method"], "rate": row["rate"], "difference": d} for d in (mine - base).dropna()]
-    return pd.DataFrame(rows, columns=["method", "rate", "difference"])
-
-
-def _uar(results: pd.DataFrame, level: str, method: str, unit: str) -> pd.Series:
-    """Return the UAR of each unit, over the classes that it has."""
-    rows = results[(results["level"] == level) & (results["method"] == method)]
-    by_class = rows.groupby([unit, "label"])[["correct", "total"]].sum()
-    return (by_class["correct"] / by_class["total"]).groupby(level=unit).mean()
-
-
-def _text(rows: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "method": rows["method"],
-            "noise": rows["level"],
-            "wrong labels": [percent(rate, 1) for rate in rows["rate"]],
-            "diff.": [points(difference) for difference in rows["difference"]],
-            "95 % interval": [interval_text(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
-            "p adj.": [number(p) for p in rows["p_adjusted"]],
-            "verdict": rows["verdict"],
-        }
-    ).sort_values("method", kind="stable")
+def _text(scores: Scores) -> pd.DataFrame:
+    """Return the scores as displayed, in percent: a row per method, a column per noise level."""
+    table = scores.table
+    shown = {(row["method"], row["level"]): scores.short(row) for row in table.to_dict("records")}
+    levels = table.drop_duplicates("level")
+    methods = list(dict.fromkeys(table["method"]))
+    columns = {
+        f"{level} ({percent(rate, 1)} wrong)": [shown.get((method, level), MISSING) for method in methods]
+        for level, rate in zip(levels["level"], levels["rate"], strict=True)
+    }
+    return pd.DataFrame({"method": list(map(in_words, methods)), **columns})

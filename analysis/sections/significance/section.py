@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,8 +14,12 @@ from analysis.common.methods import REFERENCE, check_reference, left_out_confirm
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, counted, interval_text, listing, number, p_value, points
-from analysis.sections.significance.figures import draw_differences
+from analysis.inference import FOLD
+from analysis.sections.dose_response.scores import read_scores, single_differences
+from analysis.sections.significance.figures import draw_differences, has_interval
 from analysis.sections.significance.sentences import family_sentences
+from study.schema import in_words
+from study.setup.power import ALPHA
 
 TITLE = "Differences"
 MOST_NAMED = 3
@@ -54,18 +59,20 @@ def section(records: Records, options: Options) -> Section:
     for place, (family, lines) in enumerate(zip(families, sentences, strict=True), start=1):
         name = "significance" if place == 1 else f"significance-{place}"
         of = "" if len(families) == 1 else f"; confirmation {family.study}"
-        if family.compared.empty:
-            continue
-        caption = f"Test UAR against true labels, last epoch: difference (method − {family.reference}){of}"
-        tables.append(NamedTable(name, caption, family.compared, comparison_text(family.compared)))
         judged = family.compared[family.compared["verdict"] != INCOMPLETE]
-        if len(judged):
-            caption = f"Difference of test UAR from {family.reference}, 95 % intervals over {judged['unit'].iloc[0]}s"
-            drawing = draw_differences(judged, family.reference)
-            figures.append(NamedFigure(name, f"{caption}{of}", " ".join(lines), drawing))
+        if judged.empty:
+            continue
+        reference = in_words(family.reference)
+        caption = f"Test UAR against true labels, last epoch, compared with {reference}{of}"
+        tables.append(NamedTable(name, caption, family.compared, comparison_text(family.compared, reference), keys=2))
+        around = f", 95 % intervals over {judged['unit'].iloc[0]}s" if any(map(has_interval, rows_of(judged))) else ""
+        single = single_differences(read_scores(records, family), family.reference)
+        drawing, hover = draw_differences(judged, single, family.reference, name)
+        caption = f"Difference of test UAR from {reference}{around}{of}"
+        figures.append(NamedFigure(name, caption, " ".join(lines), drawing, hover))
     return Section(
         "significance",
-        f"{TITLE} from {listing(sorted({family.reference for family in families}))}",
+        f"{TITLE} from {listing(sorted({in_words(family.reference) for family in families}))}",
         sentences=tuple(line for lines in sentences for line in lines),
         tables=tuple(tables),
         figures=tuple(figures),
@@ -87,28 +94,39 @@ def family_sentences_of(records: Records, family: Family, families: Sequence[Fam
     return family_sentences(family, resume, family is families[0], len(families) == 1)
 
 
-def comparison_text(compared: pd.DataFrame) -> pd.DataFrame:
+def comparison_text(compared: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Return comparisons as displayed.
 
     Args:
         compared: ``Family.compared``.
+        reference: Name of the reference in words.
     """
-    rows = compared.to_dict("records")
+    rows = rows_of(compared)
+    unit = next(iter(compared["unit"].dropna()), FOLD)
     return pd.DataFrame(
         {
             "noise": [row["level"] for row in rows],
-            "method": [row["method"] for row in rows],
-            "UAR": [number(row["uar"]) for row in rows],
-            "ref.": [number(row["uar_reference"]) for row in rows],
-            "diff.": [points(row["difference"]) for row in rows],
-            "95 % interval": [interval_text(row["low"], row["high"]) for row in rows],
+            "method": [in_words(row["method"]) for row in rows],
+            "UAR, %": [number(100 * row["uar"], 1) for row in rows],
+            f"{reference}, %": [number(100 * row["uar_reference"], 1) for row in rows],
+            "difference": [points(row["difference"]) for row in rows],
+            "95 % interval": [interval_text(row["low"], row["high"]) if has_interval(row) else MISSING for row in rows],
             "p": [_p(row["p"]) for row in rows],
-            "p adj.": [_p(row["p_adjusted"]) for row in rows],
-            "MDD": [_detectable(row["detectable"]) for row in rows],
-            "N": [number(row["units"], 0) for row in rows],
+            "p (corrected)": [_p(row["p_adjusted"]) for row in rows],
+            "detectable": [_detectable(row["detectable"]) for row in rows],
+            f"{unit}s": [number(row["units"], 0) for row in rows],
             "verdict": [_verdict(row["verdict"], row["primary"], row["oracle"]) for row in rows],
         }
     )
+
+
+def rows_of(compared: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Return comparisons one by one.
+
+    Args:
+        compared: ``Family.compared``.
+    """
+    return compared.to_dict("records")
 
 
 def notes(families: Sequence[Family]) -> list[str]:
@@ -120,16 +138,15 @@ def notes(families: Sequence[Family]) -> list[str]:
     judged = [family for family in families if (family.compared["verdict"] != INCOMPLETE).any()]
     if not judged:
         return []
-    scopes = dict.fromkeys(scope for family in judged for scope in family.compared["scope"].dropna())
     lines = [
-        "A trained network is one draw, and it judges all test speakers of its fold. So the unit (N) is the trained "
-        "fold, or the training where there is one fold, and not the speaker. In each fold and seed a method's result "
-        "is that of the configuration with the best validation score of that very fold.",
-        f"The claim is about {listing(list(scopes))}; another corpus is another question.",
-        "p: the signs of the folds' shares of the difference are flipped. p adj.: corrected for all comparisons of the "
-        "confirmation (single-step max-T, Westfall and Young 1993), 2 p for the declared primary comparison; it alone "
-        "decides the verdict, at .05. Intervals are of each comparison alone. MDD, minimum detectable difference: what "
-        "such a design finds with 80 % power after correction, in points, given the spread seen.",
+        "The unit is the trained fold, because one network judges all test speakers of a fold; with a single fold it "
+        "is the training. Where a method has several configurations, each fold and seed takes the one with the best "
+        "validation score there.",
+        "difference, 95 % interval, detectable: in points of UAR. p: permutation test that flips the signs of the "
+        "folds' differences. p (corrected): for all comparisons of the confirmation (single-step max-T, Westfall and "
+        f"Young 1993), doubled for the primary one; the verdict follows from it, at {ALPHA:g}. The interval is of each "
+        "comparison alone. detectable: the difference that such a design finds with 80 % power after correction, given "
+        "the spread seen.",
     ]
     for family in judged:
         if family.trained_by:
@@ -176,8 +193,8 @@ def missing_parts(records: Records, families: Sequence[Family]) -> list[str]:
         if family.compared.empty:
             reference = records.space_options(family.reference)
             lines.append(
-                f"No method has the same folds and seeds as {family.reference}{of}, so nothing is compared. To add "
-                f"methods: {records.command('study/confirm.py', *reference)} NAME …"
+                f"No method has the same folds and seeds as {in_words(family.reference)}{of}, so nothing is compared. "
+                f"To add methods: {records.command('study/confirm.py', *reference)} NAME …"
             )
     return lines
 
