@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -102,7 +103,8 @@ def read_families(records: Records, reference: str | None = None) -> list[Family
         UserError: If a per-utterance table cannot be read, or if two methods were tested on different utterances.
     """
     begun = records.confirmed.groupby("study")["start"].min().sort_values(kind="stable")
-    return [_family(records, str(study), reference) for study in begun.index]
+    studies = map(str, begun.index)
+    return [records.once(("family", one, reference), partial(_family, records, one, reference)) for one in studies]
 
 
 def oracle_methods(records: Records) -> set[str]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -43,12 +39,15 @@ from study.schema import (
     space_and_labels,
 )
 from study.setup.resolve import absolute, data_name
+from study.tracking.artifacts import read_document, read_table
 from study.tracking.confirmations import confirmed_table
 from study.tracking.matching import Matched, find_experiment, match, newest_of, several_contents, space_names
 from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, absent_remarks, classes_of_any, trials_of
 from study.tracking.store import search_all
 from study.uri import chosen_experiment, chosen_uri
+
+Result = TypeVar("Result")
 
 MOST_NAMED = 5
 """Largest number of studies left out that are named, each with a command."""
@@ -102,15 +101,38 @@ class Records:
     confirmed: pd.DataFrame
     selection: Selection
     classes: tuple[str, ...]
-    _tables: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
-    _others: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
-    _curves: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
-    _documents: dict[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict, repr=False)
     runs: tuple[Run, ...] = field(default=(), repr=False)
     matched: Matched = field(default_factory=Matched, repr=False)
     study: str | None = None
     named: tuple[Run, ...] = field(default=(), repr=False)
     space_names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _results: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Return what a function returns; it is called once for each key.
+
+        Args:
+            key: Name of the result, with all arguments that it depends on.
+            compute: The function, which reads these records. Do not change what it returns.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+        return cast(Result, self._results[key])
+
+    @cached_property
+    def _runs_by_id(self) -> dict[str, Run]:
+        return {run.info.run_id: run for run in self.runs}
+
+    def run(self, run_id: str) -> Run:
+        """Return a run of the store; those of the experiment are not read again.
+
+        Args:
+            run_id: MLflow run.
+
+        Raises:
+            MlflowException: If there is no such run.
+        """
+        return self._runs_by_id.get(run_id) or self.client.get_run(run_id)
 
     @cached_property
     def data(self) -> str:
@@ -163,9 +185,7 @@ class Records:
         Raises:
             UserError: If the table cannot be read.
         """
-        if run_id not in self._tables:
-            self._tables[run_id] = read_utterances(self.client, run_id)
-        return self._tables[run_id]
+        return self.once((UTTERANCES, run_id), lambda: _read_utterances(self.client, self.run(run_id)))
 
     def other_corpora(self, run_id: str) -> pd.DataFrame | None:
         """Return the right predictions of a confirmed trial on other corpora; they are read once.
@@ -179,9 +199,7 @@ class Records:
         Raises:
             UserError: If the table cannot be read.
         """
-        if run_id not in self._others:
-            self._others[run_id] = _read_table(self.client, run_id, ACROSS_CORPORA)
-        return self._others[run_id]
+        return self.once((ACROSS_CORPORA, run_id), lambda: read_table(self.client, self.run(run_id), ACROSS_CORPORA))
 
     def curve(self, run_id: str, metric: str) -> pd.Series:
         """Return a metric of a trial over its epochs; it is read once.
@@ -193,11 +211,7 @@ class Records:
         Returns:
             Values indexed by epoch from 1; empty if the metric was not recorded.
         """
-        if (run_id, metric) not in self._curves:
-            recorded = self.client.get_metric_history(run_id, metric)
-            values = {value.step: value.value for value in recorded}
-            self._curves[run_id, metric] = pd.Series(values, dtype=float, name=metric).sort_index()
-        return self._curves[run_id, metric]
+        return self.once(("curve", run_id, metric), lambda: _read_curve(self.client, run_id, metric))
 
     def document(self, run_id: str, name: str) -> Mapping[str, Any] | None:
         """Return a JSON artifact of a run; it is read once.
@@ -209,9 +223,13 @@ class Records:
         Returns:
             Its content, or None if the run has no such artifact or it is damaged.
         """
-        if (run_id, name) not in self._documents:
-            self._documents[run_id, name] = read_document(self.client, run_id, name)
-        return self._documents[run_id, name]
+        return self.once((name, run_id), lambda: self._read_document(run_id, name))
+
+    def _read_document(self, run_id: str, name: str) -> Mapping[str, Any] | None:
+        try:
+            return read_document(self.client, self.run(run_id), name)
+        except MlflowException:
+            return None
 
     def command(self, script: str, *options: str) -> str:
         """Return a command that reads or extends this experiment, quoted for a shell.
@@ -364,7 +382,6 @@ def open_records(options: RecordsOptions) -> Records:
     Raises:
         UserError: If there is no such store, experiment, study or run, or if the experiment has no trial.
     """
-    os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"  # each table would show one
     uri = chosen_uri(options.tracking_uri)
     client, uri = open_existing(uri), without_password(uri)
     asked = _experiment_of_runs(client, uri, options) if options.run_ids else chosen_experiment(options.experiment)
@@ -433,65 +450,23 @@ def _experiment_of_runs(client: MlflowClient, uri: str, options: RecordsOptions)
     return str(client.get_experiment(client.get_run(first).info.experiment_id).name)
 
 
-def read_document(client: MlflowClient, run_id: str, name: str) -> Mapping[str, Any] | None:
-    """Read a JSON artifact of a run.
-
-    Args:
-        client: The MLflow store.
-        run_id: MLflow run.
-        name: File name of the artifact.
-
-    Returns:
-        Its content, or None if the run has no such artifact or it is damaged.
-    """
-    try:
-        if name not in {file.path for file in client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(client.download_artifacts(run_id, name, folder))
-            content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (MlflowException, OSError, ValueError):
-        return None
-    return content
+def _read_curve(client: MlflowClient, run_id: str, metric: str) -> pd.Series:
+    values = {value.step: value.value for value in client.get_metric_history(run_id, metric)}
+    return pd.Series(values, dtype=float, name=metric).sort_index()
 
 
-def read_utterances(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
-    """Read the per-utterance table of a trial.
-
-    Args:
-        client: The MLflow store.
-        run_id: MLflow run of the trial.
-
-    Returns:
-        The table of ``ser.training.utterance_table``, or None if the run has none.
-
-    Raises:
-        UserError: If the artifact cannot be downloaded or read, or is another table.
-    """
-    table = _read_table(client, run_id, UTTERANCES)
+def _read_utterances(client: MlflowClient, run: Run) -> pd.DataFrame | None:
+    """Return the per-utterance table of a trial, None if the run has none."""
+    table = read_table(client, run, UTTERANCES)
     if table is None:
         return None
     table = table.rename(columns={OLD_SUBSET: SUBSET})
     classes = [name for name in table.columns.astype(str) if name.startswith(PROBABILITY)]
     if (missing := [name for name in (*TEXT, *FROM_LOSS) if name not in table]) or len(classes) < 2:
         raise UserError(
-            f"{UTTERANCES} of MLflow run {run_id} is another table: it lacks "
+            f"{UTTERANCES} of MLflow run {run.info.run_id} is another table: it lacks "
             f"{', '.join(missing) or f'columns {PROBABILITY}CLASS'}."
         )
     if AGREEMENT not in table:  # written by an older version
         table[AGREEMENT] = pd.array([pd.NA] * len(table), dtype="string")
     return table
-
-
-def _read_table(client: MlflowClient, run_id: str, name: str) -> pd.DataFrame | None:
-    """Return a Parquet artifact of a run, None if the run has none."""
-    try:
-        if name not in {file.path for file in client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            return pd.read_parquet(client.download_artifacts(run_id, name, folder))
-    except (MlflowException, OSError, ValueError) as error:
-        raise UserError(
-            f"{name} of MLflow run {run_id} cannot be read: {first_line(error)}. Restore the artifact, or train "
-            f"again: {command_line('study/run.py')} with a new --name."
-        ) from None

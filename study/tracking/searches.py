@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +10,11 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import absent_lines
 from ser.metrics.classification import METRICS
 from ser.utils.errors import UserError
-from study.environment import environment
 from study.schema import (
     FAILED,
     FINISHED,
@@ -37,6 +33,7 @@ from study.schema import (
     space_and_labels,
     status_of,
 )
+from study.tracking.artifacts import read_document
 from study.tracking.matching import match, newest_of, several_contents, space_names
 from study.tracking.store import classes_of, find_run, quoted, search_all
 
@@ -285,10 +282,4 @@ def searched_spaces(client: MlflowClient, experiment: str, trials: Trials, newes
 def _search_record(client: MlflowClient, experiment: str, study: str, space: str) -> dict[str, Any]:
     """Return options and space of a study as one of its parent runs has them; empty if none has."""
     run = find_run(client, experiment, {KIND: PARENT, Tag.STUDY: study, Tag.SPACE: space})
-    if run is None or SEARCH_RECORD not in {file.path for file in client.list_artifacts(run.info.run_id)}:
-        return {}
-    quiet = environment({MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false"})
-    with quiet, tempfile.TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(run.info.run_id, SEARCH_RECORD, folder))
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+    return dict((run and read_document(client, run, SEARCH_RECORD)) or {})

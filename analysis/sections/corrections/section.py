@@ -205,7 +205,7 @@ def read_curves(records: Records, chosen: Chosen) -> pd.DataFrame:
 
 def _one(records: Records, run: str) -> Chosen:
     """Return one trial as the only method."""
-    tags = records.client.get_run(run).data.tags
+    tags = records.run(run).data.tags
     own = Run(run, int(tags.get(Tag.SEED, 0)), int(tags.get(Tag.FOLD, 0)))
     name = tags.get(Tag.CANDIDATE, tags[Tag.TRIAL])
     space = records.space_names.get(run, tags[Tag.SPACE])

@@ -153,7 +153,7 @@ def _is_confirmed(records: Records) -> bool:
 
 
 def _parameters(records: Records, run_id: str) -> dict[str, str]:
-    return dict(records.client.get_run(run_id).data.params)
+    return dict(records.run(run_id).data.params)
 
 
 def _drawn(lines: Sequence[Line], named: bool) -> tuple[list[str], list[str]]:
