@@ -10,13 +10,81 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.common.parameters import Parameter, parameters_of
-from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
+from analysis.common.records import Records
+from analysis.common.text import number
+from ser.metrics.absent_classes import over_classes
+from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection, absent_of, in_words
 from study.tracking.searches import Trials
 
 ONE_SEED = (
-    "Scores are of the validation subset, one seed and one fold, and the search chose by them: they describe the "
+    "Scores are of the validation subset, with one seed and one fold, and the search chose by them: they describe the "
     "search and do not show which loss is better."
 )
+WORDS = {
+    "val_noisy/uar": "validation UAR against noisy labels",
+    "val/uar": "validation UAR against true labels",
+    "val/soft_ce": "validation cross entropy against the annotators' votes",
+}
+"""Metric of a selection rule → its name in words."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score of a search's trials as people write it.
+
+    Args:
+        metric: Name in the records, a key of ``WORDS``.
+        over: Over how many classes a UAR is, such as ``over 3 of 4 classes``; empty if it is over all of them.
+    """
+
+    metric: str
+    over: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the score in words."""
+        return f"{WORDS[self.metric]} {self.over}".strip()
+
+    @property
+    def scale(self) -> float:
+        """Return the factor from recorded to displayed values."""
+        return 100.0 if self.metric.endswith("uar") else 1.0
+
+    @property
+    def axis(self) -> str:
+        """Return the title of an axis, with its unit."""
+        over = f",\n{self.over}" if self.over else ""
+        return f"{WORDS[self.metric]}{over}, {'%' if self.scale > 1 else 'nats'}"
+
+    def number(self, value: float | None) -> str:
+        """Return a recorded value for a table whose heading has the unit.
+
+        Example:
+            >>> Score("val/uar").number(0.5814), Score("val/soft_ce").number(1.2)
+            ('58.1', '1.200')
+        """
+        return number(None if value is None else self.scale * value, 1 if self.scale > 1 else 3)
+
+    def text(self, value: float | None) -> str:
+        """Return a recorded value with its unit.
+
+        Example:
+            >>> Score("val/uar").text(0.5814), Score("val/soft_ce").text(1.2)
+            ('58.1%', '1.200 nats')
+        """
+        return f"{self.number(value)}{'%' if self.scale > 1 else ' nats'}"
+
+
+def score_of_search(records: Records, metric: str) -> Score:
+    """Return a score of the search that is shown, with the number of classes that UAR is over.
+
+    Args:
+        records: Records of the experiment.
+        metric: Name in the records.
+    """
+    classes = len(records.classes)
+    over = {over_classes(absent_of(run.data.tags), classes, metric) for run in records.matched.search}
+    return Score(metric, over.pop() if len(over) == 1 else "over the classes present" if over else "")
 
 
 @dataclass(frozen=True)
@@ -39,8 +107,8 @@ class Search:
 
     @property
     def title(self) -> str:
-        """Return the noise level and the space."""
-        return f"{self.noise} {self.space}"
+        """Return the noise level and the method in words."""
+        return f"{self.noise}, {in_words(self.space)}"
 
     @property
     def configurations(self) -> list[dict[str, str]]:
@@ -87,4 +155,4 @@ def left_out(found: list[Search]) -> list[str]:
     if not any(counts.values()):
         return []
     named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return [f"Only finished trials are compared; left out: {named}."]
+    return [f"Only finished trials are shown; left out: {named}."]

@@ -31,7 +31,9 @@ MARKS = {
 
 
 def colour_and_marker(place: int) -> tuple[str, str]:
-    """Return the colour and marker of the n-th method; they repeat after eight.
+    """Return the colour and marker of the n-th noise level or configuration; they repeat after eight.
+
+    Methods have their own (``method_style``); a figure shows either by colour.
 
     Args:
         place: n, from 0.
@@ -80,7 +82,7 @@ def legend_above(figure: Figure, entries: Mapping[str, Artist], columns: int, ti
 
 
 def label(figure: Figure, data: str) -> None:
-    """Write the name of the data into a figure, at its lower right.
+    """Write the name of the data below a figure, and fix its layout: it is computed once for all files.
 
     Args:
         figure: Figure with constrained layout.
@@ -88,6 +90,8 @@ def label(figure: Figure, data: str) -> None:
     """
     below = figure.get_supxlabel()
     figure.supxlabel(f"{below} ({data})" if below else data, fontsize="medium" if below else "x-small")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from study.console import MISSING as MISSING
+from study.schema import DEFAULT, SEARCH_RANK
 
 LEAST_P = 0.001
 """Smallest p that is printed; one that is as near to 1 is printed as > 0.999."""
@@ -72,24 +73,81 @@ def percent(share: float | None, digits: int = 0) -> str:
     return MISSING if _is_missing(share) else f"{share:.{digits}%}"
 
 
-def with_deviation(mean: float | None, deviation: float | None) -> str:
+def in_percent(share: float | None, digits: int = 1) -> str:
+    """Return a share from 0 to 1 in percent, for tables and axes whose heading has the unit.
+
+    Example:
+        >>> in_percent(0.405), in_percent(None)
+        ('40.5', '–')
+    """
+    return number(None if share is None else 100 * share, digits)
+
+
+def with_deviation(mean: float | None, deviation: float | None, digits: int = 3) -> str:
     """Return a mean with its standard deviation, where both are known.
 
     Example:
-        >>> with_deviation(0.5, 0.01), with_deviation(0.5, None)
-        ('0.500 ± 0.010', '0.500')
+        >>> with_deviation(0.5, 0.01), with_deviation(50, 1.25, 1), with_deviation(0.5, None)
+        ('0.500 ± 0.010', '50.0 ± 1.2', '0.500')
     """
-    return number(mean) if _is_missing(deviation) else f"{number(mean)} ± {number(deviation)}"
+    return number(mean, digits) if _is_missing(deviation) else f"{number(mean, digits)} ± {number(deviation, digits)}"
 
 
-def at_epoch(score: float | None, epoch: float | None) -> str:
-    """Return a score with its epoch.
+def at_epoch(share: float | None, epoch: float | None) -> str:
+    """Return a score from 0 to 1 in percent with its epoch, for tables whose heading has the unit.
 
     Example:
         >>> at_epoch(0.5, 7.0), at_epoch(None, None)
-        ('0.500 @ 7', '–')
+        ('50.0 (epoch 7)', '–')
     """
-    return MISSING if _is_missing(score) else f"{number(score)} @ {epoch:.0f}"
+    return MISSING if _is_missing(share) else f"{in_percent(share)} (epoch {epoch:.0f})"
+
+
+def in_brief(values: Mapping[str, float], text: Callable[[float], str], most: int = 4) -> str:
+    """Return named values for a sentence: all of them, or the lowest and the highest of many.
+
+    Args:
+        values: Name → value, at least one.
+        text: Returns a value as written.
+        most: Largest number of values that are all named.
+
+    Example:
+        >>> in_brief({"ELR": 0.5, "mixup": 0.25}, percent)
+        '50% with ELR and 25% with mixup'
+        >>> in_brief({"ELR": 0.5, "mixup": 0.25, "focal loss": 0.4}, percent, most=2)
+        'from 25% with mixup to 50% with ELR'
+    """
+    named = {name: f"{text(value)} with {name}" for name, value in values.items()}
+    if len(named) <= most:
+        return listing(list(named.values()))
+    low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
+    return f"from {named[low]} to {named[high]}"
+
+
+def configuration_in_words(candidate: str) -> str:
+    """Return a candidate of a confirmation, or a trial of a search, as people say it.
+
+    Example:
+        >>> configuration_in_words("default"), configuration_in_words("search-1"), configuration_in_words("search-2")
+        ('published default', 'best of the search', 'number 2 of the search')
+        >>> configuration_in_words("003")
+        'trial 3'
+    """
+    if candidate == DEFAULT:
+        return "published default"
+    rank = candidate.removeprefix(SEARCH_RANK)
+    if rank != candidate:
+        return "best of the search" if rank == "1" else f"number {rank} of the search"
+    return f"trial {int(candidate)}" if candidate.isdecimal() else candidate
+
+
+def without_empty_columns(text: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as displayed without the columns that have no value in any row.
+
+    Args:
+        text: Strings only.
+    """
+    return text.loc[:, [not (text[name] == MISSING).all() for name in text]]
 
 
 def p_value(p: float) -> str:

@@ -8,14 +8,27 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.common.records import Records, RecordsOptions
+from analysis.common.searches import Score, score_of_search
 from analysis.common.section import NamedFigure, NamedTable, Section
-from analysis.sections.best_runs.confirmed_scores import confirmed_section
+from analysis.common.text import MISSING, at_epoch, configuration_in_words, in_percent, percent, without_empty_columns
+from analysis.sections.best_runs.confirmed_scores import confirmed_section, parameters_table
 from analysis.sections.best_runs.figures import draw_trials
+from ser.metrics.classification import METRICS
 from ser.utils.errors import UserError
-from study.tracking.best_table import PARAMETERS, text_table
+from study.schema import FAILED, FINISHED, RUNNING, STOPPED, in_words
+from study.tracking.best_table import OVERVIEW
 from study.tracking.searches import Trials, best_runs, caveats
 
 TITLE = "Best runs"
+HEADINGS = {
+    "val_noisy/uar": "UAR, noisy labels",
+    "val/soft_ce": "cross entropy, votes",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+}
+"""Metric → heading of its column; the metric that chose has a column of its own unless it is UAR."""
+UNITLESS = {"ece"}
+"""Metrics between 0 and 1 that are not given in percent."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +53,18 @@ def section(records: Records, options: Options) -> Section:
     """
     if options.top < 1:
         raise UserError(f"--top is {options.top}; it must be at least 1.")
-    confirmed = confirmed_section(records)
-    if records.search is None:
-        return confirmed
+    confirmed, scores = confirmed_section(records)
     trials = records.search
-    best = best_runs(trials, options.top)
-    caption = (
-        f"Best trials of experiment {records.experiment} by {trials.selection.meaning}; scores against true validation "
-        "labels"
-    )
+    best = None if trials is None else best_runs(trials, options.top)
+    parameters = parameters_table(best, scores)
+    tables = [*confirmed.tables, *([] if parameters is None else [parameters])]
+    if trials is None or best is None:
+        return replace(confirmed, tables=tuple(tables))
     return replace(
         confirmed,
         title=TITLE,
-        tables=(
-            NamedTable("best_runs", caption, with_parameters(best), text_table(best, trials.selection), PARAMETERS),
-            *confirmed.tables,
-        ),
-        figures=_figures(trials, best),
+        tables=(*_best_table(records, trials, best), *tables),
+        figures=_figures(records, trials, best),
         notes=(*caveats(trials, best), *confirmed.notes),
     )
 
@@ -72,22 +80,58 @@ def with_parameters(best: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _figures(trials: Trials, best: pd.DataFrame) -> tuple[NamedFigure, ...]:
+def _best_table(records: Records, trials: Trials, best: pd.DataFrame) -> list[NamedTable]:
+    """Return the table of the best runs; none while no trial has finished."""
+    if best["run_id"].isna().all():
+        return []
+    rule = score_of_search(records, trials.selection.metric)
+    truth = score_of_search(records, "val/uar")
+    text = pd.DataFrame({"noise": best["noise"], "method": best["space"].map(in_words)})
+    text["wrong labels"] = [percent(rate, 1) for rate in best["rate"]]
+    trial_names = best["trial"].where(best["run_id"].notna(), MISSING).astype(str)
+    text["trial"] = [configuration_in_words(name).removeprefix("trial ") for name in trial_names]
+    if trials.selection.metric in HEADINGS:
+        text[HEADINGS[trials.selection.metric]] = [rule.number(value) for value in best["selected"]]
+    text["UAR"] = [in_percent(value) for value in best["uar"]]
+    text["best epoch (oracle)"] = list(map(at_epoch, best["uar_best_epoch"], best["best_epoch"]))
+    for name in OVERVIEW:
+        form = Score("val/soft_ce").number if name in UNITLESS else in_percent
+        text[HEADINGS.get(name, METRICS[name].heading)] = [form(value) for value in best[name]]
+    text["finished trials"] = [
+        f"{row[FINISHED]}" + "".join(f", {row[name]} {name}" for name in (FAILED, STOPPED, RUNNING) if row[name])
+        for row in best.to_dict("records")
+    ]
+    caption = (
+        f"Best trial of each method and noise level in the search, chosen by {rule.name}. Scores in %, on the "
+        f"validation subset at the last epoch, against true labels{f'; UAR {truth.over}' if truth.over else ''}"
+    )
+    return [NamedTable("best_runs", caption, with_parameters(best), without_empty_columns(text), keys=2)]
+
+
+def _figures(records: Records, trials: Trials, best: pd.DataFrame) -> tuple[NamedFigure, ...]:
     """Return the figure of all finished trials; none if no trial has a score.
 
     Scores are UAR against true labels, or the score that chose where true labels are unknown.
     """
-    score, label = "uar", "validation UAR, true labels, last epoch"
-    if trials.table[score].isna().all():
-        score, label = "selected", f"{trials.selection.metric}, last epoch"
-    if trials.table[score].isna().all():
+    column, metric = "uar", "val/uar"
+    if trials.table[column].isna().all():
+        column, metric = "selected", trials.selection.metric
+    finished = trials.table[(trials.table["status"] == FINISHED) & trials.table[column].notna()]
+    if finished.empty:
         return ()
-    chance = trials.chance if score == "uar" else None
-    return (
-        NamedFigure(
-            "best_runs",
-            "Every finished trial of the search; filled: chosen",
-            f"Scores of {len(trials.table)} trials by noise level and space, as in the table.",
-            draw_trials(trials.table, best, score, label, chance),
-        ),
-    )
+    finished = finished.astype({"rate": float}).sort_values(["rate", "noise", "start", "run_id"])
+    score = score_of_search(records, metric)
+    chosen = set(best[best["rank"] == 1]["run_id"].dropna())
+    drawing, hover = draw_trials(finished, chosen, score, column, trials.chance if column == "uar" else None)
+    caption = f"{score.name[0].upper()}{score.name[1:]} of every finished trial of the search, last epoch"
+    return (NamedFigure("best_runs", caption, _described(finished, column, score), drawing, hover=hover),)
+
+
+def _described(finished: pd.DataFrame, column: str, score: Score) -> str:
+    """Return what the figure shows: the range of the scores at each noise level, and whose trial is at its ends."""
+    lines = []
+    for noise, rows in finished.groupby("noise", sort=False):
+        ends = [rows.loc[rows[column].idxmin()], rows.loc[rows[column].idxmax()]]
+        low, high = (f"{score.text(row[column])} ({in_words(row['space'])})" for row in ends)
+        lines.append(f"{noise}: {len(rows)} trials from {low} to {high}." if len(rows) > 1 else f"{noise}: {high}.")
+    return " ".join([f"{score.name[0].upper()}{score.name[1:]}.", *lines])

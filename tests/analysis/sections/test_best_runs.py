@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from analysis.sections.best_runs.confirmed_scores import (
+    change_sentences,
     confirmed_scores,
     confirmed_text,
-    difference_sentences,
     notes,
-    parameters_text,
+    parameters_table,
 )
 from analysis.sections.best_runs.section import Options, section
 from study.schema import CHOSEN_BY, TRAINED_BY
@@ -46,38 +46,54 @@ def test_scores_are_means_over_trainings():
 
 def test_the_early_stop_is_next_to_the_last_epoch_and_the_oracle_is_marked():
     (shown,) = confirmed_text(scores_of(made())).to_dict("records")
-    assert (shown["test UAR"], shown["early stop"]) == ("0.500 ± 0.000", "0.450 @ 2")
-    assert shown["best epoch (oracle)"] == "0.900 @ 3"
+    assert (shown["test UAR"], shown["early stop"]) == ("50.0 ± 0.0", "45.0 (epoch 2)")
+    assert shown["best epoch (oracle)"] == "90.0 (epoch 3)"
 
 
-def test_the_drop_is_reported_for_each_level():
+@pytest.mark.parametrize(("searched", "change"), [(0.6, "−8.0"), (0.4, "+8.0"), (0.48, "+1.6")])
+def test_the_change_from_the_search_has_the_sign_of_its_direction(searched, change):
+    """Test UAR is .5 for both methods, whose scores in the search differ by .04."""
     records = made({("clean", name): constant(5) for name in ("cross_entropy", "elr")})
-    scores = scores_of(records, {"clean-elr": 0.6, "clean-cross_entropy": 0.54})
-    (sentence,) = difference_sentences(scores)
-    assert "cross_entropy search-1 0.540, then 0.500; elr search-1 0.600, then 0.500. Mean drop +7.0" in sentence
-    assert difference_sentences(scores_of(records)) == []
+    scores = scores_of(records, {"clean-elr": searched, "clean-cross_entropy": searched - 0.04})
+    (sentence,) = change_sentences(scores)
+    assert f"{change} points at clean (2 configurations)" in sentence
+    shown = confirmed_text(scores).set_index("method")
+    assert shown.at["ELR", "change"].startswith(change[0])
+    assert change_sentences(scores_of(records)) == []
+    assert "change" not in confirmed_text(scores_of(records))
 
 
 def test_what_the_search_did_with_the_test_speakers_is_shown():
     records = made(exposure={("elr", 1): CHOSEN_BY, ("elr", 2): TRAINED_BY})
     scores = scores_of(records, {"clean-elr": 0.6})
-    assert confirmed_text(scores)["speakers"].tolist() == ["chosen by", "trained on"]
-    (sentence,) = difference_sentences(scores)
-    assert sentence.count("then") == 2  # one training that counts, after the words of the heading
-    assert "no clean test" in notes(records, scores)[-1]
+    assert confirmed_text(scores)["test speakers"].tolist() == ["chosen by", "trained on"]
+    assert "−10.0 points at clean (1 configuration)" in change_sentences(scores)[0]
+    assert any("no clean test" in note for note in notes(records, scores))
+    unseen = scores_of(made())
+    assert "test speakers" not in confirmed_text(unseen)
+    assert not any("test speakers: " in note for note in notes(made(), unseen))
+
+
+def test_parameters_of_a_configuration_are_listed_once_for_all_levels():
+    records = made({(level, "elr"): constant(5) for level in ("clean", "noisy-A")})
+    (row,) = parameters_table(None, scores_of(records)).text.to_dict("records")
+    assert row == {
+        "method": "ELR", "noise": "clean and noisy-A", "configuration": "best of the search", "parameters": "lr=0.001",
+    }  # fmt: skip
 
 
 def test_parameters_that_differ_by_fold_are_said_to():
     records = made()
     records.confirmed["parameters"] = [{"optimizer.lr": str(fold)} for fold in records.confirmed["fold"]]
-    assert parameters_text(scores_of(records))["parameters"].tolist() == ["differ by fold"]
+    assert parameters_table(None, scores_of(records)).text["parameters"].tolist() == ["differ by fold"]
 
 
 def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
     made_store.search({("elr", "clean"): [0.9]})
     early = made_store.records()
     found = section(early, Options())
-    assert [table.name for table in found.tables] == ["best_runs"]
+    assert [table.name for table in found.tables] == ["best_runs", "best_runs_parameters"]
+    assert found.figures[0].hover == {"best_runs-0": "ELR, clean, trial 1: 89.3%"}
     assert re.search(r"To confirm: python study/confirm\.py --experiment made", found.missing[0])
     (source,) = early.search.table["run_id"]
     skills = {("elr", "clean", "search-1"): 0.5, ("elr", "clean", "default"): 0.4}
@@ -91,7 +107,7 @@ def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
     assert set(winner["search_uar"]) == {best["uar"].iloc[0]}
     assert winner["drop"].to_numpy() == pytest.approx(best["uar"].iloc[0] - winner["uar"].to_numpy())
     assert np.isnan(table.loc["default", "drop"])
-    assert "clean, validation UAR in the search, then test UAR of new trainings: elr search-1" in printed
+    assert "points at clean (1 configuration)" in printed
     assert not re.search(r"\bnan\b", printed)
     confirmed = made_store.records().confirmed
     mine = confirmed[confirmed["candidate"] == "search-1"]
