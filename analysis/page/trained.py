@@ -14,15 +14,11 @@ from analysis.common.records import Records
 from analysis.common.text import counted, listing, percent
 from analysis.page.provenance import Provenance
 from ser.config import Config
-from ser.corpora.names import emotion_of
+from ser.corpora.names import emotions_in_words
 from ser.features.front_ends import front_end
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
 from study.schema import LABELS_IN_WORDS, Tag
-
-ABBREVIATION = 3
-"""Largest number of letters of a class name that is written out."""
-LOSS, OPTIMIZER = "loss.", "optimizer."
 
 
 def what_was_trained(records: Records, found: Provenance, families: Sequence[Family]) -> Iterator[tuple[str, str]]:
@@ -39,23 +35,11 @@ def what_was_trained(records: Records, found: Provenance, families: Sequence[Fam
     yield from _named("features", (_features(dict(one)) for one in configurations))
     yield from _named("training", [_training(runs)] if configurations else [])
     yield from _named("corpus", [_corpus(records, found, runs)])
-    yield "classes", listing(list(map(class_in_words, records.classes)))
+    yield "classes", listing(emotions_in_words(records.classes))
     yield from _named("tested on", (family.units for family in families))
     yield from _named("seeds", [listing(found.values(Tag.SEED, runs))])
     yield from _named("wrong training labels", [_noise_rates(runs)])
     yield from _named("training labels", [_kinds_of_labels(found, runs)])
-
-
-def class_in_words(name: str) -> str:
-    """Return a class, an abbreviation with the emotion that it stands for.
-
-    Example:
-        >>> class_in_words("exc"), class_in_words("happy"), class_in_words("sad")
-        ('excitement (exc)', 'happy', 'sad')
-    """
-    noun = emotion_of(name)
-    short = noun is not None and len(name) <= ABBREVIATION and name not in ("sad", "joy")
-    return f"{noun} ({name})" if short else name
 
 
 def _named(what: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -74,24 +74,6 @@ class Scores:
         return f"{names}: {listing([number(100 * score, 1) for score in row['by_unit']])}"
 
 
-def single_differences(scores: Scores, reference: str) -> dict[tuple[str, str], list[float]]:
-    """Return the differences of each single unit from the reference.
-
-    Args:
-        scores: Scores of a confirmation.
-        reference: Method that the others are compared with.
-
-    Returns:
-        (level, method) → method − reference of each unit, −1 to 1.
-    """
-    by_unit = scores.table.set_index(CELL)["by_unit"].to_dict()
-    return {
-        (level, method): [mine - base for mine, base in zip(units, by_unit[level, reference], strict=True)]
-        for (level, method), units in by_unit.items()
-        if method != reference and (level, reference) in by_unit
-    }
-
-
 def read_scores(records: Records, family: Family) -> Scores:
     """Return the test UARs of a confirmation, of the folds that all shown methods have.
 

@@ -14,8 +14,7 @@ from analysis.common.methods import REFERENCE, check_reference, left_out_confirm
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, counted, interval_text, listing, number, p_value, points
-from analysis.inference import FOLD
-from analysis.sections.dose_response.scores import read_scores, single_differences
+from analysis.inference import FOLD, NOT_POSSIBLE, method_scores
 from analysis.sections.significance.figures import draw_differences, has_interval
 from analysis.sections.significance.sentences import family_sentences
 from study.schema import in_words
@@ -66,8 +65,7 @@ def section(records: Records, options: Options) -> Section:
         caption = f"Test UAR against true labels, last epoch, compared with {reference}{of}"
         tables.append(NamedTable(name, caption, family.compared, comparison_text(family.compared, reference), keys=2))
         around = f", 95 % intervals over {judged['unit'].iloc[0]}s" if any(map(has_interval, rows_of(judged))) else ""
-        single = single_differences(read_scores(records, family), family.reference)
-        drawing, hover = draw_differences(judged, single, family.reference, name)
+        drawing, hover = draw_differences(judged, single_differences(family), family.reference, name)
         caption = f"Difference of test UAR from {reference}{around}{of}"
         figures.append(NamedFigure(name, caption, " ".join(lines), drawing, hover))
     return Section(
@@ -80,6 +78,28 @@ def section(records: Records, options: Options) -> Section:
         missing=tuple(missing_parts(records, families)),
         optional_files=("significance-*",),
     )
+
+
+def single_differences(family: Family) -> dict[tuple[str, str], list[float]]:
+    """Return the differences of single units, for the comparisons for which no evidence was possible.
+
+    Args:
+        family: A confirmation.
+
+    Returns:
+        (level, method) → method − reference of each unit, −1 to 1.
+    """
+    found = {}
+    for row in rows_of(family.compared[family.compared["verdict"] == NOT_POSSIBLE]):
+        table = family.results.table
+        pair = table[(table["level"] == row["level"]) & table["method"].isin((row["method"], family.reference))]
+        trained = pair[["method", "fold", "seed"]].drop_duplicates()
+        counts = trained.groupby("fold").size()
+        whole = counts.index[counts == 2 * trained["seed"].nunique()]
+        by_unit = method_scores(pair[pair["fold"].isin(whole)]).set_index("method")["by_unit"]
+        differences = zip(by_unit[row["method"]], by_unit[family.reference], strict=True)
+        found[row["level"], row["method"]] = [mine - base for mine, base in differences]
+    return found
 
 
 def family_sentences_of(records: Records, family: Family, families: Sequence[Family]) -> list[str]:
