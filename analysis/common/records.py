@@ -91,6 +91,7 @@ class Records:
         study: Name of the study or confirmation that was asked for.
         named: Trials that were asked for by their run ids.
         space_names: Run id → name under which the run's space is shown, of the trials and their parents.
+        results: What was read or computed once, by the key of ``once``; artifacts by run id and file name.
     """
 
     client: MlflowClient
@@ -106,7 +107,7 @@ class Records:
     study: str | None = None
     named: tuple[Run, ...] = field(default=(), repr=False)
     space_names: Mapping[str, str] = field(default_factory=dict, repr=False)
-    _results: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    results: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """Return what a function returns; it is called once for each key.
@@ -115,9 +116,9 @@ class Records:
             key: Name of the result, with all arguments that it depends on.
             compute: The function, which reads these records. Do not change what it returns.
         """
-        if key not in self._results:
-            self._results[key] = compute()
-        return cast(Result, self._results[key])
+        if key not in self.results:
+            self.results[key] = compute()
+        return cast(Result, self.results[key])
 
     @cached_property
     def _runs_by_id(self) -> dict[str, Run]:
@@ -185,7 +186,7 @@ class Records:
         Raises:
             UserError: If the table cannot be read.
         """
-        return self.once((UTTERANCES, run_id), lambda: _read_utterances(self.client, self.run(run_id)))
+        return self.once((run_id, UTTERANCES), lambda: _read_utterances(self.client, self.run(run_id)))
 
     def other_corpora(self, run_id: str) -> pd.DataFrame | None:
         """Return the right predictions of a confirmed trial on other corpora; they are read once.
@@ -199,7 +200,7 @@ class Records:
         Raises:
             UserError: If the table cannot be read.
         """
-        return self.once((ACROSS_CORPORA, run_id), lambda: read_table(self.client, self.run(run_id), ACROSS_CORPORA))
+        return self.once((run_id, ACROSS_CORPORA), lambda: read_table(self.client, self.run(run_id), ACROSS_CORPORA))
 
     def curve(self, run_id: str, metric: str) -> pd.Series:
         """Return a metric of a trial over its epochs; it is read once.
@@ -211,7 +212,7 @@ class Records:
         Returns:
             Values indexed by epoch from 1; empty if the metric was not recorded.
         """
-        return self.once(("curve", run_id, metric), lambda: _read_curve(self.client, run_id, metric))
+        return self.once((run_id, metric), lambda: _read_curve(self.client, run_id, metric))
 
     def document(self, run_id: str, name: str) -> Mapping[str, Any] | None:
         """Return a JSON artifact of a run; it is read once.
@@ -223,7 +224,7 @@ class Records:
         Returns:
             Its content, or None if the run has no such artifact or it is damaged.
         """
-        return self.once((name, run_id), lambda: self._read_document(run_id, name))
+        return self.once((run_id, name), lambda: self._read_document(run_id, name))
 
     def _read_document(self, run_id: str, name: str) -> Mapping[str, Any] | None:
         try:

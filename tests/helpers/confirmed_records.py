@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from analysis.common.records import Records
-from study.schema import CONFIRM, DESIGN, FINISHED, PARENT, SELECTIONS, STOPPED, UNSEEN, Tag
+from study.schema import CONFIRM, DESIGN, FINISHED, PARENT, SELECTIONS, STOPPED, UNSEEN, UTTERANCES, Tag
 from study.setup.candidates import Candidate
 from study.setup.design import Design, FoldSpeakers
 from study.uri import DEFAULT_URI
@@ -67,7 +67,7 @@ def confirmed_records(
         for fold, members in folds.items():
             for seed in seeds:
                 run_id = f"{study}-{noise}-{space}-{fold}-{seed}"
-                tables[run_id] = predictions(members, seed, right, stopped.get(space))
+                tables[run_id, UTTERANCES] = predictions(members, seed, right, stopped.get(space))
                 known = [right(speaker, seed) / PER_CLASS for speaker in members]
                 rows.append(
                     {
@@ -86,8 +86,8 @@ def confirmed_records(
     parent = SimpleNamespace(info=SimpleNamespace(run_id=f"{study}-parent"), data=SimpleNamespace(tags=tags))
     document = design.to_json() if declared else None
     return Records(
-        None, DEFAULT_URI, "made", "1", None, pd.DataFrame(rows), SELECTIONS["noisy"], CLASSES, tables,
-        _documents={(f"{study}-parent", DESIGN): document}, runs=(parent,),
+        None, DEFAULT_URI, "made", "1", None, pd.DataFrame(rows), SELECTIONS["noisy"], CLASSES,
+        results=tables | {(f"{study}-parent", DESIGN): document}, runs=(parent,),
     )  # fmt: skip
 
 
@@ -132,8 +132,7 @@ def joined(*parts: Records) -> Records:
     first.confirmed = pd.concat([part.confirmed for part in parts], ignore_index=True)
     first.runs = tuple(run for part in parts for run in part.runs)
     for part in parts[1:]:
-        first._tables.update(part._tables)
-        first._documents.update(part._documents)
+        first.results.update(part.results)
     return first
 
 

@@ -14,7 +14,7 @@ from analysis.sections.across_corpora import section as module
 from analysis.sections.across_corpora.section import Options, section
 from analysis.sections.across_corpora.tested import read_tested
 from ser.metrics.intervals import crossed_interval
-from study.schema import DESIGN
+from study.schema import ACROSS_CORPORA, DESIGN
 from study.setup.design import Design, OtherCorpus
 from tests.helpers.confirmed_records import CLASSES, confirmed_records, named
 
@@ -33,15 +33,15 @@ def made(right, *, folds=SIX, unit="speaker", seeds=(1,), unfinished=()):
     """Return records of trainings whose right predictions on the other corpus are ``right(space, fold, seed, s)``."""
     own = {("clean", space): (lambda speaker, seed, more=place: 5 + more) for place, space in enumerate(SPACES)}
     records = confirmed_records(own, folds=folds, unit=unit, seeds=seeds, unfinished=unfinished)
-    (key,) = [key for key in records._documents if key[1] == DESIGN]
-    records._documents[key] = _with_calls(records, key)
+    (key,) = [key for key in records.results if key[1] == DESIGN]
+    records.results[key] = _with_calls(records, key)
     for trial in records.confirmed.to_dict("records"):
         rows = [
             ("calls", speaker, label, right(trial["space"], trial["fold"], trial["seed"], place), 10)
             for place, speaker in enumerate(STRANGERS)
             for label in CLASSES
         ]
-        records._others[trial["run_id"]] = pd.DataFrame(
+        records.results[trial["run_id"], ACROSS_CORPORA] = pd.DataFrame(
             rows, columns=["corpus", "speaker", "label", "correct", "total"]
         )
     records.client = SimpleNamespace(search_experiments=lambda: [])
@@ -49,7 +49,7 @@ def made(right, *, folds=SIX, unit="speaker", seeds=(1,), unfinished=()):
 
 
 def _with_calls(records, key):
-    design = replace(Design.of(records._documents[key]), test_corpora=(CALLS,))
+    design = replace(Design.of(records.results[key]), test_corpora=(CALLS,))
     records.confirmed["design"] = design.digest
     return design.to_json()
 
@@ -163,10 +163,10 @@ def test_experiments_on_one_corpus_have_rows_of_their_own(monkeypatch):
 
 def test_the_command_that_repeats_a_confirmation_names_its_test_corpora():
     records, found = made(varied), SimpleNamespace(studies={}, parents={}, search=[])
-    (key,) = [key for key in records._documents if key[1] == DESIGN]
+    (key,) = [key for key in records.results if key[1] == DESIGN]
     calls = replace(CALLS, root="/my data/calls.csv", options={"classes": "angry=anger,sad"})
-    design = replace(Design.of(records._documents[key]), test_corpora=(calls,))
-    records._documents[key], records.confirmed["design"] = design.to_json(), design.digest
+    design = replace(Design.of(records.results[key]), test_corpora=(calls,))
+    records.results[key], records.confirmed["design"] = design.to_json(), design.digest
     (command,) = reproduction_commands(records, found)
     words = shlex.split(command)
     assert words[words.index("--test-corpus") + 1] == "table=/my data/calls.csv"
@@ -176,10 +176,10 @@ def test_the_command_that_repeats_a_confirmation_names_its_test_corpora():
 
 def test_the_command_that_repeats_a_confirmation_names_what_it_compares():
     records, found = made(varied), SimpleNamespace(studies={}, parents={}, search=[])
-    (key,) = [key for key in records._documents if key[1] == DESIGN]
+    (key,) = [key for key in records.results if key[1] == DESIGN]
     primary = {"method": "cross_entropy", "level": "clean"}
-    design = replace(Design.of(records._documents[key]), reference="elr", primary=primary)
-    records._documents[key], records.confirmed["design"] = design.to_json(), design.digest
+    design = replace(Design.of(records.results[key]), reference="elr", primary=primary)
+    records.results[key], records.confirmed["design"] = design.to_json(), design.digest
     words = shlex.split(*reproduction_commands(records, found))
     assert words[words.index("--reference") + 1] == "elr"
     assert words[words.index("--primary") + 1 :][:2] == ["cross_entropy", "clean"]

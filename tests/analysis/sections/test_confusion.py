@@ -20,6 +20,7 @@ from analysis.sections.confusion.matrices import (
     shares,
 )
 from analysis.sections.confusion.section import Options, section
+from study.schema import UTTERANCES
 from tests.helpers.made_records import CLASSES
 
 AB = ("A", "B")
@@ -169,7 +170,7 @@ def test_one_method_without_gender_votes_or_truth_is_reported(confirmed, monkeyp
     for unknown, expected in (({"gender": "unknown", "agreement": None}, 2), ({"label": None}, 0)):
         for run_id in records.confirmed["run_id"]:
             table = records.utterances(run_id)
-            records._tables[run_id] = table.assign(
+            records.results[run_id, UTTERANCES] = table.assign(
                 **{name: pd.array([value] * len(table), dtype="string") for name, value in unknown.items()}
             )
         found = section(records, Options())
