@@ -9,9 +9,9 @@ from analysis.common.families import INCOMPLETE, read_families
 from analysis.common.section import write
 from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
 from analysis.sections.significance.section import Options, section
-from analysis.sections.significance.sentences import verdict_sentence
+from analysis.sections.significance.sentences import primary_sentence, result_sentence
 from ser.utils.errors import UserError
-from study.schema import CHOSEN_BY, DESIGN, TRAINED_BY
+from study.schema import CHOSEN_BY, DESIGN, TRAINED_BY, UTTERANCES
 from tests.helpers.confirmed_records import confirmed_records, joined
 
 TWELVE = {fold: [fold] for fold in range(1, 13)}
@@ -60,22 +60,30 @@ def test_the_primary_comparison_comes_first_and_says_what_was_declared():
     primary = family.primary.iloc[0]
     assert primary["p_adjusted"] == pytest.approx(2 * primary["p"])
     found = section(records, Options())
-    assert found.sentences[0].startswith(
-        "Declared beforehand: at noisy-B (40.2% of the labels wrong), proselflc against cross_entropy: test UAR 0.800 "
-        "against 0.550, +25.0 points (95 % interval +21.7 to +28.3). Evidence that proselflc is better (p < 0.001"
+    assert found.sentences == (
+        "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is better than cross entropy, by 25.0 "
+        "points of test UAR (95 % interval +21.7 to +28.3, corrected p < 0.001).",
+        "At clean (0.0% of the labels wrong) ProSelfLC is better than cross entropy, by 25.0 points of test UAR (95 % "
+        "interval +21.7 to +28.3, corrected p < 0.001).",
+        "There is no evidence of a difference in 2 other comparisons with cross entropy; the largest is ELR at clean, "
+        "the same (95 % interval +0.0 to +0.0, corrected p > 0.999).",
+        "Verdicts are over 12 folds, one speaker each, a seed and a noise draw of its own; they are about trainings on "
+        "this corpus with other seeds and noise draws, tested on speakers like these.",
     )
-    assert found.sentences[1].startswith(
-        "3 further comparisons with cross_entropy over 12 folds, one speaker each, a seed and a noise draw of its own: "
-        "1 better and 2 without evidence of a difference."
-    )
-    assert "in every fold" in text_of(found)  # elr equals the reference
     assert found.missing == ()
 
 
 def test_a_worse_method_is_called_worse():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(2)), folds=TWELVE, primary=PRIMARY)
     assert set(verdicts(read_families(records)[0]).values()) == {WORSE}
-    assert "Evidence that proselflc is worse" in section(records, Options()).sentences[0]
+    assert (
+        section(records, Options())
+        .sentences[0]
+        .startswith(
+            "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is worse than cross entropy, by 35.0 "
+            "points of test UAR (95 % interval −38.3 to −31.7, corrected p"
+        )
+    )
 
 
 def test_no_evidence_says_what_would_have_been_found():
@@ -83,27 +91,42 @@ def test_no_evidence_says_what_would_have_been_found():
     records = confirmed_records(methods, folds=TWELVE, primary=PRIMARY)
     detectable = read_families(records)[0].primary["detectable"].iloc[0]
     first = section(records, Options()).sentences[0]
-    assert "No evidence of a difference (p = 1.000" in first
-    assert f"A difference of {100 * detectable:.1f} points would have been found with 80 % power." in first
+    assert "there is no evidence that ProSelfLC differs from cross entropy: its test UAR is the same (95 % " in first
+    assert "corrected p > 0.999" in first
+    assert first.endswith(f", and {100 * detectable:.1f} points would have been found with 80 % power.")
 
 
-def test_an_interval_clear_of_zero_without_evidence_is_explained():
+def test_a_method_that_recognises_the_same_utterances_is_said_to():
+    records = confirmed_records(levels(cross_entropy=constant(5), proselflc=constant(5)), folds=TWELVE, primary=PRIMARY)
+    assert primary_sentence(read_families(records)[0]).endswith(
+        "differs from cross entropy: both recognise the same number of utterances of each class in every fold."
+    )
+
+
+def test_an_interval_clear_of_zero_without_evidence_is_said_to_be_of_one_comparison():
     records = confirmed_records(levels(cross_entropy=constant(5), proselflc=wavering), folds=TWELVE, primary=PRIMARY)
     (family,) = read_families(records)
     row = {**family.primary.iloc[0], "low": 0.001, "high": 0.04, "verdict": NO_EVIDENCE, "p_adjusted": 0.08}
-    sentence = verdict_sentence(row, family)
-    assert "The interval excludes 0, because it is of this comparison alone; p is doubled" in sentence
-    assert "p is corrected for 1 comparison." in verdict_sentence({**row, "primary": False, "alpha": 0.05}, family)
-    assert "excludes 0" not in verdict_sentence({**row, "low": -0.001}, family)
+    assert "+0.1 to +4.0 of this comparison alone, corrected p = 0.080)" in result_sentence(row, family)
+    assert "alone" not in result_sentence({**row, "low": -0.001}, family)
 
 
 def test_five_units_cannot_give_evidence():
     records = confirmed_records(levels(cross_entropy=constant(2), proselflc=constant(9)), folds=FIVE, primary=PRIMARY)
     assert set(verdicts(read_families(records)[0]).values()) == {NOT_POSSIBLE}
-    text = text_of(section(records, Options()))
-    assert "with 5 folds the smallest possible p is 0.062, above 0.025" in text
-    assert "This does not show that the two are equally good." in text
-    assert "Evidence that" not in text
+    found = section(records, Options())
+    assert found.sentences[:2] == (
+        "Declared beforehand: at noisy-B (40.2% of the labels wrong) 5 folds cannot show a difference between ProSelfLC "
+        "and cross entropy, however large: the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 "
+        "folds.",
+        "In 1 comparison with cross entropy 5 folds cannot show a difference, however large: the smallest possible p "
+        "is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 folds. This does not show that the methods are equally good.",
+    )
+    assert "interval" not in " ".join(found.sentences)
+    assert set(found.tables[0].text["95 % interval"]) == {"–"}
+    (drawing,) = found.figures
+    units = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata().round(6)) for line in units] == [[70.0] * 5] * 2
 
 
 def test_an_official_split_has_trainings_as_units():
@@ -115,7 +138,7 @@ def test_an_official_split_has_trainings_as_units():
     assert family.primary[["verdict", "units"]].iloc[0].tolist() == [BETTER, 8]
     text = text_of(section(records, Options()))
     assert "8 trainings on one official split, a seed and a noise draw of its own each" in text
-    assert "on these test speakers" in text
+    assert "tested on these very speakers" in text
 
 
 def test_the_early_stop_counts_as_a_method_of_its_own():
@@ -125,8 +148,9 @@ def test_the_early_stop_counts_as_a_method_of_its_own():
     )  # fmt: skip
     row = read_families(records)[0].compared.set_index(["level", "method"]).loc[("clean", "cross_entropy@stopped")]
     assert (row["uar"], row["verdict"]) == (pytest.approx(0.7), BETTER)
-    assert "cross_entropy with an early stop against cross_entropy: test UAR 0.700" in text_of(
-        section(records, Options())
+    assert (
+        "At clean (0.0% of the labels wrong) cross entropy with an early stop is better than cross entropy, by 15.0 "
+        in text_of(section(records, Options()))
     )
 
 
@@ -142,8 +166,11 @@ def test_an_incomplete_design_has_no_verdict_and_names_what_is_missing():
     assert family.compared["difference"].isna().all()
     text = text_of(section(records, Options()))
     assert (
-        "4 of 48 planned trainings have not finished: cross_entropy at noisy-B in 4 folds (2, 3, 4, …). To resume: "
+        "4 of 48 planned trainings have not finished: cross entropy at noisy-B in 4 folds (2, 3, 4, …). To resume: "
         "python study/confirm.py --resume --name first" in text
+    )
+    assert (
+        "Declared beforehand, verdict pending: ProSelfLC against cross entropy at noisy-B: 4 planned trainings" in text
     )
     assert "better" not in text
 
@@ -163,7 +190,7 @@ def test_the_primary_comparison_has_a_verdict_once_its_own_trainings_are_complet
 
 def test_trainings_without_predictions_leave_a_design_incomplete():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(8)), folds=TWELVE)
-    records._tables["first-clean-proselflc-3-1"] = None
+    records.results["first-clean-proselflc-3-1", UTTERANCES] = None
     assert set(verdicts(read_families(records)[0]).values()) == {INCOMPLETE}
     text = text_of(section(records, Options()))
     assert "because they have no per-utterance table: 1 confirmed trial, first-clean-proselflc-3-1." in text
@@ -204,7 +231,8 @@ def test_a_design_that_was_changed_is_no_declaration():
 
 def test_speakers_whom_the_design_does_not_name_are_refused():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(8)), folds=TWELVE)
-    records._tables["first-clean-proselflc-3-1"] = records._tables["first-clean-proselflc-3-1"].assign(speaker="x")
+    trial = ("first-clean-proselflc-3-1", UTTERANCES)
+    records.results[trial] = records.results[trial].assign(speaker="x")
     with pytest.raises(UserError, match="fold 3 of confirmation first was tested on x"):
         section(records, Options())
 
@@ -212,7 +240,7 @@ def test_speakers_whom_the_design_does_not_name_are_refused():
 def test_another_reference_was_not_declared():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(8)), folds=TWELVE, primary=PRIMARY)
     found = section(records, Options(reference="proselflc"))
-    assert found.sentences[0].startswith("The comparison with proselflc was not declared beforehand")
+    assert found.sentences[0].startswith("The comparison with ProSelfLC was not declared beforehand")
     assert set(verdicts(read_families(records, "proselflc")[0]).values()) == {WORSE}
     with pytest.raises(UserError, match="unknown --reference"):
         section(records, Options(reference="els"))
@@ -251,8 +279,8 @@ def test_a_later_confirmation_is_a_family_of_its_own_and_the_first_verdict_stays
     found = section(records, Options())
     assert [table.name for table in found.tables] == ["significance", "significance-2"]
     assert found.sentences[0].startswith("Declared beforehand: at noisy-B")
-    (place,) = [index for index, line in enumerate(found.sentences) if line.startswith("Confirmation second is a fam")]
-    assert "elr against cross_entropy" in found.sentences[place + 1]
+    (place,) = [index for index, line in enumerate(found.sentences) if line.startswith("Confirmation second was")]
+    assert "ELR differs from cross entropy" in found.sentences[place + 1]
 
 
 # Oracles, words, files
@@ -263,7 +291,7 @@ def test_an_oracle_is_shown_as_one():
     (family,) = read_families(records)
     assert family.compared["oracle"].all()
     found = section(records, Options())
-    assert "It is an oracle, shown and never recommended." in text_of(found)
+    assert "; it is an oracle, shown and never recommended." in text_of(found)
     assert set(found.tables[0].text["verdict"]) == {"better (oracle)"}
 
 
@@ -275,7 +303,8 @@ def test_one_method_is_compared_with_none():
 
 def test_methods_tested_on_different_utterances_are_refused():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(8)), folds=TWELVE)
-    records._tables["first-clean-proselflc-1-1"] = records._tables["first-clean-proselflc-1-1"].iloc[1:]
+    trial = ("first-clean-proselflc-1-1", UTTERANCES)
+    records.results[trial] = records.results[trial].iloc[1:]
     with pytest.raises(UserError):
         section(records, Options())
 
@@ -293,10 +322,22 @@ def test_the_figure_shows_every_verdict_and_level():
         cross_entropy=constant(5), a=constant(8), b=constant(2), c=lambda speaker, _: 4 + 2 * (speaker % 2)
     )
     (drawing,) = section(confirmed_records(methods, folds=TWELVE), Options()).figures
-    assert [axes.get_title(loc="left") for axes in drawing.figure.axes] == ["clean, 0.0% wrong", "noisy-B, 40.2% wrong"]
+    assert [axes.get_title(loc="left") for axes in drawing.figure.axes] == [
+        "clean, 0.0% wrong labels",
+        "noisy-B, 40.2% wrong labels",
+    ]
     assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [
         "evidence that it is better", "evidence that it is worse", "no evidence", "found with less than 80 % power",
     ]  # fmt: skip
+
+
+def test_every_mark_of_the_figure_says_what_it_is_on_hover():
+    (drawing,) = section(
+        confirmed_records(levels(cross_entropy=wavering, elr=constant(8)), folds=TWELVE), Options()
+    ).figures
+    marks = {line.get_gid() for axes in drawing.figure.axes for line in axes.lines} - {None}
+    assert marks == set(drawing.hover)
+    assert "ELR at noisy-B: +25.0 points, 95 % interval +21.7…+28.3; better" in drawing.hover.values()
 
 
 # The command
@@ -313,7 +354,10 @@ def test_the_command_reads_a_store_and_writes_what_it_found(made_store, tmp_path
     made_store.confirm(skills, folds=(1, 2, 3, 4), seeds=(1,), primary=("clean", "elr"))
     code, printed, error = call_section("significance", *where)
     assert (code, error) == (0, "")
-    assert "Declared beforehand: at clean (0.0% of the labels wrong), elr against cross_entropy: test UAR" in printed
+    assert (
+        "Declared beforehand: at clean (0.0% of the labels wrong) 4 folds cannot show a difference between ELR"
+        in printed
+    )
     table = pd.read_csv(tmp_path / "out" / "significance.csv")
     assert table[["units", "verdict"]].iloc[0].tolist() == [4, NOT_POSSIBLE]
     assert table["difference"].iloc[0] > 0.2
