@@ -30,16 +30,19 @@ from analysis.sections.confusion.matrices import (
     predictions_of,
     share_differences,
 )
+from analysis.sections.confusion.wording import difference_sentence, seen_text, uar_text, worst_sentence
+from ser.corpora.names import emotions_in_words
 from ser.training.utterance_table import AGREEMENT
 from ser.utils.command_names import command_line
-from study.schema import CONFIRM
+from study.schema import CONFIRM, in_words
 
 TITLE = "Confusion matrices"
 SHOWN = 3
 """Confusions of each method that are displayed; the CSV file has all cells."""
-ROWS = 3
-"""Methods of a level in the figures by group: the reference and the best others; the CSV file has all."""
+DRAWN = 2
+"""Methods of a level in the figures by group: the reference and the best other one; the CSV file has all."""
 COLUMNS = 3
+FILTERS = ("noise", "method")
 
 Predictions = Mapping[Method, pd.DataFrame]
 
@@ -71,7 +74,7 @@ def section(records: Records, options: Options) -> Section:
     if not predictions:
         return Section("confusion", title, notes=chosen.notes, missing=(*chosen.missing, *missing))
     classes = records.classes
-    cells = _keyed({method: confusion_table(rows, classes) for method, rows in predictions.items()})
+    cells = {method: confusion_table(rows, classes) for method, rows in predictions.items()}
     figures, sentences = [], []
     for noise in chosen.levels:
         here = {method: rows for method, rows in predictions.items() if method.noise == noise}
@@ -79,18 +82,24 @@ def section(records: Records, options: Options) -> Section:
             continue
         differences, lacking = _differences(records, here, noise, reference, classes)
         missing += lacking
-        sentences += _sentences(here, differences, reference, chosen, classes)
-        figures += _figures(here, differences, reference, chosen, classes)
+        sentences += [worst_sentence({method: cells[method] for method in here}, noise)]
+        if differences and chosen.stage == CONFIRM:  # of a search there is one seed, and the best of several trials
+            sentences += [difference_sentence(differences, noise, reference, classes)]
+        figures += _figures(here, cells, differences, reference, chosen, classes)
     everyone = pd.concat(predictions.values())
     missing += _unknown_groups(everyone)
     notes = [
         *chosen.notes,
-        "Counts are pooled over the folds of a seed, then averaged over seeds; precision, recall and F1 are computed "
+        "Counts are summed over the folds of a seed, then averaged over seeds; precision, recall and F1 are computed "
         "from them. Utterances without a known true label are left out.",
-        "Single cells are not tested, and there are many of them: the largest differences are larger than they would "
-        "be on other speakers. Only the paired comparison shows whether a method is better.",
+        "Single cells are not tested. They are many, so the largest differences are larger than they would be on other "
+        "speakers; only the paired comparison shows whether a method is better.",
     ]
-    tables = (_reports(predictions, chosen, classes), _groups(predictions, chosen, classes), _cells(cells, chosen))
+    tables = (
+        _reports(predictions, chosen, classes),
+        _groups(predictions, chosen, classes),
+        _cells(_keyed(cells), chosen),
+    )
     return Section(
         "confusion", title, tuple(sentences), tables, tuple(figures), tuple(notes), (*chosen.missing, *missing)
     )
@@ -113,13 +122,13 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
         for run in method.runs:
             utterances = records.utterances(run.run_id)
             if utterances is None or not (utterances["subset"] == chosen.subset).any():
-                without.append(f"{method} (run {run.run_id})")
+                without.append(f"{_named(method)} (run {run.run_id})")
                 continue
             tables.append(predictions_of(utterances, chosen.subset).assign(seed=run.seed, fold=run.fold))
         if tables and any(len(table) for table in tables):
             found[method] = pd.concat(tables, ignore_index=True)
         elif tables:
-            unknown.append(str(method))
+            unknown.append(_named(method))
     missing = []
     if without:
         missing.append(
@@ -128,7 +137,7 @@ def read_predictions(records: Records, chosen: Chosen) -> tuple[dict[Method, pd.
         )
     if unknown:
         missing.append(
-            f"No true label is known, so confusions are unknown: {'; '.join(unknown)}. Add a column true_label to the "
+            f"No true label is known, so there are no confusions: {'; '.join(unknown)}. Add a column true_label to the "
             "corpus's table."
         )
     return found, missing
@@ -142,80 +151,44 @@ def _differences(
     others = {method: rows for method, rows in predictions.items() if method.space != reference}
     if base is None:
         return {}, [
-            f"Nothing is compared at {noise}, because {reference} has no trial there. To add it: "
+            f"Nothing is compared at {noise}, because {in_words(reference)} has no trial there. To add it: "
             f"{records.command('study/run.py', *records.space_options(reference))}"
         ]
     if not others:
         return {}, [
-            f"Nothing is compared at {noise}, because {reference} is the only method. To add one: "
+            f"Nothing is compared at {noise}, because {in_words(reference)} is the only method. To add one: "
             f"{records.command('study/run.py', '--space', 'NAME')}"
         ]
     found, unpaired = {}, []
     for method, rows in others.items():
         difference = share_differences(rows, base, classes)
         if difference is None:
-            unpaired.append(f"{method.space} and {reference} at {noise}")
+            unpaired.append(f"{in_words(method.space)} and {in_words(reference)} at {noise}")
         else:
             found[method] = difference
-    return found, [f"No common seed and fold: {', '.join(unpaired)}."] if unpaired else []
-
-
-def _sentences(
-    predictions: Predictions, differences: Mapping[Method, np.ndarray], reference: str, chosen: Chosen,
-    classes: Sequence[str],
-) -> list[str]:  # fmt: skip
-    """Return sentences on the most frequent confusion of each method and, if confirmed, the largest differences."""
-    sentences = []
-    for method, rows in predictions.items():
-        cells = confusion_table(rows, classes)
-        worst = frequent_confusions(cells[cells["by"] == ALL], 1)
-        if worst.empty:
-            sentences.append(f"{method.noise}: {method.space} confuses no emotions.")
-            continue
-        cell = worst.iloc[0]
-        sentences.append(
-            f"{method.noise}: most frequent confusion of {method.space}: {cell['label']} predicted as "
-            f"{cell['predicted']}, {percent(cell['share'])} of its utterances."
-        )
-    if chosen.stage != CONFIRM:
-        return sentences  # one seed, and the best of several trials
-    for method, difference in differences.items():
-        recalls = np.diag(difference)
-        high, low = int(np.nanargmax(recalls)), int(np.nanargmin(recalls))
-        changes = []
-        if recalls[high] > 0:
-            changes.append(f"recognises {classes[high]} more often, by {100 * recalls[high]:.0f} points")
-        if recalls[low] < 0:
-            changes.append(f"{classes[low]} less often, by {-100 * recalls[low]:.0f}")
-        if changes:
-            words = " and ".join(changes) if recalls[high] > 0 else f"recognises {changes[0]}"
-            sentences.append(
-                f"{method.noise}: compared with {reference}, {method.space} {words} (no test of single cells)."
-            )
-    return sentences
+    return found, [
+        f"Matrices are subtracted on common seeds and folds; there are none of {'; '.join(unpaired)}."
+    ] if unpaired else []
 
 
 def _figures(
-    predictions: Predictions, differences: Mapping[Method, np.ndarray], reference: str, chosen: Chosen,
-    classes: Sequence[str],
+    predictions: Predictions, cells: Mapping[Method, pd.DataFrame], differences: Mapping[Method, np.ndarray],
+    reference: str, chosen: Chosen, classes: Sequence[str],
 ) -> list[NamedFigure]:  # fmt: skip
     """Return the figures of one noise level."""
     noise = next(iter(predictions)).noise
-    suffix = noise.replace(":", "-")
-    whole = {method.space: mean_confusion(rows, classes) for method, rows in predictions.items()}
-    alternative = "; ".join(
-        f"{space}: mean recall {percent(classification_report(counts, classes)['recall'].iloc[-1])}"
-        for space, counts in whole.items()
-    )
+    suffix, words = noise.replace(":", "-"), emotions_in_words(classes)
+    whole = {method: mean_confusion(rows, classes) for method, rows in predictions.items()}
     found = [
         NamedFigure(
             f"confusion-{suffix}",
-            f"Confusion matrices at {noise}: {chosen.scored}. Rows are in percent, with their numbers of utterances.",
-            f"One matrix for each method. {alternative}.",
-            draw_confusions(whole, classes, COLUMNS),
+            f"Confusion matrices at {noise}, in % of the true class; the number of its utterances in brackets "
+            f"({chosen.scored}).",
+            " ".join(seen_text(method, cells[method], whole[method], classes) for method in whole),
+            draw_confusions({in_words(method.space): counts for method, counts in whole.items()}, words, COLUMNS),
         )
     ]
-    few = [method for method in top_methods(chosen, noise, reference, ROWS) if method in predictions]
+    few = [method for method in top_methods(chosen, noise, reference, DRAWN) if method in predictions]
     left_out = f" {len(few)} of {len(predictions)} methods are drawn." if len(few) < len(predictions) else ""
     for by in GROUPS:
         split = {
@@ -225,28 +198,28 @@ def _figures(
         if len(names) < 2:
             continue
         panels = {
-            f"{method.space}, {name}": mean_confusion(rows, classes) for method in few for name, rows in split[method]
+            f"{in_words(method.space)}, {name}": mean_confusion(rows, classes)
+            for method in few
+            for name, rows in split[method]
         }
         found.append(
             NamedFigure(
                 f"confusion-{by}-{suffix}",
-                f"Confusion matrices by {by} at {noise}: {chosen.scored}.{left_out}",
-                f"One matrix for each method and {by} ({', '.join(names)}).",
-                draw_confusions(panels, classes, len(names)),
+                f"Confusion matrices by {by} at {noise}, in % of the true class ({chosen.scored}).{left_out}",
+                " ".join(f"{title}: {uar_text(counts, classes)}." for title, counts in panels.items()),
+                draw_confusions(panels, words, len(names)),
             )
         )
     if differences:
+        base = in_words(reference)
+        panels = {f"{in_words(method.space)} − {base}": values for method, values in differences.items()}
         found.append(
             NamedFigure(
                 f"confusion-difference-{suffix}",
-                f"Differences of the shares (method − {reference}) at {noise}, in percentage points: {chosen.scored}. "
-                "On the diagonal (framed) a larger share is better, elsewhere a smaller one.",
-                f"One matrix of differences for each method other than {reference}.",
-                draw_differences(
-                    {f"{method.space} − {reference}": values for method, values in differences.items()},
-                    classes,
-                    COLUMNS,
-                ),
+                f"Differences of the confusion matrices from that of {base} at {noise} ({chosen.scored}). On the "
+                "diagonal (framed) a larger share is better, elsewhere a smaller one.",
+                difference_sentence(differences, noise, reference, classes),
+                draw_differences(panels, words, COLUMNS),
             )
         )
     return found
@@ -275,15 +248,21 @@ def _keyed(tables: Mapping[Method, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(keyed, ignore_index=True)
 
 
+def _named(method: Method) -> str:
+    return f"{in_words(method.space)} at {method.noise}"
+
+
 def _reports(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) -> NamedTable:
     data = _keyed(
         {method: classification_report(mean_confusion(rows, classes), classes) for method, rows in predictions.items()}
     )
-    text = data[["noise", "space", "class"]].copy()
+    words = {"mean": "mean", **dict(zip(classes, emotions_in_words(classes), strict=True))}
+    text = _keys(data).assign(**{"class": data["class"].map(words)})
     text["utterances"] = [f"{count:,.0f}" for count in data["utterances"]]
     for name in ("precision", "recall", "f1"):
         text["F1" if name == "f1" else name] = data[name].map(number)
-    return NamedTable("classification_report", f"Classification report: {chosen.scored}", data, text)
+    caption = f"Precision, recall and F1 of each class; the mean recall is the UAR ({chosen.scored})"
+    return NamedTable("classification_report", caption, data, text, keys=3, filters=FILTERS)
 
 
 def _groups(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) -> NamedTable:
@@ -298,19 +277,33 @@ def _groups(predictions: Predictions, chosen: Chosen, classes: Sequence[str]) ->
             reports.append({**line, **{f"recall_{name}": value for name, value in recalls.items()}})
         tables[method] = pd.DataFrame(reports)
     data = _keyed(tables)
-    text = data[["noise", "space", "group"]].copy()
+    text = _keys(data).assign(group=data["group"])
     text["utterances"] = [f"{count:,.0f}" for count in data["utterances"]]
-    text["UAR"] = data["uar"].map(number)
-    for name in classes:
-        text[name] = data[f"recall_{name}"].map(number)
-    caption = f"UAR, over the classes that a group has, and recall of each class, by group: {chosen.scored}"
-    return NamedTable("recall_by_group", caption, data, text)
+    of = f"of {len(classes)}"
+    there = data[[f"recall_{name}" for name in classes]].notna().sum(axis=1)
+    text["UAR"] = [
+        number(100 * uar, 1) + (f" ({count} {of})" if count < len(classes) else "")
+        for uar, count in zip(data["uar"], there, strict=True)
+    ]
+    for name, word in zip(classes, emotions_in_words(classes), strict=True):
+        text[word] = [number(100 * recall, 0) for recall in data[f"recall_{name}"]]
+    over = f", over k {of} classes where the group has no more" if (there < len(classes)).any() else ""
+    caption = f"UAR{over}, and recall of each class, in %, by group ({chosen.scored})"
+    return NamedTable("recall_by_group", caption, data, text, keys=3, filters=FILTERS)
 
 
 def _cells(cells: pd.DataFrame, chosen: Chosen) -> NamedTable:
     rows = cells[cells["by"] == ALL].groupby(["noise", "space"], sort=False)
     top = pd.concat([frequent_confusions(own, SHOWN) for _, own in rows])
-    text = top[["noise", "space", "label", "predicted"]].copy()
-    text["utterances"] = [f"{count:,.1f}" for count in top["count"]]
-    text["share of label"] = top["share"].map(percent)
-    return NamedTable("confusions", f"The most frequent confusions of each method: {chosen.scored}", cells, text)
+    classes = list(dict.fromkeys(cells["label"]))
+    words = dict(zip(classes, emotions_in_words(classes), strict=True))
+    text = _keys(top).assign(**{"true class": top["label"].map(words), "predicted class": top["predicted"].map(words)})
+    text["utterances"] = [f"{count:,.1f}".removesuffix(".0") for count in top["count"]]
+    text["share of the class"] = top["share"].map(percent)
+    caption = f"The {SHOWN} most frequent confusions of each method ({chosen.scored})"
+    return NamedTable("confusions", caption, cells, text, keys=2, filters=FILTERS)
+
+
+def _keys(data: pd.DataFrame) -> pd.DataFrame:
+    """Return the displayed columns that identify a method."""
+    return pd.DataFrame({"noise": data["noise"], "method": data["space"].map(in_words)})

@@ -1,5 +1,7 @@
 """Confusion matrices: numbers known by hand and scikit-learn's, what is missing, and the command line."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report as sklearn_report
 
-from analysis.common.methods import choose_methods
+from analysis.common.methods import Method, choose_methods
 from analysis.sections.confusion.figures import draw_confusions, draw_differences
 from analysis.sections.confusion.matrices import (
     classification_report,
@@ -20,6 +22,7 @@ from analysis.sections.confusion.matrices import (
     shares,
 )
 from analysis.sections.confusion.section import Options, section
+from analysis.sections.confusion.wording import difference_sentence, worst_sentence
 from study.schema import UTTERANCES
 from tests.helpers.made_records import CLASSES
 
@@ -151,8 +154,62 @@ def test_confirmed_methods_are_scored_on_test_folds(confirmed):
     assert {figure.name for figure in found.figures} == {
         f"confusion-{kind}noisy-B" for kind in ("", "gender-", "agreement-", "difference-")
     }
-    assert any("compared with cross_entropy, proselflc recognises" in line for line in found.sentences)
+    worst, changed = found.sentences
+    assert worst.startswith("Most frequent confusion")
+    assert re.search(r"(anger|happiness|neutral|sadness) taken for .* \((cross entropy|ProSelfLC) \d+%", worst)
+    assert changed.startswith("Recall compared with cross entropy at noisy-B, the largest differences in points")
+    assert re.search(r"ProSelfLC \+\d+ for \w+", changed)
     assert any(line.startswith("Searched but not confirmed: noisy-B gce.") for line in found.missing)
+
+
+def test_names_are_in_words_and_the_files_keep_those_on_record(confirmed):
+    found = section(confirmed.records(), Options())
+    for table in found.tables:
+        assert set(table.text["method"]) == {"cross entropy", "ProSelfLC"}
+        assert set(table.data["space"]) == {"cross_entropy", "proselflc"}
+        assert "_" not in " ".join([*table.text.columns, *table.text.astype(str).to_numpy().ravel()])
+    figure = found.figures[0]
+    assert "taken for" in figure.alternative
+    assert re.search(r"ProSelfLC: UAR \d+\.\d%", figure.alternative)
+    first = figure.figure.axes[0]
+    assert [label.get_text() for label in first.get_xticklabels()] == ["anger", "happiness", "neutral", "sadness"]
+    assert (first.get_xlabel(), first.get_ylabel()) == ("predicted class", "true class (utterances)")
+
+
+def test_a_group_without_a_class_has_its_number_of_classes(confirmed):
+    records = confirmed.records()
+    for run_id in records.confirmed["run_id"]:
+        table = records.utterances(run_id)
+        records.results[run_id, UTTERANCES] = table[(table["gender"] != "male") | (table["label"] != "sad")]
+    (groups,) = [table for table in section(records, Options()).tables if table.name == "recall_by_group"]
+    text = groups.text.set_index(["method", "group"])
+    assert text.loc[("ProSelfLC", "male"), "UAR"].endswith(" (3 of 4)")
+    assert text.loc[("ProSelfLC", "male"), "sadness"] == "–"
+    assert "(" not in text.loc[("ProSelfLC", "female"), "UAR"]
+    assert "over k of 4 classes" in groups.caption
+
+
+METHODS = {space: Method("noisy-B", 0.4, space, "search-1", 0.5, ()) for space in ("elr", "proselflc")}
+
+
+def test_equal_confusions_are_said_once():
+    cells = {method: confusion_table(FEW, AB) for method in METHODS.values()}
+    assert worst_sentence(cells, "noisy-B") == (
+        "Most frequent confusion at noisy-B, in % of the true class: B taken for A (ELR 50%, ProSelfLC 50%)."
+    )
+    right = confusion_table(FEW.assign(predicted=FEW["label"]), AB)
+    assert worst_sentence({METHODS["elr"]: right}, "clean").endswith("in % of the true class: none (ELR).")
+
+
+def test_where_no_recall_differs_one_sentence_says_so():
+    equal = dict.fromkeys(METHODS.values(), np.zeros((2, 2)))
+    assert difference_sentence(equal, "noisy-B", "cross_entropy", AB) == (
+        "At noisy-B no method's recall of a class differs from that of cross entropy by a point."
+    )
+    one = equal | {METHODS["elr"]: np.array([[0.1, -0.1], [0.2, -0.2]])}
+    assert difference_sentence(one, "noisy-B", "cross_entropy", AB).endswith(
+        "(not tested): ELR +10 for A and −20 for B; ProSelfLC none."
+    )
 
 
 def test_a_search_alone_is_scored_on_validation_and_compares_nothing_in_words(made_store):
@@ -190,7 +247,7 @@ def call(confirmed, call_section, tmp_path):
 def test_the_command_writes_tables_and_figures(call, tmp_path):
     code, printed, error = call("--reference", "proselflc")
     assert (code, error) == (0, "")
-    assert "compared with proselflc, cross_entropy recognises" in printed
+    assert "Recall compared with ProSelfLC at noisy-B" in printed
     folder = tmp_path / "output"
     cells = pd.read_csv(folder / "confusions.csv")
     assert len(cells) == 2 * 5 * len(CLASSES) ** 2
