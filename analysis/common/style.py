@@ -91,7 +91,7 @@ def label(figure: Figure, data: str) -> None:
     below = figure.get_supxlabel()
     figure.supxlabel(f"{below} ({data})" if below else data, fontsize="medium" if below else "x-small")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # a placeholder, "none", would still draw every file twice
 
 
 def save(figure: Figure, path: Path) -> None:
