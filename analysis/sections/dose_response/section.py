@@ -158,7 +158,7 @@ def pays_sentences(family: Family) -> list[str]:
         oracle = " It is an oracle and is never recommended." if method in oracles else ""
         lines.append(
             f"{in_words(method)} pays from {level} ({rate} of the labels wrong): it is better than "
-            f"{family.reference} there{also}.{oracle}"
+            f"{in_words(family.reference)} there{also}.{oracle}"
         )
     if never:
         names = listing(list(map(in_words, never)), "or")

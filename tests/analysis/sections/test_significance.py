@@ -80,8 +80,8 @@ def test_a_worse_method_is_called_worse():
         section(records, Options())
         .sentences[0]
         .startswith(
-            "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is worse than cross entropy, by 35.0 "
-            "points of test UAR (95 % interval −38.3 to −31.7, corrected p"
+            "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is worse than cross entropy, by "
+            "35.0 points of test UAR (95 % interval −38.3 to −31.7, corrected p"
         )
     )
 
@@ -116,8 +116,8 @@ def test_five_units_cannot_give_evidence():
     assert set(verdicts(read_families(records)[0]).values()) == {NOT_POSSIBLE}
     found = section(records, Options())
     assert found.sentences[:2] == (
-        "Declared beforehand: at noisy-B (40.2% of the labels wrong) 5 folds cannot show a difference between ProSelfLC "
-        "and cross entropy, however large: the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 "
+        "Declared beforehand: at noisy-B (40.2% of the labels wrong) 5 folds cannot show a difference between "
+        "ProSelfLC and cross entropy, however large: the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 "
         "folds.",
         "In 1 comparison with cross entropy 5 folds cannot show a difference, however large: the smallest possible p "
         "is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 folds. This does not show that the methods are equally good.",
@@ -224,7 +224,7 @@ def test_without_a_design_folds_are_compared_that_all_methods_have():
 
 def test_a_design_that_was_changed_is_no_declaration():
     records = confirmed_records(levels(cross_entropy=wavering, proselflc=constant(8)), folds=TWELVE, primary=PRIMARY)
-    records._documents["first-parent", DESIGN]["primary"] = {"level": "clean", "method": "proselflc"}
+    records.results["first-parent", DESIGN]["primary"] = {"level": "clean", "method": "proselflc"}
     assert "because design.json of confirmation first is not the one that" in section(records, Options()).sentences[0]
     assert not read_families(records)[0].compared["primary"].any()
 
