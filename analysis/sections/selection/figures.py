@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from analysis.common.style import colour_and_marker, hide_frame, hide_panels, legend_above
+from analysis.common.style import hide_frame, hide_panels, legend_above, method_style
+from study.schema import in_words
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Scatter:
 
     Args:
         title: Title of the panel.
-        points: ``space``, ``x``, ``y``, and ``chosen`` (whether the mark is filled).
-        x: Label of ``x``.
-        y: Label of ``y``.
+        points: ``space``, ``x``, ``y``, and ``chosen`` (whether the mark is filled), in the units of the axes.
+        x: Axis title of ``x``.
+        y: Axis title of ``y``.
         best: Largest ``y`` of all trials, drawn as a line; None draws none.
     """
 
@@ -34,7 +35,7 @@ class Scatter:
 
 
 def draw_scatters(panels: Sequence[Scatter], columns: int, title: str) -> Figure:
-    """Draw panels of trials by two scores, with one colour and marker per space.
+    """Draw panels of trials by two scores, with one colour and marker per method.
 
     Args:
         panels: At least one.
@@ -47,12 +48,12 @@ def draw_scatters(panels: Sequence[Scatter], columns: int, title: str) -> Figure
     spaces = sorted({space for panel in panels for space in panel.points["space"]})
     found: dict[str, Artist] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
-        for number, space in enumerate(spaces):
+        for space in spaces:
             points = panel.points[panel.points["space"] == space]
-            colour, marker = colour_and_marker(number)
+            colour, marker = method_style(space)
             picked = points["chosen"].to_numpy(dtype=bool)
             x, y = points["x"].to_numpy(dtype=np.float64), points["y"].to_numpy(dtype=np.float64)
-            found[space] = axes.scatter(x, y, s=22, marker=marker, facecolors="none", edgecolors=colour)
+            found[in_words(space)] = axes.scatter(x, y, s=22, marker=marker, facecolors="none", edgecolors=colour)
             axes.scatter(x[picked], y[picked], s=80, marker=marker, color=colour, edgecolors="black", zorder=3)
         if panel.best is not None:
             axes.axhline(panel.best, color="grey", linestyle=":", linewidth=1)

@@ -12,7 +12,7 @@ from analysis.sections.selection.label_choice import (
     spearman_interval,
     transfers,
 )
-from analysis.sections.selection.section import Options, section
+from analysis.sections.selection.section import Options, choice_sentences, section, transfer_sentences
 from study.schema import SELECTIONS
 
 NOISY, SOFT = SELECTIONS["noisy"], SELECTIONS["soft"]
@@ -100,18 +100,49 @@ def test_the_section_of_two_levels(made_store):
     # Two spaces and both together, two levels, three selection rules.
     assert len(table.data) == 3 * 2 * 3
     assert (table.data["regret"] >= 0).all()
-    assert set(table.text["by"]) == {"noisy", "soft"}  # the oracle chooses the best by definition
-    assert len([line for line in found.sentences if "of all spaces" in line]) == 4
+    assert set(table.text["chosen by"]) == {"noisy labels", "votes"}  # the oracle chooses the best by definition
+    assert set(table.text["method"]) == {"all methods", "ProSelfLC", "ELR"}
     assert {figure.name for figure in found.figures} == {"selection", "transfer"}
     assert "nan" not in " ".join([*found.sentences, *found.missing])
+
+
+def choices(*rows):
+    """Choices among all methods: noise level, regret of the noisy labels, whether these are the true ones."""
+    columns = ["noise", "regret", "same"]
+    return pd.DataFrame(rows, columns=columns).assign(by="noisy", space="all", trials=4, random=0.05)
+
+
+def test_what_choosing_by_noisy_labels_costs_is_one_sentence():
+    (sentence,) = choice_sentences(choices(("noisy-A", 0.021, False), ("noisy-B", 0.0, False)), "noisy")
+    assert "loses 2.1 points of UAR at noisy-A (a random choice 5.0) and 0.0 points of UAR at noisy-B" in sentence
+    (sentence,) = choice_sentences(choices(("noisy-A", 0.0, False), ("noisy-B", 0.0, np.nan)), "noisy")
+    assert sentence == "The trial chosen by noisy labels is also the best one by true labels, at noisy-A and noisy-B."
+    (sentence,) = choice_sentences(choices(("clean", 0.0, True)), "noisy")
+    assert "same score" in sentence
+
+
+@pytest.mark.parametrize(
+    ("differences", "sentence"),
+    [
+        ([0.0] * 6, "Every choice that was tried at another noise level did exactly as well there as the own choice."),
+        ([0.02, 0.01, -0.03, 0.0], "1 did as well there as the own choice, 2 did better (by 2.0 points at most) and 1 "
+         "did worse (by 3.0 points at most)."),
+    ],
+)  # fmt: skip
+def test_choices_at_other_levels_are_counted_by_the_sign_of_their_difference(differences, sentence):
+    (found,) = transfer_sentences(pd.DataFrame({"match": "same", "difference": differences}))
+    assert found.endswith(sentence)
+    assert transfer_sentences(pd.DataFrame({"match": ["none near"], "difference": [np.nan]})) == []
 
 
 def test_one_level_and_one_trial_say_what_is_missing(made_store, call_section, tmp_path):
     made_store.search({("elr", "noisy-A"): [0.5, 0.5], ("focal", "noisy-A"): [0.4]}, stopped=1)
     found = section(made_store.records(), Options())
-    assert any("one finished trial" in line for line in found.sentences)
-    assert any("No trial has finished: noisy-A focal" in line for line in found.missing)
+    assert found.is_empty
+    assert any("one finished trial" in line for line in found.missing)
+    assert any("No trial has finished: noisy-A, focal loss" in line for line in found.missing)
     assert any("--noise clean noisy-A noisy-B" in line for line in found.missing)
+    made_store.search({("elr", "noisy-A"): [0.5, 0.8, 0.6, 0.7]}, study="more")
     where = ["--tracking-uri", made_store.uri, "--output", str(tmp_path / "out")]
     assert call_section("selection", *where)[0] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
