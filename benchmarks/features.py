@@ -37,12 +37,12 @@ import tyro
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, run_worker, table
 from ser.audio import read_audio
+from ser.audio.torchaudio_import import torchaudio
 from ser.corpora import Corpus, load
 from ser.corpora.corpus import SYNTHESIS_RATE
 from ser.features.front_ends import front_end
 from ser.features.store import FeatureStore, open_store
 from ser.utils.parallel import cores
-from ser.utils.torchaudio_import import torchaudio
 
 FRONT_END = "panns_16k"
 RATE = front_end(FRONT_END).sample_rate

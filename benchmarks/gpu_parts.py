@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import machine
+from ser.audio.torchaudio_import import torchaudio
 from ser.config import Config, OptimizerConfig
 from ser.losses import LOSSES, build_loss
 from ser.models import Classifier, build_model
 from ser.training import Task, train
 from ser.training.optimizer import make_optimizer, set_learning_rate
 from ser.utils.errors import UserError
-from ser.utils.torchaudio_import import torchaudio
 
 CLASSES, MELS, HOP, RATE = 6, 64, 160, 16000
 STEP, TOTAL_STEPS = 60, 10_000  # what schedules are given where steps are made here, not by the training loop

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
+from ser.audio.torchaudio_import import torchaudio
 from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store
@@ -39,7 +40,6 @@ from ser.splits import split
 from ser.training import train
 from ser.training.task import Task, make_task
 from ser.utils.parallel import ALLOCATOR
-from ser.utils.torchaudio_import import torchaudio
 
 SECONDS, RATE, CLASSES = 5.0, 16000, 6
 EPOCHS = 3  # the first one warms up

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ser.audio.torchaudio_import import torchaudio
 from ser.features import egemaps, handcrafted
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 from ser.utils.registry import resolve_instance
-from ser.utils.torchaudio_import import torchaudio
 
 SILENCE_DB = -100.0
 """Value of ``log_mel`` for digital silence, and its lowest value."""
