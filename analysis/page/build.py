@@ -19,9 +19,9 @@ from analysis.common.section import NamedFigure, Section, about
 from analysis.common.text import counted
 from analysis.page.answer import answer
 from analysis.page.artifacts import log_report, write_report
+from analysis.page.html.render import render
 from analysis.page.opening import Opening, make_opening
 from analysis.page.recommendation import recommend, write_configurations
-from analysis.page.html.render import render
 from analysis.sections.corrections.audio import Audio
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError

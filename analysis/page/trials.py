@@ -59,7 +59,7 @@ def _searched(records: Records) -> pd.DataFrame:
     """Return the trials of the search."""
     if records.search is None:
         return pd.DataFrame()
-    table = records.search.table
+    table = records.search.table.sort_values("trial")
     return table.assign(stage="search", configuration=[f"trial {name}" for name in table["trial"]])
 
 

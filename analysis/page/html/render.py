@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
-from analysis.page.opening import Opening
 from analysis.page.html.svg import LARGEST_SVG, inline_svg, png_uri
-from study.console import column_kinds
+from analysis.page.opening import Opening
+from study.console import MISSING, column_kinds
 
 TEMPLATES = Path(__file__).parent / "templates"
 PIXELS_PER_INCH = 96
@@ -75,7 +75,6 @@ class PageTable:
     def is_browsed(self) -> bool:
         """Return whether the script adds sorting and filters."""
         return self.count > BROWSED_ROWS or any(column.is_filter for column in self.columns)
-
 
     @property
     def is_records(self) -> bool:
@@ -172,6 +171,7 @@ def render(
         lacking=[section for section in shown if section.missing],
         notice=notice,
         marker=marker,
+        missing=MISSING,
         style=Markup(style),
         style_digest=_digest(style),
         script=Markup(script),
@@ -188,7 +188,9 @@ class _Marker:
 
     def __init__(self, terms: Mapping[str, str]) -> None:
         self._terms = {str(escape(term)): text for term, text in terms.items()}
-        words = "|".join(rf"(?<![\w&#]){re.escape(term)}(?!\w)" for term in sorted(self._terms, key=len, reverse=True))
+        words = "|".join(
+            rf"(?<![\w&#-]){re.escape(term)}(?![\w-])" for term in sorted(self._terms, key=len, reverse=True)
+        )
         self._pattern = re.compile(f"(?P<command>{COMMAND})" + (f"|(?P<term>{words})" if words else ""))
         self._used: set[str] = set()
 

@@ -19,10 +19,16 @@ PNG_DPI = 150
 INK, PAPER = "currentColor", "var(--paper)"
 DARKEST_GREY, LIGHTEST_GREY = 0x20, 0xE0
 """Greys between these values become lighter on dark paper; outside, only pure black and pure white are exchanged."""
+LEAST_INK_OF_TEXT = 62
+"""Smallest share of black in grey text, in %: lighter text is hard to read on either paper (WCAG 2, level AA)."""
 PAINTS = ("fill", "stroke", "stop-color")
 COORDINATES = ("d", "x", "y", "points", "transform", "width", "height")
 LONG_FRACTION = re.compile(r"(\d\.\d{3})\d+")
+FONT = re.compile(r"(?:(italic|oblique) )?(?:(bold|\d00) )?([\d.]+)px")
 REFERENCE = re.compile(r"(?<=#)[^)]+")
+NO_TURN = re.compile(r"^rotate\(-?0 .*\)$")
+FROM_THE_PAGE = {"font-family"}
+TEXT = {"text", "tspan"}
 NOT_DRAWN = {"metadata", "style", "title"}
 
 
@@ -30,21 +36,21 @@ def inline_svg(figure: NamedFigure, prefix: str) -> str:
     """Return a figure as an ``svg`` element for HTML.
 
     Black becomes the colour of the text, white the colour of the paper, and greys what is between them. Styles become
-    attributes, so that a strict content security policy allows them; letters are drawn as shapes, so that the figure
-    looks the same without its fonts.
+    attributes, so that a strict content security policy allows them. Text is text, in the font of the page.
 
     Args:
         figure: The figure; its hover texts become ``title`` elements.
         prefix: Start of every id; unique on the page.
     """
     content = io.BytesIO()
-    with plt.rc_context({"svg.hashsalt": prefix, "svg.fonttype": "path"}):
+    with plt.rc_context({"svg.hashsalt": prefix, "svg.fonttype": "none"}):
         figure.figure.savefig(content, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(content.getvalue())
     _remove_what_is_not_drawn(root)
     named = {id_ for element in root.iter() for id_ in _references(element)} | set(figure.hover)
     for element in list(root.iter()):
         element.tag = _local(element.tag)
+        element.text, element.tail = ((text or "").strip() or None for text in (element.text, element.tail))
         if text := figure.hover.get(element.get("id", "")):
             title = ElementTree.Element("title")
             title.text = text
@@ -65,8 +71,12 @@ def png_uri(figure: NamedFigure) -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
-def on_paper(colour: str) -> str:
+def on_paper(colour: str, least_ink: int = 0) -> str:
     """Return a colour as it follows light and dark paper.
+
+    Args:
+        colour: Any colour of Matplotlib, or ``none``.
+        least_ink: Smallest share of black in a grey, in %.
 
     Example:
         >>> on_paper("#000000"), on_paper("white"), on_paper("#0072B2")
@@ -83,7 +93,7 @@ def on_paper(colour: str) -> str:
     if value in (0, 255):
         return PAPER if value else INK
     if DARKEST_GREY <= value <= LIGHTEST_GREY:
-        return f"color-mix(in srgb, {INK} {100 - 100 * value / 255:.0f}%, {PAPER})"
+        return f"color-mix(in srgb, {INK} {max(least_ink, 100 - 100 * value / 255):.0f}%, {PAPER})"
     return to_hex(colour)
 
 
@@ -102,9 +112,14 @@ def _set_attributes(element: ElementTree.Element, named: set[str], prefix: str) 
             attributes |= _declarations(value)
         else:
             attributes[_local(key)] = value
+    attributes = {
+        key: value
+        for key, value in attributes.items()
+        if key not in FROM_THE_PAGE and not (key == "transform" and NO_TURN.match(value))
+    }
     for key, value in attributes.items():
         if key in PAINTS:
-            attributes[key] = on_paper(value)
+            attributes[key] = on_paper(value, LEAST_INK_OF_TEXT if element.tag in TEXT else 0)
         elif key in COORDINATES:
             attributes[key] = LONG_FRACTION.sub(r"\1", " ".join(value.split()))
         if key == "href" or value.startswith("url("):
@@ -116,8 +131,13 @@ def _set_attributes(element: ElementTree.Element, named: set[str], prefix: str) 
 
 
 def _declarations(style: str) -> Mapping[str, str]:
+    """Return what a style declares; ``font`` is no attribute, its parts are."""
     parts = (part.partition(":") for part in style.split(";") if ":" in part)
-    return {name.strip(): value.strip() for name, _, value in parts}
+    found = {name.strip(): value.strip() for name, _, value in parts}
+    if font := FONT.match(found.pop("font", "")):
+        parts_of_font = zip(("font-style", "font-weight", "font-size"), font.groups(), strict=True)
+        found |= {name: value for name, value in parts_of_font if value}
+    return found
 
 
 def _references(element: ElementTree.Element) -> list[str]:

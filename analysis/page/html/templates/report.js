@@ -1,6 +1,7 @@
 "use strict";
 
-const STEP = 100;  // rows that are shown at once
+const FIRST = 20;  // rows that are shown at first
+const STEP = 100;  // rows that are added at once
 const MISSING = "–";
 const collator = new Intl.Collator("en", { numeric: true });
 
@@ -27,7 +28,7 @@ function browse(figure) {
   const searched = new Map(all.map(row => [row, row.join("\t").toLowerCase()]));
   const search = form.querySelector("input"), choices = [...form.querySelectorAll("select")];
   const count = form.querySelector("output"), more = figure.querySelector(".more");
-  let ordered = all, limit = STEP;
+  let ordered = all, limit = FIRST;
 
   function show() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -40,6 +41,7 @@ function browse(figure) {
         const cell = document.createElement(place ? "td" : "th");
         if (!place) cell.scope = "row";
         cell.className = heads[place].className;
+        cell.classList.toggle("none", text === MISSING);
         cell.dataset.label = names[place];
         cell.textContent = text;
         return cell;
@@ -58,7 +60,7 @@ function browse(figure) {
     for (const head of heads) head.removeAttribute("aria-sort");
     heads[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
     ordered = sorted(all, column, heads[column].classList.contains("number"), descending);
-    limit = STEP;
+    limit = FIRST;
     show();
   }
 
@@ -73,7 +75,7 @@ function browse(figure) {
     const values = [...new Set(all.map(row => row[choice.dataset.column]))].sort(collator.compare);
     choice.append(...values.map(value => new Option(value, value)));
   }
-  form.addEventListener("input", () => { limit = STEP; show(); });
+  form.addEventListener("input", () => { limit = FIRST; show(); });
   form.addEventListener("submit", event => event.preventDefault());
   more.addEventListener("click", () => { limit += STEP; show(); });
   form.hidden = false;
