@@ -15,9 +15,9 @@ from analysis.page.answer import also_better, effect_sentence, label_effects, or
 from analysis.page.provenance import read_provenance
 from analysis.page.recommendation import (
     Recommendation,
+    best_configurations,
     configuration_name,
     recommend,
-    recommended_configurations,
 )
 from analysis.page.trained import what_was_trained
 from analysis.sections.dose_response.scores import read_scores
@@ -120,12 +120,12 @@ def make_opening(records: Records, reference: str | None = None) -> Opening:
 def _advice(records: Records, families: Sequence[Family], recommended: Sequence[Recommendation]) -> list[Advice]:
     """Return a row for each noise level of the confirmations."""
     scores = {family.study: read_scores(records, family) for family in families}
-    written = recommended_configurations(records, recommended)
+    configured = best_configurations(records, recommended)
     rates = records.confirmed.dropna(subset="rate").groupby("noise")["rate"].first().astype(float)
     rows = []
     for one in recommended:
         score, rate = scores[one.study].text(one.level, one.method), rates.get(one.level, float("nan"))
-        known = one.level in written
+        known = one.level in configured
         method, file = (in_words(one.method), configuration_name(one.level)) if known else (MISSING, "")
         rows.append(_row(records, one.level, rate, method, file, score, one.reason))
     return rows

@@ -6,9 +6,10 @@ oracle is never recommended. A method's configuration is the one with the best m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -166,24 +167,20 @@ def configuration_name(level: str) -> str:
     return f"recommended-{level.replace(':', '-').replace('/', '-')}.yaml"
 
 
-def recommended_configurations(records: Records, recommended: Sequence[Recommendation]) -> dict[str, str]:
-    """Return noise level → configuration of the recommended method, as the content of a file for ``ser.train``.
+def best_configurations(records: Records, recommended: Sequence[Recommendation]) -> dict[str, Mapping[Hashable, Any]]:
+    """Return noise level → configuration with the best mean validation score of the method that is recommended.
 
     Args:
         records: Records of the experiment.
         recommended: From ``recommend``.
 
     Returns:
-        Only levels at which a configuration of the method was confirmed.
+        Rows of ``study.tracking.confirmations.representatives``, of the levels at which the method was confirmed.
     """
     named = representatives(records.confirmed, records.selection)
-    found = {}
-    for one in recommended:
-        space = one.method.removesuffix(AT_STOP)
-        for row in named[(named["noise"] == one.level) & (named["space"] == space)].to_dict("records"):
-            parameters = trials_of_representative(records.confirmed, row)["parameters"].iloc[0]
-            found[one.level] = _configuration(records, one, row["candidate"], parameters)
-    return found
+    best = {(row["noise"], row["space"]): row for row in named.to_dict("records")}
+    cells = {one.level: (one.level, one.method.removesuffix(AT_STOP)) for one in recommended}
+    return {level: best[cell] for level, cell in cells.items() if cell in best}
 
 
 def write_configurations(records: Records, recommended: Sequence[Recommendation], folder: Path) -> list[Path]:
@@ -203,20 +200,23 @@ def write_configurations(records: Records, recommended: Sequence[Recommendation]
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for level, content in recommended_configurations(records, recommended).items():
-            paths.append(folder / configuration_name(level))
-            paths[-1].write_text(content, encoding="utf-8")
+        best = best_configurations(records, recommended)
+        for one in recommended:
+            if one.level in best:
+                paths.append(folder / configuration_name(one.level))
+                paths[-1].write_text(_configuration(records, one, best[one.level]), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {str(folder)!r} is not writable: {error.strerror}.") from error
     return paths
 
 
-def _configuration(records: Records, one: Recommendation, candidate: str, parameters: dict[str, str]) -> str:
+def _configuration(records: Records, one: Recommendation, best: Mapping[Hashable, Any]) -> str:
+    parameters = trials_of_representative(records.confirmed, best)["parameters"].iloc[0]
     stop = "Stop at the epoch of the best UAR against the noisy validation labels.\n# " if AT_STOP in one.method else ""
     _, kind = space_and_labels(records.recorded_space(one.method.removesuffix(AT_STOP)))
     stop += f"Train with --labels {kind}.\n# " if kind != CONSENSUS else ""
     header = (
         f"# {records.data}: {in_words(one.method)} at noise level {one.level}: {one.reason}.\n# {stop}Configuration "
-        f"{candidate}, the best of its method by its mean validation score.\n"
+        f"{best['candidate']}, the best of its method by its mean validation score.\n"
     )
     return header + config_text(Config.from_dotted(dict(parameters)).to_dotted())

@@ -46,56 +46,55 @@ def how_certain(records):
 def test_a_better_method_is_recommended_with_both_scores():
     records = made(cross_entropy=wavering, proselflc=constant(8))
     assert which(records) == (
-        "At noisy-B (40.2% of the labels wrong) train with proselflc, whose test UAR is 0.800 against 0.550 with "
-        "cross_entropy."
+        "At noisy-B (40.2% of the labels wrong) train with ProSelfLC, whose test UAR is 80.0%, 25.0 points higher than "
+        "with cross entropy."
     )
 
 
 def test_of_several_better_ones_the_first_declared_is_named_whatever_the_scores():
     records = made(cross_entropy=wavering, proselflc=constant(7), elr=constant(9))
-    assert "train with proselflc" in which(records)
-    assert "(elr is better than cross_entropy too, and not compared with it)" in which(records)
+    assert "train with ProSelfLC" in which(records)
+    assert "(ELR is better than cross entropy too, and not compared with it)" in which(records)
 
 
 def test_without_evidence_the_reference_is_recommended():
     records = made(cross_entropy=wavering, proselflc=wavering)
     assert which(records) == (
-        "At noisy-B train with cross_entropy, the reference: nothing shows that proselflc is better."
+        "At noisy-B train with cross entropy, the reference: nothing shows that ProSelfLC is better."
     )
 
 
 def test_a_design_that_could_show_nothing_leaves_the_reference_and_says_so():
     records = made(folds={fold: [fold] for fold in range(1, 6)}, cross_entropy=constant(2), proselflc=constant(9))
     assert which(records) == (
-        "At noisy-B train with cross_entropy, the reference: nothing shows that proselflc is better, and with so few "
-        "trained units nothing could have."
+        "At noisy-B train with cross entropy, the reference: nothing shows that ProSelfLC is better, and with 5 folds "
+        "nothing could have."
     )
-    assert "no evidence was possible with so few trained units" in how_certain(records)
+    assert "5 folds cannot show a difference between ProSelfLC and cross entropy" in how_certain(records)
 
 
 def test_each_level_has_its_own_verdict():
     cells = {("clean", "cross_entropy"): constant(8), ("clean", "proselflc"): wavering}
     cells |= {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "proselflc"): constant(8)}
     sentence = which(confirmed_records(cells, folds=TWELVE, primary=PRIMARY))
-    assert sentence.startswith("At noisy-B (40.2% of the labels wrong) train with proselflc")
-    assert "at clean train with cross_entropy, the reference" in sentence
-    assert "at clean proselflc is worse than cross_entropy" in sentence
+    assert sentence.startswith("At noisy-B (40.2% of the labels wrong) train with ProSelfLC")
+    assert sentence.endswith("; at clean train with cross entropy, the reference: ProSelfLC is worse.")
 
 
 def test_oracles_are_shown_and_never_recommended():
     records = made(primary=None, cross_entropy=wavering, soft_labels=constant(10), elr=constant(7))
-    assert "train with elr" in which(records)
-    assert which(records).endswith("soft_labels is an oracle: shown, and never recommended.")
+    assert "train with ELR" in which(records)
+    assert which(records).endswith("Soft labels is an oracle: shown, and never recommended.")
     alone = made(primary=None, cross_entropy=wavering, soft_labels=constant(10))
-    assert which(alone).startswith("At noisy-B train with cross_entropy, the reference")
+    assert which(alone).startswith("At noisy-B train with cross entropy, the reference")
     assert recommend(read_families(alone))[0].method == "cross_entropy"
 
 
 def test_configurations_that_true_labels_chose_are_oracles():
-    records = confirmed_records(
-        {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(9)}, folds=TWELVE, candidate="search-1"
-    )
+    cells = {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(9)}
+    records = confirmed_records(cells, folds=TWELVE, candidate="search-1")
     assert recommend(read_families(records))[0].method == "elr"
+    records = confirmed_records(cells, folds=TWELVE, candidate="search-1")
     records.selection = SELECTIONS["clean"]
     assert recommend(read_families(records))[0].oracles == ("elr",)
     assert recommend(read_families(records))[0].method == "cross_entropy"
@@ -103,13 +102,13 @@ def test_configurations_that_true_labels_chose_are_oracles():
 
 def test_an_early_stop_can_be_recommended_after_the_declared_methods():
     records = made(cross_entropy=wavering, proselflc=wavering, stopped={"cross_entropy": constant(8)})
-    assert "train with cross_entropy with an early stop, whose test UAR is 0.800" in which(records)
+    assert "train with cross entropy with an early stop, whose test UAR is 80.0%" in which(records)
 
 
 def test_an_incomplete_design_recommends_nothing_yet():
     records = made(cross_entropy=wavering, proselflc=constant(8))
     records.confirmed.loc[0, "status"] = STOPPED
-    assert which(records) == ("At noisy-B there is no verdict on proselflc yet, because planned trainings are missing.")
+    assert which(records) == ("At noisy-B there is no verdict on ProSelfLC yet, because planned trainings are missing.")
     assert "1 of 24 planned trainings have not finished" in how_certain(records)
     assert "better" not in how_certain(records)
 
@@ -121,9 +120,33 @@ def test_the_first_confirmation_comes_first():
         confirmed_records(first, folds=TWELVE, primary=PRIMARY),
         confirmed_records(later, folds=TWELVE, study="second", seeds=(2,), start=1000),
     )
-    assert "train with proselflc" in which(records)
-    assert "elr is better than cross_entropy too" in which(records)
-    assert "Confirmation second, a later family of its own: 12 folds" in how_certain(records)
+    assert "train with ProSelfLC" in which(records)
+    assert "ELR is better than cross entropy too" in which(records)
+    assert "Confirmation second was added later and changes no verdict of an earlier one." in how_certain(records)
+
+
+def confirmed_twice(first, second):
+    """Return records of two confirmations of cross entropy and ELR at noisy-B."""
+    cells = [{("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): right} for right in (first, second)]
+    return joined(
+        confirmed_records(cells[0], folds=TWELVE),
+        confirmed_records(cells[1], folds=TWELVE, study="second", seeds=(2,), start=1000),
+    )
+
+
+def test_a_method_that_two_confirmations_compare_has_one_verdict():
+    (one,) = recommend(read_families(confirmed_twice(wavering, constant(8))))
+    assert (one.method, one.study, one.open) == ("elr", "second", ())
+    (one,) = recommend(read_families(confirmed_twice(constant(8), wavering)))
+    assert (one.method, one.study, one.open) == ("elr", "first", ())
+    (one,) = recommend(read_families(confirmed_twice(constant(2), constant(8))))
+    assert (one.method, one.worse, one.also) == ("cross_entropy", ("elr",), ())  # the earliest claim
+
+
+def test_a_verdict_settles_what_another_confirmation_has_not_finished():
+    records = confirmed_twice(wavering, constant(2))
+    records.confirmed.loc[0, "status"] = STOPPED
+    assert which(records) == "At noisy-B train with cross entropy, the reference: ELR is worse."
 
 
 def test_a_search_alone_cannot_show_which_loss(made_store):
@@ -136,7 +159,7 @@ def test_a_search_alone_cannot_show_which_loss(made_store):
 def test_one_method_alone_is_scored_and_not_compared():
     sentence = which(made(primary=None, elr=constant(5)))
     assert "Which loss is best is unknown" in sentence
-    assert "elr 0.500 at noisy-B" in sentence
+    assert "ELR 50.0% at noisy-B" in sentence
 
 
 # How certain
@@ -144,14 +167,12 @@ def test_one_method_alone_is_scored_and_not_compared():
 
 def test_the_design_and_its_primary_comparison_come_first():
     records = made(noise=("clean", "noisy-B"), cross_entropy=wavering, proselflc=constant(8))
-    assert how_certain(records).startswith(
-        "12 folds, one speaker each, a seed and a noise draw of its own: declared beforehand, proselflc at noisy-B "
-        "differs from cross_entropy by +25.0 points (95 % interval +21.7 to +28.3), p < 0.001 after correction: "
-        "evidence that it is better; proselflc at clean differs by +25.0 points"
-    )
-    assert how_certain(records).endswith(
-        "The claim is about trainings on this corpus's speakers with other seeds and noise draws, and test speakers of "
-        "their kind."
+    assert how_certain(records) == (
+        "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is better than cross entropy, by 25.0 "
+        "points of test UAR (95 % interval +21.7 to +28.3, corrected p < 0.001). At clean (0.0% of the labels wrong) "
+        "ProSelfLC is better than cross entropy, by 25.0 points of test UAR (95 % interval +21.7 to +28.3, p < 0.001). "
+        "Verdicts are over 12 folds, one speaker each, a seed and a noise draw of its own; they are about "
+        "trainings on this corpus with other seeds and noise draws, tested on speakers like these."
     )
 
 
@@ -160,9 +181,9 @@ def test_no_evidence_comes_with_what_would_have_been_found():
         return 4 + 2 * (speaker % 2)
 
     declared = how_certain(made(cross_entropy=constant(5), proselflc=mixed))
-    assert re.search(r"no evidence of a difference, where \d+\.\d points would have been found", declared)
+    assert re.search(r"no evidence that ProSelfLC differs.*, and \d+\.\d points would have been found", declared)
     undeclared = how_certain(made(primary=None, cross_entropy=constant(5), elr=mixed))
-    assert "no evidence of a difference in 1 comparison, the largest +0.0 points" in undeclared
+    assert "there is no evidence that ELR differs from cross entropy: its test UAR is the same (95 % " in undeclared
 
 
 # The configuration
@@ -176,7 +197,7 @@ def test_the_configuration_of_the_recommended_method_is_written(tmp_path):
     (path,) = write_configurations(records, recommend(read_families(records)), tmp_path / "new")
     assert path.name == "recommended-noisy-B.yaml"
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# made: elr at noise level noisy-B: better than cross_entropy.")
+    assert text.startswith("# made: ELR at noise level noisy-B: better than cross entropy (+25.0 points, p < 0.001).")
     written = yaml.safe_load(text)
     assert (written["loss.name"], written["optimizer.lr"]) == ("elr", 0.001)
 
@@ -195,9 +216,9 @@ def test_the_fate_of_the_labels_is_that_of_the_noisiest_level():
     rows = [fate("elr", 0.3, noise="clean", rate=0.0), fate("elr", 0.12, 0.45, 0.2), fate("cross_entropy", 0, NAN, 0.3)]
     sentence = effect_sentence(pd.DataFrame(rows), "cross_entropy", confirmed=True)
     assert sentence == (
-        "At noisy-B (40.0% of the labels wrong), elr changed 12.0% of the training labels in the last epoch, 45% of "
-        "these to the true one; with elr the network had memorised 20% of the wrong labels, with cross_entropy 30% "
-        "(mean of 3 trials, described and not tested)."
+        "At noisy-B (40.0% of the labels wrong), ELR changed 12.0% of the training labels in the last epoch, 45% of "
+        "these to the true one; with ELR the network had memorised 20% of the wrong labels, with cross entropy 30% "
+        "(mean of 3 trainings; a description, not a test)."
     )
 
 

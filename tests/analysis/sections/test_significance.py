@@ -117,8 +117,8 @@ def test_five_units_cannot_give_evidence():
     found = section(records, Options())
     assert found.sentences[:2] == (
         "Declared beforehand: at noisy-B (40.2% of the labels wrong) 5 folds cannot show a difference between "
-        "ProSelfLC and cross entropy, however large: the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 "
-        "folds.",
+        "ProSelfLC and cross entropy, however large: the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) "
+        "takes 7 folds.",
         "In 1 comparison with cross entropy 5 folds cannot show a difference, however large: the smallest possible p "
         "is 0.062, and p ≤ 0.025 (half of 0.05) takes 7 folds. This does not show that the methods are equally good.",
     )
