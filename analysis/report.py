@@ -6,8 +6,15 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the repository's root, not from this folder
 
-from analysis.page.build import main
 from ser.utils.command_line import run_command
+
+
+def main() -> int:
+    """Write the report; return the exit code."""
+    from analysis.page.build import main as command  # takes seconds, in which Ctrl-C is a message too
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -7,7 +7,14 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the repository's root, not from this folder
 
 from ser.utils.command_line import run_command
-from study.commands.register import main
+
+
+def main() -> int:
+    """Register the network; return the exit code."""
+    from study.commands.register import main as command  # takes seconds, in which Ctrl-C is a message too
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -147,7 +147,7 @@ def test_the_script_of_a_section_is_thin_and_writes_to_a_folder_of_its_name(name
     output = {option.name: option.default for option in fields(load_section(name).Options)}["output"]
     assert output == Path("results") / name
     script = (ROOT / "analysis" / f"{name}.py").read_text(encoding="utf-8")
-    assert f'main = section_command("{name}")' in script
+    assert f'return run_section("{name}")' in script
     assert len(script.splitlines()) < 20
 
 

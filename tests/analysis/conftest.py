@@ -5,7 +5,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from analysis.common.command import section_command
+from analysis.common.command import run_section
 from ser.utils.command_line import run_command
 from tests.helpers.made_records import MadeStore, make_store
 
@@ -36,7 +36,7 @@ def call_section(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        code = run_command(section_command(name))
+        code = run_command(lambda: run_section(name))
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
