@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis.common.style import label, save
 from ser.utils.errors import UserError
-from study.console import column_kinds, say, terminal_table
+from study.console import column_kinds, say, show_table
 
 LATEX = {"number": "r", "word": "l", "text": "p{6cm}"}
 
@@ -164,7 +164,7 @@ def show(section: Section, console: Console) -> None:
     for sentence in section.sentences:
         say(console, f"  {sentence}")
     for table in section.displayed_tables:
-        console.print(terminal_table(table.text, table.caption, table.below))
+        show_table(console, table.text, table.caption, table.below, table.keys)
     for note in (*section.notes, *section.missing):
         say(console, note)
 

@@ -23,7 +23,7 @@ from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, show_plan
 from study.commands.printed import analysis_command, resume_command
-from study.console import make_console, say, terminal_table
+from study.console import make_console, say, show_table
 from study.environment import BEGAN
 from study.options import StudyOptions
 from study.search.run_search import Outcome
@@ -160,17 +160,16 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
     if trials is None:
         return
     best = best_runs(trials)
-    console.print()
     data = data_name(prepared.options.corpus, prepared.options.corpus_root)
     title = f"{data}: best run per noise level, study {prepared.options.name}"
-    console.print(terminal_table(text_table(best, trials.selection), title, below=PARAMETERS))
+    show_table(console, text_table(best, trials.selection), title, below=PARAMETERS)
     for line in (*caveats(trials, best), *trials.absent, *trials.left_out):
-        console.print(line, highlight=False)
+        say(console, line)
     if prepared.data.corpus.name == "synthetic":
-        console.print("The corpus is synthetic: this shows how the study works; nothing can be concluded from it.")
+        say(console, "The corpus is synthetic: this shows how the study works; nothing can be concluded from it.")
     first = trials.table["start"].min() / 1000 - BEGAN
     started = f"; {first:.1f} s from the command to the first trial" if first > 0 else ""
-    console.print(f"{time.time() - BEGAN:.0f} s in all{started}", highlight=False)
+    say(console, f"{time.time() - BEGAN:.0f} s in all{started}")
     for line in costs(prepared):
         say(console, line)
 
