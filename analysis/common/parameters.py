@@ -49,9 +49,9 @@ class Parameter:
     declared: bool = True
 
     @property
-    def short(self) -> str:
-        """Return the name without its section."""
-        return short_name(self.name)
+    def words(self) -> str:
+        """Return the name without its section, and what papers call it."""
+        return parameter_in_words(self.name)
 
     def numbers(self, values: Sequence[str]) -> NDArray[np.float64]:
         """Return recorded values as numbers; a choice becomes its number.
@@ -102,6 +102,20 @@ def short_name(name: str) -> str:
         'temperature.end'
     """
     return name.partition(".")[2]
+
+
+SYMBOLS = {"loss.exp_base": "steepness B", "loss.transit_time_ratio": "transit time τ"}
+"""Parameter → what papers call it."""
+
+
+def parameter_in_words(name: str) -> str:
+    """Return a dotted name without its section, and what papers call it.
+
+    Example:
+        >>> parameter_in_words("loss.exp_base"), parameter_in_words("optimizer.lr")
+        ('exp_base (steepness B)', 'lr')
+    """
+    return f"{short_name(name)} ({SYMBOLS[name]})" if name in SYMBOLS else short_name(name)
 
 
 def parameters_of(space: str, configurations: Sequence[Mapping[str, str]]) -> list[Parameter]:

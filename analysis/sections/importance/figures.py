@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.common.parameters import Parameter, positions, short_name
-from analysis.common.style import LINE_STYLES, PALETTE, colour_and_marker, hide_frame, hide_panels, legend_above
+from analysis.common.parameters import Parameter, parameter_in_words, positions
+from analysis.common.searches import Score
+from analysis.common.style import PALETTE, colour_and_marker, hide_frame, hide_panels, legend_above, method_style
 from analysis.sections.importance.scores import FANOVA, PED_ANOVA
 from analysis.sections.importance.smoothing import kernel_mean
+from study.schema import in_words
 
 COLOURS = "cividis"  # suits colour-blind readers, and its lightness rises evenly in print
 GRID = 60
@@ -31,12 +33,12 @@ class Panel:
     """Finished trials of one search, to be drawn.
 
     Args:
-        title: Noise level and space.
+        title: Noise level and method.
         parameters: Parameters, the most important first.
         configurations: Searched parameters of the n trials.
-        scores: (n,).
+        scores: (n,) in the units of the axes.
         best: Number of the chosen trial.
-        label: Name of the score.
+        label: Axis title of the score.
         mode: ``max`` if a larger score is better, else ``min``.
     """
 
@@ -50,7 +52,7 @@ class Panel:
 
 
 def draw_importances(table: pd.DataFrame) -> Figure:
-    """Draw importances with their range: one panel per space, one row per parameter, one colour per level.
+    """Draw importances with their range: one panel per method, one row per parameter, one colour per level.
 
     Args:
         table: From ``analysis.sections.importance.scores.importances``, with ``noise`` and ``space``.
@@ -81,18 +83,18 @@ def draw_importances(table: pd.DataFrame) -> Figure:
                 name = f"{level} {evaluator}"
                 axes.scatter(shown["importance"], y, s=28, marker=marker, c=filled, edgecolors=colour, label=name)
                 axes.vlines(shown["chance"], y - 0.45 * lane, y + 0.45 * lane, color="black", linewidth=1.5)
-        axes.set_yticks(range(len(order)), list(map(short_name, order)))
+        axes.set_yticks(range(len(order)), [parameter_in_words(name).replace(" (", "\n(") for name in order])
         axes.set_ylim(tallest[place // columns] - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel("importance")
-        axes.set_title(space, fontsize="medium", loc="left")
+        axes.set_xlabel("importance, from 0 to 1")
+        axes.set_title(in_words(space), fontsize="medium", loc="left")
         axes.grid(axis="x", alpha=0.3)
         hide_frame(axes)
     hide_panels(grid.flat[len(spaces) :])
     found: dict[str, Artist] = {}
     for axes in grid.flat[: len(spaces)]:
         found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    legend_above(figure, found, 2 * columns, "bar: range over resamples; tick: largest value for shuffled scores")
+    legend_above(figure, found, 2 * columns, "line: range over resamples; tick: largest value for shuffled scores")
     return figure
 
 
@@ -120,7 +122,7 @@ def draw_slices(panels: Sequence[Panel], shown: int = 5) -> Figure:
                 line = kernel_mean(cube[:, [column]], panel.scores, at[:, None])
                 axes.plot(at, line, color="grey", linewidth=1.2)
             _ticks(axes, parameter, "x")
-            axes.set_xlabel(parameter.short, fontsize="small")
+            axes.set_xlabel(parameter.words, fontsize="small")
             axes.grid(axis="y", alpha=0.3)
             hide_frame(axes)
             if column:
@@ -157,8 +159,8 @@ def draw_contours(panels: Sequence[Panel]) -> Figure:
         axes.scatter(cube[panel.best, 0], cube[panel.best, 1], **STAR)
         _ticks(axes, pair[0], "x")
         _ticks(axes, pair[1], "y")
-        axes.set_xlabel(pair[0].short)
-        axes.set_ylabel(pair[1].short)
+        axes.set_xlabel(pair[0].words, fontsize="small")
+        axes.set_ylabel(pair[1].words, fontsize="small")
         axes.set_title(panel.title, fontsize="medium", loc="left")
     hide_panels(grid.flat[len(panels) :])
     return figure
@@ -191,7 +193,9 @@ def draw_parallel(panels: Sequence[Panel]) -> Figure:
                 axes.annotate(
                     text, (place, position), xytext=gap, textcoords="offset points", ha="center", va=side, size="small"
                 )
-        axes.set_xticks(range(len(panel.parameters)), [one.short for one in panel.parameters], fontsize="small")
+        axes.set_xticks(
+            range(len(panel.parameters)), [one.words.replace(" (", "\n(") for one in panel.parameters], fontsize="small"
+        )
         axes.tick_params(axis="x", length=0, pad=14)
         axes.set_yticks([])
         axes.set_ylim(-0.02, 1.02)
@@ -202,36 +206,38 @@ def draw_parallel(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def draw_expected_performance(curves: pd.DataFrame, label: str) -> Figure:
-    """Draw the expected best score against the number of trials: one panel per level, one line per space.
+def draw_expected_performance(curves: pd.DataFrame, score: Score) -> Figure:
+    """Draw the expected best score against the number of trials: one panel per level, one line per method.
 
     Args:
         curves: From ``expected_performance``, with ``noise`` and ``space``.
-        label: Name of the score.
+        score: The score in words.
     """
     levels, spaces = list(dict.fromkeys(curves["noise"])), sorted(set(curves["space"]))
-    size = (0.8 + 3.4 * len(levels), 3.8)
+    size = (0.8 + 3.4 * len(levels), 4.0)
     figure, grid = plt.subplots(1, len(levels), figsize=size, layout="constrained", squeeze=False, sharey=True)
     found: dict[str, Artist] = {}
     for axes, level in zip(grid[0], levels, strict=True):
-        for number, space in enumerate(spaces):
+        for space in spaces:
             curve = curves[(curves["noise"] == level) & (curves["space"] == space)]
             if curve.empty:
                 continue
-            colour, marker = colour_and_marker(number)
-            (found[space],) = axes.plot(
-                curve["trials"], curve["expected"], color=colour, marker=marker, markersize=5,
-                markevery=max(1, len(curve) // MARKS), linestyle=LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)],
+            colour, marker = method_style(space)
+            (found[in_words(space)],) = axes.plot(
+                curve["trials"], score.scale * curve["expected"], color=colour, marker=marker, markersize=5,
+                markevery=max(1, len(curve) // MARKS),
             )  # fmt: skip
             band = curve[curve["band"]]
             below, above = band["expected"] - band["deviation"], band["expected"] + band["deviation"]
-            axes.fill_between(band["trials"], below, above, color=colour, alpha=0.12, linewidth=0)
+            axes.fill_between(
+                band["trials"], score.scale * below, score.scale * above, color=colour, alpha=0.12, linewidth=0
+            )
         axes.set_xlabel("finished trials")
         axes.set_title(level, fontsize="medium", loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         hide_frame(axes)
-    grid[0][0].set_ylabel(f"expected best {label}")
+    grid[0][0].set_ylabel(f"expected best\n{score.axis}", fontsize="small")
     legend_above(figure, found, 4, "band: standard deviation of the best")
     return figure
 

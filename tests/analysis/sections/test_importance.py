@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.common.parameters import Parameter, parameters_of, positions, values_near_bounds
+from analysis.common.searches import Score
 from analysis.sections.importance.expected_performance import expected_performance, sufficient_trials
 from analysis.sections.importance.fanova import fanova
 from analysis.sections.importance.scores import FANOVA, PED_ANOVA, importances
-from analysis.sections.importance.section import Options, section
+from analysis.sections.importance.section import (
+    Options,
+    bound_sentences,
+    expected_sentences,
+    importance_sentences,
+    section,
+)
 from analysis.sections.importance.smoothing import kernel_mean
 
 
@@ -199,6 +206,49 @@ def test_many_trials_do_not_overflow():
     assert curve["expected"].iloc[0] == pytest.approx(0.5)
 
 
+def test_the_trials_that_were_enough_are_one_sentence():
+    curve = expected_performance(np.linspace(0.5, 0.6, 10), "max").assign(noise="noisy-A", space="elr")
+    (sentence,) = expected_sentences(curve, Score("val/uar"))
+    enough = sufficient_trials(curve, 0.01)
+    expected = f"Trials whose expected best is within 1 point of that of all: {enough} of 10 with ELR at noisy-A."
+    assert sentence == expected
+    assert expected_sentences(curve.head(9), Score("val/uar")) == []  # too few
+
+
+# Sentences
+
+
+def importance_of(space, fanova, ped_anova):
+    """Importances of two parameters by both measures, above chance where they are above .5."""
+    rows = [
+        {"evaluator": evaluator, "parameter": name, "importance": value, "stands_out": value > 0.5}
+        for evaluator, values in ((FANOVA, fanova), (PED_ANOVA, ped_anova))
+        for name, value in zip(("loss.exp_base", "optimizer.lr"), values, strict=True)
+    ]
+    return pd.DataFrame(rows).assign(noise="noisy-A", space=space, trials=20)
+
+
+def test_parameters_that_mattered_are_named_and_searches_without_any_are_one_sentence():
+    both = importance_of("proselflc", (0.9, 0.6), (0.8, 0.1))
+    none = [importance_of(space, (0.1, 0.1), (0.2, 0.2)) for space in ("elr", "focal")]
+    first, second = importance_sentences(pd.concat([both, *none], ignore_index=True))
+    assert first == (
+        "ProSelfLC at noisy-A, 20 trials: exp_base (steepness B) mattered by both measures (fANOVA 0.90, PED-ANOVA "
+        "0.80) and lr mattered by fANOVA alone (0.60)."
+    )
+    assert second == "No parameter stands out from shuffled scores: ELR at noisy-A and focal loss at noisy-A."
+    assert importance_sentences(pd.DataFrame()) == []
+
+
+def test_values_near_a_bound_are_one_sentence():
+    row = {"noise": "clean", "space": "elr", "parameter": "optimizer.lr", "value": 0.0003, "low": 3e-4, "high": 0.01}
+    narrow = pd.DataFrame([{**row, "wider_low": 3e-4, "wider_high": 0.01}])
+    assert bound_sentences(narrow) == ["Near a bound of its searched range is lr 0.0003 of ELR at clean."]
+    (sentence,) = bound_sentences(pd.concat([narrow.assign(wider_low=1e-4)] * 9, ignore_index=True))
+    assert sentence.endswith("and 5 more in the table. The table has wider ranges to search.")
+    assert bound_sentences(pd.DataFrame()) == []
+
+
 # Smoothing
 
 
@@ -234,11 +284,11 @@ def test_the_section_says_what_is_known_and_what_is_not(searched):
     }  # fmt: skip
     (table,) = (table for table in found.tables if table.name == "importance")
     assert set(zip(table.data["noise"], table.data["space"], strict=True)) == {("noisy-A", "proselflc")}
-    (few,) = (line for line in found.missing if "noisy-B proselflc (1)" in line)
+    (few,) = (line for line in found.missing if "study made has 1 (noisy-B, ProSelfLC)" in line)
     command = ["python", "study/run.py", "--resume", "--name", "made", "--tracking-uri", searched.uri]
     assert shlex.split(few.partition("To add trials: ")[2])[:7] == command
     assert few.endswith("--trials 10")
-    assert any("Fewer than two parameters differ" in line and "cross_entropy" in line for line in found.missing)
+    assert any("Fewer than two parameters differ" in line and "cross entropy" in line for line in found.missing)
     assert any("3 stopped" in note for note in found.notes)
     assert "nan" not in " ".join([*found.sentences, *found.notes, *found.missing]).replace("fANOVA", "")
 
