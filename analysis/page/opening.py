@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.common.families import Family, read_families, reads_votes
 from analysis.common.methods import REFERENCE, Chosen, choose_methods
 from analysis.common.records import Records
-from analysis.common.text import MISSING, listing, percent
+from analysis.common.text import listing, percent
 from analysis.page.answer import also_better, effect_sentence, label_effects, oracle_sentence
 from analysis.page.provenance import read_provenance
 from analysis.page.recommendation import (
@@ -44,6 +44,7 @@ PROGRESSIVE_TERMS = (
     ("B", "ProSelfLC: how steeply this trust rises around τ"),
 )
 """Terms of a page with ProSelfLC or its control."""
+NO_VERDICT = "no verdict yet"
 PROGRESSIVE = ("proselflc", "reweighting_control")
 
 
@@ -53,10 +54,10 @@ class Advice:
 
     Args:
         level: Noise level.
-        rate: Share of wrong training labels.
+        rate: Share of wrong training labels; empty if unknown.
         method: Recommended method in words.
         configuration: Path of its configuration file, relative to the page; empty if there is none.
-        score: Its test UAR with a 95 % interval, or of each fold.
+        score: Its test UAR with a 95 % interval, or of each fold; of a search its validation UAR; empty without any.
         chance: UAR of guessing.
         why: Reason in a few words.
     """
@@ -124,9 +125,9 @@ def _advice(records: Records, families: Sequence[Family], recommended: Sequence[
     rates = records.confirmed.dropna(subset="rate").groupby("noise")["rate"].first().astype(float)
     rows = []
     for one in recommended:
-        score, rate = scores[one.study].text(one.level, one.method), rates.get(one.level, float("nan"))
+        score, rate = _test_score(scores[one.study], one.level, one.method), rates.get(one.level, float("nan"))
         known = one.level in configured
-        method, file = (in_words(one.method), configuration_name(one.level)) if known else (MISSING, "")
+        method, file = (in_words(one.method), configuration_name(one.level)) if known else (NO_VERDICT, "")
         rows.append(_row(records, one.level, rate, method, file, score, one.reason))
     return rows
 
@@ -139,7 +140,7 @@ def _not_compared(records: Records, families: Sequence[Family]) -> list[Advice]:
         for level, table in scores.table.groupby("level", sort=False):
             best = table.loc[table["uar"].idxmax()]
             why = "the only method tested" if len(table) == 1 else "the highest score; not compared"
-            score = scores.text(level, best["method"])
+            score = _test_score(scores, level, best["method"])
             rows.append(_row(records, level, best["rate"], in_words(best["method"]), "", score, why))
     return rows
 
@@ -159,7 +160,7 @@ def _best_of_search(records: Records, chosen: Chosen) -> list[Advice]:
             continue
         best = max(methods, key=lambda method: sign * method.selected)
         uar = validation.get(best.runs[0].run_id)
-        score = f"validation {percent(uar, 1)}, one seed" if pd.notna(uar) else ""
+        score = f"validation UAR {percent(uar, 1)}, one seed" if pd.notna(uar) else ""
         why = "best validation score of the search; not confirmed"
         rows.append(_row(records, level, best.rate, in_words(best.space), "", score, why))
     return rows
@@ -167,7 +168,8 @@ def _best_of_search(records: Records, chosen: Chosen) -> list[Advice]:
 
 def _row(records: Records, level: str, rate: float, method: str, configuration: str, score: str, why: str) -> Advice:
     chance = percent(1 / len(records.classes), 1)
-    return Advice(level, percent(rate, 1), method, configuration, score or MISSING, chance, why)
+    known_rate = "" if pd.isna(rate) else percent(rate, 1)
+    return Advice(level, known_rate, method, configuration, score, chance, why)
 
 
 def _primary(records: Records, families: Sequence[Family], chosen: Chosen) -> str:

@@ -34,11 +34,11 @@ def test_a_row_per_level_says_what_to_train_with_its_score_chance_and_why(tmp_pa
     opening = make_opening(records)
     assert opening.advice == (
         Advice(
-            "clean", "0.0%", "cross entropy", "recommended-clean.yaml", "80.0% (95 % interval 80.0 to 80.0)", "50.0%",
+            "clean", "0.0%", "cross entropy", "recommended-clean.yaml", "test UAR 80.0% (95 % interval 80.0 to 80.0)", "50.0%",
             "the reference; nothing shown to be better",
         ),
         Advice(
-            "noisy-B", "40.2%", "ELR", "recommended-noisy-B.yaml", "80.0% (95 % interval 80.0 to 80.0)", "50.0%",
+            "noisy-B", "40.2%", "ELR", "recommended-noisy-B.yaml", "test UAR 80.0% (95 % interval 80.0 to 80.0)", "50.0%",
             "better than cross entropy (+25.0 points, p < 0.001)",
         ),
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_the_primary_comparison_is_one_sentence_and_not_said_twice():
 def test_too_few_folds_have_no_interval_but_the_score_of_each():
     opening = make_opening(made(folds=FIVE, cross_entropy=wavering, proselflc=constant(8)))
     row = opening.advice[1]
-    assert (row.method, row.score) == ("cross entropy", "54.0% (folds: 50.0, 60.0, 50.0, 60.0 and 50.0)")
+    assert (row.method, row.score) == ("cross entropy", "test UAR 54.0% (folds: 50.0, 60.0, 50.0, 60.0 and 50.0)")
     assert row.why == "the reference; 5 folds cannot show a difference"
     assert "95 %" not in " ".join([opening.primary, *opening.details])
 
@@ -70,18 +70,18 @@ def test_an_incomplete_design_says_what_the_verdicts_wait_for():
     records = made(cross_entropy=wavering, proselflc=constant(8))
     records.confirmed.loc[records.confirmed["noise"] == "clean", "status"] = STOPPED
     clean, noisy = make_opening(records).advice
-    assert clean == Advice("clean", "0.0%", "–", "", "–", "50.0%", "verdict pending: 24 trainings missing")
+    assert clean == Advice("clean", "0.0%", "no verdict yet", "", "", "50.0%", "verdict pending: 24 trainings missing")
     assert noisy.why == "better than cross entropy (+25.0 points, p < 0.001)"
     records = made(cross_entropy=wavering, proselflc=constant(8))
     records.confirmed.loc[0, "status"] = STOPPED  # cross entropy at clean
     assert make_opening(records).advice[0].why == "verdict pending: 1 training missing"
-    assert make_opening(records).advice[0].score == "–"
+    assert make_opening(records).advice[0].score == ""
 
 
 def test_one_method_alone_is_scored_and_not_compared():
     opening = make_opening(made(primary=None, elr=wavering))
     assert [(row.method, row.score, row.why) for row in opening.advice] == [
-        ("ELR", "55.0% (95 % interval 51.7 to 58.3)", "the only method tested")
+        ("ELR", "test UAR 55.0% (95 % interval 51.7 to 58.3)", "the only method tested")
     ] * 2
     assert opening.primary == "No primary comparison was declared beforehand."
 
@@ -100,7 +100,7 @@ def test_a_search_alone_shows_its_best_as_not_confirmed(searched):
     assert (row.method, row.configuration, row.why) == (
         "ProSelfLC", "", "best validation score of the search; not confirmed"
     )  # fmt: skip
-    assert row.score.startswith("validation ")
+    assert row.score.startswith("validation UAR ")
     assert opening.primary.startswith("A search alone cannot show which loss is better")
     assert f"python study/confirm.py --experiment made --tracking-uri {searched.uri} --study made" in opening.primary
 

@@ -67,7 +67,7 @@ def draw_scores(scores: Scores, chance: float, name: str) -> tuple[Figure, dict[
     names = levels["level"] if len(levels) <= MOST_NAMED else [""] * len(levels)
     ticks = [f"{100 * rate:.1f}\n{level}".strip() for rate, level in zip(levels["rate"], names, strict=True)]
     axes.set_xticks(100 * levels["rate"], ticks)
-    axes.set_xlabel("wrong training labels, %")
+    figure.supxlabel("wrong training labels, %", fontsize="medium")
     axes.set_ylabel("test UAR, %")
     axes.grid(axis="y", alpha=0.3)
     hide_frame(axes)

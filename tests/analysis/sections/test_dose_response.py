@@ -60,7 +60,7 @@ def test_a_line_per_method_an_interval_per_mark_and_a_text_on_hover():
     (figure,) = found.figures
     (axes,) = figure.figure.axes
     assert [text.get_text() for text in figure.figure.legends[0].get_texts()] == ["cross entropy", "ELR", "chance"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("wrong training labels, %", "test UAR, %")
+    assert (figure.figure.get_supxlabel(), axes.get_ylabel()) == ("wrong training labels, %", "test UAR, %")
     marks = {line.get_gid(): line for line in axes.lines if line.get_gid()}
     assert set(marks) == set(figure.hover)
     assert figure.hover["dose_response-0-2"] == (
