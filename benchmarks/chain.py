@@ -197,7 +197,7 @@ def record(
     (own / UTTERANCES).write_bytes(content)
     log.take([epoch_event(1, metrics), artifact_event(UTTERANCES, content)])
     log.end(FINISHED)
-    deliver(Delivery(fold, log, SearchRuns(experiment, parent, method, key)), client)
+    deliver(Delivery(fold, log, SearchRuns(experiment, parent, key)), client)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
             objective="val_noisy/uar", folder=Path(folder),
         )  # fmt: skip
         experiment = client.create_experiment("benchmark", Path(folder).as_uri())
-        runs = SearchRuns(experiment, "parent", "benchmark", {"study": "benchmark"})
+        runs = SearchRuns(experiment, "parent", {"study": "benchmark", "space": "focal", "noise": "clean"})
         dataset = Dataset("d", "digest", "local", "{}").to_dictionary()
         found = {"imports": imported}
         for number, planned in enumerate(EPOCHS, start=1):

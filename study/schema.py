@@ -177,18 +177,24 @@ def in_words(method: str) -> str:
     return f"{METHODS.get(own, own)}{at}{content}{on}{stopped}"
 
 
-def run_name(what: str, study: str) -> str:
-    """Return the name of a run, which no other run of its experiment has.
+def run_name(space: str, level: str, study: str, trial: str = "") -> str:
+    """Return the name of a parent's or a trial's run, which no other run of its experiment has.
+
+    What distinguishes a run from those next to it comes first, because MLflow's table shows about seventeen characters.
 
     Args:
-        what: What it is within its study, which comes first, because tables and legends cut long names at their end.
+        space: Search space.
+        level: Noise level.
         study: Name of the study, of which an experiment has one.
+        trial: Words for a trial within its parent; empty for the parent.
 
     Example:
-        >>> run_name("elr noisy-B trial 003", "ravdess-20260101-120000")
-        'elr noisy-B trial 003 · ravdess-20260101-120000'
+        >>> run_name("elr", "noisy-B", "ravdess-1")
+        'noisy-B elr · ravdess-1'
+        >>> run_name("elr", "noisy-B", "ravdess-1", "trial 003")
+        'trial 003 · noisy-B elr · ravdess-1'
     """
-    return f"{what} · {study}"
+    return " · ".join([*([trial] if trial else []), f"{level} {space}", study])
 
 
 def rate_tag(rate: float | None) -> str:

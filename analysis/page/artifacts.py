@@ -60,7 +60,9 @@ def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
     try:
         run = find_run(client, records.identifier, key)
         if run is None:
-            run = client.create_run(records.identifier, tags={**key, **identity(f"report: {records.data}")})
+            run = client.create_run(
+                records.identifier, tags={**key, **identity(f"report on {records.data} · {key[Tag.CORPUS_DIGEST][:6]}")}
+            )
         run_id = str(run.info.run_id)
         for path in paths:
             if path.name == PAGE or path.suffix == ".png":

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -22,6 +24,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from numpy.typing import NDArray
 
 from ser.checkpoint import open_checkpoint
@@ -29,7 +32,7 @@ from ser.config import Config
 from ser.training.embeddings import extractor
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError, first_line
-from study.schema import KIND, MODEL, Tag
+from study.schema import KIND, MODEL, Tag, in_words
 from study.tracking.provenance import environment_tags
 from study.tracking.store import identity
 from study.tracking.trained_runs import find_trained
@@ -40,6 +43,12 @@ COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.LABELS, Tag
 
 WAVEFORM_MODEL = Path(__file__).with_name("waveform_model.py")
 """The model's code; not imported here, because it hands a model to MLflow on import."""
+
+ABOUT_MODEL = (
+    "Speech emotion recogniser: maps mono waveforms, (N, samples) float32, to probabilities, (N, classes). Its "
+    'metadata name sample rate and classes. Load it with `mlflow.pyfunc.load_model("models:/NAME/VERSION")`.'
+)
+"""Description of a registered model that has none."""
 
 REQUIREMENTS = (
     "krippendorff",
@@ -117,6 +126,9 @@ def register(options: RegisterOptions) -> tuple[str, str]:
                 metadata={"sample_rate": rate, "classes": list(checkpoint.classes), "source": options.run},
                 registered_model_name=options.name,
             )
+        _describe(client, options, dict(source.data.tags), logged.registered_model_version)
+        # Two versions of a model are two runs.
+        client.set_tag(run_id, MLFLOW_RUN_NAME, f"model {options.name} version {logged.registered_model_version}")
         status = "FINISHED"
     except (MlflowException, OSError) as error:
         raise UserError(f"run {options.run!r} cannot be registered as {options.name!r}: {first_line(error)}") from None
@@ -164,8 +176,21 @@ def _tone(rate: int) -> NDArray[np.float32]:
     return (0.1 * np.sin(2 * np.pi * 220 * np.arange(rate) / rate)).astype(np.float32)[None]
 
 
+def _describe(client: MlflowClient, options: RegisterOptions, tags: Mapping[str, str], number: Any) -> None:
+    """Describe a version by the trained run, and the model if it has no description."""
+    about = ", ".join(f"{name} {tags[name]}" for name in (Tag.CORPUS, Tag.NOISE, Tag.STUDY) if name in tags)
+    method = in_words(tags[Tag.SPACE]) if Tag.SPACE in tags else "unknown method"
+    client.update_model_version(
+        options.name, str(number), f"Trained by {method}; {about}. Its scores are those of run {options.run}."
+    )
+    if not client.get_registered_model(options.name).description:
+        client.update_registered_model(options.name, ABOUT_MODEL)
+
+
 def _create_run(client: MlflowClient, experiment: str, options: RegisterOptions, tags: dict[str, str]) -> str:
     """Create the model's own run, which names the trained one."""
     known = {name: tags[name] for name in COPIED_TAGS if name in tags}
     about = {KIND: MODEL, Tag.SOURCE: options.run, **identity(f"model {options.name}"), **environment_tags()}
-    return str(client.create_run(experiment, tags={**known, **about}).info.run_id)
+    run_id = str(client.create_run(experiment, tags={**known, **about}).info.run_id)
+    client.set_tag(run_id, MLFLOW_RUN_NAME, f"model {options.name}, not registered: {run_id[:8]}")
+    return run_id

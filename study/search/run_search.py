@@ -157,7 +157,7 @@ def replace_parent(prepared: PreparedStudy, search: Search) -> str:
 
 def search_runs(prepared: PreparedStudy, search: Search, parent: str) -> SearchRuns:
     """Return where the runs of a search's trials belong."""
-    return SearchRuns(prepared.records.experiment, parent, search.title, search_key(prepared.options, search))
+    return SearchRuns(prepared.records.experiment, parent, search_key(prepared.options, search))
 
 
 def _needed(prepared: PreparedStudy, search: Search, resources: TrialResources) -> TrialResources:
@@ -219,7 +219,7 @@ def open_search(prepared: PreparedStudy, search: Search) -> str:
     parent = open_parent(
         client,
         experiment,
-        run_name(search.title, str(prepared.options.name)),
+        run_name(search.space.name, search.level, str(prepared.options.name)),
         search_key(prepared.options, search),
         search_tags(prepared, search),
         dataset_of(prepared.data.corpus, search.level, manifest),

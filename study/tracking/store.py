@@ -114,7 +114,8 @@ def classes_of(run: Run) -> list[str]:
     Raises:
         UserError: The run has no such dataset.
     """
-    dataset = run.inputs.dataset_inputs[0].dataset if run.inputs else None
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    dataset = inputs[0].dataset if inputs else None
     if dataset is None or dataset.schema is None:
         raise UserError(f"MLflow run {run.info.run_id} has no dataset with a schema, so it is no trial of a study.")
     return list(json.loads(dataset.schema)["classes"])

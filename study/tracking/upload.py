@@ -46,13 +46,11 @@ class SearchRuns:
     Args:
         experiment: MLflow experiment id.
         parent: The parent run's id.
-        title: Name of the runs without the trial's number.
-        key: Tags that identify the runs of the search.
+        key: Tags that identify the runs of the search: study, space and noise level.
     """
 
     experiment: str
     parent: str
-    title: str
     key: Mapping[str, str]
 
     def trial_key(self, number: int) -> dict[str, str]:
@@ -284,7 +282,8 @@ def _run_name(delivery: Delivery, tags: Mapping[str, str]) -> str:
     own = f"trial {trial_name(delivery.number)}"
     if Tag.CANDIDATE in tags:
         own = f"{tags[Tag.CANDIDATE]} fold {tags[Tag.FOLD]} seed {tags[Tag.SEED]}"
-    return run_name(f"{delivery.search.title} {own}", delivery.search.key[Tag.STUDY])
+    key = delivery.search.key
+    return run_name(key[Tag.SPACE], key[Tag.NOISE], key[Tag.STUDY], own)
 
 
 def _log_epochs(client: MlflowClient, run_id: str, lines: list[dict[str, Any]]) -> int:

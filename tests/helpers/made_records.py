@@ -39,6 +39,7 @@ from study.schema import (
     UNSEEN,
     UTTERANCES,
     Tag,
+    run_name,
 )
 from study.tracking.event_log import EventLog
 from study.tracking.matching import confirm_protocol
@@ -282,7 +283,7 @@ def _dataset(noise: str) -> Dataset:
 
 def _parent(client: MlflowClient, experiment: str, space: str, noise: str, study: str, tags: Mapping[str, str]) -> str:
     key = {Tag.STUDY: study, Tag.SPACE: space, Tag.NOISE: noise}
-    return open_parent(client, experiment, f"{space} {noise}", key, tags, _dataset(noise), MANIFEST)
+    return open_parent(client, experiment, run_name(space, noise, study), key, tags, _dataset(noise), MANIFEST)
 
 
 def _write(
@@ -328,7 +329,7 @@ def _write(
         log.take([artifact_event(UTTERANCES, content)])
     log.end(FINISHED if epochs == EPOCHS else STOPPED)
     key = {name: tags[name] for name in (Tag.STUDY, Tag.SPACE, Tag.NOISE)}
-    runs = SearchRuns(experiment, parent, f"{tags[Tag.SPACE]} {tags[Tag.NOISE]}", key)
+    runs = SearchRuns(experiment, parent, key)
     deliver(Delivery(number, log, runs), client)
 
 

@@ -52,7 +52,7 @@ def make_context(task: Task, folder: Path, defaults: Mapping[str, Any] = DEFAULT
 def runs_of(experiment: str, study: str, parent: str = "parent") -> SearchRuns:
     """Return where the runs of a study's one search belong."""
     key = {Tag.STUDY: study, Tag.SPACE: SPACE, Tag.NOISE: "noisy-A"}
-    return SearchRuns(experiment, parent, f"{SPACE} noisy-A", key)
+    return SearchRuns(experiment, parent, key)
 
 
 def deliver_all(folder: Path, runs: SearchRuns, client: MlflowClient) -> list[Delivery]:

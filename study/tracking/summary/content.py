@@ -17,6 +17,7 @@ from study.schema import (
     RATE,
     RUNNING,
     SEARCH,
+    SECONDS,
     SELECTIONS,
     STOPPED,
     SYSTEM,
@@ -34,6 +35,9 @@ SHOWN = 5
 """Best trials of a search in its table."""
 
 TEST_UAR = "test/last/uar"
+
+NO_SCORES = ("/epoch", "/lr", SECONDS)
+"""Ends of the names of metrics that are no scores, whose charts would be the first ones that MLflow shows."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,14 @@ def _of_search(runs: Sequence[Run], numbers: Mapping[str, float], classes: int) 
     parameters: Mapping[str, str] = first["parameters"]
     columns = ["rank", "trial", "selected", "uar", "uar_best_epoch", "best_epoch", "run_id"]
     searched = pd.DataFrame(list(best["parameters"]), index=best.index)
+    text = text_table(best, selection)
     return Content(
-        metrics={**numbers, **_scores([run])},
+        metrics={**_scores([run]), **numbers},
         chosen={"trial": run.data.tags[Tag.TRIAL], "run": str(run.info.run_id), **parameters},
         how=f"Trial {run.data.tags[Tag.TRIAL]} was chosen by {selection.meaning}; this run has its scores. It is the "
         "best of several trials with one seed, which is partly luck: a confirmation tests it on other speakers.",
         table=pd.concat([best[columns].rename(columns={"selected": selection.metric}), searched], axis="columns"),
-        text=text_table(best, selection).drop(columns=["noise", "rate", "space", "finished"]),
+        text=text[["trial", *(name for name in text if name not in ("trial", "noise", "rate", "space", "finished"))]],
         points=[
             Point(int(row["trial"]), float(row["selected"]), row["run_id"] == run.info.run_id)
             for row in done.to_dict("records")
@@ -135,13 +140,13 @@ def _of_confirmation(runs: Sequence[Run], numbers: Mapping[str, float], classes:
     times = Counter(mine["candidate"])
     ids = set(mine["run_id"])
     done = table[table["status"] == FINISHED].dropna(subset=["uar"])
-    if len(times) > 1:
+    if table["candidate"].nunique() > 1:
         how = f"In each fold the configuration with the best {selection.meaning}, was chosen for the test speakers"
     else:
         how = "The method's one configuration was trained in each fold"
     seen = int((mine["exposure"] == CHOSEN_BY).sum())
     return Content(
-        metrics={**numbers, **_scores([run for run in runs if run.info.run_id in ids])},
+        metrics={**_scores([run for run in runs if run.info.run_id in ids]), **numbers},
         chosen={"candidates": ", ".join(f"{name} × {times[name]}" for name in sorted(times))},
         how=f"{how}. The scores of this run are means over these {len(mine)} trainings; test scores are of speakers "
         "that the training has not seen."
@@ -163,12 +168,12 @@ def _of_confirmation(runs: Sequence[Run], numbers: Mapping[str, float], classes:
 
 
 def _scores(runs: Sequence[Run]) -> dict[str, float]:
-    """Return the means of the metrics that all of these runs have, but for those of their machines."""
+    """Return the means of the scores that all of these runs have."""
     names = set.intersection(*(set(run.data.metrics) for run in runs))
     return {
         name: sum(run.data.metrics[name] for run in runs) / len(runs)
         for name in sorted(names)
-        if not name.startswith(SYSTEM)
+        if not name.startswith(SYSTEM) and not name.endswith(NO_SCORES)
     }
 
 

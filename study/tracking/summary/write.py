@@ -96,7 +96,7 @@ def description(parent: Run, content: Content, about: About) -> str:
         about: What else there is to say.
     """
     tags, numbers = parent.data.tags, content.metrics
-    rate = f" ({numbers[RATE]:.1%} wrong training labels)" if RATE in numbers else ""
+    rate = f" ({numbers[RATE]:.2%} wrong training labels)" if RATE in numbers else ""
     counts = ", ".join(f"{numbers[f'{COUNT}{name}']:.0f} {name}" for name in (FINISHED, STOPPED, FAILED))
     lines = [f"**{in_words(tags[Tag.SPACE])}** at noise level **{tags[Tag.NOISE]}**{rate}. {about.what}", ""]
     lines += [f"Trials: {numbers[f'{COUNT}planned']:.0f} planned, {counts}. {content.how}", ""]

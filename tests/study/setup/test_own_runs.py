@@ -29,7 +29,7 @@ def record(options, client, experiment):
     log.begin({}, {}, DATASET)
     log.end(FINISHED)
     key = {"study": options.name, "space": "elr", "noise": "noisy-A"}
-    deliver(Delivery(1, log, SearchRuns(experiment, "parent", "elr noisy-A", key)), client)
+    deliver(Delivery(1, log, SearchRuns(experiment, "parent", key)), client)
 
 
 def moved(options, folder):

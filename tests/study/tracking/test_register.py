@@ -67,8 +67,14 @@ def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_uncha
     (own,) = search_all(client, [experiment], "tags.kind = 'model'")
     assert own.data.tags["source"] == options.run
     assert own.info.status == "FINISHED"
+    assert "waveforms" in client.get_registered_model("first").description
     assert search_all(client, [experiment], "tags.stage = 'search'")[0].info.run_id == options.run
+    client.update_registered_model("first", "mine")
     assert register.register(options) == ("first", "2")
+    names = {run.info.run_name for run in search_all(client, [experiment], "tags.kind = 'model'")}
+    assert names == {"model first version 1", "model first version 2"}
+    assert options.run in client.get_model_version("first", "1").description
+    assert client.get_registered_model("first").description == "mine"
 
 
 def test_a_linear_probe_is_rejected(trained, monkeypatch):

@@ -106,7 +106,7 @@ def check_whole(client, experiment):
     assert "failure" not in run.data.tags
     assert run.data.tags["hardware.cpu"] == "x"
     assert run.data.tags["mlflow.parentRunId"] == "parent"
-    assert run.data.tags["mlflow.runName"] == f"cross_entropy noisy-A trial 001 · {STUDY}"
+    assert run.data.tags["mlflow.runName"] == f"trial 001 · noisy-A cross_entropy · {STUDY}"
     assert run.data.params == {"optimizer.lr": "0.001", "loss.target_gradient": "false", "loss.name": "focal"}
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["table.txt"]
     assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["d"]
