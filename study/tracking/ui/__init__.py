@@ -1,0 +1,1 @@
+"""MLflow's UI: links into it, and views saved for it."""
