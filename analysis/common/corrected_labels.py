@@ -17,11 +17,12 @@ UNKNOWN_GENDER = "unknown"
 PAIR = ["noisy_label", "corrected_label"]
 
 
-def corrected_pairs(utterances: pd.DataFrame) -> pd.DataFrame:
+def corrected_pairs(utterances: pd.DataFrame, column: str | None = None) -> pd.DataFrame:
     """Count the corrected labels by noisy and corrected label.
 
     Args:
         utterances: The table, or some of its rows.
+        column: Column whose values are counted separately; it becomes the first one of the result.
 
     Returns:
         One row per pair, the most frequent first, ties by name: ``noisy_label``, ``corrected_label``, ``flips`` (labels
@@ -41,36 +42,43 @@ def corrected_pairs(utterances: pd.DataFrame) -> pd.DataFrame:
     """
     corrected = _training_rows(utterances)
     corrected = corrected[corrected["flipped"]]
-    pairs = corrected.groupby(PAIR, sort=True).agg(
+    groups = [] if column is None else [column]
+    pairs = corrected.groupby([*groups, *PAIR], sort=True).agg(
         flips=("flipped", "sum"), judged=("judged", "sum"), right=("right", "sum")
     )
-    pairs = pairs.astype(int).reset_index().sort_values("flips", ascending=False, kind="stable", ignore_index=True)
+    order = [True] * len(groups) + [False]
+    pairs = pairs.astype(int).reset_index().sort_values([*groups, "flips"], ascending=order, kind="stable")
+    pairs = pairs.reset_index(drop=True)
     pairs["wrong"] = pairs["judged"] - pairs["right"]
     pairs["share_right"] = _share(pairs["right"], pairs["judged"])
     return pairs
 
 
-def correction_scores(utterances: pd.DataFrame) -> pd.DataFrame:
+def correction_scores(utterances: pd.DataFrame, column: str | None = None) -> pd.DataFrame:
     """Compute precision and recall of the corrections at the end of training.
 
     Args:
         utterances: The table, or some of its rows.
+        column: Column whose values are scored separately; it becomes the first one of the result.
 
     Returns:
-        One row: ``utterances`` (that training drew), ``judged`` (with known true label), ``mislabelled`` (of the
-        judged), ``flipped`` (corrected labels), ``flipped_judged``, ``right``, ``precision`` (right of the judged
-        corrected labels), ``recall`` (right of the mislabelled); NaN where the divisor is 0.
+        One row, or one for each value of the column: ``utterances`` (that training drew), ``judged`` (with known true
+        label), ``mislabelled`` (of the judged), ``flipped`` (corrected labels), ``flipped_judged``, ``right``,
+        ``precision`` (right of the judged corrected labels), ``recall`` (right of the mislabelled); NaN where the
+        divisor is 0.
     """
     rows = _training_rows(utterances)
-    counts = {
-        "utterances": len(rows),
-        "judged": int(rows["judged"].sum()),
-        "mislabelled": int(rows["mislabelled"].sum()),
-        "flipped": int(rows["flipped"].sum()),
-        "flipped_judged": int((rows["flipped"] & rows["judged"]).sum()),
-        "right": int(rows["right"].sum()),
-    }
-    scores = pd.DataFrame([counts])
+    flags = pd.DataFrame(
+        {
+            "utterances": 1, "judged": rows["judged"], "mislabelled": rows["mislabelled"], "flipped": rows["flipped"],
+            "flipped_judged": rows["flipped"] & rows["judged"], "right": rows["right"],
+        }
+    ).astype(int)  # fmt: skip
+    if column is None:
+        scores = pd.DataFrame([flags.sum()])
+    else:
+        there = sorted(utterances[column].dropna().unique())  # also those without a training utterance
+        scores = flags.groupby(rows[column]).sum().reindex(there, fill_value=0).rename_axis(column).reset_index()
     scores["precision"] = _share(scores["right"], scores["flipped_judged"])
     scores["recall"] = _share(scores["right"], scores["mislabelled"])
     return scores
@@ -93,28 +101,23 @@ def first_changes(utterances: pd.DataFrame) -> pd.DataFrame:
     return counts.astype(int).rename_axis("epoch").reset_index()
 
 
-def by_group(utterances: pd.DataFrame, compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+def by_group(utterances: pd.DataFrame, compute: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Apply a computation to all utterances, to those of each gender, and to those of each speaker.
 
     Args:
         utterances: The table.
-        compute: One of the functions above.
+        compute: ``corrected_pairs`` or ``correction_scores``.
 
     Returns:
         Rows of ``compute`` after the columns ``by`` (``all``, ``gender`` or ``speaker``) and ``group``. There are no
         rows by gender if no gender is known.
     """
-    groups = [(ALL, ALL, utterances)]
+    found = [compute(utterances).assign(by=ALL, group=ALL)]
     for column in (GENDER, SPEAKER):
         if column != GENDER or has_gender(utterances):
-            groups += [(column, str(name), rows) for name, rows in utterances.groupby(column, sort=True)]
-    found = []
-    for by, group, rows in groups:
-        table = compute(rows)
-        table.insert(0, "by", by)
-        table.insert(1, "group", group)
-        found.append(table)
-    return pd.concat(found, ignore_index=True)
+            found.append(compute(utterances, column).rename(columns={column: "group"}).assign(by=column))
+    scores = [name for name in found[0] if name not in ("by", "group")]
+    return pd.concat([table[["by", "group", *scores]] for table in found], ignore_index=True)
 
 
 def has_gender(utterances: pd.DataFrame) -> bool:

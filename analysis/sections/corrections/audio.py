@@ -66,7 +66,7 @@ def snippets(records: Records, run_id: str, utterances: Sequence[str], audio: Au
                     f"For private use: {records.own_command('analysis/corrections.py')} --audio always",
                 )
             )
-        corpus = trial.load_corpus()
+        corpus = records.once(("corpus", trial.path.parent.parent), trial.load_corpus)
     except DataErrors as errors:
         return Snippets(missing=(f"No audio: {str(errors).splitlines()[0]}",))
     except UserError as error:

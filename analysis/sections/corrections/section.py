@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.common.corrected_labels import ALL, by_group, corrected_pairs, correction_scores, first_changes
+from analysis.common.corrected_labels import ALL, PAIR, by_group, corrected_pairs, correction_scores, first_changes
 from analysis.common.methods import Chosen, Method, Run, choose_methods
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
@@ -21,18 +21,23 @@ from analysis.sections.corrections.audio import Audio, snippets
 from analysis.sections.corrections.figures import draw_corrected_pairs, draw_correction_curves
 from analysis.sections.corrections.suspicious import LOSS, RANK, asks_network, compare_rankings, rank_labels
 from analysis.sections.corrections.wording import (
+    FILTERS,
     IN_SAMPLE,
+    RANKINGS,
+    SUSPICION,
     correction_sentence,
     first_change_sentence,
+    named,
     pairs_text,
     ranking_text,
     remarks,
     scores_text,
     suspicious_text,
 )
+from ser.corpora.names import emotions_in_words
 from ser.training.utterance_table import TRAIN
 from ser.utils.command_names import command_line
-from study.schema import CONFIRM, SEARCH, UTTERANCES, Tag
+from study.schema import CONFIRM, SEARCH, UTTERANCES, Tag, in_words
 
 TITLE = "Label corrections"
 SHOWN = 10
@@ -79,9 +84,6 @@ class Audited:
     utterances: pd.DataFrame
     selected: float
 
-    def __str__(self) -> str:
-        return f"{self.noise} {self.space} {self.trial}"
-
     @property
     def key(self) -> dict[str, str]:
         """Return the columns that identify its rows."""
@@ -99,27 +101,31 @@ def section(records: Records, options: Options) -> Section:
         UserError: If a per-utterance table cannot be read.
     """
     chosen = choose_methods(records) if options.run is None else _one(records, options.run)
-    title = TITLE if options.run is None else f"{TITLE} of {chosen.methods[0]}"
+    one = chosen.methods[0] if options.run is not None else None
+    title = TITLE if one is None else f"{TITLE} of {in_words(one.space)} at {one.noise}, trial {one.trial}"
     trials, without_table = read_tables(records, chosen)
     if not trials:
         return Section("corrections", title, notes=chosen.notes, missing=(*without_table, *chosen.missing))
     tables = tabulate(trials)
     curves = read_curves(records, chosen)
     top = _top_trials(trials, chosen)
-    sounds, licences, silent = _sounds(records, top, tables["suspicious"], options.audio)
-    notes = [*chosen.notes, IN_SAMPLE, *remarks([(str(trial), trial.utterances) for trial in trials])]
+    words = dict(zip(records.classes, emotions_in_words(records.classes), strict=True))
+    sounds, licences, silent = _sounds(records, top, tables["suspicious"], options.audio, words)
+    about = [(trial.noise, trial.space, trial.utterances) for trial in trials]
+    notes = [*chosen.notes, SUSPICION, RANKINGS, IN_SAMPLE, *remarks(about)]
     if chosen.stage == CONFIRM and any(len(method.runs) > 1 for method in chosen.methods):
         notes.append(
-            "Corrected and suspicious labels are of one trial for each method; the curves are of all of its trials."
+            "Corrected and suspicious labels are of one trial for each method, that of the lowest seed and fold; "
+            "precision and recall by epoch are of all of its trials."
         )
     if sounds:
-        notes.append(f"Audio of {licences}; at most the first 5 seconds.")
+        notes.append(f"Licence of the audio: {licences}. At most the first 5 seconds are played.")
     return Section(
         "corrections",
         title,
         sentences=tuple(_sentences(trials, tables, curves)),
-        tables=tuple(_tables(tables, top, curves)),
-        figures=tuple(_figures(tables, curves)),
+        tables=tuple(_tables(tables, trials, top, curves, words)),
+        figures=tuple(_figures(tables, curves, words)),
         notes=tuple(notes),
         missing=(*without_table, *silent, *chosen.missing),
         sounds=tuple(sounds),
@@ -140,7 +146,7 @@ def read_tables(records: Records, chosen: Chosen) -> tuple[list[Audited], list[s
         trial = f"{method.trial} seed {run.seed} fold {run.fold}" if chosen.stage == CONFIRM else method.trial
         table = records.utterances(run.run_id)
         if table is None:
-            without.append(f"{method.noise} {method.space} {trial} (run {run.run_id})")
+            without.append(f"{in_words(method.space)} at {method.noise} (run {run.run_id})")
         else:
             found.append(Audited(method.noise, method.space, trial, run.run_id, table, method.selected))
     if not without:
@@ -228,7 +234,7 @@ def _most_suspicious(trial: Audited, suspicious: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sounds(
-    records: Records, trials: Sequence[Audited], suspicious: pd.DataFrame, audio: Audio
+    records: Records, trials: Sequence[Audited], suspicious: pd.DataFrame, audio: Audio, words: Mapping[str, str]
 ) -> tuple[list[NamedSound], str, list[str]]:
     """Return the audio of the most suspicious labels, its licences, and what is missing."""
     sounds: list[NamedSound] = []
@@ -242,8 +248,8 @@ def _sounds(
         for place, row in enumerate(rows.to_dict("records"), start=1):
             if flac := found.flac.get(row["utterance_id"]):
                 name = f"suspicious-{trial.noise.replace(':', '-')}-{place:02d}"
-                truth = "" if pd.isna(row["label"]) else f"; true label {row['label']}"
-                labels = f"labelled {row['noisy_label']}, corrected to {row['corrected_label']}{truth}"
+                truth = "" if pd.isna(row["label"]) else f"; true label {words[row['label']]}"
+                labels = f"labelled {words[row['noisy_label']]}, corrected to {words[row['corrected_label']]}{truth}"
                 sounds.append(NamedSound(name, f"{trial.noise}: {row['utterance_id']}, {labels}", flac))
     return sounds, "; ".join(dict.fromkeys(licences)), list(dict.fromkeys(missing))
 
@@ -255,29 +261,43 @@ def _sentences(trials: Sequence[Audited], tables: Mapping[str, pd.DataFrame], cu
     for trial in trials:
         pairs, changes = (tables[name][tables[name]["run_id"] == trial.run_id] for name in ("pairs", "first_changes"))
         if pairs.empty:
-            uncorrected.append(str(trial))
+            uncorrected.append((trial.noise, trial.space))
         if len(changes):
-            yield f"{trial}: {first_change_sentence(changes)}"
+            yield first_change_sentence(changes)
     if uncorrected:
-        yield f"No label is corrected at the end: {'; '.join(uncorrected)}."
+        yield f"No label is corrected at the end by {named(uncorrected)}."
 
 
-def _tables(tables: Mapping[str, pd.DataFrame], top: Sequence[Audited], curves: pd.DataFrame) -> Iterable[NamedTable]:
+def _tables(
+    tables: Mapping[str, pd.DataFrame], trials: Sequence[Audited], top: Sequence[Audited], curves: pd.DataFrame,
+    words: Mapping[str, str],
+) -> Iterable[NamedTable]:  # fmt: skip
     suspicious = pd.concat([_most_suspicious(trial, tables["suspicious"]) for trial in top])
+    asking = [trial.run_id for trial in trials if asks_network(trial.utterances)]
     shown = {
-        "summary": ("Precision and recall of the corrections at the end of training", scores_text(tables["summary"])),
-        "pairs": (
-            f"Corrected labels, the {SHOWN} most frequent pairs of each trial",
-            pairs_text(tables["pairs"], SHOWN),
+        "summary": (
+            "Precision and recall of the corrections at the end of training",
+            scores_text(tables["summary"]),
+            3,
         ),
-        "suspicious": ("The most suspicious training labels of the best method", suspicious_text(suspicious)),
+        "pairs": (
+            f"Corrected labels, the {SHOWN} most frequent pairs of each method",
+            pairs_text(tables["pairs"], SHOWN, words),
+            4,
+        ),
+        "suspicious": (
+            "The most suspicious training labels, by the best method that corrects labels",
+            suspicious_text(suspicious, words),
+            3,
+        ),
         "ranking": (
-            "Suspicious labels: how well the rankings find mislabelled utterances",
-            ranking_text(tables["ranking"]),
+            "How well rankings of suspicious labels find the wrong ones",
+            ranking_text(tables["ranking"], asking),
+            4,
         ),
     }
-    for name, (caption, text) in shown.items():
-        yield NamedTable(name, caption, tables[name], text)
+    for name, (caption, text, keys) in shown.items():
+        yield NamedTable(name, caption, tables[name], text, keys=keys, filters=FILTERS)
     for name, caption, data in (
         ("first_changes", "Labels by the epoch in which they were changed for the first time", tables["first_changes"]),
         ("correction_curves", "Precision and recall of the corrections in each epoch", curves),
@@ -285,18 +305,22 @@ def _tables(tables: Mapping[str, pd.DataFrame], top: Sequence[Audited], curves: 
         yield NamedTable(name, caption, data, pd.DataFrame())
 
 
-def _figures(tables: Mapping[str, pd.DataFrame], curves: pd.DataFrame) -> Iterable[NamedFigure]:
+def _figures(
+    tables: Mapping[str, pd.DataFrame], curves: pd.DataFrame, words: Mapping[str, str]
+) -> Iterable[NamedFigure]:
     pairs = tables["pairs"][tables["pairs"]["by"] == ALL]
+    pairs = pairs.assign(**{name: pairs[name].map(words) for name in PAIR})
     panels = {
-        f"{noise} {space} {trial}": rows.head(SHOWN)
-        for (noise, space, trial, _), rows in pairs.groupby(["noise", "space", "trial", "run_id"], sort=False)
+        f"{in_words(str(space))} at {noise}": rows.head(SHOWN)
+        for (noise, space, _), rows in pairs.groupby(["noise", "space", "run_id"], sort=False)
     }
     if panels:
         yield NamedFigure(
             "corrections",
-            "Most frequent corrected label pairs at the end of training; right: corrected to the true label.",
-            "; ".join(
-                f"{title}: most often {rows['noisy_label'].iloc[0]} to {rows['corrected_label'].iloc[0]}"
+            "Most frequent corrections at the end of training; right: corrected to the true label.",
+            " ".join(
+                f"{title}: most often {rows['noisy_label'].iloc[0]} to {rows['corrected_label'].iloc[0]}, "
+                f"{rows['flips'].iloc[0]} labels, {rows['right'].iloc[0]} of them rightly."
                 for title, rows in panels.items()
             ),
             draw_corrected_pairs(panels),
@@ -304,8 +328,8 @@ def _figures(tables: Mapping[str, pd.DataFrame], curves: pd.DataFrame) -> Iterab
     if len(curves):
         yield NamedFigure(
             "correction_curves",
-            "Precision (of the labels changed in an epoch, those that became the true one) and recall (of the "
-            "mislabelled, those that became the true one); bands: smallest to largest value over seeds and folds.",
+            "Precision: of the labels changed in an epoch, those that became the true one. Recall: of the wrong "
+            "labels, those that became the true one. Bands: smallest to largest value over seeds and folds.",
             " ".join(correction_sentence(rows) for _, rows in curves.groupby(["noise", "space"], sort=False)),
             draw_correction_curves(curves),
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from analysis.common.corrected_labels import ALL, GENDER, SPEAKER, has_gender
-from analysis.common.text import MISSING, between, number, percent
+from analysis.common.text import MISSING, between, listing, number, percent
 from analysis.sections.corrections.suspicious import CLEANLAB, asks_network
-from ser.training.utterance_table import TRAIN, VALIDATION
+from ser.training.utterance_table import TRAIN
+from study.schema import in_words
 
 IN_SAMPLE = (
     "Rankings of the training subset use the network's last prediction of each utterance, made in training (in-sample, "
@@ -17,70 +18,88 @@ IN_SAMPLE = (
     "time, the corrected label also depends on the position of an utterance in the last epoch. The validation subset "
     "was not trained on; no loss has used its labels, so it has only cleanlab's rankings."
 )
+SUSPICION = (
+    "Weight kept: what the loss left of the label's weight of 1, the rest of which went to other classes. Probability: "
+    "of the label, by the network."
+)
+RANKINGS = (
+    "Rankings: loss, by the weight that the loss took from a label; confidence, by the label's probability; margin, by "
+    "that minus the largest probability of another class (the last two are cleanlab's). Compare the average precision "
+    "with chance, the share of wrong labels. AUC: area under the ROC curve, 0.5 by chance. P@k: share of wrong labels "
+    "among the k most suspicious ones, where k is the number of wrong labels. ρ: Spearman's rank correlation with "
+    "cleanlab's rankings, from −1 to 1."
+)
 NAMES = {"loss": "loss", "self_confidence": "confidence", "normalized_margin": "margin"}
+FILTERS = ("noise", "method")
 
 
 def scores_text(summary: pd.DataFrame) -> pd.DataFrame:
     """Return precision and recall of the corrections as displayed, overall and by gender.
 
     Args:
-        summary: From ``correction_scores`` by group, with ``noise``, ``space`` and ``trial``.
+        summary: From ``correction_scores`` by group, with ``noise``, ``space`` and ``run_id``.
+
+    Returns:
+        Rows of trials that corrected a label; the others are named in a sentence.
     """
-    rows = summary[summary["by"] != SPEAKER]
-    text = rows[["noise", "space", "trial"]].copy()
-    text["group"] = rows["group"]
+    correcting = summary.groupby("run_id")["flipped"].transform("max") > 0
+    rows = summary[correcting & (summary["by"] != SPEAKER)]
+    text = _keys(rows).assign(group=rows["group"])
     text["trained on"] = [f"{count:,}" for count in rows["utterances"]]
-    text["mislabelled"] = [
+    text["wrong labels"] = [
         f"{wrong:,}" if judged else MISSING for wrong, judged in zip(rows["mislabelled"], rows["judged"], strict=True)
     ]
     text["corrected"] = [f"{count:,}" for count in rows["flipped"]]
-    text["right"] = _right_counts(rows["right"], rows["flipped_judged"], rows["flipped"])
-    text["precision"] = rows["precision"].map(number)
-    text["recall"] = rows["recall"].map(number)
+    text["rightly"] = _right_counts(rows["right"], rows["flipped_judged"], rows["flipped"])
+    text["precision"] = rows["precision"].map(percent)
+    text["recall"] = rows["recall"].map(percent)
     return text
 
 
-def pairs_text(pairs: pd.DataFrame, shown: int) -> pd.DataFrame:
+def pairs_text(pairs: pd.DataFrame, shown: int, words: Mapping[str, str]) -> pd.DataFrame:
     """Return the most frequent corrected pairs of each trial as displayed, with the counts of each gender.
 
     Args:
-        pairs: From ``corrected_pairs`` by group, with ``noise``, ``space``, ``trial`` and ``run_id``.
+        pairs: From ``corrected_pairs`` by group, with ``noise``, ``space`` and ``run_id``.
         shown: Number of pairs per trial.
+        words: Class → its emotion in words.
     """
     whole = pairs[pairs["by"] == ALL]
     top = whole[whole.groupby("run_id").cumcount() < shown]
-    text = top[["noise", "space"]].copy()
-    text["noisy label"], text["corrected to"] = top["noisy_label"], top["corrected_label"]
+    text = _keys(top)
+    text["noisy label"], text["corrected to"] = top["noisy_label"].map(words), top["corrected_label"].map(words)
     text["labels"] = [f"{count:,}" for count in top["flips"]]
-    text["right"] = _right_counts(top["right"], top["judged"], top["flips"])
-    text["share right"] = top["share_right"].map(number)
+    text["rightly"] = _right_counts(top["right"], top["judged"], top["flips"])
     keys = ["run_id", "noisy_label", "corrected_label"]
     for gender, rows in pairs[pairs["by"] == GENDER].groupby("group", sort=True):
         counts = {tuple(row[key] for key in keys): row for row in rows.to_dict("records")}
         found = [counts.get(pair) for pair in top[keys].itertuples(index=False, name=None)]
-        text[f"{gender} (right)"] = [
+        text[f"{gender} (rightly)"] = [
             MISSING if row is None else _count_of_gender(row["flips"], row["right"], row["judged"]) for row in found
         ]
     return text
 
 
-def ranking_text(ranking: pd.DataFrame) -> pd.DataFrame:
+def ranking_text(ranking: pd.DataFrame, asking: Container[str]) -> pd.DataFrame:
     """Return the quality of the rankings as displayed, with Spearman's ρ with cleanlab's rankings.
 
     Args:
-        ranking: From ``analysis.sections.corrections.suspicious.compare_rankings``, with ``noise`` and ``space``.
+        ranking: From ``analysis.sections.corrections.suspicious.compare_rankings``, with ``noise``, ``space`` and
+            ``run_id``.
+        asking: Runs whose loss uses the network's predictions; the others' ranking by the loss is that by confidence.
+
+    Returns:
+        Rows of trials that a ranking can be judged of, or all if no true label is known; no column without a value.
     """
-    text = ranking[["noise", "space"]].copy()
-    text["subset"] = ranking["subset"].replace(VALIDATION, "val")
-    text["ranking"] = ranking["ranking"].map(NAMES)
-    text["wrong"] = [
-        f"{wrong:,}/{judged:,}" if judged else MISSING
-        for wrong, judged in zip(ranking["mislabelled"], ranking["judged"], strict=True)
-    ]
-    columns = {"chance": "chance", "average_precision": "AP", "roc_auc": "AUC", "precision_at_k": "P@k"}
-    columns |= {f"spearman_{name}": f"ρ {NAMES[name]}" for name in CLEANLAB}
+    nothing_wrong = (ranking["judged"] > 0) & (ranking["mislabelled"] == 0)
+    same = (ranking["ranking"] == "loss") & ~ranking["run_id"].isin(list(asking))
+    rows = ranking[~nothing_wrong & ~same]
+    text = _keys(rows).assign(subset=rows["subset"].replace(TRAIN, "training"), ranking=rows["ranking"].map(NAMES))
+    columns = {"chance": "chance", "average_precision": "average precision", "roc_auc": "AUC", "precision_at_k": "P@k"}
+    columns |= {f"spearman_{name}": f"ρ with {NAMES[name]}" for name in CLEANLAB}
     for column, title in columns.items():
-        text[title] = ranking[column].map(number)
+        if rows[column].notna().any():
+            text[title] = rows[column].map(number)
     return text
 
 
@@ -88,20 +107,46 @@ def first_change_sentence(changes: pd.DataFrame) -> str:
     """Return a sentence on the epochs in which the labels of a trial were changed for the first time.
 
     Args:
-        changes: From ``analysis.common.corrected_labels.first_changes``; at least one row.
+        changes: From ``analysis.common.corrected_labels.first_changes``, with ``noise`` and ``space``; not empty.
     """
     total, corrected = int(changes["utterances"].sum()), int(changes["flipped"].sum())
     half = changes["epoch"][(2 * changes["utterances"].cumsum() >= total)].iloc[0]
     first, last = changes["epoch"].iloc[0], changes["epoch"].iloc[-1]
-    when = f"in epoch {first}" if first == last else f"in epochs {first} to {last}, half of them by epoch {half}"
-    return f"Labels changed at least once: {total:,}, first {when}; changed back at the end: {total - corrected:,}."
+    when = f"in epoch {first}" if first == last else f"in epochs {first} to {last} (half of them by epoch {half})"
+    back = f"of these, {total - corrected:,} changed back" if corrected < total else "none changed back"
+    labels = "label" if total == 1 else "labels"
+    return (
+        f"{in_words(changes['space'].iloc[0])} at {changes['noise'].iloc[0]} changed {total:,} {labels}, first {when}; "
+        f"{back}."
+    )
 
 
-def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+def named(trials: Iterable[tuple[str, str]]) -> str:
+    """Return trials as sentences name them: by method, with its noise levels.
+
+    Args:
+        trials: Pairs of noise level and search space.
+
+    Example:
+        >>> named([("clean", "elr"), ("clean", "proselflc"), ("noisy-B", "elr")])
+        'ELR at clean and noisy-B; ProSelfLC at clean'
+        >>> named([("clean", "elr"), ("clean", "proselflc")])
+        'ELR and ProSelfLC at clean'
+    """
+    levels: dict[str, list[str]] = {}
+    for noise, space in trials:
+        levels.setdefault(space, []).append(noise)
+    spaces: dict[tuple[str, ...], list[str]] = {}
+    for space, names in levels.items():
+        spaces.setdefault(tuple(names), []).append(in_words(space))
+    return "; ".join(f"{listing(found)} at {listing(names)}" for names, found in spaces.items())
+
+
+def remarks(trials: Sequence[tuple[str, str, pd.DataFrame]]) -> list[str]:
     """Return remarks that are needed to interpret the tables, each with the trials that it is about.
 
     Args:
-        trials: Pairs of name and per-utterance table.
+        trials: Noise level, search space and per-utterance table of each trial.
     """
 
     def trained(utterances: pd.DataFrame) -> pd.DataFrame:
@@ -110,8 +155,8 @@ def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     conditions: list[tuple[Callable[[pd.DataFrame], bool], str]] = [
         (
             lambda table: not asks_network(table),
-            "the loss does not use the network's predictions to correct labels (trust is always 0), so the ranking "
-            "'loss' is by the label's probability only",
+            "the loss corrects no labels by the network's predictions (trust is always 0), so its ranking is that by "
+            "confidence and is not shown",
         ),
         (
             lambda table: bool(trained(table)["label"].isna().all()),
@@ -129,28 +174,29 @@ def remarks(trials: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
         (
             lambda table: bool(trained(table)["corrected_label"].isna().any()),
             "some training utterances were never drawn (training.class_balance=sampling); they are not counted, and "
-            "are last in suspicious.csv, without a rank",
+            "come last in suspicious.csv, without a rank",
         ),
     ]
     found = []
     for holds, meaning in conditions:
-        if names := [name for name, table in trials if holds(table)]:
-            found.append(f"{'; '.join(names)}: {meaning}.")
+        if concerned := [(noise, space) for noise, space, table in trials if holds(table)]:
+            found.append(f"{named(concerned)}: {meaning}.")
     return found
 
 
-def suspicious_text(top: pd.DataFrame) -> pd.DataFrame:
+def suspicious_text(top: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
     """Return the most suspicious labels as displayed.
 
     Args:
         top: Rows of ``analysis.sections.corrections.suspicious.rank_labels``, with ``noise`` and ``space``.
+        words: Class → its emotion in words.
     """
-    text = top[["noise", "space", "utterance_id", "speaker"]].rename(columns={"utterance_id": "utterance"})
-    text["label"] = top["noisy_label"]
-    text["corrected to"] = top["corrected_label"]
-    text["kept"] = top["kept"].map(number)
-    text["p(label)"] = top["p_noisy_label"].map(number)
-    text["true label"] = top["label"].fillna(MISSING)
+    text = _keys(top).assign(utterance=top["utterance_id"])
+    text["label"] = top["noisy_label"].map(words)
+    text["corrected to"] = top["corrected_label"].map(words)
+    text["true label"] = top["label"].map(words).fillna(MISSING)
+    text["weight kept"] = top["kept"].map(number)
+    text["probability"] = top["p_noisy_label"].map(number)
     return text
 
 
@@ -163,15 +209,18 @@ def correction_sentence(curves: pd.DataFrame) -> str:
     """
     last = curves.sort_values("epoch").groupby("run_id").last()
     trials = f"mean of {len(last)} trials" if len(last) > 1 else "one trial"
-    recall = (
-        f"of the wrong labels, {_mean_and_range(last['recall'])} became the true one (recall)"
-        if last["recall"].notna().any()
-        else "no label is wrong, so there is no recall"
-    )
+    start = f"{in_words(curves['space'].iloc[0])} at {curves['noise'].iloc[0]}, last epoch ({trials}):"
+    if last["recall"].isna().all():
+        return f"{start} no label is wrong, so every change makes one wrong."
     return (
-        f"{curves['noise'].iloc[0]}, {curves['space'].iloc[0]}, last epoch ({trials}): of the labels that it changed, "
-        f"{_mean_and_range(last['precision'])} became the true one (precision); {recall}."
+        f"{start} of the labels that it changed, {_mean_and_range(last['precision'])} became the true one (precision); "
+        f"of the wrong labels, {_mean_and_range(last['recall'])} became the true one (recall)."
     )
+
+
+def _keys(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the displayed columns that identify a method."""
+    return pd.DataFrame({"noise": rows["noise"], "method": rows["space"].map(in_words)})
 
 
 def _mean_and_range(shares: pd.Series[float]) -> str:

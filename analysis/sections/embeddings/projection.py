@@ -55,14 +55,16 @@ def tsne(vectors: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
 
 
 def neighbour_agreement(
-    vectors: NDArray[np.float64], names: Mapping[str, Sequence[str]], neighbours: int = NEIGHBOURS
-) -> pd.DataFrame:
-    """Compute the share of nearest neighbours, by cosine, with the same attribute as an utterance.
+    vectors: NDArray[np.float64], names: Mapping[str, Sequence[str]], neighbours: int = NEIGHBOURS,
+    metric: str = "cosine",
+) -> pd.DataFrame:  # fmt: skip
+    """Compute the share of nearest neighbours with the same attribute as an utterance.
 
     Args:
         vectors: (n, E) embeddings, n at least 2.
         names: Attribute → its n values.
         neighbours: Number of neighbours; all other utterances if there are fewer.
+        metric: ``cosine`` for embeddings, ``euclidean`` for points in the plane.
 
     Returns:
         One row per attribute: ``attribute``; ``same``, the mean share of the neighbours with the same value;
@@ -75,7 +77,7 @@ def neighbour_agreement(
     """
     count = min(neighbours, len(vectors) - 1)
     # Called without query vectors, scikit-learn does not count a point as its own neighbour.
-    nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(vectors).kneighbors(return_distance=False)
+    nearest = NearestNeighbors(n_neighbors=count, metric=metric).fit(vectors).kneighbors(return_distance=False)
     rows = []
     for attribute, values in names.items():
         column = np.asarray(values, dtype=object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,22 @@ from analysis.common.corrected_labels import GENDER, has_gender
 from analysis.common.methods import Chosen, Method, choose_methods, choose_reference, top_methods
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedFigure, NamedTable, Section
-from analysis.common.text import percent
+from analysis.common.text import MISSING, listing, percent
 from analysis.sections.embeddings.figures import draw_embeddings
 from analysis.sections.embeddings.projection import LEAST, NEIGHBOURS, neighbour_agreement, perplexity_of, tsne
 from ser.checkpoint import open_checkpoint
+from ser.corpora.names import emotions_in_words
 from ser.features.store import open_store
 from ser.training.embeddings import extractor
 from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import hashed_uniform
+from study.schema import in_words
 from study.tracking.trained_runs import find_trial, newest_of
 
 TITLE = "Embeddings"
 METHODS = 2
 """Networks per noise level: the reference and the best other one."""
-MOST = 2000
+MOST = 1000
 """Largest number of utterances; of more, a random sample of this size is used."""
 EMOTION, SPEAKER = "emotion", "speaker"
 
@@ -79,29 +82,31 @@ def section(records: Records, options: Options) -> Section:
     missing = [*chosen.missing]
     for level in options.noise or chosen.levels[-1:]:
         panels = {}
+        failed: dict[str, tuple[str, list[str]]] = {}
         for method in top_methods(chosen, level, reference, METHODS):
             try:
                 embedded = embed(records, method, chosen.subset)
-            except DataErrors as errors:
-                missing.append(f"No embeddings of {method}: {str(errors).splitlines()[0]}")
-                continue
-            except UserError as error:
-                missing.append(f"No embeddings of {method}: {error}")
+            except (DataErrors, UserError) as error:
+                reason = str(error).splitlines()[0]
+                # Reasons that differ in run and folder alone are one.
+                failed.setdefault(re.sub("'[^']*'", "", reason), (reason, []))[1].append(in_words(method.space))
                 continue
             agreement = neighbour_agreement(embedded.vectors, embedded.about)
             sentences.append(_sentence(method, agreement))
             rows.append(agreement.assign(noise=method.noise, space=method.space, trial=method.trial, **_size(embedded)))
             panels[method] = embedded
+        missing += [f"No embeddings of {listing(names)} at {level}: {reason}" for reason, names in failed.values()]
         if panels and any(name in panels[method].about for method in panels for name in (EMOTION, GENDER)):
             figures.append(_figure(level, panels, chosen))
     notes = [
         *chosen.notes,
-        "t-SNE preserves neighbours but not distances between clusters, their sizes or their densities. The shares of "
-        "neighbours are computed on the embeddings themselves.",
+        "t-SNE preserves neighbours, but not distances between clusters, their sizes or their densities. The shares of "
+        "neighbours are of the embeddings themselves, by cosine.",
     ]
     title = f"{TITLE} ({chosen.scored.removesuffix(', true labels')})"
     tables = (_table(pd.concat(rows, ignore_index=True)),) if rows else ()
-    return Section("embeddings", title, tuple(sentences), tables, tuple(figures), tuple(notes), tuple(missing))
+    shown = tuple(notes) if rows else ()
+    return Section("embeddings", title, tuple(sentences), tables, tuple(figures), shown, tuple(missing))
 
 
 def embed(records: Records, method: Method, subset: str) -> Embedded:
@@ -126,13 +131,14 @@ def embed(records: Records, method: Method, subset: str) -> Embedded:
 
     trial = find_trial(run_id, records.client, records.uri)
     checkpoint = open_checkpoint(newest_of(run_id, trial).checkpoint)
-    corpus = trial.load_corpus()
+    corpus = records.once(("corpus", trial.path.parent.parent), trial.load_corpus)
     checkpoint.check_corpus(corpus)
     store = open_store(corpus, extractor(checkpoint.config), trial.features)
     rows = pd.Index(corpus.table["utterance_id"]).get_indexer(pd.Index(drawn["utterance_id"].astype(object)))
     vectors = checkpoint.embed(store, rows.astype(np.int64))
 
-    about = {EMOTION: drawn["label"].fillna("unknown")} if drawn["label"].notna().any() else {}
+    words = dict(zip(records.classes, emotions_in_words(records.classes), strict=True))
+    about = {EMOTION: drawn["label"].map(words).fillna("unknown")} if drawn["label"].notna().any() else {}
     if has_gender(drawn):
         about[GENDER] = drawn["gender"]
     about[SPEAKER] = drawn["speaker"]
@@ -145,41 +151,50 @@ def _size(embedded: Embedded) -> dict[str, int]:
 
 def _sentence(method: Method, agreement: pd.DataFrame) -> str:
     shares = [
-        f"its {row['attribute']} in {percent(row['same'])} ({percent(row['chance'])} by chance)"
+        f"{percent(row['same'])} have its {row['attribute']} ({percent(row['chance'])} by chance)"
         for row in agreement.to_dict("records")
     ]
     return (
-        f"{method.noise}, {method.space}: the {NEIGHBOURS} nearest neighbours of an utterance have {', '.join(shares)}."
+        f"{in_words(method.space)} at {method.noise}: of the {NEIGHBOURS} nearest neighbours of an utterance, "
+        f"{listing(shares)}."
     )
 
 
 def _figure(level: str, panels: Mapping[Method, Embedded], chosen: Chosen) -> NamedFigure:
     drawn = {
-        method.space: (
+        in_words(method.space): (
             tsne(embedded.vectors),
             {name: embedded.about[name] for name in (EMOTION, GENDER) if name in embedded.about},
         )
         for method, embedded in panels.items()
     }
     counts = [len(embedded.vectors) for embedded in panels.values()]
-    size = f"n = {counts[0]:,}, perplexity {perplexity_of(counts[0]):.0f}"
+    size = f"{counts[0]:,} utterances of the {chosen.subset} subset, perplexity {perplexity_of(counts[0]):.0f}"
     return NamedFigure(
         f"embeddings-{level.replace(':', '-')}",
-        f"Embeddings at {level} in the plane by t-SNE ({size}): {chosen.subset} subset.",
-        f"Points in the plane for {' and '.join(drawn)}, coloured by {' and '.join(next(iter(drawn.values()))[1])}.",
+        f"Embeddings at {level} in the plane by t-SNE ({size}). Positions have no unit.",
+        " ".join(_seen(name, points, about) for name, (points, about) in drawn.items()),
         draw_embeddings(drawn),
     )
 
 
+def _seen(name: str, points: NDArray[np.float64], about: Mapping[str, Sequence[str]]) -> str:
+    """Return how well the attributes of a network's points are separated in the plane."""
+    shares = [
+        f"{percent(row['same'])} have its {row['attribute']}"
+        for row in neighbour_agreement(points, about, metric="euclidean").to_dict("records")
+    ]
+    return f"{name}: of the {NEIGHBOURS} points nearest to a point, {listing(shares)}."
+
+
 def _table(rows: pd.DataFrame) -> NamedTable:
     data = rows[["noise", "space", "trial", "utterances", "of", "attribute", "same", "chance"]]
-    text = data[["noise", "space"]].copy()
-    text["utterances"] = [
-        f"{count:,}" if count == total else f"{count:,} of {total:,}"
-        for count, total in zip(data["utterances"], data["of"], strict=True)
-    ]
-    text["neighbours have the same"] = data["attribute"]
-    text["share"] = data["same"].map(percent)
-    text["by chance"] = data["chance"].map(percent)
-    caption = f"Shares of the {NEIGHBOURS} nearest neighbours, by cosine, with the same emotion, gender and speaker"
-    return NamedTable("neighbours", caption, data, text)
+    lines = []
+    for (noise, space, count, total), own in data.groupby(["noise", "space", "utterances", "of"], sort=False):
+        line = {"noise": noise, "method": in_words(str(space))}
+        line["utterances"] = f"{count:,}" if count == total else f"{count:,} of {total:,}"
+        for row in own.to_dict("records"):
+            line[f"same {row['attribute']}"] = f"{percent(row['same'])} (chance {percent(row['chance'])})"
+        lines.append(line)
+    caption = f"Share of the {NEIGHBOURS} nearest neighbours of an utterance with the same attribute"
+    return NamedTable("neighbours", caption, data, pd.DataFrame(lines).fillna(MISSING), keys=2)

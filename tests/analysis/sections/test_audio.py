@@ -20,7 +20,9 @@ from ser.utils.errors import UserError
 from study.options import StudyOptions
 from study.tracking.trained_runs import TrialFolder
 
-RECORDS = SimpleNamespace(client=None, uri="sqlite:///m.db", own_command=lambda script: f"python {script}")
+RECORDS = SimpleNamespace(
+    client=None, uri="sqlite:///m.db", own_command=lambda script: f"python {script}", once=lambda _, compute: compute()
+)  # fmt: skip
 
 
 def decoded(content):

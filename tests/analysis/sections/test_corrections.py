@@ -1,5 +1,6 @@
 """Corrected and suspicious labels: numbers known by hand, what is missing, and the command line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from analysis.common.corrected_labels import by_group, corrected_pairs, correction_scores, first_changes
+from analysis.common.style import method_style
 from analysis.sections.corrections.section import Options, section
 from analysis.sections.corrections.suspicious import compare_rankings, precision_at, rank_labels
+from analysis.sections.corrections.wording import ranking_text, scores_text
 from study.schema import FINISHED, SEARCH, TRIAL, UTTERANCES
 from study.tracking.opening import open_client
 from tests.helpers.made_records import EPOCHS, make_store
@@ -206,7 +209,21 @@ def test_precision_and_recall_are_means_over_all_trials_of_a_method(made_store):
     found = section(made_store.records(), Options())
     (sentence,) = [line for line in found.sentences if "precision" in line]
     # made_records: precision .5 and recall .2 in every epoch of its three seeds.
-    assert sentence.startswith("noisy-B, proselflc, last epoch (mean of 3 trials): of the labels that it changed, 50%")
+    assert sentence.startswith(
+        "ProSelfLC at noisy-B, last epoch (mean of 3 trials): of the labels that it changed, 50%"
+    )
+    drawn = {figure.name: figure for figure in found.figures}
+    assert drawn["correction_curves"].alternative == sentence
+    axes = drawn["correction_curves"].figure.axes
+    assert axes[0].get_ylabel() == "precision of the corrections, %"
+    assert set(axes[0].lines[0].get_ydata()) == {50}
+    assert axes[0].lines[0].get_color() == method_style("proselflc")[0]
+    assert re.fullmatch(
+        r"ProSelfLC at noisy-B: most often \w+ to \w+, \d+ labels, \d+ of them rightly\.",
+        drawn["corrections"].alternative,
+    )
+    assert "spearman" not in found.tables[3].text
+    assert any("ρ: Spearman's rank correlation" in note for note in found.notes)
     tables = {table.name: table.data for table in found.tables}
     assert len(tables["correction_curves"]) == 3 * EPOCHS
     assert set(tables["summary"]["trial"]) == {"search-1 seed 1 fold 4"}
@@ -278,13 +295,13 @@ def test_the_best_trial_of_each_level_and_space_is_reported_and_written(six, rec
     flipping, plain = record("proselflc", "noisy-A", six), record("cross_entropy", "noisy-A", still)
     code, printed, error = call()
     assert (code, error) == (0, "")
-    assert "Corrected labels, the 10 most frequent pairs of each trial" in printed
-    assert "No label is corrected at the end: noisy-A cross_entropy 001" in printed
-    assert "noisy-A cross_entropy 001: the loss does not use the network's predictions" in printed
-    assert "noisy-A cross_entropy 001; noisy-A proselflc 001: some true labels are unknown" in printed
+    assert "Corrected labels, the 10 most frequent pairs of each method" in printed
+    assert "No label is corrected at the end by cross entropy at noisy-A." in printed
+    assert "cross entropy at noisy-A: the loss corrects no labels by the network's predictions" in printed
+    assert "cross entropy and ProSelfLC at noisy-A: some true labels are unknown" in printed
     assert (
-        "Labels changed at least once: 5, first in epochs 1 to 4, half of them by epoch 3; changed back at the end: 1."
-        in printed
+        "ProSelfLC at noisy-A changed 5 labels, first in epochs 1 to 4 (half of them by epoch 3); of these, 1 changed "
+        "back." in printed
     )
     folder = tmp_path / "output"
     pairs = pd.read_csv(folder / "pairs.csv")
@@ -296,8 +313,8 @@ def test_the_best_trial_of_each_level_and_space_is_reported_and_written(six, rec
     assert set(pd.read_csv(folder / "summary.csv")["by"]) == {"all", "gender", "speaker"}
     assert pd.read_csv(folder / "first_changes.csv")["utterances"].tolist() == [1, 1, 2, 1]
     page = (folder / "corrections.md").read_text()
-    assert "| A | B | 3 | 2 | 0.667 | 2 (2) | 1 (0) |" in page
-    assert "| C | A | 1 | – | – | – | 1 (–) |" in page
+    assert "| A | B | 3 | 2 | 2 (2) | 1 (0) |" in page
+    assert "| C | A | 1 | – | – | 1 (–) |" in page
     assert "in-sample" in page
     assert (folder / "corrections.png").stat().st_size > 5_000
     assert "A → B" in (folder / "corrections.svg").read_text()
@@ -308,7 +325,7 @@ def test_one_trial_can_be_asked_for(six, record, call, tmp_path):
     other = record("proselflc", "noisy-A", six, trial="002", status="stopped")
     code, printed, _ = call("--run", other)
     assert code == 0
-    assert "Label corrections of noisy-A proselflc 002" in printed
+    assert "Label corrections of ProSelfLC at noisy-A, trial 002" in printed
     assert set(pd.read_csv(tmp_path / "output" / "summary.csv")["trial"]) == {2}
 
 
@@ -320,13 +337,36 @@ def test_a_figure_of_an_earlier_call_is_removed(six, record, call, tmp_path):
     assert {path.suffix for path in (tmp_path / "output").iterdir()} == {".csv", ".md", ".tex"}
 
 
+def test_rankings_that_say_nothing_are_not_displayed(six):
+    def tabled(table):
+        return compare_rankings(rank_labels(table)).assign(noise="noisy-A", space="elr", run_id="r")
+
+    assert ranking_text(tabled(six), {"r"})["ranking"].tolist().count("loss") == 1
+    assert "loss" not in set(ranking_text(tabled(six), set())["ranking"])
+    assert ranking_text(tabled(six.assign(label=six["noisy_label"])), {"r"}).empty  # there is nothing to find
+    unknown = ranking_text(tabled(six.assign(label=pd.array([None] * 9, dtype="string"))), {"r"})
+    assert [name for name in unknown if name.startswith(("AUC", "average", "chance", "P@k"))] == []
+    assert {"ρ with confidence", "ρ with margin"} <= {*unknown}
+
+
+def test_methods_that_correct_nothing_have_no_rows_of_zeros(six):
+    still = six.assign(corrected_label=six["noisy_label"])
+    summary = pd.concat(
+        by_group(table, correction_scores).assign(noise="noisy-A", space=space, run_id=space)
+        for space, table in (("elr", still), ("proselflc", six))
+    )
+    text = scores_text(summary)
+    assert set(text["method"]) == {"ProSelfLC"}
+    assert text["group"].tolist() == ["all", "female", "male"]
+
+
 def test_trials_without_a_table_are_named_and_the_others_shown(six, record, call):
     record("proselflc", "noisy-A", six)
     old = record("cross_entropy", "noisy-A")
     code, printed, _ = call()
     assert code == 0
     assert f"1 of 2 trials have no {UTTERANCES}" in printed
-    assert f"noisy-A cross_entropy 001 (run {old})" in printed
+    assert f"cross entropy at noisy-A (run {old})" in printed
 
 
 def test_without_truth_and_gender_it_says_so(six, record, call):

@@ -1,8 +1,11 @@
 """Embeddings in the plane: neighbours known by hand, and what is missing."""
 
+import re
+
 import numpy as np
 import pytest
 
+from analysis.common.style import save
 from analysis.sections.embeddings import section as embeddings
 from analysis.sections.embeddings.figures import draw_embeddings
 from analysis.sections.embeddings.projection import neighbour_agreement, perplexity_of, tsne
@@ -58,6 +61,17 @@ def test_each_name_has_a_colour_and_a_marker_of_its_own():
     assert len(set(drawn)) == 12
 
 
+@pytest.mark.parametrize(("count", "are_pixels"), [(60, False), (2000, True)])
+def test_many_points_are_pixels_in_a_small_file_whose_text_is_text(count, are_pixels, tmp_path):
+    names = [f"class {number % 6}" for number in range(count)]
+    figure = draw_embeddings({"net": (np.random.default_rng(0).normal(size=(count, 2)), {"emotion": names})})
+    save(figure, tmp_path / "drawn.svg")
+    drawn = (tmp_path / "drawn.svg").read_text()
+    assert ("<image" in drawn) == are_pixels
+    assert len(drawn) < 400_000
+    assert "class 5</text>" in drawn
+
+
 def test_a_checkpoint_embeds_what_its_head_reads(task_at, store: FeatureStore, tmp_path):
     settings = {"model.width": 0.03, "training.epochs": 1, "training.crop_seconds": 0.5, "training.batch_size": 8}
     task: Task = task_at()
@@ -88,9 +102,10 @@ def test_networks_that_are_not_on_this_machine_are_reported(searched):
     found = embeddings.section(searched, embeddings.Options())
     assert not found.tables
     assert not found.figures
-    missing = [line for line in found.missing if line.startswith("No embeddings of noisy-B")]
-    assert len(missing) == 2
-    assert all("does not exist here" in line for line in missing)
+    (missing,) = [line for line in found.missing if line.startswith("No embeddings of")]
+    assert missing.startswith("No embeddings of cross entropy and ProSelfLC at noisy-B: run")
+    assert "does not exist here" in missing
+    assert not found.notes
 
 
 def test_embeddings_are_reported_and_drawn(searched, monkeypatch):
@@ -104,9 +119,15 @@ def test_embeddings_are_reported_and_drawn(searched, monkeypatch):
     found = embeddings.section(searched, embeddings.Options())
     (table,) = found.tables
     assert table.data["space"].unique().tolist() == ["cross_entropy", "proselflc"]
+    assert table.text["method"].tolist() == ["cross entropy", "ProSelfLC"]
     assert set(table.text["utterances"]) == {"30 of 90"}
-    assert [figure.name for figure in found.figures] == ["embeddings-noisy-B"]
-    assert "n = 30, perplexity 10" in found.figures[0].caption
+    assert re.fullmatch(r"\d+% \(chance 31%\)", table.text["same emotion"][0])  # 9 of the 29 others
+    (figure,) = found.figures
+    assert figure.name == "embeddings-noisy-B"
+    assert "30 utterances of the validation subset, perplexity 10" in figure.caption
+    assert re.match(r"cross entropy: of the 10 points nearest to a point, \d+% have its emotion", figure.alternative)
+    assert figure.figure.axes[0].get_xlabel() == "t-SNE, first dimension (no unit)"
+    assert figure.figure.axes[-2].get_legend().get_title().get_text() == "emotion"
     assert len(embeddings.section(searched, embeddings.Options(noise=("clean", "noisy-B"))).figures) == 2
     with pytest.raises(UserError, match="Did you mean 'noisy-B'"):
         embeddings.section(searched, embeddings.Options(noise=("noisy-b",)))
