@@ -104,7 +104,7 @@ def at_epoch(share: float | None, epoch: float | None) -> str:
 
 
 def in_brief(values: Mapping[str, float], text: Callable[[float], str], most: int = 4) -> str:
-    """Return named values for a sentence: all of them, or the lowest and the highest of many.
+    """Return named values for a sentence: all of them, the lowest and the highest of many, or the one that all have.
 
     Args:
         values: Name → value, at least one.
@@ -116,7 +116,11 @@ def in_brief(values: Mapping[str, float], text: Callable[[float], str], most: in
         '50% with ELR and 25% with mixup'
         >>> in_brief({"ELR": 0.5, "mixup": 0.25, "focal loss": 0.4}, percent, most=2)
         'from 25% with mixup to 50% with ELR'
+        >>> in_brief({"ELR": 0.5, "mixup": 0.5}, percent)
+        '50% with each method'
     """
+    if len(values) > 1 and len(same := set(map(text, values.values()))) == 1:
+        return f"{same.pop()} with each method"
     named = {name: f"{text(value)} with {name}" for name, value in values.items()}
     if len(named) <= most:
         return listing(list(named.values()))

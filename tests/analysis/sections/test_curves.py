@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.sections.curves.epochs import MEMORISED, VALIDATION_F1, Line, mean_curves, summarise
-from analysis.sections.curves.section import Options, section
+from analysis.sections.curves.section import Options, confirmed_lines, section, sentences
 from ser.utils.errors import UserError
 from study.schema import CHOSEN_BY
 from tests.helpers.made_records import EPOCHS
@@ -44,6 +44,28 @@ def test_trust_is_known_of_losses_that_have_it():
     assert Line("clean", "elr", "", ("r1",)).trust is None
 
 
+def summary_of(**columns):
+    table = {"noise": "noisy-A", "line": ["elr", "focal"], "validation_f1": [0.5, 0.4], "drop": [0.0, 0.0]}
+    return pd.DataFrame({**table, "changed": [0.0, 0.0], "memorised": [np.nan, np.nan], **columns})
+
+
+def test_sentences_name_values_falls_and_what_all_methods_share():
+    (f1,) = sentences(summary_of())
+    assert f1 == "At noisy-A, validation F1 after the last epoch is 50.0% with ELR and 40.0% with focal loss."
+    assert "fall from the best epoch is 3.0 points with focal loss" in sentences(summary_of(drop=[0.0, 0.03]))[0]
+    (_, memorised) = sentences(summary_of(memorised=[0.2, 0.2]))
+    assert memorised.endswith("last epoch: 20.0% with each method at noisy-A.")
+    (_, changed) = sentences(summary_of(changed=[0.1, 0.0]))
+    assert changed.endswith("last epoch: 10.0% with ELR at noisy-A.")
+    assert sentences(summary_of(validation_f1=[np.nan, np.nan])) == []
+
+
+def test_levels_are_in_the_order_of_their_noise_rates(made_store):
+    made_store.confirm({("elr", noise, "default"): 0.5 for noise in ("noisy-B", "clean", "noisy-A")})
+    lines = confirmed_lines(made_store.records())
+    assert [line.noise for line in lines] == ["clean", "noisy-A", "noisy-B"]
+
+
 @pytest.fixture(scope="module")
 def searched(new_made_store):
     store = new_made_store()
@@ -56,10 +78,17 @@ def test_without_a_confirmation_the_best_trials_are_shown(searched):
     found = section(searched.records(), Options())
     assert any("study/confirm.py" in line for line in found.missing)
     summary, points = (table.data for table in found.tables)
-    assert summary["detail"].tolist() == ["trial 002"] * 4
+    assert summary["detail"].tolist() == ["002"] * 4
+    assert found.tables[0].text["configuration"].tolist() == ["trial 2"] * 4
+    assert {"ProSelfLC", "cross entropy"} == set(found.tables[0].text["method"])
     assert set(points["epoch"]) == set(range(1, EPOCHS + 1))
     assert {figure.name for figure in found.figures} == {"curves", "trust"}
-    assert any("proselflc (τ 0.24, B 6) ends at 0.99" in line for line in found.sentences)
+    assert any("0.99 with ProSelfLC at clean (τ = 0.24, B = 6)" in line for line in found.sentences)
+    (shown,) = (figure for figure in found.figures if figure.name == "curves")
+    f1 = summary[(summary["noise"] == "clean") & (summary["line"] == "proselflc")]["validation_f1"].item()
+    assert f"ProSelfLC, clean, epoch {EPOCHS}, validation F1: {f1:.1%}" in shown.hover.values()
+    drawn = {artist.get_gid() for axes in shown.figure.axes for artist in axes.lines}
+    assert set(shown.hover) <= drawn
 
 
 def test_the_confirmed_representatives_are_shown_on_folds_that_did_not_choose_them(made_store):
