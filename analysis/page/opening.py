@@ -20,7 +20,7 @@ from analysis.page.recommendation import (
     recommend,
 )
 from analysis.page.trained import what_was_trained
-from analysis.sections.dose_response.scores import read_scores
+from analysis.sections.dose_response.scores import Scores, read_scores
 from analysis.sections.significance.sentences import (
     capitalized,
     further_sentences,
@@ -164,6 +164,11 @@ def _best_of_search(records: Records, chosen: Chosen) -> list[Advice]:
         why = "best validation score of the search; not confirmed"
         rows.append(_row(records, level, best.rate, in_words(best.space), "", score, why))
     return rows
+
+
+def _test_score(scores: Scores, level: str, method: str) -> str:
+    text = scores.text(level, method)
+    return f"test UAR {text}" if text else ""
 
 
 def _row(records: Records, level: str, rate: float, method: str, configuration: str, score: str, why: str) -> Advice:

@@ -32,16 +32,12 @@ def test_a_row_per_level_says_what_to_train_with_its_score_chance_and_why(tmp_pa
     cells |= {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(8)}
     records = confirmed_records(cells, folds=TWELVE, primary=("noisy-B", "elr"))
     opening = make_opening(records)
+    score = "test UAR 80.0% (95 % interval 80.0 to 80.0)"
+    reasons = "the reference; nothing shown to be better", "better than cross entropy (+25.0 points, p < 0.001)"
     assert opening.advice == (
-        Advice(
-            "clean", "0.0%", "cross entropy", "recommended-clean.yaml", "test UAR 80.0% (95 % interval 80.0 to 80.0)", "50.0%",
-            "the reference; nothing shown to be better",
-        ),
-        Advice(
-            "noisy-B", "40.2%", "ELR", "recommended-noisy-B.yaml", "test UAR 80.0% (95 % interval 80.0 to 80.0)", "50.0%",
-            "better than cross entropy (+25.0 points, p < 0.001)",
-        ),
-    )  # fmt: skip
+        Advice("clean", "0.0%", "cross entropy", "recommended-clean.yaml", score, "50.0%", reasons[0]),
+        Advice("noisy-B", "40.2%", "ELR", "recommended-noisy-B.yaml", score, "50.0%", reasons[1]),
+    )
     written = write_configurations(records, recommend(read_families(records)), tmp_path)
     assert [path.name for path in written] == [row.configuration for row in opening.advice]
     assert yaml.safe_load(written[1].read_text(encoding="utf-8"))["loss.name"] == "elr"
