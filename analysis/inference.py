@@ -163,7 +163,7 @@ def method_scores(results: pd.DataFrame) -> pd.DataFrame:
         uar=uar,
         low=np.maximum(uar - reach, 0),
         high=np.minimum(uar + reach, 1),
-        by_unit=[tuple(scores) for scores in counts.unit_uars().tolist()],
+        by_unit=pd.Series(list(map(tuple, counts.unit_uars().tolist())), dtype=object),
         unit=counts.unit,
         units=len(shares),
     )

@@ -20,7 +20,7 @@ from study.setup.design import Design
 TRAINING = ["noise", "space", "candidate", "fold", "seed"]
 """Columns that identify a training of a confirmation."""
 
-OWN_DRAW = "a seed and a noise draw of its own"
+OWN_DRAW = "each with its own seed and noise draw"
 MOST_NAMED = 3
 
 
@@ -80,18 +80,18 @@ def units_in_words(unit: str, folds: Mapping[int, frozenset[str]], seeds: int) -
 
     Example:
         >>> units_in_words("speaker group", {1: frozenset("ab"), 2: frozenset("cd")}, 2)
-        '2 folds, 2 speakers each, 2 seeds, each with a noise draw of its own'
+        '2 folds of 2 speakers, each with 2 seeds and noise draws'
         >>> units_in_words("training", {1: frozenset("ab")}, 8)
-        '8 trainings on one official split, a seed and a noise draw of its own each'
+        '8 trainings on one official split, each with its own seed and noise draw'
     """
     if unit == OFFICIAL_UNIT:
-        return f"{counted(seeds, 'training')} on one official split, {OWN_DRAW} each"
+        return f"{counted(seeds, 'training')} on one official split, {OWN_DRAW}"
     sizes = sorted({len(speakers) for speakers in folds.values()})
     each = "one speaker" if sizes == [1] else counted(sizes[0], "speaker")
     if len(sizes) > 1:
         each = f"{sizes[0]} to {sizes[-1]} speakers"
-    draws = OWN_DRAW if seeds == 1 else f"{seeds} seeds, each with a noise draw of its own"
-    return f"{counted(len(folds), 'fold')}, {each} each, {draws}"
+    draws = OWN_DRAW if seeds == 1 else f"each with {seeds} seeds and noise draws"
+    return f"{counted(len(folds), 'fold')} of {each}, {draws}"
 
 
 def read_design(records: Records, study: str) -> tuple[Design | None, str]:

@@ -7,7 +7,7 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import Section
 from analysis.common.text import counted, listing
 from analysis.page.provenance import Provenance, read_provenance
-from study.schema import CHOSEN_BY, Tag
+from study.schema import CHOSEN_BY, Tag, in_words
 from study.tracking.searches import absent_remarks
 
 TITLE = "Protocol"
@@ -80,9 +80,11 @@ def _confirmation_sentences(records: Records) -> list[str]:
         primary = ""
         if design.primary:
             method, level = design.primary["method"], design.primary["level"]
-            primary = f"; primary comparison: {method} with {design.reference} at {level}"
+            against = f" against {in_words(design.reference)}" if design.reference else ""
+            primary = f"; primary comparison: {in_words(method)}{against} at {level}"
         sentences.append(
-            f"Confirmation {study} declared before it began: {listing(design.methods)} at {listing(design.levels)}; "
+            f"Confirmation {study} declared before it began: {listing(list(map(in_words, design.methods)))} at "
+            f"{listing(design.levels)}; "
             f"{design_in_words(design)}{primary} (design {mine['design'].iloc[0]})."
         )
     if chosen_by := int((table["exposure"] == CHOSEN_BY).sum()):

@@ -128,5 +128,6 @@ def _noise_rates(runs: Sequence[Run]) -> str:
 def _kinds_of_labels(found: Provenance, runs: Sequence[Run]) -> str:
     """Return the kinds of labels that were made of votes; empty if all are the corpus's own."""
     kinds = found.values(Tag.LABELS, runs)
-    words = {kind: LABELS_IN_WORDS.get(kind, "the corpus's own labels") for kind in kinds}
-    return "" if set(kinds) <= {CONSENSUS} else listing(list(words.values()))
+    words = {str(kind): text for kind, text in LABELS_IN_WORDS.items()}
+    named = [words.get(kind, "the corpus's own labels") for kind in kinds]
+    return "" if set(kinds) <= {CONSENSUS} else listing(named)

@@ -171,7 +171,7 @@ def test_the_design_and_its_primary_comparison_come_first():
         "Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is better than cross entropy, by 25.0 "
         "points of test UAR (95 % interval +21.7 to +28.3, corrected p < 0.001). At clean (0.0% of the labels wrong) "
         "ProSelfLC is better than cross entropy, by 25.0 points of test UAR (95 % interval +21.7 to +28.3, p < 0.001). "
-        "Verdicts are over 12 folds, one speaker each, a seed and a noise draw of its own; they are about "
+        "Verdicts are over 12 folds of one speaker, each with its own seed and noise draw; they are about "
         "trainings on this corpus with other seeds and noise draws, tested on speakers like these."
     )
 

@@ -86,7 +86,7 @@ def test_the_sentence_says_what_was_found_and_for_what(records):
         "with an early stop is worse; at clean and noisy-A there is no verdict on ProSelfLC yet, because planned "
         "trainings are missing."
     )
-    assert "24 folds, one speaker each, a seed and a noise draw of its own" in how_sure
+    assert "24 folds of one speaker, each with its own seed and noise draw" in how_sure
     assert "its test UAR is 0.6 points lower (95 % interval −3.7 to +2.5, corrected p > 0.999)" in how_sure
     assert "96 of 144 planned trainings have not finished" in how_sure
     assert "memorised" in effects

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
@@ -45,8 +47,8 @@ def draw_scores(scores: Scores, chance: float, name: str) -> tuple[Figure, dict[
         mine = table[table["method"] == method]
         shift = DODGE * span * (place - (len(methods) - 1) / 2)
         colour, marker = method_style(method)
-        line = {"color": colour, "linewidth": 1.4, "linestyle": "--" if method.endswith(AT_STOP) else "-"}
-        axes.plot(100 * mine["rate"] + shift, 100 * mine["uar"], **line, zorder=2)
+        style: Literal["--", "-"] = "--" if method.endswith(AT_STOP) else "-"
+        axes.plot(100 * mine["rate"] + shift, 100 * mine["uar"], style, color=colour, linewidth=1.4, zorder=2)
         for number, row in enumerate(mine.to_dict("records")):
             x = 100 * row["rate"] + shift
             if scores.has_intervals:
@@ -60,7 +62,7 @@ def draw_scores(scores: Scores, chance: float, name: str) -> tuple[Figure, dict[
                 f"{in_words(method)} at {row['level']}, {percent(row['rate'], 1)} wrong labels: test UAR "
                 f"{scores.text(row['level'], method)}"
             )
-        entries[in_words(method)] = Line2D([], [], marker=marker, **line)
+        entries[in_words(method)] = Line2D([], [], color=colour, linestyle=style, linewidth=1.4, marker=marker)
     entries["chance"] = Line2D([], [], color="grey", linestyle=":", linewidth=1.2)
     axes.set_xlim(rates.min() - 0.08 * span, rates.max() + 0.08 * span)
     levels = table.drop_duplicates("level")

@@ -95,7 +95,7 @@ def result_sentence(row: Row, family: Family) -> str:
     if row["verdict"] == NOT_POSSIBLE:
         return (
             f"{where} {counted(int(row['units']), row['unit'])} cannot show a difference between {method} and "
-            f"{reference}, however large: {_smallest(row)}{oracle}."
+            f"{reference}, however large (seen: {size_and_direction(row['difference'])}): {_smallest(row)}{oracle}."
         )
     if row["low"] == row["high"] == 0:
         found = "both recognise the same number of utterances of each class in every fold"
@@ -114,7 +114,7 @@ def evidence(row: Row | pd.Series[Any], family: Family) -> str:
     """
     corrected = "corrected " if row["primary"] or _others(family) > 1 or row["alpha"] < ALPHA else ""
     alone = " of this comparison alone" if row["verdict"] == NO_EVIDENCE and is_clear_of_zero(row) else ""
-    ends = f"95 % interval {points(row['low'])} to {points(row['high'])}{alone}, " if pd.notna(row["low"]) else ""
+    ends = "" if pd.isna(row["low"]) else f"95 % interval {points(row['low'])} to {points(row['high'])}{alone}, "
     return f"({ends}{corrected}{p_equation(row['p_adjusted'])})"
 
 
