@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TypeVar
 
 import matplotlib
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
@@ -32,7 +31,7 @@ class Steps:
 
     def __init__(self, total: int) -> None:
         self._total, self._begun, self._start = total, 0, time.monotonic()
-        self._console = Console(stderr=True)
+        self._console = make_console(stderr=True)
         words = TextColumn(
             "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
         )

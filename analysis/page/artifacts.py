@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from analysis.common.records import Records
-from analysis.common.section import Section, write
+from analysis.common.section import Section, markdown_table, write
+from analysis.page.opening import Opening
 from ser.utils.errors import UserError, first_line
 from study.schema import KIND, REPORT, Tag
 from study.tracking.store import find_run, identity
 
 PAGE = "report.html"
+ADVICE = {
+    "level": "noise",
+    "rate": "labels wrong",
+    "method": "train with",
+    "score": "score",
+    "chance": "chance",
+    "why": "why",
+    "configuration": "configuration",
+}
+"""Field of an ``Advice`` → its heading."""
 
 
-def write_report(page: str, sections: Sequence[Section], folder: Path) -> list[Path]:
+def advice_table(opening: Opening) -> pd.DataFrame:
+    """Return what to train with at each noise level, as text, without columns that are empty.
+
+    Args:
+        opening: The opening of the report.
+    """
+    rows = [[getattr(one, name) for name in ADVICE] for one in opening.advice]
+    table = pd.DataFrame(rows, columns=list(ADVICE.values()), dtype=str)
+    return table.loc[:, (table != "").any()]
+
+
+def report_description(opening: Opening) -> str:
+    """Return the description of the report's run in MLflow, in Markdown.
+
+    Args:
+        opening: The opening of the report.
+    """
+    advice = [markdown_table(advice_table(opening))] if opening.advice else []
+    about = f"The whole report is {PAGE}, under *Artifacts*, with the figures of its sections."
+    return "\n\n".join([*advice, opening.primary, about])
+
+
+def write_report(page: str, sections: Iterable[Section], folder: Path) -> list[Path]:
     """Write the page and the files of its sections.
 
     Args:
@@ -40,13 +75,14 @@ def write_report(page: str, sections: Sequence[Section], folder: Path) -> list[P
     return [path, *files]
 
 
-def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
+def log_report(records: Records, paths: Sequence[Path], folder: Path, description: str) -> str:
     """Copy the page and the PNG figures into MLflow, as artifacts of a run of kind ``report``, one for each corpus.
 
     Args:
         records: Records of the experiment.
         paths: Files of the report.
         folder: Folder of the report.
+        description: What the run's page in MLflow starts with, in Markdown.
 
     Returns:
         The run's id.
@@ -64,6 +100,7 @@ def log_report(records: Records, paths: Sequence[Path], folder: Path) -> str:
                 records.identifier, tags={**key, **identity(f"report on {records.data} · {key[Tag.CORPUS_DIGEST][:6]}")}
             )
         run_id = str(run.info.run_id)
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
         for path in paths:
             if path.name == PAGE or path.suffix == ".png":
                 below = path.parent.relative_to(folder)

@@ -5,27 +5,28 @@ The page loads nothing from the network; figures and tables are also written as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
+from rich.console import Console
 
+from analysis.common.command import Steps
 from analysis.common.families import read_families
 from analysis.common.methods import check_reference
 from analysis.common.records import Records, RecordsOptions, open_records
 from analysis.common.registry import SECTIONS, load_section, options_from
 from analysis.common.section import NamedFigure, Section, about
 from analysis.common.text import counted
-from analysis.page.answer import answer
-from analysis.page.artifacts import log_report, write_report
+from analysis.page.artifacts import advice_table, log_report, report_description, write_report
 from analysis.page.html.render import render
 from analysis.page.opening import Opening, make_opening
 from analysis.page.recommendation import recommend, write_configurations
 from analysis.sections.corrections.audio import Audio
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError
-from study.console import make_console, say
+from study.console import make_console, say, show_table
 from study.schema import Tag
 
 SCRIPT = "analysis/report.py"
@@ -54,37 +55,48 @@ def main() -> int:
     options = parse(ReportOptions)
     matplotlib.use("agg")
     matplotlib.rcParams["figure.max_open_warning"] = 0  # the page needs all figures at once
-    console = make_console()
-    records = open_records(options)
-    check_reference(records, options.reference)
-    sections = make_sections(records, options)
-    sentences = answer(records, options.reference)
-    try:
+    with Steps(2 + 2 * len(SECTIONS)) as steps:
+        steps.begin("reading the records")
+        records = open_records(options)
+        check_reference(records, options.reference)
+        sections = make_sections(records, options, steps.over(SECTIONS, lambda name: load_section(name).TITLE))
+        steps.begin("the answer and the page")
         opening = make_opening(records, options.reference)
-    except NotImplementedError:
-        opening = Opening((), sentences[0], tuple(sentences[1:]), (), ())
-    page = render_report(records, opening, sections)
-    paths = write_report(page, sections, options.output)
-    paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
-    for sentence in (*records.remarks(SCRIPT), *sentences):
-        say(console, sentence)
-    titles = [section.title.removesuffix(f": {records.data}") for section in sections if section.missing]
-    if titles:
-        say(console, f"Results are missing in: {'; '.join(titles)}. The page has the reasons and what to do.")
-    say(console, f"wrote {paths[0]}, and {len(paths) - 1} files of figures, tables and configurations next to it")
-    if options.to_mlflow:
-        say(console, f"copied into MLflow as run {log_report(records, paths, options.output)}")
+        page = render_report(records, opening, sections)
+        named = steps.over(sections, lambda one: f"files of {own_title(one, records)}")
+        paths = write_report(page, named, options.output)
+        paths += write_configurations(records, recommend(read_families(records, options.reference)), options.output)
+        about = report_description(opening)
+        copied = log_report(records, paths, options.output, about) if options.to_mlflow else ""
+    console = make_console()
+    show_opening(opening, console)
+    for remark in records.remarks(SCRIPT):
+        say(console, remark)
+    if lacking := sum(bool(section.missing) for section in sections):
+        say(console, f"Results are missing in {counted(lacking, 'section')}; the page has the reasons.")
+    if copied:
+        say(console, f"Copied into MLflow as run {copied}.")
+    say(console, f"{counted(len(paths) - 1, 'file')} of figures, tables and configurations are next to the report:")
+    say(console, paths[0].resolve().as_uri())
     return 0
 
 
-def make_sections(records: Records, options: ReportOptions) -> list[Section]:
-    """Return every section, in the order of the page.
+def show_opening(opening: Opening, console: Console) -> None:
+    """Print what to train with at each noise level, and the primary comparison."""
+    if opening.advice:
+        show_table(console, advice_table(opening), "What to train with")
+    say(console, opening.primary)
+
+
+def make_sections(records: Records, options: ReportOptions, names: Iterable[str] = tuple(SECTIONS)) -> list[Section]:
+    """Return sections of the page.
 
     Args:
         records: Records of the experiment.
         options: Options of the report; a section takes those that it has too.
+        names: Keys of ``SECTIONS`` in the order of the page.
     """
-    return [_make_section(name, records, options) for name in SECTIONS]
+    return [_make_section(name, records, options) for name in names]
 
 
 def _make_section(name: str, records: Records, options: ReportOptions) -> Section:
@@ -95,6 +107,11 @@ def _make_section(name: str, records: Records, options: ReportOptions) -> Sectio
     except UserError as error:
         section = Section(name, module.TITLE, missing=(str(error),))
     return about(section, records.data)
+
+
+def own_title(section: Section, records: Records) -> str:
+    """Return the title of a section without the name of the data."""
+    return section.title.removesuffix(f": {records.data}")
 
 
 def render_report(records: Records, opening: Opening, sections: Sequence[Section]) -> str:
@@ -108,7 +125,7 @@ def render_report(records: Records, opening: Opening, sections: Sequence[Section
     subtitle = f"Report on experiment {records.experiment}: {extent(records)}"
     title = f"{records.data}: {TITLE[0].lower()}{TITLE[1:]}"
     figure = first_figure(sections)
-    named = [replace(section, title=section.title.removesuffix(f": {records.data}")) for section in sections]
+    named = [replace(section, title=own_title(section, records)) for section in sections]
     return render(title, subtitle, opening, figure, warnings(records), named, records.mismatch)
 
 

@@ -1,5 +1,8 @@
 """The page has what is known, says what is missing, and loads nothing from the network."""
 
+import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,17 +11,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from analysis.common import registry
 from analysis.common.records import RecordsOptions
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
-from analysis.page import reproduction
+from analysis.page import reproduction, trials
 from analysis.page.artifacts import log_report
 from analysis.page.build import ReportOptions, main, make_sections
 from analysis.page.costs import cost_section
+from analysis.page.html.render import PLAIN_ROWS, mark_commands, page_figure, page_table, render
+from analysis.page.html.svg import LARGEST_SVG, inline_svg
 from analysis.page.noise import noise_section
+from analysis.page.opening import Advice, Opening
 from analysis.page.provenance import read_provenance
-from analysis.page.html.render import FULL_ROWS, LARGEST_SVG, mark_commands, page_figure, page_table, render
 from analysis.page.reproduction import reproduction_commands
 from analysis.sections.curves import section as curves
 from ser.utils.command_line import run_command
@@ -30,6 +35,9 @@ from study.tracking.store import search_all
 
 SPACES = ("cross_entropy", "proselflc")
 VOID = {"meta", "link", "img", "br", "input"}
+
+
+NOTHING = Opening((), "", (), (), ())
 
 
 class Page(HTMLParser):
@@ -50,7 +58,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] not in {"style", "title"}:
+        if not self.open or self.open[-1] not in {"style", "script", "title"}:
             self.words.append(data)
 
     @property
@@ -96,22 +104,22 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert len(page.all("h1")) == 1
     names = [attributes["id"] for attributes in page.all("section")]
     assert names == [
-        "answer", "best_runs", "significance", "dose_response", "across_corpora", "curves", "importance", "selection",
-        "confusion",
-        "embeddings", "corrections", "noise", "protocol", "costs", "reproduction",
+        "answer", "trained", "terms", "best_runs", "significance", "dose_response", "curves", "selection", "confusion",
+        "corrections", "noise", "trials", "protocol", "costs", "reproduction", "not-shown",
     ]  # fmt: skip
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(identifiers)) == len(identifiers)
     targets = [attributes["href"] for attributes in page.all("a")]
-    assert all(target.startswith("#") and target[1:] in identifiers for target in targets)
-    assert all(image["alt"].strip() and image["src"].startswith("data:image/") for image in page.all("img"))
-    assert identifiers.index("figure-significance") < identifiers.index("best_runs")  # it opens the page
-    assert identifiers.count("figure-significance") == 1
+    assert all((tmp_path / target).exists() for target in targets if not target.startswith("#"))
+    assert {target[1:] for target in targets if target.startswith("#")} <= set(identifiers)
+    assert all(image["aria-label"].strip() for image in page.all("svg"))
+    assert "figure-opening-dose_response" in identifiers  # it opens the page, and is not shown again
+    assert "figure-dose_response-dose_response" not in identifiers
     assert not re.search(r"\bnan\b|\bNone\b|\bTraceback\b", page.text)
     assert "train with cross_entropy, the reference: nothing shows that proselflc is better" in page.text
     assert (tmp_path / "recommended-noisy-B.yaml").exists()
     assert len(text) < 5e6
-    assert text.count("http") == text.count("http-equiv") + text.count("http://www.w3.org/")
+    assert text.count("http") == text.count("http-equiv")
     for name in ("significance", "curves", "confusion"):
         assert {path.suffix for path in (tmp_path / name).iterdir()} >= {".svg", ".pdf", ".csv", ".tex"}
     assert str(tmp_path / "report.html") in capsys.readouterr().out
@@ -121,10 +129,10 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
 def test_a_search_alone_says_what_is_missing_and_how_to_get_it(search_alone, tmp_path, monkeypatch):
     assert called(monkeypatch, "--tracking-uri", search_alone.uri, "--output", str(tmp_path)) == 0
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "The search alone cannot show which loss" in page.text
+    assert "A search alone cannot show which loss" in page.text
     assert f"python study/confirm.py --experiment made --tracking-uri {search_alone.uri}" in page.text
     assert not re.search(r"\bnan\b", page.text)
-    assert any(attributes["id"] == "figure-best_runs" for attributes in page.all("figure") if "id" in attributes)
+    assert any(attributes.get("id") == "figure-opening-best_runs" for attributes in page.all("figure"))
 
 
 def test_a_section_that_fails_leaves_the_others(both_stages, monkeypatch):
@@ -133,8 +141,7 @@ def test_a_section_that_fails_leaves_the_others(both_stages, monkeypatch):
 
     monkeypatch.setattr(curves, "section", broken)
     names = ("curves", "costs")
-    monkeypatch.setattr("analysis.page.build.SECTIONS", {name: registry.SECTIONS[name] for name in names})
-    sections = {section.name: section for section in make_sections(both_stages.records(), ReportOptions())}
+    sections = {section.name: section for section in make_sections(both_stages.records(), ReportOptions(), names)}
     assert sections["curves"].missing == ("the table is another one",)
     assert sections["costs"].sentences
 
@@ -157,8 +164,9 @@ def test_the_report_is_kept_in_mlflow_once_and_changes_no_trial(search_alone, tm
     (tmp_path / "curves").mkdir()
     figure = tmp_path / "curves" / "curves.png"
     figure.write_bytes(b"png")
-    run = log_report(records, [path, figure], tmp_path)
-    assert log_report(records, [path, figure], tmp_path) == run
+    run = log_report(records, [path, figure], tmp_path, "**so**")
+    assert log_report(records, [path, figure], tmp_path, "**so**") == run
+    assert records.client.get_run(run).data.tags[MLFLOW_RUN_NOTE] == "**so**"
     assert [item.path for item in records.client.list_artifacts(run)] == ["curves", "report.html"]
     again = search_alone.records()
     assert list(again.search.table["run_id"]) == list(records.search.table["run_id"])
@@ -251,14 +259,18 @@ def test_names_with_markup_are_shown_and_not_obeyed():
         sounds=(NamedSound("s", "called <anger>", b"fLaC"),), notes=("<p>",),
         missing=("python study/run.py --x '<y>'",),
     )  # fmt: skip
-    text = render("<title>", "&", ["<script>"], None, ["<w>"], [section])
+    advice = Advice("<s>", "<s>", "<s>", "<s>.yaml", "<s>", "<s>", "<s>")
+    opening = Opening((advice,), "<script>", ("<s>",), (("<s>", "<s>"),), (("<s>", "<s>"), ("more", '"<s>"')))
+    text = render("<title>", "&", opening, None, ["<s>"], [section])
     page = Page(text)
-    assert not page.all("script") + page.all("i") + page.all("b") + page.all("u") + page.all("w")
+    assert len(page.all("script")) == 1  # the page's own
+    assert not any(page.all(tag) for tag in ("i", "b", "u", "s"))
     assert "<script>alert(1)</script>" in page.text
     (audio,) = page.all("audio")
     assert audio["src"].startswith("data:audio/flac;base64,")
     assert audio["aria-label"] == "called <anger>"
-    assert page.all("img")[0]["alt"] == 'What "it" shows'
+    assert page.all("svg")[0]["aria-label"] == 'What "it" shows'
+    assert {"class": "term", "href": "#term-more", "title": '"<s>"'} in page.all("a")
 
 
 @pytest.mark.parametrize(
@@ -275,23 +287,97 @@ def test_names_with_markup_are_shown_and_not_obeyed():
 )  # fmt: skip
 def test_commands_are_marked_and_prose_is_not(sentence, command):
     marked = str(mark_commands(sentence))
-    found = re.findall("<code>(.*?)</code>", marked)
+    found = re.findall("<code>(.*?)</code>", re.sub("</?span>", "", marked))
     expected = [sentence.partition(": ")[2]] if command is None else [command] if command else []
     assert found == expected
 
 
 def test_a_figure_of_too_many_marks_is_embedded_as_pixels():
-    few, many = page_figure(drawing()), page_figure(drawing(LARGEST_SVG // 60))
-    assert few.source.startswith("data:image/svg+xml")
-    assert many.source.startswith("data:image/png")
+    few, many = page_figure(drawing(), "a"), page_figure(drawing(LARGEST_SVG // 60), "a")
+    assert few.svg.startswith("<svg")
+    assert not few.png
+    assert many.png.startswith("data:image/png")
+    assert not many.svg
     assert (few.width, few.height) == (384, 288)
 
 
-def test_a_long_table_is_cut_and_says_so():
-    data = pd.DataFrame({"name": ["x" * 40] * (FULL_ROWS + 1), "score": ["0.5"] * (FULL_ROWS + 1)})
-    table = NamedTable("long", "caption", data, data)
-    found = page_table(table)
-    assert len(found.rows) == FULL_ROWS
-    assert [column.kind for column in found.columns] == ["text", "number"]
-    page = Page(render("t", "s", [], None, [], [Section("a", "A", tables=(table,))]))
-    assert "Only the first 60 rows are shown of: long" in page.text
+def test_a_figure_within_the_page_has_no_style_and_ids_of_its_own():
+    """A strict policy forbids styles, and two figures of a page may have the same marks."""
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, 1], "o", color="#0072B2", gid="marks")
+    axes.set_title("What is drawn")
+    plt.close(figure)
+    drawn = NamedFigure("drawn", "caption", "alternative", figure, hover={"marks": "40 % < 50 %"})
+    page = Page(inline_svg(drawn, "one") + inline_svg(drawn, "two"))
+    assert not page.all("style")
+    assert not any({"style", "font-family", "xmlns"} & set(attributes) for _, attributes in page.tags)
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    assert {"one-marks", "two-marks"} <= set(identifiers)
+    links = [attributes["href"].removeprefix("#") for attributes in page.all("use")]
+    assert links
+    assert set(links) <= set(identifiers)
+    assert page.text.count("40 % < 50 %") == 0  # a title is no text of the page
+    assert "What is drawn" in page.text
+    colours = {attributes.get("fill") for _, attributes in page.tags}
+    assert {"currentColor", "var(--paper)", "#0072b2"} <= colours
+
+
+def test_the_policy_allows_the_style_and_the_script_of_the_page_and_no_other():
+    text = render("t", "s", NOTHING, drawing(), [], [])
+    (policy,) = (one["content"] for one in Page(text).all("meta") if one.get("http-equiv"))
+    for tag in ("style", "script"):
+        content = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[0]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_a_term_is_explained_where_a_section_uses_it_first():
+    opening = replace(NOTHING, primary="UAR and UAR, not val_UAR, noisy-B", terms=(("UAR", "mean recall"), ("B", "x")))
+    page = Page(render("t", "s", opening, None, [], [Section("a", "A", ("UAR; UAR",)), Section("b", "B", ("none",))]))
+    assert [link["href"] for link in page.all("a") if link.get("class") == "term"] == ["#term-UAR", "#term-UAR"]
+    assert {"id": "term-UAR"} in page.all("div")
+
+
+def test_long_tables_keep_all_rows_for_the_script_and_empty_ones_are_not_shown():
+    data = pd.DataFrame({"name": ["x" * 40] * PLAIN_ROWS + ["</script>"], "score": ["0.5"] * (PLAIN_ROWS + 1)})
+    table = NamedTable("long", "caption", data, data, keys=2)
+    found = page_table(table, "a")
+    assert len(found.rows) == PLAIN_ROWS
+    assert [(column.kind, column.is_key) for column in found.columns] == [("text", True), ("number", True)]
+    assert found.is_browsed
+    assert found.is_records
+    text = render("t", "s", NOTHING, None, [], [Section("a", "A", tables=(table, replace(table, text=data.head(0))))])
+    rest = re.findall('<script type="application/json">(.*?)</script>', text)
+    assert [json.loads(one) for one in rest] == [[["</script>", "0.5"]]]
+    assert len(Page(text).all("table")) == 1
+    assert not page_table(replace(table, text=data.head(5)), "a").is_browsed
+
+
+def test_a_section_with_nothing_to_show_is_a_line_at_the_end():
+    lacking = Section("lacking", "Lacking", missing=("Run python study/run.py again.",))
+    partly = Section("partly", "Partly", ("A finding.",), missing=("A reason.",))
+    page = Page(render("t", "s", NOTHING, None, [], [lacking, partly]))
+    assert [one["id"] for one in page.all("section")] == ["answer", "partly", "not-shown"]
+    assert page.text.index("A finding.") < page.text.index("Lacking") < page.text.index("A reason.")
+    assert {"href": "#not-shown-partly"} in page.all("a")
+
+
+def test_the_table_of_trials_has_those_of_both_stages(both_stages):
+    (table,) = trials.section(both_stages.records(), RecordsOptions()).tables
+    assert table.data["stage"].tolist() == ["search", "search", "confirmation"] * 2
+    assert len(set(table.data["run_id"])) == 6
+    first, last = table.text.iloc[0], table.text.iloc[2]
+    assert first["method"] == last["method"] == "cross entropy"
+    assert (first["configuration"], first["test UAR"], first["fold"]) == ("trial 001", "–", "–")
+    assert (last["configuration"], last["seed"]) == ("search-1", "1")
+    assert last["test UAR"] == f"{100 * table.data['test_uar'].iloc[2]:.1f}%"
+    assert table.filters == ("method", "stage", "status", "study")
+
+
+def test_the_table_of_a_search_has_no_empty_columns(search_alone):
+    (table,) = trials.section(search_alone.records(), RecordsOptions()).tables
+    assert "test UAR" not in table.text
+    assert table.filters == ()

@@ -89,9 +89,9 @@ def test_the_printed_commands_show_what_was_left_out(two_corpora):
 def test_a_report_of_each_corpus_is_kept(two_corpora, tmp_path):
     page = tmp_path / "report.html"
     page.write_text("<p>")
-    runs = {log_report(opened(two_corpora, study), [page], tmp_path) for study in ("interviews", "its calls")}
+    runs = {log_report(opened(two_corpora, study), [page], tmp_path, "") for study in ("interviews", "its calls")}
     assert len(runs) == 2
-    assert log_report(opened(two_corpora, "calls-confirm"), [page], tmp_path) in runs
+    assert log_report(opened(two_corpora, "calls-confirm"), [page], tmp_path, "") in runs
 
 
 def test_titles_tables_and_figures_name_the_data():
