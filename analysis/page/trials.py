@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.common.parameters import short_name
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
-from analysis.common.text import MISSING, counted, number
+from analysis.common.text import MISSING, counted, number, percent
 from study.schema import in_words
 
 TITLE = "All trials"
@@ -44,7 +44,8 @@ def section(records: Records, options: RecordsOptions) -> Section:
     """
     data = pd.concat([_searched(records), _confirmed(records)], ignore_index=True)
     data = data.sort_values(["rate", "noise", "space"], kind="stable")[[*COLUMNS]]
-    text = pd.DataFrame({name: data[name].map(_cell(name)) for name in COLUMNS}).rename(columns=COLUMNS)
+    score = number if records.selection.mode == "min" else _percent
+    text = pd.DataFrame({name: data[name].map(_cell(name, score)) for name in COLUMNS}).rename(columns=COLUMNS)
     shown = text.drop(columns=[name for name in text if (text[name] == MISSING).all()])
     caption = (
         f"{counted(len(data), 'trial')}; the validation score is the {records.selection.meaning}. A run id of the CSV "
@@ -74,10 +75,14 @@ def _confirmed(records: Records) -> pd.DataFrame:
     return table.assign(**columns, parameters=pd.Series(chosen, index=table.index, dtype=object))
 
 
-def _cell(name: str) -> Callable[[Any], str]:
+def _percent(value: float | None) -> str:
+    return percent(value, 1)
+
+
+def _cell(name: str, score: Callable[[float | None], str]) -> Callable[[Any], str]:
     """Return what turns a value of a column into text."""
     if name in ("selected", "test_uar"):
-        return number
+        return score if name == "selected" else _percent
     if name == "parameters":
         return lambda values: ", ".join(f"{short_name(key)} {_rounded(value)}" for key, value in values.items())
     if name in ("fold", "seed"):
