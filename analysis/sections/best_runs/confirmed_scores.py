@@ -143,7 +143,7 @@ def confirmed_text(scores: pd.DataFrame) -> pd.DataFrame:
             "method": [in_words(row["space"]) for row in rows],
             "configuration": [configuration_in_words(row["candidate"]) for row in rows],
             "test UAR": [with_deviation(100 * row["uar"], 100 * row["deviation"], 1) for row in rows],
-            "validation UAR in the search": [in_percent(row["search_uar"]) for row in rows],
+            "UAR in search": [in_percent(row["search_uar"]) for row in rows],
             "change": [points(-row["drop"]) for row in rows],
             "early stop": [at_epoch(row["uar_stopped"], row["stopped_epoch"]) for row in rows],
             "best epoch (oracle)": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
@@ -211,8 +211,8 @@ def change_sentences(scores: pd.DataFrame) -> list[str]:
     if not changes:
         return []
     return [
-        "Change from validation UAR in the search to test UAR in new trainings of the same configuration, mean over "
-        f"trainings: {listing(changes)}."
+        "From validation UAR in the search to test UAR in new trainings, the same configurations change on average by "
+        f"{listing(changes)}."
     ]
 
 
@@ -229,7 +229,10 @@ def notes(records: Records, scores: pd.DataFrame) -> list[str]:
         "true label. best epoch: at the epoch with the best UAR against true validation labels, an oracle."
     ]
     if scores["drop"].notna().any():
-        lines.append("change: test UAR minus validation UAR of the same configuration in the search, in points.")
+        lines.append(
+            "UAR in search: of the same configuration, on the validation subset. change: from this to test UAR, in "
+            "points."
+        )
     if (scores["exposure"] != UNSEEN).any():
         lines.append(
             "test speakers: whether the search has trained on them, or chosen the configuration by them. The latter is "

@@ -289,10 +289,10 @@ def _text(summary: pd.DataFrame) -> pd.DataFrame:
                 with_deviation(100 * row["validation_f1"], 100 * row["validation_f1_deviation"], 1) for row in rows
             ],
             "best F1": [at_epoch(row["best_f1"], row["best_epoch"]) for row in rows],
-            "cross entropy, votes, nats": [number(row["soft_ce"]) for row in rows],
+            "cross entropy, nats": [number(row["soft_ce"]) for row in rows],
             "labels changed": [in_percent(row["changed"]) for row in rows],
             "to the true label": [in_percent(row["corrected"]) for row in rows],
-            "wrong ones memorised": [in_percent(row["memorised"]) for row in rows],
+            "wrong labels memorised": [in_percent(row["memorised"]) for row in rows],
         }
     )
     if not (summary["changed"] > 0).any():

@@ -42,7 +42,7 @@ from ser.utils.hashing import derived_seed
 from study.schema import Selection, in_words
 from study.tracking.best_table import short_parameters
 
-TITLE = "Searched parameters, and how many trials were enough"
+TITLE = "Searched parameters and number of trials"
 TOLERANCE = 0.01
 COUNTS = (1, 2, 5, 10, 20, 40, 80, 160)
 DRAWN = 4  # searches in a figure

@@ -47,7 +47,7 @@ REGRET = (
     "regret: how far the chosen trial is below the best trial, in points of UAR against the true validation labels. "
     "The best trial is found by these labels too, so regret is never negative and partly this oracle's luck; the test "
     "UAR of a confirmed choice has no such bias. ρ: Spearman's rank correlation of the score that chooses with UAR "
-    "against true labels, over the trials, with its 95 % interval; Kendall's τ is in the CSV file."
+    "against true labels, over the trials, with its 95 % interval; Kendall's is in the CSV file."
 )
 TRANSFER = (
     "A configuration chosen at one noise level was tried at another one if a trial there has the same searched "
@@ -196,7 +196,7 @@ def choice_sentences(data: pd.DataFrame, by: str) -> list[str]:
     first = mine.groupby("noise", sort=False).head(1)  # all methods together, where there are several
     lines = []
     if equal := list(first[first["same"].eq(True)]["noise"]):
-        lines.append(f"At {listing(equal)} {LABELS[by]} and true labels give every trial the same score.")
+        lines.append(f"At {listing(equal)}, {LABELS[by]} and true labels give every trial the same score.")
     judged = first[~first["same"].eq(True) & (first["trials"] > 1)].to_dict("records")
     if judged and all(row["regret"] == 0 for row in judged):
         levels = listing([row["noise"] for row in judged])
