@@ -21,11 +21,14 @@ from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
 from analysis.page.build import ReportOptions, make_sections, render_report
 from analysis.page.html.render import PLAIN_ROWS
 from analysis.page.opening import make_opening
+from study.environment import CODE_ROOT as ROOT
+from tests.helpers.archived_records import unpack
 from tests.helpers.browser import PHONE, Browser, chromium
 from tests.helpers.made_records import make_store
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium here; on Debian: apt-get install chromium")
 WIDTHS = (1400, 1280, PHONE)
+SCREEN = 900
 LONG = PLAIN_ROWS + 100
 INK = {False: (27, 27, 27), True: (232, 232, 230)}
 PAPER = {False: "rgb(255, 255, 255)", True: "rgb(22, 24, 27)"}
@@ -132,8 +135,31 @@ def test_the_report_opens_without_a_complaint_and_fits(browser, page, width, dar
         )
         == 0
     )
-    if folder := os.environ.get("SCREENSHOTS"):
-        browser.screenshot(Path(folder) / f"report-{width}-{'dark' if dark else 'light'}.png", whole=False)
+
+
+@pytest.fixture(scope="module")
+def real_page(tmp_path_factory):
+    """The report of real records, with the sections that its first screen needs."""
+    matplotlib.use("agg")
+    folder = unpack(ROOT / "tests" / "fixtures" / "ravdess.tar.xz", tmp_path_factory.mktemp("ravdess"), "/study")
+    records = open_records(RecordsOptions(f"sqlite:///{folder}/mlflow.db", "ravdess"))
+    sections = make_sections(records, ReportOptions(), ("significance", "dose_response"))
+    path = folder / "report.html"
+    path.write_text(render_report(records, make_opening(records), sections), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_first_screen_has_the_advice_the_primary_comparison_and_the_figure(browser, real_page, dark):
+    bottom = "document.querySelector('{}').getBoundingClientRect().bottom"
+    for width, last in ((1400, "#figure-opening-dose_response svg"), (PHONE, ".primary")):
+        browser.open(real_page.as_uri(), width=width, dark=dark)
+        assert browser.evaluate(bottom.format(".advice")) < browser.evaluate(bottom.format(".primary"))
+        assert browser.evaluate(bottom.format(last)) <= SCREEN
+        if folder := os.environ.get("SCREENSHOTS"):
+            shade = "dark" if dark else "light"
+            browser.screenshot(Path(folder) / f"report-{width}-{shade}.png", whole=False)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
