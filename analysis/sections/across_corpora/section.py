@@ -15,10 +15,10 @@ from analysis.common.designs import data_options, missing_sentence
 from analysis.common.records import Records, RecordsOptions, open_records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, interval_text, listing, percent, points
-from analysis.sections.across_corpora.figures import draw_across
+from analysis.sections.across_corpora.figures import corpus_heading, draw_across
 from analysis.sections.across_corpora.tested import Tested, read_tested
 from ser.utils.errors import UserError
-from study.schema import PARENT, Tag
+from study.schema import PARENT, Tag, in_words
 from study.tracking.store import search_all
 
 TITLE = "Across corpora"
@@ -26,13 +26,13 @@ TITLE = "Across corpora"
 Row = Mapping[Hashable, Any]
 
 NOTES = (
-    "On another corpus each training is tested on every speaker. Its interval is about other trainings on the same "
-    "corpus and other speakers of the tested one: both are resampled. On its own corpus the unit is the fold; on an "
-    "official split it is the training, and the interval is about these test speakers.",
-    "On another corpus a prediction is the most probable of the classes that both corpora have. UARs over different "
-    "numbers of classes differ in their chance too, so compare each with its chance.",
-    "Intervals of differences are each of one comparison alone, and no verdicts: what is significant within a corpus "
-    "is another analysis.",
+    "On another corpus each training is tested on every speaker: its interval is about other trainings on the same "
+    "corpus and other speakers of the tested one, and both are resampled. On its own corpus the unit is the fold; on "
+    "an official split it is the training, and the interval is about these test speakers.",
+    "On another corpus a prediction is the most probable of the classes that both corpora have. UARs (unweighted "
+    "average recalls) over different numbers of classes have different chances, so compare each with its chance.",
+    "Each interval of a difference is of one comparison alone and is no verdict; which differences within a corpus are "
+    "significant is another analysis.",
 )
 
 
@@ -61,18 +61,19 @@ def section(records: Records, options: Options) -> Section:
     if not any(len(one.scores) for one in found):
         return Section("across_corpora", TITLE, missing=(_missing(records, found),))
     scores = pd.concat([one.scores for one in found], ignore_index=True)
-    caption = "Test UAR in % by corpus of the training and corpus of the test, with 95 % intervals"
-    tables = [NamedTable("across_corpora", caption, scores, _matrix(scores, _score))]
+    caption = "Test UAR in %, with 95% intervals, by corpus of the training and corpus of the test"
+    tables = [NamedTable("across_corpora", caption, scores, _matrix(scores, _score), keys=3)]
     if scores["difference"].notna().any():
-        caption = "Difference of test UAR from the reference in points, with 95 % intervals"
+        references = listing(sorted({in_words(one.design.reference) for one in found if one.design.reference}))
+        caption = f"Difference of test UAR from {references} in points, with 95% intervals"
         others = scores[scores["difference"].notna()]
-        tables.append(NamedTable("across_corpora-differences", caption, others, _matrix(others, _difference)))
+        tables.append(NamedTable("across_corpora-differences", caption, others, _matrix(others, _difference), keys=3))
     classes = pd.DataFrame([row for one in found for row in _classes(one)])
     tables.append(NamedTable("across_corpora-classes", "Classes that the corpora share", classes, classes.astype(str)))
     sentences = [sentence for one in found for sentence in _sentences(one)]
     drawn = NamedFigure(
         "across_corpora",
-        "Test UAR by tested corpus, with 95 % intervals",
+        "Test UAR by tested corpus, with 95% intervals; dotted: guessing.",
         " ".join(sentences),
         draw_across(scores),
     )
@@ -102,10 +103,12 @@ def _further(records: Records, options: Options) -> list[Tested]:
 
 
 def _told_apart(found: Sequence[Tested]) -> list[Tested]:
-    """Return the results with rows of their own: experiments on one corpus are named too."""
-    number = Counter(one.trained for one in found)
-    names = [one.trained if number[one.trained] == 1 else f"{one.trained} ({one.design.experiment})" for one in found]
-    return [replace(one, scores=one.scores.assign(trained=name)) for one, name in zip(found, names, strict=True)]
+    """Return the results under names of their own: of several on one corpus, the experiments are named too."""
+    number = Counter(one.name for one in found)
+    names = [one.name if number[one.name] == 1 else f"{one.name} ({one.design.experiment})" for one in found]
+    return [
+        replace(one, name=name, scores=one.scores.assign(trained=name)) for one, name in zip(found, names, strict=True)
+    ]
 
 
 def _missing(records: Records, found: Sequence[Tested]) -> str:
@@ -132,8 +135,8 @@ def _matrix(scores: pd.DataFrame, cell: Callable[[Row], str]) -> pd.DataFrame:
     tested = dict.fromkeys(scores["tested"])
     return pd.DataFrame(
         [
-            dict(zip(("noise", "method", "trained on"), key, strict=True))
-            | {f"tested on {name}": rows[key].get(name, MISSING) for name in tested}
+            {"noise": key[0], "method": in_words(key[1]), "trained on": key[2]}
+            | {corpus_heading(scores, name): rows[key].get(name, MISSING) for name in tested}
             for key in keys
         ]
     )
@@ -156,11 +159,11 @@ def _difference(row: Row) -> str:
 
 def _classes(one: Tested) -> list[dict[str, str]]:
     """Return which classes a confirmation shares with each of its test corpora."""
-    own = {"trained on": one.trained, "tested on": one.trained, "classes": ", ".join(one.design.classes)}
+    own = {"trained on": one.name, "tested on": one.trained, "classes": ", ".join(one.design.classes)}
     rows = [own | {"chance": percent(1 / len(one.design.classes), 1)}]
     for other in one.design.test_corpora:
         pairs = (new if new == old else f"{new} = {old}" for new, old in other.classes.items())
-        row = {"trained on": one.trained, "tested on": other.name, "classes": ", ".join(pairs)}
+        row = {"trained on": one.name, "tested on": other.name, "classes": ", ".join(pairs)}
         rows.append(row | {"chance": percent(1 / len(other.classes), 1)})
     return rows
 
@@ -173,19 +176,25 @@ def _sentences(one: Tested) -> list[str]:
     method = one.design.reference or one.scores["method"].iloc[0]
     shown = one.scores[(one.scores["level"] == level) & (one.scores["method"] == method)]
     parts = [
-        f"on {row['tested']} {_score(row)} over {row['classes']} classes (guessing {100 / row['classes']:.1f})"
+        f"on {row['tested']} {_score(row)} over {_classes_text(row)} (chance {100 / row['classes']:.1f})"
         for row in shown.to_dict("records")
     ]
-    trained = one.scores["trained"].iloc[0]
-    lines = [f"Trained on {trained} with {method} at {level}, test UAR in %: {'; '.join(parts)}."] if parts else []
-    others = one.scores[one.scores["tested"] != one.trained]
-    for row in others.to_dict("records"):
+    start = f"{in_words(method)} at {level}, trained on {one.name}, test UAR in %:"
+    lines = [f"{start} {'; '.join(parts)}."] if parts else []
+    for row in one.scores[one.scores["tested"] != one.trained].to_dict("records"):
         if row["difference_low"] > 0 or row["difference_high"] < 0:
             lines.append(
-                f"On {row['tested']}, {row['method']} at {row['level']} differs from {one.design.reference} by "
-                f"{_difference(row)} points, by the interval of this comparison alone."
+                f"On {row['tested']}, {in_words(row['method'])} at {row['level']} differs from "
+                f"{in_words(one.design.reference or '')} by {_difference(row)} points, by the interval of this "
+                "comparison alone."
             )
     return lines
+
+
+def _classes_text(row: Row) -> str:
+    """Return the number of classes of a score, and of the training if it has more."""
+    all_of = row["classes"] == row["own_classes"]
+    return f"{row['classes']} classes" if all_of else f"{row['classes']} of {row['own_classes']} classes"
 
 
 def _unfinished(one: Tested, records: Records) -> list[str]:

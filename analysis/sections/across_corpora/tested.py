@@ -26,8 +26,8 @@ from study.setup.design import TRAINING, Design
 from study.tracking.confirmations import chosen
 
 COLUMNS = (
-    "trained", "tested", "level", "method", "classes", "uar", "low", "high", "difference", "difference_low",
-    "difference_high", "trainings", "units", "speakers", "utterances",
+    "trained", "tested", "level", "method", "classes", "own_classes", "uar", "low", "high", "difference",
+    "difference_low", "difference_high", "trainings", "units", "speakers", "utterances",
 )  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -39,17 +39,19 @@ class Tested:
 
     Args:
         trained: Name of the corpus that is trained on.
+        name: Name under which it is shown: that of the corpus, with the experiment where several are on one corpus.
         study: Name of the confirmation.
         design: Its design.
         missing: Planned trainings that have not finished.
         planned: Number of planned trainings.
         scores: One row for each tested corpus, level and method, its own corpus first, with the columns ``COLUMNS``:
-            ``classes`` (number), ``uar`` with the interval ``low`` to ``high``, ``difference`` (method − reference, NaN
-            for the reference) with its interval, ``trainings``, ``units`` (folds, or the trainings on an official
-            split), ``speakers``, ``utterances``.
+            ``classes`` (number that the score is over), ``own_classes`` (number of the training), ``uar`` with the
+            interval ``low`` to ``high``, ``difference`` (method − reference, NaN for the reference) with its interval,
+            ``trainings``, ``units`` (folds, or the trainings on an official split), ``speakers``, ``utterances``.
     """
 
     trained: str
+    name: str
     study: str
     design: Design
     missing: pd.DataFrame
@@ -85,14 +87,16 @@ def _read(records: Records, study: str, design: Design) -> Tested:
             where = {"method": trial["space"], "level": trial["noise"], "fold": trial["fold"], "seed": trial["seed"]}
             tables.append(counts.assign(**where))
     everything = pd.concat([table for table in tables if len(table)] or [tables[0]], ignore_index=True)
+    own_classes = len(design.classes)
     rows = [
-        {"trained": records.data, "tested": name or records.data, "level": level, **scores}
+        {"trained": records.data, "tested": name or records.data, "level": level, "own_classes": own_classes, **scores}
         for name in ("", *(one.name for one in design.test_corpora))
         for level in design.levels
         for scores in _scores(everything[(everything["corpus"] == name) & (everything["level"] == level)], name, design)
     ]
     return Tested(
         trained=records.data,
+        name=records.data,
         study=study,
         design=design,
         missing=missing_trainings(design, trials),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 LEAST = 20
 """Smallest number of points that is projected."""
@@ -51,7 +52,9 @@ def tsne(vectors: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
     count = min(DIMENSIONS, *vectors.shape)
     reduced = PCA(count, svd_solver="full").fit_transform(vectors)
     model = TSNE(2, perplexity=perplexity_of(len(vectors)), init="pca", random_state=seed)
-    return np.asarray(model.fit_transform(reduced), dtype=np.float64)
+    # Its threads wait for each other in every step, which takes ten times as long where others use the cores.
+    with threadpool_limits(1, user_api="openmp"):
+        return np.asarray(model.fit_transform(reduced), dtype=np.float64)
 
 
 def neighbour_agreement(

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis.common.designs import data_options
+from analysis.common.style import method_style
 from analysis.page.reproduction import reproduction_commands
 from analysis.sections.across_corpora import section as module
+from analysis.sections.across_corpora.figures import corpus_heading
 from analysis.sections.across_corpora.section import Options, section
 from analysis.sections.across_corpora.tested import read_tested
 from ser.metrics.intervals import crossed_interval
@@ -89,18 +91,27 @@ def test_the_section_is_a_table_of_corpora_by_corpora():
     found = section(made(varied), Options())
     matrix = found.tables[0].text
     assert list(matrix.columns) == ["noise", "method", "trained on", "tested on made", "tested on calls"]
-    assert list(matrix["method"]) == ["cross_entropy", "elr"]
+    assert list(matrix["method"]) == ["cross entropy", "ELR"]
     assert matrix["tested on made"].tolist() == ["50.0 [50.0, 50.0]", "60.0 [60.0, 60.0]"]
     differences = found.tables[1].text
     assert differences["tested on calls"].tolist() == ["+10.0 [+10.0…+10.0]"]
     classes = found.tables[2].text
     assert classes["classes"].tolist() == ["angry, sad", "angry = anger, sad"]
     assert found.sentences[0].startswith(
-        "Trained on made with cross_entropy at clean, test UAR in %: on made 50.0 [50.0, 50.0] over 2 classes"
+        "cross entropy at clean, trained on made, test UAR in %: on made 50.0 [50.0, 50.0] over 2 classes (chance 50.0)"
     )
-    assert "On calls, elr at clean differs from cross_entropy by +10.0" in found.sentences[1]
+    assert "On calls, ELR at clean differs from cross entropy by +10.0" in found.sentences[1]
     titles = [axes.get_title(loc="left") for axes in found.figures[0].figure.axes]
     assert titles == ["tested on made", "tested on calls"]
+    colours = {line.get_color() for line in found.figures[0].figure.axes[0].lines} - {"black"}
+    assert colours == {method_style(space)[0] for space in SPACES}
+    assert found.tables[1].caption.startswith("Difference of test UAR from cross entropy in points")
+
+
+def test_headings_have_the_number_of_classes_where_a_test_has_fewer():
+    scores = pd.DataFrame({"tested": ["made", "calls"], "classes": [4, 2], "own_classes": [4, 4]})
+    assert corpus_heading(scores, "made") == "tested on made"
+    assert corpus_heading(scores, "calls") == "tested on calls (2 of 4 classes)"
 
 
 def test_missing_trainings_are_said_and_not_counted():
@@ -156,9 +167,14 @@ def test_experiments_on_one_corpus_have_rows_of_their_own(monkeypatch):
     tested = {id(first): read_tested(first), id(other): replace(found, design=replace(found.design, experiment="two"))}
     monkeypatch.setattr(module, "open_records", lambda options: other)
     monkeypatch.setattr(module, "read_tested", lambda records: tested[id(records)])
-    matrix = section(first, Options(also=("two",))).tables[0].text.set_index(["method", "trained on"])
-    assert set(matrix.index) == {(method, f"made ({name})") for method in SPACES for name in ("made", "two")}
-    assert matrix.loc[("elr", "made (two)"), "tested on calls"].startswith("20.0")
+    shown = section(first, Options(also=("two",)))
+    matrix = shown.tables[0].text.set_index(["method", "trained on"])
+    assert set(matrix.index) == {(in_words(method), f"made ({name})") for method in SPACES for name in ("made", "two")}
+    assert matrix.loc[("ELR", "made (two)"), "tested on calls"].startswith("20.0")
+    (classes,) = [table for table in shown.tables if table.name == "across_corpora-classes"]
+    assert classes.text[["trained on", "tested on"]].to_numpy().tolist() == [
+        [f"made ({name})", tested] for name in ("made", "two") for tested in ("made", "calls")
+    ]
 
 
 def test_the_command_that_repeats_a_confirmation_names_its_test_corpora():
