@@ -137,8 +137,9 @@ def _not_compared(records: Records, families: Sequence[Family]) -> list[Advice]:
     rows = []
     for family in families:
         scores = read_scores(records, family)
-        for level, table in scores.table.groupby("level", sort=False):
-            best = table.loc[table["uar"].idxmax()]
+        for level in dict.fromkeys(scores.table["level"]):
+            table = scores.table[scores.table["level"] == level]
+            best = table.sort_values("uar", ascending=False, kind="stable").iloc[0]
             why = "the only method tested" if len(table) == 1 else "the highest score; not compared"
             score = _test_score(scores, level, best["method"])
             rows.append(_row(records, level, best["rate"], in_words(best["method"]), "", score, why))

@@ -47,7 +47,11 @@ def section(records: Records, options: Options) -> Section:
     """
     check_reference(records, options.reference if options.reference != REFERENCE else None)
     families = read_families(records, options.reference)
-    tables, figures, sentences, notes, missing = [], [], [], [], []
+    tables: list[NamedTable] = []
+    figures: list[NamedFigure] = []
+    sentences: list[str] = []
+    notes: list[str] = []
+    missing: list[str] = []
     for family in families:
         of = "" if len(families) == 1 else f"; confirmation {family.study}"
         scores = read_scores(records, family)

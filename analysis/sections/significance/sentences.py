@@ -114,7 +114,7 @@ def evidence(row: Row | pd.Series[Any], family: Family) -> str:
     """
     corrected = "corrected " if row["primary"] or _others(family) > 1 or row["alpha"] < ALPHA else ""
     alone = " of this comparison alone" if row["verdict"] == NO_EVIDENCE and is_clear_of_zero(row) else ""
-    ends = "" if pd.isna(row["low"]) else f"95 % interval {points(row['low'])} to {points(row['high'])}{alone}, "
+    ends: str = "" if pd.isna(row["low"]) else f"95 % interval {points(row['low'])} to {points(row['high'])}{alone}, "
     return f"({ends}{corrected}{p_equation(row['p_adjusted'])})"
 
 
