@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
@@ -19,13 +16,9 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
 from analysis.page.provenance import Provenance, read_provenance
-from ser.corpora.classes import ALL, FORMER
-from ser.splits import FORMER_AUTO
-from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
-from study.options import ConfirmOptions, StudyOptions
 from study.schema import FAILED, Tag, status_of
-from study.setup.design import Design
+from study.search.repeating import design_words, repeating_command, repeating_confirmation
 
 TITLE = "Reproduction sheet"
 Options = RecordsOptions
@@ -65,7 +58,7 @@ def reproduction_commands(records: Records, found: Provenance) -> list[str]:
     lines: dict[str, None] = {}
     for run_id, study in found.studies.items():
         if any(run.data.tags.get(MLFLOW_PARENT_RUN_ID) == run_id for run in found.search):
-            lines[_study_command(records, study["options"])] = None
+            lines[repeating_command("study/run.py", study["options"], _store(records))] = None
     for study in records.confirmed.sort_values("start", kind="stable")["study"].unique():
         lines[_confirm_command(records, found, str(study))] = None
     return list(lines)
@@ -75,59 +68,20 @@ def _confirm_command(records: Records, found: Provenance, study: str) -> str:
     """Return the call of a confirmation: of the search's best configurations, or of published defaults."""
     trials = records.confirmed[records.confirmed["study"] == study]
     design, _ = read_design(records, study)
-    seeds = str(trials["seed"].nunique() if design is None else len(design.seeds))
+    words = ["--seeds", str(trials["seed"].nunique())] if design is None else design_words(design)
     options = next((found.studies[run_id]["options"] for run_id, run in found.parents.items()
                     if run.data.tags.get(Tag.STUDY) == study and run_id in found.studies), None)  # fmt: skip
-    declared = [] if design is None else [*_comparison(records, design), *_test_corpora(design)]
     if design is None or design.searched or options is None:
         # A configuration of the search that equals the default was confirmed as the default.
         found_there = trials.loc[trials["source"] != "", ["noise", "space", "candidate"]].drop_duplicates()
         top = found_there.groupby(["noise", "space"]).size().max() if len(found_there) else 1
-        return records.confirm_command("--top", str(top), "--seeds", seeds, *declared)
-    known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
-    defaults = {name: value for name, value in options.items() if name in known}
-    return _study_command(records, defaults, "study/confirm.py", ["--seeds", seeds, *declared])
+        return records.confirm_command("--top", str(top), *words)
+    return repeating_confirmation(design, options, (), _store(records))
 
 
-def _comparison(records: Records, design: Design) -> list[str]:
-    """Return the options that declare what a confirmation compares."""
-    words = []
-    if design.reference not in (None, ConfirmOptions.reference):
-        words += ["--reference", records.recorded_space(design.reference)]
-    if design.primary:
-        words += ["--primary", records.recorded_space(design.primary["method"]), design.primary["level"]]
-    return words
-
-
-def _test_corpora(design: Design) -> list[str]:
-    """Return the options that name the other corpora of a confirmation."""
-    corpora = [one.corpus + (f"={one.root}" if one.root else "") for one in design.test_corpora]
-    options = [f"{one.name}.{key}={value}" for one in design.test_corpora for key, value in one.options.items()]
-    words = ["--test-corpus", *corpora] if corpora else []
-    return [*words, "--test-options", *options] if options else words
-
-
-def _study_command(
-    records: Records, options: Mapping[str, Any], script: str = "study/run.py", more: Sequence[str] = ()
-) -> str:
-    """Return the call with these options, without default values and storage path, and with the store of the records.
-
-    It trains under a new name, since the store has runs of the old one.
-    """
-    default = StudyOptions().to_json()
-    words = []
-    # Studies begun before classes could be chosen had all of them; folds of version 0.1 cannot be chosen.
-    given = {FORMER: ALL, FORMER_AUTO: "auto"}
-    values = {"classes": ALL, **options}
-    values |= {key: given.get(values[key], values[key]) for key in ("classes", "split_by") if key in values}
-    for key, value in values.items():
-        if key in _ELSEWHERE or value in (None, False) or value == default.get(key):
-            continue
-        words.append("--set" if key == "settings" else f"--{key.replace('_', '-')}")
-        words += map(str, value) if isinstance(value, list) else [str(value)]
-    again = ["--name", f"{options['name']}-again"] if options.get("name") else []
-    store = ["--experiment", records.experiment, "--tracking-uri", records.uri]
-    return f"{command_line(script)} {shlex.join([*words, *again, *store, *more])}"
+def _store(records: Records) -> list[str]:
+    """Return the options that name the store of the records."""
+    return ["--experiment", records.experiment, "--tracking-uri", records.uri]
 
 
 def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -42,18 +42,17 @@ def repeating_command(script: str, options: Mapping[str, Any], more: Sequence[st
     return f"{command_line(script)} {shlex.join([*words, *again, *more])}"
 
 
-def design_words(design: Design, recorded: Callable[[str], str] = str) -> list[str]:
+def design_words(design: Design) -> list[str]:
     """Return the options that declare the seeds, the comparison and the other corpora of a confirmation.
 
     Args:
         design: Its design.
-        recorded: Returns the name of a space as the command takes it.
     """
     words = ["--seeds", str(len(design.seeds))]
     if design.reference not in (None, ConfirmOptions.reference):
-        words += ["--reference", recorded(str(design.reference))]
+        words += ["--reference", str(design.reference)]
     if design.primary:
-        words += ["--primary", recorded(design.primary["method"]), design.primary["level"]]
+        words += ["--primary", design.primary["method"], design.primary["level"]]
     corpora = [one.corpus + (f"={one.root}" if one.root else "") for one in design.test_corpora]
     options = [f"{one.name}.{key}={value}" for one in design.test_corpora for key, value in one.options.items()]
     words += ["--test-corpus", *corpora] if corpora else []
@@ -72,7 +71,7 @@ def repeating_confirmation(
         more: Further words of the call, such as the options that name the store.
     """
     if not design.searched:
-        known = {option.name for option in fields(ConfirmOptions)} - {"seeds"}
+        known = {option.name for option in fields(ConfirmOptions)} - {"name", "seeds"}
         defaults = {name: value for name, value in options.items() if name in known}
         return repeating_command("study/confirm.py", defaults, [*more, *design_words(design)])
     found = Counter((one.noise, one.space) for one in design.candidates if one.source)
