@@ -14,6 +14,7 @@ from rich.console import Console
 from analysis.common.style import label, save
 from ser.utils.errors import UserError
 from study.console import column_kinds, say, show_table
+from study.tracking.best_table import markdown_table
 
 LATEX = {"number": "r", "word": "l", "text": "p{6cm}"}
 
@@ -227,18 +228,3 @@ def page(section: Section) -> str:
     for table in section.displayed_tables:
         lines += [f"## {table.caption}", "", markdown_table(table.text), ""]
     return "\n".join([*lines, *(f"* {note}" for note in (*section.notes, *section.missing)), ""])
-
-
-def markdown_table(text: pd.DataFrame) -> str:
-    """Return a table of strings in Markdown.
-
-    Example:
-        >>> print(markdown_table(pd.DataFrame({"space": ["elr"], "UAR": ["0.500"]})))
-        | space | UAR |
-        | --- | --- |
-        | elr | 0.500 |
-    """
-    header = "| " + " | ".join(map(str, text.columns)) + " |"
-    rule = "| " + " | ".join("---" for _ in text.columns) + " |"
-    rows = ["| " + " | ".join(map(str, row)) + " |" for row in text.itertuples(index=False, name=None)]
-    return "\n".join([header, rule, *rows])

@@ -10,10 +10,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from analysis.common.records import Records
-from analysis.common.section import Section, markdown_table, write
+from analysis.common.section import Section, write
 from analysis.page.opening import Opening
 from ser.utils.errors import UserError, first_line
 from study.schema import KIND, REPORT, Tag
+from study.tracking.best_table import markdown_table
 from study.tracking.store import find_run, identity
 
 PAGE = "report.html"
