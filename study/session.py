@@ -22,11 +22,14 @@ from study.backend.trial_resources import TrialResources
 from study.console import say
 from study.environment import environment
 from study.options import RECORD
+from study.schema import FAILED, FINISHED, STOPPED
 from study.search.parents import about_study, complete_parent
+from study.search.progress import WholeStudy
 from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
 from study.setup.prepared_study import PreparedStudy
 from study.tracking.store import is_gone, sweep
 from study.tracking.summary.write import describe_experiment
+from study.tracking.ui.views import save_view
 from study.tracking.upload import PATIENCE, Courier
 
 DELIVERY_SECONDS = 60.0
@@ -141,6 +144,7 @@ def _run_searches(
     # All of them now: while trials run, the tracking server may come and go.
     progress.parents = [open_search(prepared, search) for search in prepared.searches]
     describe_experiment(prepared.records.client, prepared.records.experiment)
+    save_view(prepared.records.client, prepared.records.experiment)
     begin(resources)
     progress.patience.enter_context(environment(PATIENCE))  # to the end of the session
     progress.courier = Courier(prepared.records.client)
@@ -151,8 +155,14 @@ def _run_searches(
         say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
     left_out: set[str] = set()
     about = about_study(prepared)
+    whole = WholeStudy(
+        [search.trials(prepared.options) for search in prepared.searches],
+        [sum(entry.status in (FINISHED, STOPPED, FAILED) for entry in journal.entries()) for journal in journals],
+        prepared.epochs,
+        is_confirmation=prepared.design is not None,
+    )
     for search, journal, own in zip(prepared.searches, journals, logs, strict=True):
-        progress.outcomes.append(run_search(prepared, search, journal, own, resources, deadline, left_out))
+        progress.outcomes.append(run_search(prepared, search, journal, own, resources, deadline, left_out, whole))
         if progress.outcomes[-1].interrupted:
             return
         progress.courier.afterwards(partial(complete_parent, prepared, search, about))
