@@ -109,10 +109,11 @@ def make_opening(records: Records, reference: str | None = None) -> Opening:
     else:
         advice = _best_of_search(records, chosen) if searched else _not_compared(records, families)
     spaces = {space_and_labels(space)[0].partition("@")[0] for space in records.spaces}
+    primary = _primary(records, families, chosen)
     return Opening(
         advice=tuple(advice),
-        primary=_primary(records, families, chosen),
-        details=tuple(_details(records, families, recommended, chosen)),
+        primary=primary,
+        details=tuple(_details(records, families, recommended, chosen, primary)),
         trained=tuple(what_was_trained(records, read_provenance(records), families)),
         terms=(*TERMS, *(PROGRESSIVE_TERMS if spaces & set(PROGRESSIVE) else ())),
     )
@@ -193,16 +194,14 @@ def _primary(records: Records, families: Sequence[Family], chosen: Chosen) -> st
 
 
 def _details(
-    records: Records, families: Sequence[Family], recommended: Sequence[Recommendation], chosen: Chosen
+    records: Records, families: Sequence[Family], recommended: Sequence[Recommendation], chosen: Chosen, first: str
 ) -> list[str]:
-    """Return further findings of each confirmation, and what the losses did to the labels."""
+    """Return what follows the first sentence: findings of each confirmation, and what the losses did to the labels."""
     lines = []
-    told = False
     for place, family in enumerate(families):
+        primary = primary_sentence(family)
         lines += [later_sentence(family)] if place else []
-        if primary := primary_sentence(family):
-            lines += [primary] if told else []
-            told = True
+        lines += [primary] if primary and primary != first else []
         lines += further_sentences(family, records.resume_command(family.study))
     lines += [f"At {one.level} {also}." for one in recommended if (also := also_better(one))]
     lines += [oracles] if (oracles := oracle_sentence(recommended)) else []
