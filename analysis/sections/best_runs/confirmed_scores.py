@@ -188,10 +188,10 @@ def parameters_table(best: pd.DataFrame | None, scores: pd.DataFrame) -> NamedTa
             "noise": data["noise"],
         }
     )
-    together = text.groupby(["method", "parameters", "configuration"], sort=False)["noise"].agg(listing).reset_index()
-    together = together.groupby(["method", "parameters", "noise"], sort=False)["configuration"].agg(" = ".join)
+    levels = text.groupby(["method", "parameters", "configuration"], sort=False)["noise"].agg(listing).reset_index()
+    names = levels.groupby(["method", "parameters", "noise"], sort=False)["configuration"].agg(" = ".join).reset_index()
     place = {method: number for number, method in enumerate(dict.fromkeys(text["method"]))}
-    shown = together.reset_index().sort_values("method", key=lambda names: names.map(place), kind="stable")
+    shown = names.sort_values("method", key=lambda column: column.map(place), kind="stable")
     shown = shown[["method", "noise", "configuration", "parameters"]]
     return NamedTable("best_runs_parameters", "Parameters of these configurations", data, shown)
 

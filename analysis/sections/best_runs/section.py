@@ -131,7 +131,8 @@ def _described(finished: pd.DataFrame, column: str, score: Score) -> str:
     """Return what the figure shows: the range of the scores at each noise level, and whose trial is at its ends."""
     lines = []
     for noise, rows in finished.groupby("noise", sort=False):
-        ends = [rows.loc[rows[column].idxmin()], rows.loc[rows[column].idxmax()]]
+        ordered = rows.sort_values(column, kind="stable")
+        ends = ordered.iloc[[0, -1]].to_dict("records")
         low, high = (f"{score.text(row[column])} ({in_words(row['space'])})" for row in ends)
         lines.append(f"{noise}: {len(rows)} trials from {low} to {high}." if len(rows) > 1 else f"{noise}: {high}.")
     return " ".join([f"{score.name[0].upper()}{score.name[1:]}.", *lines])

@@ -307,7 +307,7 @@ def _by_quarter(curves: pd.DataFrame) -> list[NamedTable]:
         return []
     rows = []
     for (noise, name, _), line in validation.groupby(["noise", "line", "detail"], sort=False):
-        row = {"noise": noise, "method": in_words(name)}
+        row = {"noise": noise, "method": in_words(str(name))}
         for quarter in (0.25, 0.5, 0.75, 1.0):
             row[f"{quarter:.0%}"] = in_percent(line["mean"].iloc[max(0, round(quarter * len(line)) - 1)])
         rows.append(row)

@@ -37,9 +37,9 @@ def fanova(
         Hutter, Hoos and Leyton-Brown, ICML 2014.
 
     Example:
-        >>> cube = np.array([[0.1, 0.9], [0.4, 0.2], [0.7, 0.6], [0.9, 0.4]])
+        >>> cube = np.random.default_rng(0).uniform(size=(50, 2))
         >>> fanova(cube, [0, 0], cube[:, 0], trees=8, seed=0).round(1).tolist()
-        [0.9, 0.1]
+        [1.0, 0.0]
     """
     encoded = [_encoded(column, count) for column, count in zip(cube.T, options, strict=True)]
     forest = RandomForestRegressor(n_estimators=trees, max_depth=MAX_DEPTH, random_state=seed)
@@ -102,8 +102,8 @@ def _shares(leaves: _Leaves, columns: Sequence[slice], options: Sequence[int]) -
     found = []
     for parameter, (there, weight) in enumerate(zip(inside, weights, strict=True)):
         others = np.delete(width, parameter, axis=1).prod(axis=1)
-        found.append(((leaves.values * others) @ there - mean) ** 2 @ weight)
-    return np.array(found) / variance
+        found.append(float(((leaves.values * others) @ there - mean) ** 2 @ weight))
+    return np.array(found) / float(variance)
 
 
 def _places(leaves: _Leaves, own: slice, options: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

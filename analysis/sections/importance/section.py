@@ -201,7 +201,7 @@ def importance_sentences(table: pd.DataFrame) -> list[str]:
 def _importance_table(table: pd.DataFrame) -> NamedTable:
     rows = []
     for (noise, space, parameter), values in table.groupby(["noise", "space", "parameter"], sort=False):
-        row = {"noise": noise, "method": in_words(space), "parameter": parameter_in_words(parameter)}
+        row = {"noise": noise, "method": in_words(str(space)), "parameter": parameter_in_words(str(parameter))}
         for evaluator in (FANOVA, PED_ANOVA):
             (value,) = values[values["evaluator"] == evaluator].to_dict("records")
             row[evaluator] = f"{value['importance']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
@@ -325,7 +325,7 @@ def _expected_table(curves: pd.DataFrame, score: Score) -> NamedTable:
     digits = 1 if score.scale > 1 else 3
     for (noise, space), curve in curves.groupby(["noise", "space"], sort=False):
         by_count = curve.set_index("trials").to_dict("index")
-        row = {"noise": noise, "method": in_words(space)}
+        row = {"noise": noise, "method": in_words(str(space))}
         for count in (count for count in COUNTS if count <= curves["trials"].max()):
             known, heading = by_count.get(count), f"of {counted(count, 'trial')}"
             deviation = known["deviation"] if known and known["band"] else None
