@@ -30,7 +30,7 @@ ORDER = {
     ),
     "study": (
         "environment uri console schema options trial tracking setup backend search session commands "
-        "run confirm evaluate predict register remove"
+        "run confirm evaluate predict register remove ui"
     ),
     "analysis": (
         "inference common sections page best_runs significance dose_response across_corpora curves "
