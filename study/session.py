@@ -23,6 +23,7 @@ from study.console import say
 from study.environment import environment
 from study.options import RECORD
 from study.schema import FAILED, FINISHED, STOPPED
+from study.search.journal import DASHBOARD, write_for_dashboard
 from study.search.parents import about_study, complete_parent
 from study.search.progress import WholeStudy
 from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
@@ -125,6 +126,7 @@ def run_session(prepared: PreparedStudy, console: Console, begin: Callable[[Tria
             delivered = _deliver(prepared, progress, console)
         except Exception as error:  # each store has errors of its own
             reason, delivered = f"Stopped: MLflow does not take the records: {first_line(error)}.", False
+        _write_for_dashboard(prepared, console)
     return Ended(tuple(outcomes), reason, complete, delivered)
 
 
@@ -166,6 +168,18 @@ def _run_searches(
         if progress.outcomes[-1].interrupted:
             return
         progress.courier.afterwards(partial(complete_parent, prepared, search, about))
+
+
+def _write_for_dashboard(prepared: PreparedStudy, console: Console) -> None:
+    """Write the file for optuna-dashboard; the trials of a confirmation are no searches."""
+    if prepared.design is not None:
+        return
+    try:
+        write_for_dashboard(
+            prepared.folder, {search.title: prepared.folder / search.folder for search in prepared.searches}
+        )
+    except Exception as error:  # the study has everything without it
+        say(console, f"{prepared.folder / DASHBOARD} for optuna-dashboard could not be written: {first_line(error)}")
 
 
 def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | None) -> str:

@@ -33,6 +33,9 @@ from study.setup.spaces import Space, SuggestionError
 JOURNAL = "journal.jsonl"
 STUDY = "search"
 
+DASHBOARD = "optuna.journal"
+"""File in a study's folder with all of its searches under their names, for optuna-dashboard."""
+
 # User attributes of an Optuna trial.
 NUMBER, CONFIGURATION, FAILURE, FINAL = "trial", "configuration", "failure", "failure.final"
 
@@ -243,6 +246,26 @@ class Journal:
 
     def _trial(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._id(number))
+
+
+def write_for_dashboard(folder: Path, searches: Mapping[str, Path]) -> None:
+    """Write the trials of all searches of a study to one file, from which no study resumes.
+
+    Args:
+        folder: Folder of the study, locked by the caller; the file replaces the one of an earlier session.
+        searches: Name that the dashboard shows → folder of the search.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    making = folder / f"{DASHBOARD}.making"
+    making.unlink(missing_ok=True)  # after a kill
+    storage = _open_storage(making)
+    for name, search in searches.items():
+        if (search / JOURNAL).exists():
+            own = _open_storage(search / JOURNAL)
+            optuna.copy_study(from_study_name=STUDY, from_storage=own, to_storage=storage, to_study_name=name)
+    making.replace(folder / DASHBOARD)
 
 
 class _NoLock(JournalFileOpenLock):
