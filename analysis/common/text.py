@@ -94,13 +94,13 @@ def with_deviation(mean: float | None, deviation: float | None, digits: int = 3)
 
 
 def at_epoch(share: float | None, epoch: float | None) -> str:
-    """Return a score from 0 to 1 in percent with its epoch, for tables whose heading has the unit.
+    """Return a score from 0 to 1 in percent with its epoch, for tables whose heading names both.
 
     Example:
         >>> at_epoch(0.5, 7.0), at_epoch(None, None)
-        ('50.0 (epoch 7)', '–')
+        ('50.0 (7)', '–')
     """
-    return MISSING if _is_missing(share) else f"{in_percent(share)} (epoch {epoch:.0f})"
+    return MISSING if _is_missing(share) else f"{in_percent(share)} ({epoch:.0f})"
 
 
 def in_brief(values: Mapping[str, float], text: Callable[[float], str], most: int = 4) -> str:
@@ -133,15 +133,15 @@ def configuration_in_words(candidate: str) -> str:
 
     Example:
         >>> configuration_in_words("default"), configuration_in_words("search-1"), configuration_in_words("search-2")
-        ('published default', 'best of the search', 'number 2 of the search')
+        ('published', 'best of search', 'number 2 of search')
         >>> configuration_in_words("003")
         'trial 3'
     """
     if candidate == DEFAULT:
-        return "published default"
+        return "published"
     rank = candidate.removeprefix(SEARCH_RANK)
     if rank != candidate:
-        return "best of the search" if rank == "1" else f"number {rank} of the search"
+        return "best of search" if rank == "1" else f"number {rank} of search"
     return f"trial {int(candidate)}" if candidate.isdecimal() else candidate
 
 

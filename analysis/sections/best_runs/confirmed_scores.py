@@ -145,8 +145,8 @@ def confirmed_text(scores: pd.DataFrame) -> pd.DataFrame:
             "test UAR": [with_deviation(100 * row["uar"], 100 * row["deviation"], 1) for row in rows],
             "UAR in search": [in_percent(row["search_uar"]) for row in rows],
             "change": [points(-row["drop"]) for row in rows],
-            "early stop": [at_epoch(row["uar_stopped"], row["stopped_epoch"]) for row in rows],
-            "best epoch (oracle)": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
+            "early stop (epoch)": [at_epoch(row["uar_stopped"], row["stopped_epoch"]) for row in rows],
+            "oracle (epoch)": [at_epoch(row["uar_best_epoch"], row["best_epoch"]) for row in rows],
             "test speakers": [EXPOSURES[row["exposure"]] for row in rows],
             "trainings": [str(row["trainings"]) for row in rows],
         }
@@ -226,7 +226,7 @@ def notes(records: Records, scores: pd.DataFrame) -> list[str]:
     lines = [
         "test UAR: at the last epoch; ±: its standard deviation over trainings, which have other seeds, noise draws "
         "and test speakers. early stop: at the epoch with the best UAR against noisy validation labels, which needs no "
-        "true label. best epoch: at the epoch with the best UAR against true validation labels, an oracle."
+        "true label. oracle: at the epoch with the best UAR against true validation labels."
     ]
     if scores["drop"].notna().any():
         lines.append(

@@ -93,7 +93,7 @@ def _best_table(records: Records, trials: Trials, best: pd.DataFrame) -> list[Na
     if trials.selection.metric in HEADINGS:
         text[HEADINGS[trials.selection.metric]] = [rule.number(value) for value in best["selected"]]
     text["UAR"] = [in_percent(value) for value in best["uar"]]
-    text["best epoch (oracle)"] = list(map(at_epoch, best["uar_best_epoch"], best["best_epoch"]))
+    text["oracle (epoch)"] = list(map(at_epoch, best["uar_best_epoch"], best["best_epoch"]))
     for name in OVERVIEW:
         form = Score("val/soft_ce").number if name in UNITLESS else in_percent
         text[HEADINGS.get(name, METRICS[name].heading)] = [form(value) for value in best[name]]
@@ -103,7 +103,8 @@ def _best_table(records: Records, trials: Trials, best: pd.DataFrame) -> list[Na
     ]
     caption = (
         f"Best trial of each method and noise level in the search, chosen by {rule.name}. Scores in %, on the "
-        f"validation subset at the last epoch, against true labels{f'; UAR {truth.over}' if truth.over else ''}"
+        f"validation subset at the last epoch, against true labels{f' ({truth.over})' if truth.over else ''}; oracle: "
+        "UAR at its best epoch"
     )
     return [NamedTable("best_runs", caption, with_parameters(best), without_empty_columns(text), keys=2)]
 

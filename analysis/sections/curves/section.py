@@ -288,7 +288,7 @@ def _text(summary: pd.DataFrame) -> pd.DataFrame:
             "validation F1": [
                 with_deviation(100 * row["validation_f1"], 100 * row["validation_f1_deviation"], 1) for row in rows
             ],
-            "best F1": [at_epoch(row["best_f1"], row["best_epoch"]) for row in rows],
+            "best F1 (epoch)": [at_epoch(row["best_f1"], row["best_epoch"]) for row in rows],
             "cross entropy, nats": [number(row["soft_ce"]) for row in rows],
             "labels changed": [in_percent(row["changed"]) for row in rows],
             "to the true label": [in_percent(row["corrected"]) for row in rows],

@@ -14,7 +14,7 @@ from analysis.sections.best_runs.confirmed_scores import (
     parameters_table,
 )
 from analysis.sections.best_runs.section import Options, section
-from study.schema import CHOSEN_BY, TRAINED_BY
+from study.schema import CHOSEN_BY, TRAINED_BY, Tag
 from tests.helpers.confirmed_records import confirmed_records
 
 TEN = {1: range(5), 2: range(5, 10)}
@@ -46,8 +46,8 @@ def test_scores_are_means_over_trainings():
 
 def test_the_early_stop_is_next_to_the_last_epoch_and_the_oracle_is_marked():
     (shown,) = confirmed_text(scores_of(made())).to_dict("records")
-    assert (shown["test UAR"], shown["early stop"]) == ("50.0 ± 0.0", "45.0 (epoch 2)")
-    assert shown["best epoch (oracle)"] == "90.0 (epoch 3)"
+    assert (shown["test UAR"], shown["early stop (epoch)"]) == ("50.0 ± 0.0", "45.0 (2)")
+    assert shown["oracle (epoch)"] == "90.0 (3)"
 
 
 @pytest.mark.parametrize(("searched", "change"), [(0.6, "−8.0"), (0.4, "+12.0"), (0.48, "+4.0")])
@@ -78,7 +78,7 @@ def test_parameters_of_a_configuration_are_listed_once_for_all_levels():
     records = made({(level, "elr"): constant(5) for level in ("clean", "noisy-A")})
     (row,) = parameters_table(None, scores_of(records)).text.to_dict("records")
     assert row == {
-        "method": "ELR", "noise": "clean and noisy-A", "configuration": "best of the search", "parameters": "lr=0.001",
+        "method": "ELR", "noise": "clean and noisy-A", "configuration": "best of search", "parameters": "lr=0.001",
     }  # fmt: skip
 
 
@@ -86,6 +86,14 @@ def test_parameters_that_differ_by_fold_are_said_to():
     records = made()
     records.confirmed["parameters"] = [{"optimizer.lr": str(fold)} for fold in records.confirmed["fold"]]
     assert parameters_table(None, scores_of(records)).text["parameters"].tolist() == ["differ by fold"]
+
+
+def test_uar_over_fewer_classes_is_said_on_the_axis_and_in_the_caption(made_store):
+    made_store.search({("elr", "clean"): [0.9]}, tags={Tag.ABSENT: '{"validation": ["sad"]}'})
+    found = section(made_store.records(), Options())
+    (axes,) = found.figures[0].figure.axes
+    assert axes.get_ylabel() == "validation UAR against true labels,\nover 3 of 4 classes, %"
+    assert "against true labels (over 3 of 4 classes)" in found.tables[0].caption
 
 
 def test_best_runs_show_both_stages(made_store, tmp_path, call_section):
