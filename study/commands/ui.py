@@ -42,7 +42,8 @@ FIRST_PORT, PORTS = 5000, 20
 
 SECONDS_TO_START = 180.0
 POLL_SECONDS = 0.3
-SECONDS_TO_END = 10.0
+SECONDS_TO_END = 3.0
+"""Time in which the server ends by itself; a page that is open keeps it longer."""
 
 
 @dataclass(frozen=True)
