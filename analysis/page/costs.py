@@ -11,10 +11,11 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import counted, duration, percent
 from analysis.page.provenance import Provenance, read_provenance
-from study.schema import FINISHED, SECONDS, SECONDS_SO_FAR, STOPPED, Tag, status_of
+from study.schema import CONFIRM, FINISHED, SEARCH, SECONDS, SECONDS_SO_FAR, STOPPED, Tag, in_words, status_of
 
 TITLE = "Costs"
 Options = RecordsOptions
+STAGES = {SEARCH: "search", CONFIRM: "confirmation"}
 
 
 def section(records: Records, options: RecordsOptions) -> Section:
@@ -47,29 +48,27 @@ def cost_section(records: Records, found: Provenance) -> Section:
     )  # fmt: skip
     total = float(trials["seconds"].sum())
     if not total:
-        return Section("costs", TITLE, missing=(f"The trials have no {SECONDS} on record.",))
-    sentences = [
-        f"{counted(len(trials), 'trial')} trained for {duration(total)}, the sum over trials that may run in parallel."
-    ]
+        return Section("costs", TITLE, missing=("The trials have no training time on record.",))
+    sentences = [f"{counted(len(trials), 'trial')} trained for {duration(total)} in sum; trials may run in parallel."]
     unfinished = trials[trials["status"] != FINISHED]
     if len(unfinished):
         lost = float(unfinished["seconds"].sum())
-        sentences.append(
-            f"{duration(lost)} of it ({percent(lost / total)}) were spent on {counted(len(unfinished), 'trial')} that "
-            "did not finish."
-        )
+        share = percent(lost / total) if lost / total >= 0.01 else "less than 1%"
+        sentences.append(f"{len(unfinished)} of them did not finish: {duration(lost)} ({share}).")
     for stage, runs in found.stages:
         if elapsed := _elapsed(runs):
-            sentences.append(f"From the first trial of the {stage} stage to the last record: {duration(elapsed)}.")
+            sentences.append(f"The {STAGES[stage]} took {duration(elapsed)} from its first trial to its last record.")
     grouped = trials.sort_values(["order", "noise", "space"]).groupby(["stage", "noise", "space"], sort=False)
     data = grouped.agg(trials=("seconds", "size"), seconds=("seconds", "sum")).reset_index()
     data["seconds_per_trial"] = data["seconds"] / data["trials"]
-    text = data[["stage", "noise", "space"]].astype(str)
+    text = data[["stage", "noise"]].astype(str).assign(stage=data["stage"].map(STAGES))
+    text["method"] = data["space"].map(in_words)
     text["trials"] = data["trials"].astype(str)
-    text["total"] = data["seconds"].map(duration)
+    text["in sum"] = data["seconds"].map(duration)
     text["per trial"] = data["seconds_per_trial"].map(duration)
-    caption = "Time of all epochs, training and validation"
-    return Section("costs", TITLE, tuple(sentences), (NamedTable("costs", caption, data, text),))
+    caption = "Time of training and validation, all epochs"
+    table = NamedTable("costs", caption, data, text, keys=3, filters=("stage", "noise"))
+    return Section("costs", TITLE, tuple(sentences), (table,))
 
 
 def _seconds(records: Records, run: Run) -> float:

@@ -13,6 +13,7 @@ from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, listing, percent
 from analysis.page.provenance import Provenance, read_provenance
+from ser.corpora.names import emotions_in_words
 from ser.labels import CONSENSUS, kind_of
 from ser.labels.training_labels import labels_line
 from ser.utils.command_names import command_line
@@ -22,7 +23,10 @@ TITLE = "Label noise"
 Options = RecordsOptions
 MOST_CLASSES = 12
 """Largest transition matrix that is displayed; the manifest has larger ones."""
-RATES = {"rate_asked": "asked", "rate_train": "train", "rate_validation": "validation"}
+SUBSETS = {"train": "training", "validation": "validation"}
+RATES = {"rate_asked": "asked for", "rate_train": "training labels", "rate_validation": "validation labels"}
+SHORT = 8
+"""Displayed characters of a digest; the CSV file has all."""
 
 
 def section(records: Records, options: RecordsOptions) -> Section:
@@ -53,26 +57,28 @@ def noise_section(found: Provenance) -> Section:
         }
         for noise, manifest in manifests.items()
     )  # fmt: skip
-    text = table.astype(object).where(table.notna(), MISSING).astype(str).drop(columns="definition")
-    for column in RATES:
-        text[column] = [percent(rate, 2) for rate in table[column]]
+    text = table[["noise", "recipe"]].astype(object).where(table[["noise", "recipe"]].notna(), MISSING).astype(str)
+    for column, heading in RATES.items():
+        text[heading] = [percent(rate, 1) for rate in table[column]]
+    text["digest"] = [str(digest or MISSING)[:SHORT] for digest in table["digest"]]
     matrices = [_transition_matrix(noise, manifest) for noise, manifest in manifests.items()]
-    notes = ["Test labels are never changed. Equal digests mean equal ids and labels of all utterances."]
+    notes = [
+        *_definitions(manifests),
+        "Test labels are never changed. Levels with one digest have the same utterances and labels; noise.csv has the "
+        "whole digest and the seed.",
+    ]
     seeds = found.values(Tag.SEED, found.confirm)
     if found.search and seeds:
         notes.append(
-            f"The confirmation draws new noise for each of its seeds ({', '.join(seeds)}), the same for all methods; "
-            "these manifests describe the noise of the search."
+            "This is the noise of the search. The confirmation draws noise for each of its seeds "
+            f"({', '.join(seeds)}), the same for all methods."
         )
-    caption = "Share of wrong labels asked for and realised, by subset"
+    caption = "Share of wrong labels, asked for and realised"
     return Section(
         "noise",
         TITLE,
         tuple(_sentence(noise, manifest) for noise, manifest in manifests.items()),
-        (
-            NamedTable("noise", caption, table, text.rename(columns=RATES)),
-            *(matrix for matrix in matrices if matrix is not None),
-        ),
+        (NamedTable("noise", caption, table, text), *(matrix for matrix in matrices if matrix is not None)),
         notes=tuple(notes),
         missing=tuple(missing),
     )
@@ -103,16 +109,28 @@ def _manifest_of_each_level(found: Provenance) -> tuple[dict[str, Mapping[str, A
 
 
 def _sentence(noise: str, manifest: Mapping[str, Any]) -> str:
-    rates = [
-        f"{percent(rate, 2)} of the {subset} labels"
-        for subset in ("train", "validation")
-        if (rate := _rate(manifest, subset)) is not None
-    ]
     if kind_of(manifest) != CONSENSUS:
         return f"{noise}: labels from annotators' votes, {labels_line(manifest)}. {manifest.get('definition')}"
-    start = f"{noise}: recipe {manifest.get('recipe')}" + (f", {listing(rates)} are wrong" if rates else "")
-    definition, note = manifest.get("definition"), manifest.get("note")
-    return f"{start}." + (f" {str(definition).rstrip('.')}." if definition else "") + (f" {note}" if note else "")
+    rates = {subset: _rate(manifest, subset) for subset in ("train", "validation")}
+    known = {subset: rate for subset, rate in rates.items() if rate is not None}
+    if not known:
+        return f"{noise}: the share of wrong labels is unknown (recipe {manifest.get('recipe')})."
+    if not any(known.values()):
+        return f"{noise}: no label was changed."
+    shares = listing([f"{percent(rate, 1)} of the {SUBSETS[subset]} labels" for subset, rate in known.items()])
+    return f"{noise}: {shares} are wrong (recipe {manifest.get('recipe')})."
+
+
+def _definitions(manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what each recipe's noise rate is, and what the manifests remark, each once."""
+    lines: dict[str, None] = {}
+    for manifest in manifests.values():
+        definition = str(manifest.get("definition") or "").rstrip(".")
+        if definition and kind_of(manifest) == CONSENSUS and manifest.get("rate_realised"):
+            lines[f"Recipe {manifest.get('recipe')}: {definition[0].lower()}{definition[1:]}."] = None
+        if manifest.get("note"):
+            lines[str(manifest["note"])] = None
+    return list(lines)
 
 
 def _rate(manifest: Mapping[str, Any], subset: str) -> float | None:
@@ -126,8 +144,10 @@ def _transition_matrix(noise: str, manifest: Mapping[str, Any]) -> NamedTable | 
     if not rates or len(classes) > MOST_CLASSES or not manifest.get("rate_realised"):
         return None
     data = pd.DataFrame(rates, columns=classes)
-    text = pd.DataFrame({name: data[name].map(percent) for name in classes})
-    for table in (data, text):
-        table.insert(0, "true label", classes)
+    words = emotions_in_words(classes)
+    text = pd.DataFrame({word: data[name].map(percent) for name, word in zip(classes, words, strict=True)})
+    data.insert(0, "true label", classes)
+    text.insert(0, "true label", words)
     name = "transition-" + re.sub("[:/+]", "-", noise)
-    return NamedTable(name, f"Noisy labels (columns) of each true label (rows) at {noise}, shares of a row", data, text)
+    caption = f"Noisy labels (columns) of each true label (rows) at {noise}, in % of the true label"
+    return NamedTable(name, caption, data, text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -15,15 +17,18 @@ from analysis.common.designs import read_design
 from analysis.common.records import Records, RecordsOptions
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
+from analysis.page.costs import STAGES
+from analysis.page.noise import SHORT
 from analysis.page.provenance import Provenance, read_provenance
+from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
-from study.schema import FAILED, Tag, status_of
+from study.schema import FAILED, Tag, in_words, status_of
 from study.search.repeating import design_words, repeating_command, repeating_confirmation
 
 TITLE = "Reproduction sheet"
 Options = RecordsOptions
 VERSION, HARDWARE = "version.", "hardware."
-_ELSEWHERE = {"storage_path", "tracking_uri", "experiment", "name"}
+MACHINE, VERSIONS = "machine", "versions"
 
 
 def section(records: Records, options: RecordsOptions) -> Section:
@@ -34,18 +39,54 @@ def section(records: Records, options: RecordsOptions) -> Section:
         options: No option is used.
     """
     found = read_provenance(records)
-    sheet = pd.DataFrame(_facts(records, found), columns=["what", "value"])
-    tables = [NamedTable("reproduction", TITLE, sheet, sheet.astype(str))]
+    commands = reproduction_commands(records, found)
+    facts = _facts(records, found)
+    full = [
+        *((fact.group, fact.what, fact.value) for fact in facts),
+        *(("records", "command", one) for one in commands),
+    ]
+    sheet = pd.DataFrame(full, columns=["group", "what", "value"])
+    tables = [NamedTable("reproduction", "Data, design and machine", sheet, _displayed(facts), keys=2)]
     ranges = _ranges(records, found)
     if len(ranges):
-        tables.append(
-            NamedTable("search_ranges", "Searched parameters: range on record, and values tried", ranges, ranges)
-        )
+        text = ranges.assign(space=ranges["space"].map(in_words)).rename(columns={"space": "method"})
+        text["range"] = text["range"].str.removeprefix("= ")
+        caption = "Searched parameters: range, and values that were tried"
+        tables.append(NamedTable("search_ranges", caption, ranges, text, keys=2, filters=("method",)))
     failures = _failures(records, found)
-    sentence = f"{len(failures)} of {counted(len(found.trials), 'trial')} failed."
     if len(failures):
-        tables.append(NamedTable("failures", "Trials that failed, with the reason", failures, failures))
-    return Section("reproduction", TITLE, (sentence,), tuple(tables), missing=tuple(_not_recorded(found)))
+        text = failures.assign(space=failures["space"].map(in_words)).rename(columns={"space": "method"})
+        tables.append(NamedTable("failures", "Trials that failed, with the reason", failures, text, keys=4))
+    sentences = [f"{len(failures)} of {counted(len(found.trials), 'trial')} failed."]
+    confirm = command_line("study/confirm.py")
+    for command in commands:
+        sentences.append(f"To repeat the {'confirmation' if command.startswith(confirm) else 'search'}: {command}")
+    return Section("reproduction", TITLE, tuple(sentences), tuple(tables), missing=tuple(_not_recorded(found)))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Line of the sheet.
+
+    Args:
+        group: What it is about.
+        what: Name of the fact.
+        value: Its value at full length, for the CSV file.
+        text: Its value as displayed; empty if another line has it too.
+    """
+
+    group: str
+    what: str
+    value: str
+    text: str
+
+
+def _displayed(facts: Sequence[Fact]) -> pd.DataFrame:
+    """Return the sheet as displayed: versions in one line, digests shortened."""
+    lines = [(fact.group, fact.what, fact.text) for fact in facts if fact.text]
+    versions = [f"{fact.what} {fact.value}" for fact in facts if fact.group == VERSIONS]
+    lines += [(MACHINE, "versions", ", ".join(versions))] if versions else []
+    return pd.DataFrame(lines, columns=["about", "what", "value"])
 
 
 def reproduction_commands(records: Records, found: Provenance) -> list[str]:
@@ -84,37 +125,67 @@ def _store(records: Records) -> list[str]:
     return ["--experiment", records.experiment, "--tracking-uri", records.uri]
 
 
-def _facts(records: Records, found: Provenance) -> list[tuple[str, str]]:
+def _facts(records: Records, found: Provenance) -> list[Fact]:
     def listed(tag: str, runs: Iterable[Run] | None = None) -> str:
         return ", ".join(found.values(tag, runs))
 
-    rows = [
-        ("data", records.data),
-        ("corpus", listed(Tag.CORPUS)),
-        ("digest of the corpus", listed(Tag.CORPUS_DIGEST)),
-        ("utterances", ", ".join(dict.fromkeys(_profiles(found, "utterances")))),
-        ("utterances excluded", listed(Tag.EXCLUDED)),
-        ("classes", ", ".join(records.classes)),
-        ("split", listed(Tag.SPLIT)),
-        ("held-out fold of the search", listed(Tag.FOLD, found.search)),
-        ("folds of the confirmation", listed(Tag.FOLD, found.confirm)),
-        ("digests of the designs", listed(Tag.DESIGN, found.confirm)),
-        ("selection rule", f"{records.selection.meaning} ({records.selection.metric}, {records.selection.mode})"),
-        ("training labels", listed(Tag.LABELS)),
-        ("studies", listed(Tag.STUDY)),
-        ("trials planned for each method and level", listed(Tag.PLANNED_TRIALS, found.search)),
-        *((f"trials of the {stage} stage", _status_counts(runs)) for stage, runs in found.stages if runs),
-        ("seeds of the search", listed(Tag.SEED, found.search)),
-        ("seeds of the confirmation", listed(Tag.SEED, found.confirm)),
-        ("protocol digests", listed(Tag.PROTOCOL)),
+    def facts(group: str, *rows: tuple[str, str]) -> list[Fact]:
+        return [Fact(group, what, value, _shortened(value)) for what, value in rows if value]
+
+    machine = facts(
+        MACHINE,
         *((name.partition(".")[2], listed(name)) for name in _tags(found, HARDWARE)),
-        *((name.removeprefix(VERSION), listed(name)) for name in _tags(found, VERSION)),
         ("git commit", listed(MLFLOW_GIT_COMMIT)),
-        ("first and last record", _first_and_last(found)),
-        ("records", f"{records.uri}, experiment {records.experiment}"),
-        *(("command", command) for command in reproduction_commands(records, found)),
+    )
+    versions = [Fact(VERSIONS, name.removeprefix(VERSION), listed(name), "") for name in _tags(found, VERSION)]
+    return [
+        *facts(
+            "data",
+            ("data", records.data),
+            ("corpus", listed(Tag.CORPUS)),
+            ("digest of the corpus", listed(Tag.CORPUS_DIGEST)),
+            ("utterances", ", ".join(dict.fromkeys(_profiles(found, "utterances")))),
+            ("utterances excluded", listed(Tag.EXCLUDED)),
+            ("classes", ", ".join(records.classes)),
+            ("training labels", listed(Tag.LABELS)),
+        ),
+        *facts(
+            "design",
+            ("split", listed(Tag.SPLIT)),
+            ("held-out fold of the search", listed(Tag.FOLD, found.search)),
+            ("seeds of the search", listed(Tag.SEED, found.search)),
+            ("trials planned for each method and level", listed(Tag.PLANNED_TRIALS, found.search)),
+            ("folds of the confirmation", listed(Tag.FOLD, found.confirm)),
+            ("seeds of the confirmation", listed(Tag.SEED, found.confirm)),
+            ("selection rule", f"{records.selection.meaning} ({records.selection.metric}, {records.selection.mode})"),
+            ("digests of the designs", listed(Tag.DESIGN, found.confirm)),
+            ("digests of the protocols", listed(Tag.PROTOCOL)),
+        ),
+        *facts(
+            "records",
+            ("studies", listed(Tag.STUDY)),
+            *((f"trials of the {STAGES[stage]}", _status_counts(runs)) for stage, runs in found.stages if runs),
+            ("first and last record", _first_and_last(found)),
+            ("store", f"{records.uri}, experiment {records.experiment}"),
+        ),
+        *machine,
+        *versions,
     ]
-    return [(what, value) for what, value in rows if value]
+
+
+def _shortened(value: str) -> str:
+    """Return a value as displayed: digests and commits cut, consecutive numbers as a range.
+
+    Example:
+        >>> _shortened("05c400a4d7253616, 908e84a4ddd32ad0"), _shortened("1, 2, 3, 4, 5"), _shortened("1, 3")
+        ('05c400a4, 908e84a4', '1 to 5', '1, 3')
+    """
+    parts = value.split(", ")
+    if len(parts) > 2 and all(part.isdecimal() for part in parts):
+        first, last = int(parts[0]), int(parts[-1])
+        if [int(part) for part in parts] == list(range(first, last + 1)):
+            return between(first, last)
+    return ", ".join(re.sub(rf"^([0-9a-f]{{{SHORT}}})[0-9a-f]{{8,}}", r"\1", part) for part in parts)
 
 
 def _not_recorded(found: Provenance) -> list[str]:

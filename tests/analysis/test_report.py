@@ -116,7 +116,7 @@ def test_the_page_of_both_stages_is_whole(both_stages, tmp_path, monkeypatch, ca
     assert "figure-opening-dose_response" in identifiers  # it opens the page, and is not shown again
     assert "figure-dose_response-dose_response" not in identifiers
     assert not re.search(r"\bnan\b|\bNone\b|\bTraceback\b", page.text)
-    assert "train with cross_entropy, the reference: nothing shows that proselflc is better" in page.text
+    assert "cannot show a difference between ProSelfLC and cross entropy" in page.text
     assert (tmp_path / "recommended-noisy-B.yaml").exists()
     assert len(text) < 5e6
     assert text.count("http") == text.count("http-equiv")
@@ -188,7 +188,8 @@ def test_costs_are_the_seconds_on_record(both_stages, older):
         f"{stage}{space}": seconds for stage, seconds in (("search", 9.0), ("confirm", 6.0)) for space in SPACES
     }
     assert "6 trials trained for 30 s" in section.sentences[0]
-    assert "6 s of it (20%) were spent on 2 trials that did not finish" in section.sentences[1]
+    assert section.sentences[1] == "2 of them did not finish: 6 s (20%)."
+    assert set(table.text["method"]) == {"cross entropy", "ProSelfLC"}
 
 
 def test_the_sheet_has_what_is_recorded_and_says_what_is_not(both_stages):
@@ -198,7 +199,11 @@ def test_the_sheet_has_what_is_recorded_and_says_what_is_not(both_stages):
     assert sheet["corpus"] == "made"
     assert sheet["utterances"] == "192"
     assert sheet["seeds of the confirmation"] == "1"
-    assert sheet["trials of the search stage"] == "4: 2 finished, 2 stopped"
+    assert sheet["trials of the search"] == "4: 2 finished, 2 stopped"
+    shown = section.tables[0].text
+    assert shown["value"].str.len().max() < 150
+    assert "command" not in set(shown["what"])  # it stands above the table
+    assert sheet["command"] in section.sentences[-1]
     ranges = section.tables[1].data.set_index(["space", "parameter"])
     assert ranges.loc[("cross_entropy", "optimizer.lr"), "tried"] == "0.0001 to 0.001"
     assert any("hardware is not on record" in reason for reason in section.missing)
@@ -226,9 +231,10 @@ def test_the_noise_is_reported_from_the_manifest(search_alone):
         "parts": {"train": {"rate": 0.41}, "validation": {"rate": None}},
     }  # fmt: skip
     section = noise_section(replace(found, manifests={parent: manifest}))
-    assert section.sentences == ("noisy-B: recipe human, 41.00% of the train labels are wrong. share of wrong labels.",)
+    assert section.sentences == ("noisy-B: 41.0% of the training labels are wrong (recipe human).",)
+    assert section.notes[0] == "Recipe human: share of wrong labels."
     table, matrix = section.tables
-    assert table.text["validation"].tolist() == ["–"]
+    assert table.text["validation labels"].tolist() == ["–"]
     assert matrix.text["b"].tolist() == ["50%", "70%"]
     bare = noise_section(replace(found, manifests={}))
     assert "noise_manifest.json" in bare.missing[0]
@@ -283,6 +289,8 @@ def test_names_with_markup_are_shown_and_not_obeyed():
         ("Or (python study/confirm.py --experiment 'a b')", "python study/confirm.py --experiment &#39;a b&#39;"),
         ("A python is a snake.", ""),
         ("To confirm: ambivalent confirm --experiment a", None),
+        ("To repeat it: ambivalent study --space elr proselflc --trials 6", None),
+        ("To repeat it: python study/confirm.py --seeds 1 --primary elr noisy-B", None),
     ],
 )  # fmt: skip
 def test_commands_are_marked_and_prose_is_not(sentence, command):

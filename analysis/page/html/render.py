@@ -28,9 +28,10 @@ PLAIN_ROWS = 200
 """Largest number of rows that a table has without the script; the script shows those that follow, too."""
 
 # A command in a sentence; option values with blanks are quoted.
+VALUE = r"(?:&#39;.*?&#39;|(?!--)[^\s,;()]*[^\s,;().])"
 COMMAND = (
     r"(?:(?:python|make|mlflow) ?(?:-m [\w.]+|study/\w+\.py|analysis/\w+\.py)|ambivalent [a-z-]+)"
-    r"(?: --[\w-]+(?: (?:&#39;.*?&#39;|(?!--)[^\s,;()]*[^\s,;().]))?)*"
+    rf"(?: --[\w-]+(?:(?: {VALUE})+(?= --|$)|(?: {VALUE})?))*"  # several values end before an option or at the end
 )
 
 

@@ -16,7 +16,7 @@ from analysis.sections.across_corpora.figures import corpus_heading
 from analysis.sections.across_corpora.section import Options, section
 from analysis.sections.across_corpora.tested import read_tested
 from ser.metrics.intervals import crossed_interval
-from study.schema import ACROSS_CORPORA, DESIGN
+from study.schema import ACROSS_CORPORA, DESIGN, in_words
 from study.setup.design import Design, OtherCorpus
 from tests.helpers.confirmed_records import CLASSES, confirmed_records, named
 
