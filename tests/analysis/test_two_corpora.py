@@ -13,6 +13,7 @@ from analysis.common.records import RecordsOptions, open_records
 from analysis.common.section import NamedFigure, NamedTable, Section, about
 from analysis.page.artifacts import log_report
 from analysis.page.build import render_report
+from analysis.page.opening import Opening
 from ser.utils.errors import UserError
 from study.schema import SEARCH_RECORD, SELECTIONS, Tag
 from study.tracking.confirmations import representatives
@@ -62,7 +63,7 @@ def test_the_newer_one_is_shown_with_what_matches_it_and_the_other_is_named(two_
         "Left out: 2 trials of search its calls (calls), another corpus or another state of it",
         "Left out: 3 trials of confirmation calls-confirm (calls), another corpus or another state of it",
     }
-    page = render_report(records, ("a", "b", "c"), [])
+    page = render_report(records, Opening((), "a", ("b", "c"), (), ()), [])
     assert page.index("are of different data") < page.index("<main>") < page.index("Left out: 2 trials")
     assert "<title>interviews: which loss" in page
 

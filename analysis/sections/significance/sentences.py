@@ -208,11 +208,13 @@ def _not_possible(rows: Sequence[Row], family: Family) -> list[str]:
     if not rows:
         return []
     first = rows[0]
-    return [
-        f"In {counted(len(rows), 'comparison')} with {in_words(family.reference)} "
-        f"{counted(int(first['units']), first['unit'])} cannot show a difference, however large: {_smallest(first)}. "
-        "This does not show that the methods are equally good."
-    ]
+    found = capitalized(result_sentence(first, family))
+    if len(rows) > 1:
+        found = (
+            f"In {len(rows)} comparisons with {in_words(family.reference)} {counted(int(first['units']), first['unit'])} "
+            f"cannot show a difference, however large: {_smallest(first)}."
+        )
+    return [f"{found} This does not show that the methods are equally good."]
 
 
 def _smallest(row: Row) -> str:
