@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from ser.config import flatten
+from ser.config import Config, flatten
+from ser.utils.command_help import settings_instead
 from ser.utils.errors import UserError
 
 
@@ -73,3 +74,14 @@ class _UniqueKeys(yaml.SafeLoader):
             if key in keys[:position]:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is set twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def settings_as_options() -> dict[str, str]:
+    """Return what to write in place of options that have the names of configuration keys, for ``parse``.
+
+    Example:
+        >>> settings_as_options()["width"]
+        '--set model.width='
+    """
+    names = settings_instead([*Config().to_dotted(), "loss.name"])
+    return {**names, "learning-rate": names["lr"]}

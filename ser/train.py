@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from ser.audio.levels import level_warnings
 from ser.config import Config, corpus_defaults, parse_settings
-from ser.config_file import config_text, read_config
+from ser.config_file import config_text, read_config, settings_as_options
 from ser.corpora import Corpus, load, parse_options
 from ser.features.store import open_store
 from ser.fold_classes import check_classes, class_lines
@@ -79,7 +79,7 @@ class TrainOptions:
 
 def main() -> int:
     """Run the command line and return the exit code: 0 done, 1 diverged."""
-    options = parse(TrainOptions)
+    options = parse(TrainOptions, {**settings_as_options(), "space": "--set loss.name="})
     check_level(options.noise)
     check_labels(options.labels, options.noise)
     config = _configuration(options)

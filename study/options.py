@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
+from ser.config_file import settings_as_options
 from ser.corpora.classes import ALL, FORMER
 from ser.labels import LabelKind
 from ser.models.classical import CLASSICAL
@@ -164,6 +165,12 @@ class TrainingOptions:
         return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def instead_of_unknown() -> dict[str, str]:
+    """Return what to write in place of options that a study does not have, for ``parse``."""
+    named = {"loss": "--space ", "output": "--storage-path ", "features": "--storage-path "}
+    return {**settings_as_options(), **named}
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """Return what a study's folder says of its options, data and features; empty if there is no such record.
 
@@ -206,8 +213,8 @@ class StudyOptions(TrainingOptions):
     """Optuna sampler: tpe, gp (Gaussian process), cmaes, qmc (quasi-Monte Carlo) or random."""
     scheduler: Scheduler = "none"
     """Pruner that stops trials early, never before the latest transit time of their space."""
-    list_spaces: bool = False
-    """Print every search space with its keys, ranges, points and source, and exit."""
+    list_spaces: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
+    """Print every search space in a line, or all of the named ones: keys, ranges, points and source; then exit."""
     widen: bool = False
     """With --resume: search the ranges that the spaces' files have now, where they include those of the study."""
 

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
-from ser.utils.disk import bytes_in, size_text
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
+from ser.utils.output_files import bytes_in, size_text
 from ser.utils.parallel import in_order
 
 if TYPE_CHECKING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import io
 import operator
 import signal
 import sys
@@ -15,7 +17,9 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ser.utils.errors import UserError, first_line, log_unexpected, unknown_name
+from ser.utils.command_help import Option, command_help, commands_help, options_of
+from ser.utils.errors import UserError, first_line, log_unexpected, shown, unknown_name
+from ser.utils.printing import make_console, wrapped
 from ser.utils.terminal import lasting_terminal
 
 EXIT_MISTAKE = 2
@@ -25,23 +29,32 @@ EXIT_INTERRUPTED = 130
 Options = TypeVar("Options")
 
 
+HELP = {"-h", "--help"}
+
+
 class _ParserExit(SystemExit):
     """Exit of the parser; any other comes from code that was not expected to end Python."""
 
 
-def parse(options: type[Options]) -> Options:
+def parse(options: type[Options], instead: Mapping[str, str] | None = None) -> Options:
     """Parse the command line into a dataclass.
 
     Args:
         options: Dataclass with a default and a help text for each option.
+        instead: What to write in place of options that the command does not have, by their names; the value follows.
 
     Returns:
         The options.
 
     Raises:
-        UserError: If an option is given twice, where the parser would silently keep the last value.
+        UserError: If an option is unknown, misses its value, has a wrong one, or is given twice, where the parser would
+            silently keep the last value.
     """
-    chosen: Options = _parse(options, sys.argv[1:])
+    words = sys.argv[1:]
+    if HELP & {*words}:
+        _end_with_help(command_help(_program(), options, _width()))
+    _check(options_of(options), words, instead or {})
+    chosen: Options = _parse(options, words)
     return chosen
 
 
@@ -56,32 +69,97 @@ def parse_commands(commands: Mapping[str, type[Any]], default: str | None = None
         The options, an instance of the command's dataclass.
 
     Raises:
-        UserError: If an option is given twice, or the command is misspelt.
+        UserError: As for ``parse``, or if the command is missing or misspelt.
     """
     words = sys.argv[1:]
     if words and words[0] not in commands and difflib.get_close_matches(words[0], commands, n=1, cutoff=0.8):
         raise unknown_name("command", words[0], commands)
-    if default is not None and not {*words[:1]} & {*commands, "-h", "--help"}:
+    if HELP & {*words}:
+        if words[0] in commands:
+            _end_with_help(command_help(f"{_program()} {words[0]}", commands[words[0]], _width()))
+        _end_with_help(commands_help(_program(), commands, default, _width()))
+    if default is not None and not {*words[:1]} & {*commands}:
         words = [default, *words]
+    if not words or words[0] not in commands:
+        raise UserError(f"a command is needed: {' or '.join(commands)}. {_program()} --help describes them.")
+    _check(options_of(commands[words[0]]), words[1:], {})
     kinds = [Annotated[options, tyro.conf.subcommand(name)] for name, options in commands.items()]
     return _parse(functools.reduce(operator.or_, kinds), words)
 
 
-def _parse(options: Any, words: Sequence[str]) -> Any:
-    named = Counter(word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--"))
-    if twice := [word for word, count in named.items() if count > 1]:
+def _width() -> int:
+    return make_console().width
+
+
+def _end_with_help(text: str) -> None:
+    print(text)
+    raise _ParserExit(0)
+
+
+def _check(options: Sequence[Option], words: Sequence[str], instead: Mapping[str, str]) -> None:
+    """Raise for the first option that is unknown, given twice, missing or has a wrong value."""
+    flags = {flag: option for option in options for flag in option.flags}
+    given = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    if unknown := [name for name in given if name not in flags]:
+        raise UserError(_unknown(unknown[0], words, flags, instead))
+    if twice := [name for name, count in Counter(given).items() if count > 1]:
         raise UserError(f"{twice[0]} is given twice. Put all its values after one {twice[0]}.")
+    for name in given:
+        if problem := flags[name].problem(_value(name, words)):
+            raise UserError(f"{name} {problem}")
+    for option in options:
+        if option.required and option.is_named and not {*option.flags} & {*given}:
+            raise UserError(f"{option.flags[-1]} is missing: {option.about}")
+
+
+def _value(name: str, words: Sequence[str]) -> str:
+    """Return the first value of an option that is given; empty if there is none."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.replace("_", "-") == name:
+            return value if equals else "" if after.startswith("--") else after
+    return ""
+
+
+def _unknown(name: str, words: Sequence[str], flags: Mapping[str, Option], instead: Mapping[str, str]) -> str:
+    """Return the message on an option that a command does not have."""
+    key = name.removeprefix("--")
+    near = difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
+    if key in instead:
+        hint = f"Write {instead[key]}{_value(name, words) or 'VALUE'}"
+    elif near:
+        hint = f"Did you mean {near[0]}?"
+    elif others := difflib.get_close_matches(key, instead, n=1, cutoff=0.75):
+        hint = f"Did you mean {instead[others[0]]}{_value(name, words) or 'VALUE'}"
+    else:
+        hint = f"{_program()} --help lists the options."
+    return f"unknown option {name}. {hint}"
+
+
+def _parse(options: Any, words: Sequence[str]) -> Any:
+    said = io.StringIO()
     try:
-        return tyro.cli(options, args=words, prog=_program())
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, args=words, prog=_program())
     except SystemExit as stop:
-        raise _ParserExit(stop.code) from None
+        if not stop.code:
+            raise _ParserExit(stop.code) from None
+    # The parser's message is a box, whose title is followed by what is wrong, a rule, and its help texts.
+    lines = [line.strip(" │") for line in said.getvalue().splitlines()[1:]]
+    end = next((place for place, line in enumerate(lines) if not line or line[:1] in "─╰" or line == "Got errors:"), 0)
+    text = " ".join(lines[:end]).rstrip(".") or f"the options {shown(' '.join(words))} are wrong"
+    raise UserError(f"{text}. {_program()} --help lists the options.")
 
 
-def _program() -> str | None:
-    """Return how a package is called; None, which stands for the file's name, for a module or a script."""
-    script = Path(sys.argv[0])
+def _program() -> str:
+    """Return how the command was called: ``python study/run.py``, ``python -m ser.train`` or ``ambivalent study``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python -m {spec.parent}" if script.name == "__main__.py" and spec is not None else None
+    script = sys.argv[0]
+    if script.startswith("ambivalent "):
+        return script
+    if spec is not None and spec.name != "ambivalent_ser.__main__" and script.endswith(".py"):
+        return f"python -m {spec.parent if Path(script).name == '__main__.py' else spec.name}"
+    return f"python {script}" if script.endswith(".py") else script
 
 
 def run_command(main: Callable[[], int]) -> int:
@@ -96,7 +174,7 @@ def run_command(main: Callable[[], int]) -> int:
         traceback is kept in a file that the message names.
 
     Raises:
-        SystemExit: From the parser of the command line, for ``--help`` or a wrong option.
+        SystemExit: From the parser of the command line, for ``--help``.
     """
     with lasting_terminal() as terminal:
         try:
@@ -153,5 +231,5 @@ def _interrupt(*_: object) -> None:
 
 
 def _end(code: int, message: str) -> int:
-    print(message, file=sys.stderr)
+    print(wrapped(message, make_console(stderr=True).width) if sys.stderr.isatty() else message, file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""Output files: text formats, a folder that can be written, and files that never overwrite others."""
+"""Output files: text formats, a folder that can be written, and files that overwrite no others; sizes on disk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,37 @@ def write_new(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the sum of the sizes of all files below a folder; links are not followed, and what vanishes counts 0.
+
+    Args:
+        folder: A folder, which need not exist.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     _ = (Path(name) / "file").write_bytes(b"12345")
+        ...     print(bytes_in(Path(name)), bytes_in(Path(name) / "missing"))
+        5 0
+    """
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(path, name).lstat().st_size
+    return total
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> size_text(1.34e9), size_text(212_400_000), size_text(43_210), size_text(0)
+        ('1.3 GB', '212 MB', '43 kB', '0 kB')
+    """
+    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0)):
+        if size >= unit:
+            return f"{size / unit:.{digits}f} {name}"
+    return f"{size / 1e3:.0f} kB"

@@ -79,7 +79,7 @@ def _wrapped_line(line: str, width: int) -> str:
         return line
     indent = " " * (len(line) - len(line.lstrip()))
     label = re.match(r"  [a-z]+ +(?=\S)", line)
-    hang = " " * _LABEL if label and label.end() == _LABEL or len(indent) == _LABEL else indent + "  "
+    hang = " " * _LABEL if (label and label.end() == _LABEL) or len(indent) == _LABEL else indent + "  "
     found = _COMMAND.search(line)
     if found is None:
         return "\n".join(_words(line, width, hang))
@@ -173,7 +173,7 @@ def _table(
 
 
 def _needed(cells: Sequence[str], heading: str) -> int:
-    """Return the least width of a column: that of its longest cell, or longest word of sentences, and of its heading."""
+    """Return the least width of a column: its longest cell, or longest word of sentences or of the heading."""
     longest = max(map(cell_len, cells), default=0)
     if _has_sentences(cells):
         longest = max(*(_longest_word(cell) for cell in cells), min(longest, LEAST_TEXT))

@@ -27,7 +27,7 @@ from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command
 from study.console import make_console, say
-from study.options import ConfirmOptions, StudyOptions
+from study.options import ConfirmOptions, StudyOptions, instead_of_unknown
 from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag, space_and_labels
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
@@ -48,7 +48,7 @@ def main() -> int:
     """
     quieten()
     console = make_console()
-    options = parse(ConfirmOptions)
+    options = parse(ConfirmOptions, instead_of_unknown())
     confirmation = prepare_confirmation(options, console)
     prepared, design = confirmation.prepared, confirmation.design
     if options.plan:

@@ -20,8 +20,8 @@ from ser.training.loop import train
 from ser.training.state import State
 from ser.training.task import Task
 from ser.training.utterance_table import PROBABILITY, TEST
-from ser.utils.disk import bytes_in, size_text
 from ser.utils.errors import without_password
+from ser.utils.output_files import bytes_in, size_text
 from ser.utils.parallel import cores
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say

@@ -25,8 +25,8 @@ from rich.console import Console
 from ser.features.store import delete_store, deleted_store
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
-from ser.utils.disk import bytes_in, size_text
 from ser.utils.errors import UserError, first_line, unknown_name, without_password
+from ser.utils.output_files import bytes_in, size_text
 from study.console import make_console, say
 from study.options import DATA_DIGEST, FEATURES, RECORD, StudyOptions, read_record
 from study.schema import KIND, TRIAL

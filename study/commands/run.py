@@ -19,20 +19,21 @@ from ser.labels import CONSENSUS
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
+from ser.utils.printing import print_table
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, show_plan
 from study.commands.printed import analysis_command, resume_command
-from study.console import make_console, say, show_table
+from study.console import MISSING, make_console, say, show_table
 from study.environment import BEGAN
-from study.options import StudyOptions
+from study.options import StudyOptions, instead_of_unknown
 from study.search.run_search import Outcome
 from study.session import quieten, run_session
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
 from study.setup.pruners import grace_period, scheduler_warning
 from study.setup.resolve import data_name
-from study.setup.spaces import load_space, space_names
+from study.setup.spaces import Space, load_space, space_names
 from study.tracking.best_table import PARAMETERS, text_table
 from study.tracking.searches import best_runs, caveats, read_trials
 
@@ -49,9 +50,9 @@ def main() -> int:
     """
     quieten()
     console = make_console()
-    options = parse(StudyOptions)
-    if options.list_spaces:
-        say(console, "\n\n".join("\n".join(load_space(name, {}).describe()) for name in space_names()))
+    options = parse(StudyOptions, instead_of_unknown())
+    if options.list_spaces is not None:
+        list_spaces(options.list_spaces, console)
         return 0
     prepared = prepare(options, console)
     if options.plan:
@@ -59,6 +60,29 @@ def main() -> int:
             say(console, line)
         return show_plan(prepared, console)
     return resumable(SCRIPT, prepared, console, lambda: _run(prepared, console))
+
+
+def list_spaces(names: Sequence[str], console: Console) -> None:
+    """Print search spaces.
+
+    Args:
+        names: Spaces of which all is printed; if none is named, each space has a line.
+        console: Where to print.
+    """
+    for name in names:
+        say(console, "\n".join(load_space(name, {}).describe()) + "\n")
+    if not names:
+        rows = [_space_row(load_space(name, {})) for name in space_names()]
+        print_table(console, ("space", "loss", "searched parameters"), rows, numbers=["searched parameters"])
+        say(console, f"Ranges, points and source of a space: {command_line(SCRIPT)} --list-spaces {space_names()[0]}")
+
+
+def _space_row(space: Space) -> tuple[str, str, str]:
+    """Return name, loss and number of searched parameters of a space."""
+    ranges = space.ranges()
+    loss = ranges.get("loss.name", MISSING).removeprefix("= ")
+    searched = sum(not values.startswith("= ") or " or " in values for values in ranges.values())
+    return space.name, loss if " " not in loss else "searched", str(searched)
 
 
 def _run(prepared: PreparedStudy, console: Console) -> int:

@@ -1,26 +1,101 @@
-"""Live progress of a search in the terminal: a bar over epochs, and a line for each trial that ends."""
+"""Live progress in the terminal: a line of the search, one of the whole study, and a line for each trial that ends."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from study.console import make_console
-from study.schema import FINISHED, STOPPED, Selection
+from study.console import make_console, say
+from study.schema import FAILED, FINISHED, STOPPED, Selection
 from study.search.journal import Entry
 from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
+
+BAR_FROM = 110
+"""Columns of a terminal from which the progress has a bar."""
+BAR, NUMBERS = 42, 42
+"""Characters of the bar; of the epochs, of the elapsed and of the remaining time."""
+
+
+class WholeStudy:
+    """Progress of all searches of a session.
+
+    Args:
+        planned: Number of planned trials of each search.
+        ended: Number of those that have ended in earlier sessions.
+        epochs: Planned epochs of a trial.
+        is_confirmation: Whether the trials are trainings of known configurations.
+    """
+
+    def __init__(self, planned: Sequence[int], ended: Sequence[int], epochs: int, *, is_confirmation: bool) -> None:
+        self.is_confirmation = is_confirmation
+        self._planned, self._ended, self._epochs = list(planned), list(ended), epochs
+        self._trained = [0] * len(planned)
+        self._began: float | None = None
+
+    def line(self, place: int, ended: int, running: int, trained: int) -> str:
+        """Return the progress of the study in a line, with the time left by the epochs that were trained so far.
+
+        Args:
+            place: Place of the present search, from 0.
+            ended: Number of its trials that have ended.
+            running: Epochs of those that have not.
+            trained: Epochs that this session has trained of it.
+        """
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        self._ended[place], self._trained[place] = ended, trained
+        done, planned = sum(self._ended), sum(self._planned)
+        left = (planned - done) * self._epochs - running
+        spent, epochs = now - self._began, sum(self._trained)
+        if self.is_confirmation:
+            text = f"confirmation: {done} of {planned} trainings"
+        else:
+            text = f"search {place + 1} of {len(self._planned)}, {done} of {planned} trials"
+        return text + (f", about {_time_text(spent / epochs * left)} left" if epochs and spent and left > 0 else "")
+
+
+def _time_text(seconds: float) -> str:
+    """Return a time for people.
+
+    Example:
+        >>> _time_text(42), _time_text(720), _time_text(9000)
+        ('42 s', '12 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Display(Progress):
+    """Progress of a search with a line below it.
+
+    Args:
+        columns: As of ``rich.progress.Progress``.
+    """
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the search's line, and that of the whole study."""
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(f"  {self.below}", no_wrap=True, overflow="ellipsis")
 
 
 class SearchProgress(Callback):  # type: ignore[misc]
@@ -33,6 +108,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
         epochs: Planned epochs of a trial.
         selection: Score that the search maximises or minimises.
         over: Words after the score of a trial, by its number, where UAR is over fewer than all classes; None for none.
+        whole: All searches of the session; None for no line of them.
+        place: Place of this search among them, from 0.
     """
 
     def __init__(
@@ -43,15 +120,22 @@ class SearchProgress(Callback):  # type: ignore[misc]
         epochs: int,
         selection: Selection,
         over: Mapping[int, str] | None = None,
+        whole: WholeStudy | None = None,
+        place: int = 0,
     ) -> None:
         self._title, self._trials, self._epochs, self._selection = title, trials, epochs, selection
         self._over = {number: f" {words}" for number, words in (over or {}).items() if words}
+        self._whole, self._place = whole, place
+        self._in_order = whole is None or not whole.is_confirmation
+        """Whether the best trial so far means something: those of a confirmation are folds and seeds."""
         ended = [entry for entry in earlier if entry.status in (FINISHED, STOPPED)]
         self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
+        self._done = {entry.number for entry in earlier if entry.status in (FINISHED, STOPPED, FAILED)}
+        self._before = {entry.number: entry.epochs for entry in earlier if entry.number not in self._done}
         scores = [entry.value for entry in ended if entry.status == FINISHED and entry.value is not None]
         best = max if selection.mode == "max" else min
-        self._best: float | None = best(scores) if scores else None
-        self._progress: Progress | None = None
+        self._best: float | None = best(scores) if scores and self._in_order else None
+        self._progress: _Display | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks, and a live display cannot be pickled.
@@ -59,14 +143,16 @@ class SearchProgress(Callback):  # type: ignore[misc]
 
     def _show(self, trials: list[Trial]) -> None:
         if self._progress is None:
-            self._progress = Progress(
+            console = make_console()
+            bar: list[ProgressColumn] = [BarColumn()] if console.width >= BAR_FROM else []
+            self._progress = _Display(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                *bar,
                 MofNCompleteColumn(),
                 TextColumn("epochs"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=make_console(),
+                console=console,
             )
             self._progress.add_task(self._title, total=self._trials * self._epochs)
             self._progress.start()
@@ -75,14 +161,28 @@ class SearchProgress(Callback):  # type: ignore[misc]
         for trial in trials:
             number = trial.config[TRIAL_KEY]
             epochs[number] = max(epochs.get(number, 0), (trial.last_result or {}).get(EPOCH, 0))
-        done = self._ended_epochs + sum(epochs.values())
-        over = self._over[min(self._over)] if len(set(self._over.values())) == 1 else ""
-        best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}{over}"
+        width = self._progress.console.width
+        room = width - NUMBERS - (BAR if width >= BAR_FROM else 0)
+        if self._whole is not None:
+            running = sum(count for number, count in epochs.items() if number not in self._done)
+            trained = sum(count - self._before.get(number, 0) for number, count in epochs.items())
+            self._progress.below = self._whole.line(self._place, len(self._done), running, max(trained, 0))
         self._progress.update(
             self._progress.task_ids[0],
-            completed=done,
-            description=f"{escape(self._title)}: {self._ended + len(epochs)} of {self._trials} trials begun{best}",
+            completed=self._ended_epochs + sum(epochs.values()),
+            description=escape(self._description(self._ended + len(epochs), room)),
         )
+
+    def _description(self, begun: int, room: int) -> str:
+        """Return what the line of the search says before its numbers: the most that fits."""
+        over = self._over[min(self._over)] if len(set(self._over.values())) == 1 else ""
+        best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
+        counts = f": {begun} of {self._trials} {'trials' if self._in_order else 'trainings'} begun"
+        short = f": {begun}/{self._trials}"
+        for text in (counts + best + over, counts + best, counts, short):
+            if len(self._title) + len(text) <= room:
+                return self._title + text
+        return f"{self._title[: max(room - len(short) - 1, 1)]}…{short}"
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Show the bar before the first epoch ends."""
@@ -108,12 +208,14 @@ class SearchProgress(Callback):  # type: ignore[misc]
             outcome = "ended without a score"
         else:
             sign = 1 if self._selection.mode == "max" else -1
-            better = self._best is None or sign * score > sign * self._best
+            better = self._in_order and (self._best is None or sign * score > sign * self._best)
             self._best = score if better else self._best
             over = self._over.get(trial.config[TRIAL_KEY], "")
             outcome = f"{self._selection.metric} {score:.3f}{over}{' (best)' * better}"
+        if SUSPENDED not in result:
+            self._done.add(trial.config[TRIAL_KEY])
         self._show(trials)
-        self.tell(f"trial {trial.config[TRIAL_KEY]}: {outcome}")
+        self.tell(f"{'trial' if self._in_order else 'training'} {trial.config[TRIAL_KEY]}: {outcome}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Stop the display."""
@@ -125,4 +227,4 @@ class SearchProgress(Callback):  # type: ignore[misc]
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
         console = make_console() if self._progress is None else self._progress.console
-        console.print(f"  {escape(self._title)} {escape(line)}", highlight=False, soft_wrap=True)
+        say(console, f"  {self._title} {line}")

@@ -21,7 +21,7 @@ from study.options import StudyOptions
 from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag, rate_tag, run_name
 from study.search.attempts import Attempts
 from study.search.journal import Entry, Journal
-from study.search.progress import SearchProgress
+from study.search.progress import SearchProgress, WholeStudy
 from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
 from study.search.trial_logs import TrialLogs, read_logs
 from study.setup.design import Design
@@ -98,6 +98,7 @@ def run_search(
     resources: TrialResources,
     deadline: float = math.inf,
     left_out: set[str] | None = None,
+    whole: WholeStudy | None = None,
 ) -> Outcome:
     """Run, or resume, the trials of one space at one noise level.
 
@@ -109,6 +110,7 @@ def run_search(
         resources: What a trial gets, and how many run at a time.
         deadline: ``time.monotonic()`` at which trials end, at their next epoch.
         left_out: Devices that earlier searches of the session have left out; this one adds to them.
+        whole: Progress of all searches of the session.
 
     Returns:
         Its trials as the journal has them.
@@ -117,7 +119,10 @@ def run_search(
     tasks = [one.task for one in search.planned] or [search.task] * planned
     metric, classes = prepared.selection.metric, len(search.task.classes)
     over = {number: over_classes(task.absent, classes, metric) for number, task in enumerate(tasks, start=1)}
-    progress = SearchProgress(search.title, journal.entries(), planned, prepared.epochs, prepared.selection, over)
+    place = prepared.searches.index(search)
+    progress = SearchProgress(
+        search.title, journal.entries(), planned, prepared.epochs, prepared.selection, over, whole, place
+    )
     attempts = Attempts(set() if left_out is None else left_out)
     searcher = StudySearch(
         journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell

@@ -157,6 +157,12 @@ def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch
     monkeypatch.setattr(run, "prepare", lambda *_: pytest.fail("a study has begun"))
     monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces"])
     assert run_command(run.main) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert {*space_names()} < {*lines}
+    assert lines["cross_entropy"][1:3] == ["cross_entropy", "2"]
+    assert lines["all_losses"][1:3] == ["searched", "18"]
+    monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces", *space_names()])
+    assert run_command(run.main) == 0
     assert not ray.is_initialized()
     assert not list(tmp_path.iterdir())
     blocks = {block.splitlines()[0]: block for block in capsys.readouterr().out.strip().split("\n\n")}
