@@ -150,6 +150,26 @@ def test_dataset_and_noise_manifest_are_recorded(client, runs):
         assert run.data.tags["noise.rate"] == str(round(train_part["rate"], 4))
 
 
+def test_parents_have_the_scores_of_their_chosen_trials_and_trials_those_of_their_machine(client, runs):
+    trials = {run.info.run_id: run for run in kind(runs, "trial")}
+    for parent in kind(runs, "parent"):
+        tags, metrics = parent.data.tags, parent.data.metrics
+        best = trials[tags["chosen.run"]]
+        mine = [run for run in trials.values() if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
+        assert best.data.metrics["val_noisy/uar"] == max(run.data.metrics["val_noisy/uar"] for run in mine)
+        assert metrics["val/uar"] == best.data.metrics["val/uar"]
+        assert (metrics["trials/finished"], str(metrics["noise_rate"])) == (TRIALS, tags["noise.rate"])
+        assert not [name for name in metrics if name.startswith("system/")]
+        assert "--name small-again" in tags["mlflow.note.content"]
+        assert tags["mlflow.source.name"].endswith("study/run.py")
+        assert {"best_runs.csv", "trials.png"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert "noisy labels" in client.get_experiment_by_name("e2e").tags["mlflow.note.content"]
+    for run in trials.values():
+        for name in ("cpu_utilization", "system_memory_usage"):
+            assert 0 <= run.data.metrics[f"system/{name}_percentage"] <= 100
+    assert len({run.info.run_name for run in runs}) == len(runs)
+
+
 def test_a_trial_has_the_numbers_of_the_plain_training_loop(client, runs, folder, tmp_path):
     corpus = load("synthetic")
     store = open_store(corpus, "panns_16k", folder / "out" / "features")
@@ -279,6 +299,9 @@ def test_a_search_is_confirmed_on_all_speakers_that_it_has_not_chosen_by(client,
             assert client.get_run(tags["source"]).data.params == run.data.params
     (parent,) = [run for run in kind(after, "parent") if run.data.tags["study"] == "sure"]
     assert json.loads(Path(client.download_artifacts(parent.info.run_id, "design.json")).read_text()) == design
+    assert 0 < parent.data.metrics["test/last/uar"] < 1
+    assert "--study again --top 1 --seeds 1" in parent.data.tags["mlflow.note.content"]
+    assert len({run.info.run_name for run in after}) == len(after)
     assert yaml.safe_load((folder / "chosen" / "sure" / "noisy-A-proselflc.yaml").read_text())[
         "training.epochs"
     ] == EPOCHS  # fmt: skip
