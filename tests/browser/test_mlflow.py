@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from study.environment import CODE_ROOT as ROOT
 from study.schema import KIND, MODEL, PARENT, REPORT, TRIAL, Tag
@@ -90,7 +91,9 @@ def picture(browser, name):
         # A panel for language models covers a part of the first visit.
         browser.evaluate("[...document.querySelectorAll('[aria-label=Close]')].forEach(one => one.click())")
         time.sleep(3)
-        browser.screenshot(Path(folder) / name, whole=False)
+        path = Path(folder) / name
+        browser.screenshot(path, whole=False)
+        Image.open(path).quantize(64).save(path, optimize=True)
 
 
 def documented_filters():
@@ -116,7 +119,8 @@ def test_the_table_has_the_columns_worth_having_first_and_the_chart_is_one_click
     browser.open(links[1], width=1400)
     browser.until("document.body.innerText.includes('noisy-A proselflc')")
     heads = browser.until(
-        "[...document.querySelectorAll('.ag-header-cell')].filter(one => one.getAttribute('col-id').match(/^tags|^metrics/))"
+        "[...document.querySelectorAll('.ag-header-cell')]"
+        ".filter(one => one.getAttribute('col-id').match(/^tags|^metrics/))"
         ".sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left)"
         ".map(one => one.getAttribute('col-id')).slice(0, 3)"
     )
@@ -131,7 +135,9 @@ def test_a_parent_has_scores_a_description_and_a_figure(browser, links, store):
     (parent,) = store.client.search_runs([store.experiment], query)
     base = links[0].partition("/#/")[0]
     browser.open("about:blank")
-    browser.open(f"{base}/#/experiments/{store.experiment}/runs/{parent.info.run_id}", width=1400)
+    browser.open(
+        f"{base}/#/experiments/{store.experiment}/runs/{parent.info.run_id}?workflowType=machine_learning", width=1400
+    )
     assert browser.until("document.body.innerText.includes('val_noisy/uar')")
     assert browser.until("document.body.innerText.includes('ProSelfLC at noise level noisy-B')")
     picture(browser, "mlflow-parent.png")
