@@ -52,7 +52,7 @@ MEAN, SPEAKER, RUN, RESIDUAL = 0.4, 0.05, 0.026, 0.025
 REDRAWN = 0.09
 """Share of the utterances whose difficulty is that of one training; that of the others is the same in all trainings."""
 
-CLAIM = re.compile(r"train with proselflc,|proselflc is worse than cross_entropy")
+CLAIM = re.compile(r"train with ProSelfLC,|ProSelfLC is worse")
 
 
 def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:

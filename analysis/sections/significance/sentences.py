@@ -211,8 +211,8 @@ def _not_possible(rows: Sequence[Row], family: Family) -> list[str]:
     found = capitalized(result_sentence(first, family))
     if len(rows) > 1:
         found = (
-            f"In {len(rows)} comparisons with {in_words(family.reference)} {counted(int(first['units']), first['unit'])} "
-            f"cannot show a difference, however large: {_smallest(first)}."
+            f"In {len(rows)} comparisons with {in_words(family.reference)} "
+            f"{counted(int(first['units']), first['unit'])} cannot show a difference, however large: {_smallest(first)}."
         )
     return [f"{found} This does not show that the methods are equally good."]
 

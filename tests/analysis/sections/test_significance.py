@@ -120,8 +120,8 @@ def test_five_units_cannot_give_evidence():
         "ProSelfLC and cross entropy, however large (seen: 70.0 points higher): the smallest possible p is 0.062, and "
         "p ≤ 0.025 (half of 0.05) takes 7 folds.",
         "At clean (0.0% of the labels wrong) 5 folds cannot show a difference between ProSelfLC and cross entropy, "
-        "however large (seen: 70.0 points higher): the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) takes "
-        "7 folds. This does not show that the methods are equally good.",
+        "however large (seen: 70.0 points higher): the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) "
+        "takes 7 folds. This does not show that the methods are equally good.",
     )
     assert "interval" not in " ".join(found.sentences)
     assert set(found.tables[0].text["95 % interval"]) == {"–"}
