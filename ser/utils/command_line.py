@@ -144,11 +144,12 @@ def _parse(options: Any, words: Sequence[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise _ParserExit(stop.code) from None
-    # The parser's message is a box, whose title is followed by what is wrong, a rule, and its help texts.
-    lines = [line.strip(" │") for line in said.getvalue().splitlines()[1:]]
-    end = next((place for place, line in enumerate(lines) if not line or line[:1] in "─╰" or line == "Got errors:"), 0)
-    text = " ".join(lines[:end]).rstrip(".") or f"the options {shown(' '.join(words))} are wrong"
-    raise UserError(f"{text}. {_program()} --help lists the options.")
+    # The parser's message is a box: a title, what is wrong, and help texts.
+    lines = [line.strip(" │|+-─") for line in said.getvalue().splitlines() if not line.startswith("╭")]
+    text = " ".join(filter(None, lines))
+    for beginning in ("Got errors:", "Argument helptext:", "For full helptext"):
+        text = text.partition(beginning)[0].rstrip(" .")
+    raise UserError(f"{text or shown(' '.join(words))}. {_program()} --help lists the options.")
 
 
 def _program() -> str:

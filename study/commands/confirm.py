@@ -25,7 +25,7 @@ from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, pilot_components, power, show_plan
-from study.commands.printed import analysis_command, resume_command
+from study.commands.printed import analysis_command, resume_command, say_next, ui_command
 from study.console import make_console, say
 from study.options import ConfirmOptions, StudyOptions, instead_of_unknown
 from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag, space_and_labels
@@ -85,10 +85,13 @@ def _run(confirmation: Confirmation, options: ConfirmOptions, console: Console) 
         folder = absolute(options.output) / str(prepared.options.name)
         for path in write_chosen(table, prepared.selection, prepared.options, folder):
             say(console, f"wrote {path}")
-        say(console, f"\nNext:\n  the answer           {analysis_command('analysis/report.py', prepared.options)}")
-        say(console, f"  what is significant  {analysis_command('analysis/significance.py', prepared.options)}")
+        lines = [
+            ("write the report", analysis_command("analysis/report.py", prepared.options)),
+            ("what is significant", analysis_command("analysis/significance.py", prepared.options)),
+        ]
         if design.test_corpora:
-            say(console, f"  on other corpora     {analysis_command('analysis/across_corpora.py', prepared.options)}")
+            lines.append(("on other corpora", analysis_command("analysis/across_corpora.py", prepared.options)))
+        say_next(console, [*lines, ("look at the trainings", ui_command(prepared.options))])
     return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
 
 

@@ -23,7 +23,7 @@ from ser.utils.printing import print_table
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, show_plan
-from study.commands.printed import analysis_command, resume_command
+from study.commands.printed import analysis_command, resume_command, say_next, ui_command
 from study.console import MISSING, make_console, say, show_table
 from study.environment import BEGAN
 from study.options import StudyOptions, instead_of_unknown
@@ -201,9 +201,10 @@ def _report(prepared: PreparedStudy, outcomes: Sequence[Outcome], console: Conso
 def _next_commands(prepared: PreparedStudy, console: Console) -> None:
     """Print what a user may want to run next."""
     options = prepared.options
-    uri = without_password(str(options.tracking_uri))
     lines = [
-        ("compare the trials", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"),
+        ("look at the trials", ui_command(options)),
+        ("test the best of them", analysis_command("study/confirm.py", options)),
+        ("write the report", analysis_command("analysis/report.py", options)),
         ("best runs as table, CSV, Markdown, LaTeX", analysis_command("analysis/best_runs.py", options)),
     ]
     if prepared.data.corpus.name == "synthetic":
@@ -212,9 +213,4 @@ def _next_commands(prepared: PreparedStudy, console: Console) -> None:
     lines.append(("resume or extend this study", resume_command(SCRIPT, options)))
     if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:
         lines.insert(0, ("activate the environment first", f"source {shlex.quote(sys.prefix)}/bin/activate"))
-    width = max(len(text) for text, _ in lines)
-    say(console, "\nNext:")
-    for text, command in lines:
-        say(console, f"  {text:<{width}}  {command}")
-    if any("***" in command for _, command in lines):
-        say(console, "  (put the password in place of ***)")
+    say_next(console, lines)

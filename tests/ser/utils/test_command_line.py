@@ -120,13 +120,12 @@ def test_an_error_of_the_system_without_a_file_keeps_its_traceback(run, logs):
     assert (code, printed) == (EXIT_MISTAKE, f"error: No space left on device. Details: {file}\n")
 
 
-@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["--no-such-option"], 2)])
-def test_the_exit_of_the_parser_is_left_alone(monkeypatch, logs, capsys, words, code):
-    monkeypatch.setattr(sys, "argv", ["a_command", *words])
+def test_the_exit_of_the_parser_is_left_alone(monkeypatch, logs, capsys):
+    monkeypatch.setattr(sys, "argv", ["a_command", "--help"])
     with pytest.raises(SystemExit) as stop:
         run_command(lambda: parse(Options).number)
-    assert stop.value.code == code
-    assert "--number" in capsys.readouterr().out or code
+    assert stop.value.code == 0
+    assert "--number" in capsys.readouterr().out
     assert list(logs.iterdir()) == []
 
 
