@@ -77,7 +77,7 @@ def write_report(page: str, sections: Iterable[Section], folder: Path) -> list[P
 
 
 def log_report(records: Records, paths: Sequence[Path], folder: Path, description: str) -> str:
-    """Copy the page and the PNG figures into MLflow, as artifacts of a run of kind ``report``, one for each corpus.
+    """Copy the page, its figures (PNG) and its configurations into MLflow, as a run of kind ``report`` for each corpus.
 
     Args:
         records: Records of the experiment.
@@ -103,7 +103,7 @@ def log_report(records: Records, paths: Sequence[Path], folder: Path, descriptio
         run_id = str(run.info.run_id)
         client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
         for path in paths:
-            if path.name == PAGE or path.suffix == ".png":
+            if path.name == PAGE or path.suffix in {".png", ".yaml"}:
                 below = path.parent.relative_to(folder)
                 client.log_artifact(run_id, str(path), None if below == Path() else below.as_posix())
         client.set_terminated(run_id, "FINISHED")
