@@ -71,8 +71,10 @@ def _confirmed(records: Records) -> pd.DataFrame:
         {name: values[name] for name in searched if name in values}
         for values, searched in zip(table["parameters"], table["searched"], strict=True)
     ]
-    columns = {"stage": "confirmation", "configuration": table["candidate"], "test_uar": table["uar"]}
-    return table.assign(**columns, parameters=pd.Series(chosen, index=table.index, dtype=object))
+    searched_values = pd.Series(chosen, index=table.index, dtype=object)
+    return table.assign(
+        stage="confirmation", configuration=table["candidate"], test_uar=table["uar"], parameters=searched_values
+    )
 
 
 def _percent(value: float | None) -> str:
