@@ -210,9 +210,10 @@ def _not_possible(rows: Sequence[Row], family: Family) -> list[str]:
     first = rows[0]
     found = capitalized(result_sentence(first, family))
     if len(rows) > 1:
+        units = counted(int(first["units"]), first["unit"])
         found = (
-            f"In {len(rows)} comparisons with {in_words(family.reference)} "
-            f"{counted(int(first['units']), first['unit'])} cannot show a difference, however large: {_smallest(first)}."
+            f"In {len(rows)} comparisons with {in_words(family.reference)} {units} cannot show a difference, however "
+            f"large: {_smallest(first)}."
         )
     return [f"{found} This does not show that the methods are equally good."]
 
