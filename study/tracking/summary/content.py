@@ -57,7 +57,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Content:
-    """What a parent run says of its trials.
+    """Content of a parent run about its trials.
 
     Args:
         metrics: Scores of the chosen trial, in a confirmation means over the chosen ones; the noise rate; counts.

@@ -33,6 +33,8 @@ def figure_of(content: Content, title: str) -> bytes:
 
 
 def _draw(figure: Figure, content: Content, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.subplots()
     for chosen, colour, size, marker in ((False, OTHERS, 24, "o"), (True, CHOSEN, 48, "D")):
         mine = [point for point in content.points if point.chosen == chosen]
@@ -42,6 +44,6 @@ def _draw(figure: Figure, content: Content, title: str) -> None:
             axes.scatter(places, scores, s=size, c=colour, marker=marker, label=label)
     if content.chance is not None:
         axes.axhline(content.chance, color=CHANCE, linestyle=":", label="chance")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=content.axes[0], ylabel=content.axes[1], title=title)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)

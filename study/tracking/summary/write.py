@@ -51,7 +51,7 @@ Losses for speech emotion recognition with noisy labels.
 
 @dataclass(frozen=True)
 class About:
-    """What a description says besides the trials.
+    """Text of a description besides the trials.
 
     Args:
         what: Sentence on the study, its data and what is trained.
