@@ -145,8 +145,8 @@ def _parse(options: Any, words: Sequence[str]) -> Any:
         if not stop.code:
             raise _ParserExit(stop.code) from None
     # The parser's message is a box: a title, what is wrong, and help texts.
-    lines = [line.strip(" │|+-─") for line in said.getvalue().splitlines() if not line.startswith("╭")]
-    text = " ".join(filter(None, lines))
+    lines = [line.strip(" │|+-─╭╮") for line in said.getvalue().splitlines()]
+    text = " ".join([line for line in lines if line][1:])
     for beginning in ("Got errors:", "Argument helptext:", "For full helptext"):
         text = text.partition(beginning)[0].rstrip(" .")
     raise UserError(f"{text or shown(' '.join(words))}. {_program()} --help lists the options.")
