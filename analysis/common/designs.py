@@ -129,7 +129,7 @@ def missing_sentence(missing: pd.DataFrame, planned: int, resume: str) -> str:
     """
     cells: dict[tuple[int, ...], list[str]] = {}
     for (noise, space), rows in missing.groupby(["noise", "space"], sort=False):
-        cells.setdefault(tuple(sorted(set(map(int, rows["fold"])))), []).append(f"{in_words(space)} at {noise}")
+        cells.setdefault(tuple(sorted(set(map(int, rows["fold"])))), []).append(f"{in_words(str(space))} at {noise}")
     where = [f"{listing(names)} in {counted(len(folds), 'fold')} ({_first(folds)})" for folds, names in cells.items()]
     return (
         f"{len(missing)} of {counted(planned, 'planned training')} have not finished: {'; '.join(where)}. To resume: "
