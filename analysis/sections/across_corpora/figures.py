@@ -18,10 +18,9 @@ def corpus_heading(scores: pd.DataFrame, corpus: str) -> str:
         scores: Rows of ``Tested.scores`` of one or several confirmations.
         corpus: Name of the tested corpus.
     """
-    rows = scores.loc[scores["tested"] == corpus, ["classes", "own_classes"]].drop_duplicates()
-    fewer = [
-        f"{row.classes} of {row.own_classes} classes" for row in rows.itertuples() if row.classes < row.own_classes
-    ]
+    rows = scores[(scores["tested"] == corpus) & (scores["classes"] < scores["own_classes"])]
+    pairs = rows[["classes", "own_classes"]].drop_duplicates().to_numpy().tolist()
+    fewer = [f"{count} of {own} classes" for count, own in pairs]
     return f"tested on {corpus}" + (f" ({', '.join(fewer)})" if fewer else "")
 
 

@@ -52,7 +52,7 @@ def draw_confusions(panels: Mapping[str, NDArray[np.float64]], classes: Sequence
         _write_cells(axes, image, percent, "{:.0f}")
         is_first = place % across == 0 or named[place] != named[place - place % across]
         _label(axes, title, named[place] if is_first else None, classes if place + across >= len(panels) else None)
-        if is_first:
+        if place % across == 0:
             axes.set_ylabel("true class (utterances)", fontsize=8)
     figure.colorbar(image, ax=grid, label="% of the true class", shrink=0.6, aspect=30)
     return figure
@@ -92,6 +92,7 @@ def _grid(panels: int, columns: int, classes: Sequence[str]) -> tuple[Figure, li
     down = -(-panels // across)
     size = (1.9 + names + side * across, 0.6 + 0.7 * names + (side + 0.2) * down)  # cells are about square
     figure, grid = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    figure.set_layout_engine("constrained", w_pad=0.1)
     hide_panels(grid.flat[panels:])
     return figure, list(grid.flat[:panels]), across
 

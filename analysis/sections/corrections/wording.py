@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -80,7 +80,7 @@ def pairs_text(pairs: pd.DataFrame, shown: int, words: Mapping[str, str]) -> pd.
     return text
 
 
-def ranking_text(ranking: pd.DataFrame, asking: Container[str]) -> pd.DataFrame:
+def ranking_text(ranking: pd.DataFrame, asking: Collection[str]) -> pd.DataFrame:
     """Return the quality of the rankings as displayed, with Spearman's ρ with cleanlab's rankings.
 
     Args:
