@@ -37,6 +37,7 @@ from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
+from ser.utils.printing import make_console, say
 
 EVERYTHING: Literal["all"] = "all"
 """Subset of a corpus that is not that of the training."""
@@ -221,9 +222,9 @@ def _publish(
     """Write the report and its files, and print it."""
     text = render(report)
     write_new(folder, _files(report, text, corpus, rows, probabilities, truth))
-    console = Console(markup=False, emoji=False, highlight=False)
-    console.print(text, end="", soft_wrap=True)
-    console.print(f"\nIn {folder}", soft_wrap=True)
+    console = make_console()
+    say(console, text.removesuffix("\n"))
+    say(console, f"\nIn {folder}")
 
 
 def _load(options: EvaluateOptions, classes: str | None) -> Corpus:

@@ -33,6 +33,7 @@ from ser.training.task import Task, make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
+from ser.utils.printing import make_console, say
 
 SHOWN = ("train/loss", "train/labels_changed", "train/memorised", "val/uar", "val/wa", "val/ece", "val_noisy/uar")
 STATE, HISTORY, CONFIGURATION, MANIFEST = "state.pt", "history.jsonl", "config.yaml", "noise_manifest.json"
@@ -93,7 +94,7 @@ def main() -> int:
     if state is None:
         check_weights(config.model)
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = make_console()
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
@@ -104,16 +105,17 @@ def main() -> int:
     if state is None:
         _begin(options, config, task.manifest)
     of_votes = "" if options.labels == CONSENSUS else f" ({labels_line(task.manifest)})"
-    console.print(
+    say(
+        console,
         f"{config.loss.name} on {corpus.name} {options.noise}{of_votes}, fold {fold.number} of {fold.count}: "
-        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}"
+        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
     )
     for note in (*corpus.notes, *class_lines(corpus, fold)):
-        console.print(note)
+        say(console, note)
     levels = level_warnings(corpus.table["utterance_id"].tolist(), store.levels)
     for line in (fold.warning, *levels):
         if line:
-            console.print(f"warning: {line}")
+            say(console, f"warning: {line}")
     return _train(options, config, task, state, console)
 
 
@@ -157,7 +159,7 @@ def _train(options: TrainOptions, config: Config, task: Task, state: State | Non
                 for name in SHOWN
                 if name in record.metrics
             ]
-            console.print(f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {'  '.join(scores)}")
+            say(console, f"{record.epoch:>3}  {time.monotonic() - began:6.1f} s  {'  '.join(scores)}")
     except DivergedError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

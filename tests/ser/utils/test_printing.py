@@ -50,7 +50,7 @@ def test_a_pipe_gets_no_line_breaks():
 
 COLUMNS = ["noise", "space", *(f"val_noisy/metric{place} of it" for place in range(9)), "why"]
 ROWS = [
-    [level, space, *(f"{place}.{place}2345 ± 0.1" for place in range(9)), "the trial ran out of memory, and another ran"]
+    [level, space, *(f"{place}.{place}2345 ± 0.1" for place in range(9)), "the trial ran out of memory on its device"]
     for level in ("clean", "noisy-A")
     for space in ("symmetric_cross_entropy", "elr")
 ]  # fmt: skip
