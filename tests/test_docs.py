@@ -21,6 +21,7 @@ from study.commands.evaluate import EvaluateRunOptions
 from study.commands.predict import PredictRunOptions
 from study.commands.register import RegisterOptions
 from study.commands.remove import RemoveOptions
+from study.commands.ui import UiOptions
 from study.options import StudyOptions
 from study.setup.confirmation import ConfirmOptions
 
@@ -33,6 +34,7 @@ OPTIONS = (
     PredictRunOptions,
     RegisterOptions,
     RemoveOptions,
+    UiOptions,
     TrainOptions,
     ReportOptions,
     *(load_section(name).Options for name in SECTIONS),
