@@ -363,7 +363,7 @@ def test_a_mistake_ends_with_one_message(call: Call, tmp_path: Path, arguments: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "STR"),
+        ((), "--recipe is missing"),
         (("ravdess", "--recipe", "human", "--rate", "0.1", "--output", "x"), "needs its root: pass --root PATH"),
         (("ravdess", "--root", "/no/dir", "--recipe", "human", "--rate", "0.1", "--output", "x"), "does not exist"),
         (("synthetics", "--recipe", "human", "--rate", "0.1", "--output", "x"), "Did you mean 'synthetic'"),
