@@ -229,7 +229,7 @@ def _columns(left: str, right: str, width: int, column: int) -> list[str]:
 
 
 def _examples(program: str) -> list[str]:
-    """Return the examples of the called command as lines; long ones go on after a backslash."""
+    """Return the examples of the called command as lines; long ones continue after a backslash."""
     base = program
     found: Sequence[str] = ()
     for name, command in COMMANDS.items():
