@@ -10,15 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from study.console import make_console, say
@@ -28,8 +20,8 @@ from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 BAR_FROM = 110
 """Columns of a terminal from which the progress has a bar."""
-BAR, NUMBERS = 42, 42
-"""Characters of the bar; of the epochs, of the elapsed and of the remaining time."""
+BAR = 41
+"""Characters of the bar and the space after it."""
 
 
 class WholeStudy:
@@ -61,13 +53,36 @@ class WholeStudy:
         self._began = now if self._began is None else self._began
         self._ended[place], self._trained[place] = ended, trained
         done, planned = sum(self._ended), sum(self._planned)
-        left = (planned - done) * self._epochs - running
-        spent, epochs = now - self._began, sum(self._trained)
+        epochs_left = (planned - done) * self._epochs - running
+        seconds = _seconds_left(now - self._began, sum(self._trained), epochs_left)
         if self.is_confirmation:
             text = f"confirmation: {done} of {planned} trainings"
         else:
             text = f"search {place + 1} of {len(self._planned)}, {done} of {planned} trials"
-        return text + (f", about {_time_text(spent / epochs * left)} left" if epochs and spent and left > 0 else "")
+        return text + (f", about {_time_text(seconds)} left" if seconds else "")
+
+
+def _seconds_left(spent: float, trained: int, left: int) -> float:
+    """Return the time that the remaining epochs take at the speed so far; 0 if none remain or none is trained.
+
+    Rich's own estimate is of the last 30 seconds, in which an epoch of a large network does not end.
+
+    Example:
+        >>> _seconds_left(60.0, 2, 4)
+        120.0
+    """
+    return spent / trained * max(left, 0) if trained else 0.0
+
+
+def _clock(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds.
+
+    Example:
+        >>> _clock(9), _clock(100000)
+        ('0:00:09', '27:46:40')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _time_text(seconds: float) -> str:
@@ -80,6 +95,27 @@ def _time_text(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Numbers(ProgressColumn):
+    """Epochs of a search, time elapsed and time left; the task's field ``left`` has the latter in seconds."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return the numbers of a search."""
+        left = task.fields["left"]
+        text = f"{task.completed:.0f}/{task.total:.0f} epochs, {_clock(task.elapsed or 0)}"
+        return Text(text + (f", {_clock(left)} left" if left else ""), no_wrap=True)
+
+    @staticmethod
+    def width(total: int) -> int:
+        """Return the characters that the numbers of a search need at most, with the space before them.
+
+        Args:
+            total: Planned epochs of the search.
+        """
+        return len(f" {total}/{total} epochs, 99:59:59, 99:59:59 left")
 
 
 class _Display(Progress):
@@ -148,29 +184,29 @@ class SearchProgress(Callback):  # type: ignore[misc]
             self._progress = _Display(
                 TextColumn("{task.description}"),
                 *bar,
-                MofNCompleteColumn(),
-                TextColumn("epochs"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                _Numbers(),
                 console=console,
             )
-            self._progress.add_task(self._title, total=self._trials * self._epochs)
+            self._progress.add_task(self._title, total=self._trials * self._epochs, left=0.0)
             self._progress.start()
         # A trial whose process has died is another one to Tune when it is tried again.
         epochs: dict[int, int] = {}
         for trial in trials:
             number = trial.config[TRIAL_KEY]
             epochs[number] = max(epochs.get(number, 0), (trial.last_result or {}).get(EPOCH, 0))
-        width = self._progress.console.width
-        room = width - NUMBERS - (BAR if width >= BAR_FROM else 0)
+        running = sum(count for number, count in epochs.items() if number not in self._done)
+        trained = max(sum(count - self._before.get(number, 0) for number, count in epochs.items()), 0)
         if self._whole is not None:
-            running = sum(count for number, count in epochs.items() if number not in self._done)
-            trained = sum(count - self._before.get(number, 0) for number, count in epochs.items())
-            self._progress.below = self._whole.line(self._place, len(self._done), running, max(trained, 0))
+            self._progress.below = self._whole.line(self._place, len(self._done), running, trained)
+        width = self._progress.console.width
+        room = width - _Numbers.width(self._trials * self._epochs) - (BAR if width >= BAR_FROM else 0)
+        (task,) = self._progress.tasks
+        left = (self._trials - len(self._done)) * self._epochs - running
         self._progress.update(
-            self._progress.task_ids[0],
+            task.id,
             completed=self._ended_epochs + sum(epochs.values()),
             description=escape(self._description(self._ended + len(epochs), room)),
+            left=_seconds_left(task.elapsed or 0.0, trained, left),
         )
 
     def _description(self, begun: int, room: int) -> str:
@@ -178,7 +214,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
         over = self._over[min(self._over)] if len(set(self._over.values())) == 1 else ""
         best = "" if self._best is None else f", best {self._selection.metric} {self._best:.3f}"
         counts = f": {begun} of {self._trials} {'trials' if self._in_order else 'trainings'} begun"
-        short = f": {begun}/{self._trials}"
+        short = f": {begun}/{self._trials} {'trials' if self._in_order else 'trainings'}"
         for text in (counts + best + over, counts + best, counts, short):
             if len(self._title) + len(text) <= room:
                 return self._title + text
