@@ -9,10 +9,10 @@ import pandas as pd
 
 from analysis.common.designs import read_design
 from analysis.common.records import Records
-from analysis.common.text import counted
+from analysis.common.text import counted, listing
 from ser.training.utterance_table import TEST, VALIDATION
 from ser.utils.errors import unknown_name
-from study.schema import CHOSEN_BY, CONFIRM, FINISHED, SEARCH, UNSEEN, Tag
+from study.schema import CHOSEN_BY, CONFIRM, FINISHED, SEARCH, UNSEEN, Tag, in_words
 from study.tracking.confirmations import chosen, of_newest_confirmation, representatives
 from study.tracking.searches import Trials, best_runs, caveats
 
@@ -211,8 +211,8 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
     ]
     if not methods:
         return Chosen((), SEARCH, trials.selection.mode, (), (_none_finished(records),))
-    without = [f"{row['noise']} {row['space']}" for row in best.to_dict("records") if pd.isna(row["run_id"])]
-    missing = [f"No trial has finished, so nothing is shown: {', '.join(without)}."] if without else []
+    without = [_cell(row["noise"], row["space"]) for row in best.to_dict("records") if pd.isna(row["run_id"])]
+    missing = [f"No trial has finished of {listing(without)}, so nothing of it is shown."] if without else []
     missing.append(
         f"Nothing is confirmed on the test subset, which no trial has used yet. To confirm: {records.confirm_command()}"
     )
@@ -223,7 +223,9 @@ def _of_search(records: Records, trials: Trials) -> Chosen:
 def _of_confirmation(records: Records) -> Chosen:
     scored = scored_trials(records)
     named = representatives(records.confirmed, records.selection)
-    methods, exposed, tainted = [], [], []
+    methods: list[Method] = []
+    exposed: list[Method] = []
+    tainted: list[Method] = []
     for (noise, space), rows in scored.groupby(["noise", "space"], sort=False):
         runs = tuple(Run(*values) for values in zip(rows["run_id"], rows["seed"], rows["fold"], strict=True))
         rate = float("nan") if pd.isna(rows["rate"].iloc[0]) else float(rows["rate"].iloc[0])
@@ -231,24 +233,24 @@ def _of_confirmation(records: Records) -> Chosen:
         method = Method(str(noise), rate, str(space), best["candidate"], float(best["selected"]), runs)
         methods.append(method)
         if (rows["exposure"] == CHOSEN_BY).all():
-            tainted.append(str(method))
+            tainted.append(method)
         elif (rows["exposure"] != UNSEEN).any():
-            exposed.append(str(method))
+            exposed.append(method)
     methods.sort(key=lambda method: (method.rate != method.rate, method.rate, method.noise, method.space))
+    shown = listing(list(dict.fromkeys(_extent(method.runs) for method in methods)))
     notes = [
-        f"Confirmed configurations, in each fold and seed the best of its level and space by "
-        f"{records.selection.metric} on the fold's validation subset; named is the best on average: "
-        f"{'; '.join(f'{method} ({_extent(method.runs)})' for method in methods)}."
+        f"Methods are confirmed configurations ({shown}); where a method has several, each fold and seed takes the one "
+        "with the best validation score there."
     ]
     if tainted:
         notes.append(
-            f"The search chose the configurations of these methods by their test speakers, so their scores are too "
-            f"good: {'; '.join(tainted)}."
+            "The search chose the configurations of these methods by their test speakers, so their scores are too "
+            f"good: {_by_level(tainted)}."
         )
     if exposed:
         notes.append(
             "The search trained on some test speakers of these methods, but did not choose by them: "
-            f"{'; '.join(exposed)}."
+            f"{_by_level(exposed)}."
         )
     return Chosen(tuple(methods), CONFIRM, records.selection.mode, tuple(notes), tuple(_incomplete(records, methods)))
 
@@ -268,9 +270,21 @@ def _incomplete(records: Records, methods: Iterable[Method]) -> list[str]:
     if records.search is not None:
         confirmed = {(method.noise, method.space) for method in methods}
         searched = records.search.table[["noise", "space"]].drop_duplicates().itertuples(index=False, name=None)
-        if without := [f"{noise} {space}" for noise, space in searched if (noise, space) not in confirmed]:
-            lines.append(f"Searched but not confirmed: {', '.join(without)}. To confirm: {records.confirm_command()}")
+        if without := [_cell(noise, space) for noise, space in searched if (noise, space) not in confirmed]:
+            lines.append(f"Searched but not confirmed: {listing(without)}. To confirm: {records.confirm_command()}")
     return lines
+
+
+def _cell(noise: str, space: str) -> str:
+    return f"{in_words(space)} at {noise}"
+
+
+def _by_level(methods: Iterable[Method]) -> str:
+    """Return methods as a sentence lists them, by noise level."""
+    levels: dict[str, list[str]] = {}
+    for method in methods:
+        levels.setdefault(method.noise, []).append(in_words(method.space))
+    return "; ".join(f"{listing(spaces)} at {noise}" for noise, spaces in levels.items())
 
 
 def _extent(runs: tuple[Run, ...]) -> str:
