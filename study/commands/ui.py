@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -27,13 +28,14 @@ from rich.console import Console
 
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError, without_password
+from study.backend.guard import descendants, start_guard
 from study.console import make_console, say
 from study.schema import CONFIRM, SEARCH
 from study.tracking.matching import find_experiment
-from study.tracking.opening import open_existing
+from study.tracking.opening import ARTIFACTS, open_existing
 from study.tracking.ui.links import runs_link, view_link
 from study.tracking.ui.views import save_view
-from study.uri import chosen_experiment, chosen_uri, is_database
+from study.uri import SQLITE, chosen_experiment, chosen_uri, database_file, is_database
 
 HOST = "127.0.0.1"
 
@@ -84,7 +86,7 @@ def main() -> int:
     if not is_database(uri):
         if options.port is not None:
             raise UserError(f"--port {options.port}: {without_password(uri)} is a server already. Leave --port out.")
-        _show(console, without_password(uri), name, identifier, has_view)
+        _show(console, _address(uri), name, identifier, has_view)
         return 0
     port = _free_port(options.port)
     say(console, f"MLflow's server starts on port {port}, which takes some seconds …")
@@ -105,6 +107,17 @@ def _saved(client: MlflowClient, experiment: str) -> bool:
     except MlflowException:  # a store that this user may only read
         return False
     return True
+
+
+def _address(uri: str) -> str:
+    """Return the address of a server for a browser, which asks for the password itself.
+
+    Example:
+        >>> _address("https://me:secret@host/mlflow/")
+        'https://host/mlflow/'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _show(console: Console, base: str, name: str, experiment: str, has_view: bool) -> None:
@@ -147,8 +160,10 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         UserError: It ends, or does not answer in time; with the end of what it has printed.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    # A study may use this server too: its artifacts are kept where MLflow by itself keeps them.
+    kept = (database_file(uri).parent if uri.startswith(SQLITE) else Path.cwd()) / ARTIFACTS
     # The URI may hold a password, and everybody can read the words of a command.
-    own = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    own = {"MLFLOW_ARTIFACTS_DESTINATION": kept.as_uri(), **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "server.log"
         with printed.open("wb") as log:
@@ -158,6 +173,7 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
             )
         try:
             _wait(server, port, printed)
+            start_guard(descendants(os.getpid()))  # for an end of this process that it cannot see
             yield server
         finally:
             _end(server)
@@ -176,7 +192,9 @@ def _wait(server: subprocess.Popen[bytes], port: int, printed: Path) -> None:
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5) as answer:
+        # Without the proxy of the environment, which may not know this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://{HOST}:{port}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -18,6 +18,10 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 """Settings of MLflow's client for the first request; by default it would try for minutes."""
 
 
+ARTIFACTS = "mlartifacts"
+"""Folder of the artifacts, next to a SQLite database."""
+
+
 def open_existing(uri: str) -> MlflowClient:
     """Open an MLflow store to read it; creates and changes nothing.
 
@@ -141,7 +145,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         return str(existing.experiment_id)
     location = None
     if uri.startswith(SQLITE):
-        folder = database_file(uri).parent / "mlartifacts"
+        folder = database_file(uri).parent / ARTIFACTS
         location = (folder / digest(name)).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))

@@ -13,6 +13,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ class Courier:
             self._trials += deliveries
 
     def afterwards(self, task: Callable[[], None]) -> None:
-        """Call a function once, after a round that has left nothing to deliver; again after the next if it raises.
+        """Call a function once, when all that there is now is delivered; again after the next round if it raises.
 
         What the courier has not come to when it is closed is left out.
         """
@@ -189,17 +190,16 @@ class Courier:
         while not ending:
             with self._change:
                 ending = self._change.wait_for(lambda: self._ending, ROUND_SECONDS)
+                tasks = list(self._afterwards)  # before the round, which may miss what comes while it runs
             if not ending and not self._go_round():
-                self._call_tasks()
+                self._call(tasks)
 
-    def _call_tasks(self) -> None:
-        with self._change:
-            tasks, self._afterwards = self._afterwards, []
+    def _call(self, tasks: Iterable[Callable[[], None]]) -> None:
         for task in tasks:
-            try:
+            with suppress(Exception):  # the store may be away; the end of the session reports what is missing then
                 task()
-            except Exception:  # the store may be away; the end of the session reports what is missing then
-                self.afterwards(task)
+                with self._change:
+                    self._afterwards.remove(task)
 
     def _go_round(self) -> dict[Path, str]:
         """Deliver what there is; return the trials whose records wait, and why."""

@@ -4,6 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +66,43 @@ def test_a_server_that_ignores_sigterm_is_killed(monkeypatch):
     process.stdout.readline()
     ui._end(process)
     assert process.wait() == -signal.SIGKILL
+
+
+def test_the_server_keeps_artifacts_next_to_the_database_and_does_not_outlive_its_command(monkeypatch, tmp_path):
+    sleep, seen, guarded = [sys.executable, "-c", "import time; time.sleep(60)"], {}, []
+
+    def start(command, env, **options):
+        seen.update(env)
+        return subprocess.Popen(sleep, **options)
+
+    names = {name: getattr(subprocess, name) for name in ("STDOUT", "TimeoutExpired")}
+    monkeypatch.setattr(ui, "subprocess", SimpleNamespace(Popen=start, **names))
+    monkeypatch.setattr(ui, "_wait", lambda *_: None)
+    monkeypatch.setattr(ui, "start_guard", guarded.extend)
+    monkeypatch.delenv("MLFLOW_ARTIFACTS_DESTINATION", raising=False)
+    with ui._server(f"sqlite:///{tmp_path}/m.db", 1) as server:
+        assert server.pid in {process.pid for process in guarded}  # which a guard kills if this process is killed
+    assert server.poll() is not None
+    assert seen["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/m.db"
+    assert seen["MLFLOW_ARTIFACTS_DESTINATION"] == (tmp_path / "mlartifacts").as_uri()
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nobody answers
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ui._answers(server.server_port)
+        server.shutdown()
 
 
 def test_the_view_is_saved_once_and_that_of_another_version_is_replaced(store):

@@ -400,6 +400,32 @@ def test_the_courier_brings_the_epochs_of_a_round_in_one_batch(begun, store, mon
     assert [[metric.step for metric in batch] for batch in batches if batch] == [[1, 2, 3]]
 
 
+def test_what_comes_afterwards_finds_the_records_that_came_during_a_round(begun, courier, monkeypatch):
+    courier, _ = courier
+    trials, pending = [begun(1), begun(2)], []
+
+    def during(trial, client):
+        if trial is trials[0]:  # the second trial and the task come while the round is under way
+            courier.add([trials[1]])
+            courier.afterwards(lambda: pending.append(trials[1].pending))
+        deliver(trial, client)
+
+    monkeypatch.setattr("study.tracking.upload.deliver", during)
+    courier.add([trials[0]])
+    wait_for(lambda: pending)
+    assert pending == [0]
+
+
+def test_what_comes_afterwards_is_called_again_only_if_it_fails(courier):
+    courier, _ = courier
+    calls = []
+    courier.afterwards(lambda: calls.append("fails first") or (len(calls) < 3 and 1 / 0))
+    courier.afterwards(lambda: calls.append("once"))
+    wait_for(lambda: calls.count("fails first") == 2)
+    time.sleep(0.2)
+    assert calls == ["fails first", "once", "fails first"]
+
+
 @pytest.mark.parametrize("error", [MlflowException("no"), TypeError("NoneType"), KeyError("lines"), RecursionError()])
 def test_nothing_in_one_trials_records_stops_anothers(begun, store, courier, monkeypatch, error):
     trials = [begun(number) for number in (1, 2, 3)]
