@@ -37,7 +37,7 @@ import tyro
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, run_worker, table
 from ser.audio import read_audio
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.corpora import Corpus, load
 from ser.corpora.corpus import SYNTHESIS_RATE
 from ser.features.front_ends import front_end

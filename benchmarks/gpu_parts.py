@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import machine
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.config import Config, OptimizerConfig
 from ser.losses import LOSSES, build_loss
 from ser.models import Classifier, build_model

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store

@@ -82,7 +82,7 @@ def test_the_tables_of_confirmed_runs_are_written(old):
         old, "analysis/best_runs.py", "--experiment", "synthetic", "--study", "confirmed", "--output", "best"
     )
     assert done.returncode == 0, done.stderr
-    assert "0.250" in (old / "best" / "best_runs.md").read_text(encoding="utf-8")
+    assert "25.0" in (old / "best" / "best_runs_confirmed.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ FORBIDDEN = {
 # that runs as a command (python -m ser.corpora) may import more.
 ORDER = {
     "ser": (
-        "utils audio metrics corpora speaker_groups splits fold_design fold_classes class_mapping features noise "
+        "utils torchaudio_import audio metrics corpora speaker_groups splits fold_design fold_classes class_mapping features noise "
         "labels description losses models config config_file training checkpoint train evaluate predict"
     ),
     "study": (

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.features import egemaps, handcrafted
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.models.classifier import Classifier, behind, check_features, check_width, initialise, scaled
 
 HEADS = 12

@@ -145,7 +145,7 @@ def test_unknown_front_ends_and_shapes_are_refused() -> None:
 
 
 def test_torchaudio_without_its_native_part_is_whole_otherwise() -> None:
-    from ser.audio.torchaudio_import import HAS_NATIVE_PART, torchaudio
+    from ser.torchaudio_import import HAS_NATIVE_PART, torchaudio
 
     assert torchaudio.transforms.FrequencyMasking(8)(torch.ones(1, 64, 10)).shape == (1, 64, 10)
     assert HAS_NATIVE_PART == torchaudio._extension._IS_TORCHAUDIO_EXT_AVAILABLE
@@ -156,7 +156,7 @@ def test_a_native_part_that_refuses_this_torch_is_done_without() -> None:
         "import torch\n"
         "def refuse(path): raise RuntimeError('built for another CUDA version')\n"
         "torch.ops.load_library = refuse\n"
-        "from ser.audio.torchaudio_import import HAS_NATIVE_PART, torchaudio\n"
+        "from ser.torchaudio_import import HAS_NATIVE_PART, torchaudio\n"
         "print(HAS_NATIVE_PART, torchaudio.functional.melscale_fbanks(257, 50., 8000., 64, 16000).shape)\n"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

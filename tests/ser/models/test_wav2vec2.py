@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ser.audio.torchaudio_import import torchaudio
+from ser.torchaudio_import import torchaudio
 from ser.models import Wav2Vec2Base, WavLmBase
 
 TINY = 1 / 16
