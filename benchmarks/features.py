@@ -37,11 +37,11 @@ import tyro
 
 from benchmarks.measure import OUTPUT, Measurement, Results, heading, run_worker, table
 from ser.audio import read_audio
-from ser.torchaudio_import import torchaudio
 from ser.corpora import Corpus, load
 from ser.corpora.corpus import SYNTHESIS_RATE
 from ser.features.front_ends import front_end
 from ser.features.store import FeatureStore, open_store
+from ser.torchaudio_import import torchaudio
 from ser.utils.parallel import cores
 
 FRONT_END = "panns_16k"

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import machine
-from ser.torchaudio_import import torchaudio
 from ser.config import Config, OptimizerConfig
 from ser.losses import LOSSES, build_loss
 from ser.models import Classifier, build_model
+from ser.torchaudio_import import torchaudio
 from ser.training import Task, train
 from ser.training.optimizer import make_optimizer, set_learning_rate
 from ser.utils.errors import UserError

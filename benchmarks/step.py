@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
-from ser.torchaudio_import import torchaudio
 from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store
 from ser.losses import build_loss
 from ser.models import Classifier, build_model
 from ser.splits import split
+from ser.torchaudio_import import torchaudio
 from ser.training import train
 from ser.training.task import Task, make_task
 from ser.utils.parallel import ALLOCATOR

@@ -25,8 +25,8 @@ FORBIDDEN = {
 # that runs as a command (python -m ser.corpora) may import more.
 ORDER = {
     "ser": (
-        "utils torchaudio_import audio metrics corpora speaker_groups splits fold_design fold_classes class_mapping features noise "
-        "labels description losses models config config_file training checkpoint train evaluate predict"
+        "utils torchaudio_import audio metrics corpora speaker_groups splits fold_design fold_classes class_mapping "
+        "features noise labels description losses models config config_file training checkpoint train evaluate predict"
     ),
     "study": (
         "environment uri console schema options trial tracking setup backend search session commands "

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser.torchaudio_import import torchaudio
 from ser.features import egemaps, handcrafted
+from ser.torchaudio_import import torchaudio
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 from ser.utils.registry import resolve_instance

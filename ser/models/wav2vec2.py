@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser.torchaudio_import import torchaudio
 from ser.models.classifier import Classifier, behind, check_features, check_width, initialise, scaled
+from ser.torchaudio_import import torchaudio
 
 HEADS = 12
 LAYERS = 12

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ser.torchaudio_import import torchaudio
 from ser.models import Wav2Vec2Base, WavLmBase
+from ser.torchaudio_import import torchaudio
 
 TINY = 1 / 16
 KINDS = [Wav2Vec2Base, WavLmBase]
