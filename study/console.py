@@ -9,7 +9,7 @@ from ser.utils.printing import LONGEST_WORD, print_table
 from ser.utils.printing import make_console as make_console
 from ser.utils.printing import say as say
 
-NUMBER = r"^[-+−<]?[.\d]"
+NUMBER = r"^[-+−<>]?[.\d]"
 MISSING = "–"
 """Text of a value that is unknown or undefined."""
 
@@ -53,7 +53,7 @@ def column_kinds(text: pd.DataFrame) -> list[str]:
         ``number``; ``word``, if no cell needs a line break; or ``text``.
 
     Example:
-        >>> column_kinds(pd.DataFrame({"space": ["elr"], "UAR": ["0.5"], "reason": ["a trial ran out of memory"]}))
+        >>> column_kinds(pd.DataFrame({"space": ["elr"], "p": [">0.999"], "reason": ["a trial ran out of memory"]}))
         ['word', 'number', 'text']
     """
     kinds = []

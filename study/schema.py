@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ser.labels import CONSENSUS, LABEL_KINDS, LabelKind
@@ -28,6 +29,9 @@ BEST_TABLE, TRIALS_FIGURE = "best_runs.csv", "trials.png"
 
 # Artifact of a confirmation's parent runs, and file in its folder: what was declared before it began.
 DESIGN = "design.json"
+
+# The page that analysis/report.py writes by default.
+REPORT_PAGE = Path("results") / "report" / "report.html"
 
 # Metrics: seconds of training and validation in an epoch, and in all epochs up to it.
 SECONDS, SECONDS_SO_FAR = "train/seconds", "train/seconds_so_far"

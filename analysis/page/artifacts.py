@@ -13,11 +13,11 @@ from analysis.common.records import Records
 from analysis.common.section import Section, write
 from analysis.page.opening import Opening
 from ser.utils.errors import UserError, first_line
-from study.schema import KIND, REPORT, Tag
+from study.schema import KIND, REPORT, REPORT_PAGE, Tag
 from study.tracking.best_table import markdown_table
 from study.tracking.store import find_run, identity
 
-PAGE = "report.html"
+PAGE = REPORT_PAGE.name
 ADVICE = {
     "level": "noise",
     "rate": "labels wrong",

@@ -27,7 +27,7 @@ from analysis.sections.corrections.audio import Audio
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.console import make_console, say, show_table
-from study.schema import Tag
+from study.schema import REPORT_PAGE, Tag
 
 SCRIPT = "analysis/report.py"
 TITLE = "Which loss should I train with when my labels are noisy?"
@@ -40,7 +40,7 @@ SYNTHETIC = "The corpus is synthetic: it shows how the study works; nothing can 
 class ReportOptions(RecordsOptions):
     """Write all results of an experiment as one HTML page, with its figures and tables as files."""
 
-    output: Path = Path("results") / "report"
+    output: Path = REPORT_PAGE.parent
     """Folder of report.html, with one folder per section for its figures and tables."""
     reference: str | None = None
     """Search space that the others are compared with; default: the one that the design declares, else cross_entropy."""
@@ -114,6 +114,17 @@ def own_title(section: Section, records: Records) -> str:
     return section.title.removesuffix(f": {records.data}")
 
 
+def without_data(section: Section, records: Records) -> Section:
+    """Return a section whose title and captions do not name the data, which the title of the page does."""
+    data = f"{records.data}: "
+    return replace(
+        section,
+        title=own_title(section, records),
+        tables=tuple(replace(one, caption=one.caption.removeprefix(data)) for one in section.tables),
+        figures=tuple(replace(one, caption=one.caption.removeprefix(data)) for one in section.figures),
+    )
+
+
 def render_report(records: Records, opening: Opening, sections: Sequence[Section]) -> str:
     """Return the page.
 
@@ -124,9 +135,8 @@ def render_report(records: Records, opening: Opening, sections: Sequence[Section
     """
     subtitle = f"Report on experiment {records.experiment}: {extent(records)}"
     title = f"{records.data}: {TITLE[0].lower()}{TITLE[1:]}"
-    figure = first_figure(sections)
-    named = [replace(section, title=own_title(section, records)) for section in sections]
-    return render(title, subtitle, opening, figure, warnings(records), named, records.mismatch)
+    shown = [without_data(section, records) for section in sections]
+    return render(title, subtitle, opening, first_figure(shown), warnings(records), shown, records.mismatch)
 
 
 def first_figure(sections: Sequence[Section]) -> NamedFigure | None:

@@ -28,10 +28,11 @@ from study.commands.plan import costs, disk_warning, level_lines, pilot_componen
 from study.commands.printed import analysis_command, resume_command, say_next, ui_command
 from study.console import make_console, say
 from study.options import ConfirmOptions, StudyOptions, instead_of_unknown
-from study.schema import KIND, TRIAL, UNSEEN, Selection, Tag, space_and_labels
+from study.schema import KIND, REPORT_PAGE, TRIAL, UNSEEN, Selection, Tag, space_and_labels
 from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
 from study.setup.design import Design
+from study.setup.prepared_study import PreparedStudy
 from study.setup.resolve import absolute, data_name
 from study.tracking.confirmations import chosen, confirmed_table, representatives, trials_of_representative
 from study.tracking.store import quoted, search_all
@@ -85,14 +86,21 @@ def _run(confirmation: Confirmation, options: ConfirmOptions, console: Console) 
         folder = absolute(options.output) / str(prepared.options.name)
         for path in write_chosen(table, prepared.selection, prepared.options, folder):
             say(console, f"wrote {path}")
-        lines = [
-            ("write the report", analysis_command("analysis/report.py", prepared.options)),
-            ("what is significant", analysis_command("analysis/significance.py", prepared.options)),
-        ]
-        if design.test_corpora:
-            lines.append(("on other corpora", analysis_command("analysis/across_corpora.py", prepared.options)))
-        say_next(console, [*lines, ("look at the trainings", ui_command(prepared.options))])
+        _next_commands(prepared, design, console)
     return 1 if any(outcome.failures for outcome in ended.outcomes) else 0
+
+
+def _next_commands(prepared: PreparedStudy, design: Design, console: Console) -> None:
+    """Print what a user may want to run next."""
+    options = prepared.options
+    lines = [
+        ("write the report", analysis_command("analysis/report.py", options)),
+        ("open the report, once it is written", REPORT_PAGE.absolute().as_uri()),
+        ("what is significant", analysis_command("analysis/significance.py", options)),
+    ]
+    if design.test_corpora:
+        lines.append(("on other corpora", analysis_command("analysis/across_corpora.py", options)))
+    say_next(console, [*lines, ("look at the trainings", ui_command(options))])
 
 
 def announce(confirmation: Confirmation, resources: TrialResources | None, console: Console) -> None:
