@@ -23,8 +23,9 @@ from analysis.page.trained import what_was_trained
 from analysis.sections.dose_response.scores import Scores, read_scores
 from analysis.sections.significance.sentences import (
     capitalized,
-    further_sentences,
+    claims,
     later_sentence,
+    not_declared,
     primary_sentence,
 )
 from study.schema import SEARCH, in_words, space_and_labels
@@ -196,13 +197,16 @@ def _primary(records: Records, families: Sequence[Family], chosen: Chosen) -> st
 def _details(
     records: Records, families: Sequence[Family], recommended: Sequence[Recommendation], chosen: Chosen, first: str
 ) -> list[str]:
-    """Return what follows the first sentence: findings of each confirmation, and what the losses did to the labels."""
+    """Return what follows the first sentence: claims of each confirmation, and what the losses did to the labels.
+
+    The section on differences has the rest: what has no verdict or no evidence, and what the verdicts are about.
+    """
     lines = []
     for place, family in enumerate(families):
         primary = primary_sentence(family)
-        lines += [later_sentence(family)] if place else []
-        lines += [primary] if primary and primary != first else []
-        lines += further_sentences(family, records.resume_command(family.study))
+        found = [*([primary] if primary and primary != first else []), *claims(family)]
+        found = [problem, *found] if (problem := not_declared(family)) else found
+        lines += [later_sentence(family), *found] if place and found else found
     lines += [f"At {one.level} {also}." for one in recommended if (also := also_better(one))]
     lines += [oracles] if (oracles := oracle_sentence(recommended)) else []
     if chosen.methods:

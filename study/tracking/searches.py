@@ -29,6 +29,7 @@ from study.schema import (
     Selection,
     Tag,
     absent_of,
+    in_words,
     rate_of,
     space_and_labels,
     status_of,
@@ -85,7 +86,7 @@ class Trials:
         for (study, space, noise), group in self.table.groupby(["study", "space", "noise"], sort=False):
             planned = int(group["planned"].max())
             if planned > len(group):
-                found.append((f"{space} at {noise} in study {study}", planned - len(group), planned))
+                found.append((f"{in_words(str(space))} at {noise} in study {study}", planned - len(group), planned))
         return found
 
 
@@ -212,13 +213,13 @@ def caveats(trials: Trials, best: pd.DataFrame) -> list[str]:
     ]
     if {space_and_labels(str(space))[1] for space in best["space"]} - {CONSENSUS}:
         lines.append(
-            "Methods named SPACE+LABELS have noisy labels of their own (--labels): compare them with others by their "
-            "scores against the true labels."
+            "Methods with other --labels have noisy labels of their own: compare them with others by their scores "
+            "against the true labels."
         )
     counts = best[best["rank"] == 1][["noise", "space", FINISHED]]
     for noise, group in counts.groupby("noise", sort=False):
         if group[FINISHED].nunique() > 1:
-            counted = ", ".join(f"{row['space']} {row[FINISHED]}" for row in group.to_dict("records"))
+            counted = ", ".join(f"{in_words(row['space'])} {row[FINISHED]}" for row in group.to_dict("records"))
             lines.append(f"Unequal budgets at {noise}: {counted} finished trials.")
     lines += [
         f"{count} of {planned} planned trials of {where} are not on record: not begun yet, or deleted in MLflow."

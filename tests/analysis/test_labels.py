@@ -6,7 +6,7 @@ from study.setup.spaces import load_space
 from study.tracking.searches import best_runs, caveats
 
 FITTED, SOFT = "cross_entropy+dawid_skene", "cross_entropy+soft"
-CAVEAT = "Methods named SPACE+LABELS have noisy labels of their own (--labels)"
+CAVEAT = "Methods with other --labels have noisy labels of their own"
 
 
 def test_kinds_of_labels_are_methods_at_one_level_and_their_scores_are_explained(made_store):

@@ -51,6 +51,7 @@ def test_the_primary_comparison_is_one_sentence_and_not_said_twice():
     )
     assert opening.primary not in opening.details
     assert len(set(opening.details)) == len(opening.details)
+    assert not any(line.startswith(("Verdicts are over", "There is no evidence")) for line in opening.details)
     assert "At noisy-B ELR is better than cross entropy too, and not compared with it." in opening.details
 
 

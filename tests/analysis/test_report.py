@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,10 +15,10 @@ import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from analysis.common.records import RecordsOptions
-from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
+from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section, about
 from analysis.page import reproduction, trials
 from analysis.page.artifacts import log_report
-from analysis.page.build import ReportOptions, main, make_sections
+from analysis.page.build import ReportOptions, main, make_sections, without_data
 from analysis.page.costs import cost_section
 from analysis.page.html.render import PLAIN_ROWS, mark_commands, page_figure, page_table, render
 from analysis.page.html.svg import LARGEST_SVG, inline_svg
@@ -389,3 +390,13 @@ def test_the_table_of_a_search_has_no_empty_columns(search_alone):
     (table,) = trials.section(search_alone.records(), RecordsOptions()).tables
     assert "test UAR" not in table.text
     assert table.filters == ()
+
+
+def test_the_page_names_the_data_once_and_not_in_every_caption():
+    records = SimpleNamespace(data="made")
+    drawn = NamedFigure("drawn", "A caption", "alternative", plt.figure())
+    table = NamedTable("t", "Scores", pd.DataFrame({"a": [1]}), pd.DataFrame({"a": ["1"]}))
+    named = about(Section("s", "Title", tables=(table,), figures=(drawn,)), records.data)
+    assert named.tables[0].caption == "made: Scores"
+    found = without_data(named, records)
+    assert (found.title, found.tables[0].caption, found.figures[0].caption) == ("Title", "Scores", "A caption")

@@ -19,6 +19,8 @@ from analysis.inference import NOT_POSSIBLE
 from study.schema import in_words
 
 UNSEEN = "lightgrey"
+NARROWEST = 6.6
+"""Smallest width in inches, which the title of the horizontal axis needs."""
 
 
 def draw_differences(
@@ -38,7 +40,7 @@ def draw_differences(
     """
     levels = list(dict.fromkeys(compared["level"]))
     methods = list(dict.fromkeys(compared["method"]))[::-1]
-    size = (1.6 + 2.5 * len(levels), 1.9 + 0.34 * len(methods))
+    size = (max(NARROWEST, 1.6 + 2.5 * len(levels)), 1.9 + 0.34 * len(methods))
     figure, grid = plt.subplots(1, len(levels), figsize=size, sharex=True, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")
     hover = {}

@@ -55,7 +55,7 @@ def section(records: Records, options: Options) -> Section:
     families = read_families(records, options.reference)
     sentences = [family_sentences_of(records, family, families) for family in families]
     tables, figures = [], []
-    for place, (family, lines) in enumerate(zip(families, sentences, strict=True), start=1):
+    for place, family in enumerate(families, start=1):
         name = "significance" if place == 1 else f"significance-{place}"
         of = "" if len(families) == 1 else f"; confirmation {family.study}"
         judged = family.compared[family.compared["verdict"] != INCOMPLETE]
@@ -67,11 +67,11 @@ def section(records: Records, options: Options) -> Section:
         around = f", 95 % intervals over {judged['unit'].iloc[0]}s" if any(map(has_interval, rows_of(judged))) else ""
         drawing, hover = draw_differences(judged, single_differences(family), family.reference, name)
         caption = f"Difference of test UAR from {reference}{around}{of}"
-        figures.append(NamedFigure(name, caption, " ".join(lines), drawing, hover))
+        figures.append(NamedFigure(name, caption, alternative(judged, reference), drawing, hover))
     return Section(
         "significance",
         f"{TITLE} from {listing(sorted({in_words(family.reference) for family in families}))}",
-        sentences=tuple(line for lines in sentences for line in lines),
+        sentences=tuple(_with_one_scope(sentences)),
         tables=tuple(tables),
         figures=tuple(figures),
         notes=tuple(notes(families)),
@@ -138,6 +138,31 @@ def comparison_text(compared: pd.DataFrame, reference: str) -> pd.DataFrame:
             "verdict": [_verdict(row["verdict"], row["primary"], row["oracle"]) for row in rows],
         }
     )
+
+
+def alternative(judged: pd.DataFrame, reference: str) -> str:
+    """Return what the figure of the differences shows, for readers who cannot see it.
+
+    Args:
+        judged: Rows of ``Family.compared`` with a verdict.
+        reference: Name of the reference in words.
+    """
+    levels = []
+    for level, rows in judged.groupby("level", sort=False):
+        found = [
+            f"{in_words(row['method'])} {points(row['difference'])}"
+            + (f" ({interval_text(row['low'], row['high'])})" if has_interval(row) else "")
+            + f", {row['verdict']}"
+            for row in rows_of(rows)
+        ]
+        levels.append(f"At {level}: {'; '.join(found)}.")
+    return f"Test UAR minus that of {reference}, in points. {' '.join(levels)}"
+
+
+def _with_one_scope(sentences: Sequence[Sequence[str]]) -> list[str]:
+    """Return the sentences of all confirmations; one that several end with, what their verdicts are about, is last."""
+    lines = [line for each in sentences for line in each]
+    return [line for place, line in enumerate(lines) if line not in lines[place + 1 :]]
 
 
 def rows_of(compared: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -70,13 +70,23 @@ def further_sentences(family: Family, resume: str) -> list[str]:
     lines = [problem] if (problem := not_declared(family)) else []
     if not family.is_complete:
         lines += incomplete_sentences(family, resume)
+    lines += claims(family)
     rest = judged[~judged["primary"].astype(bool)].to_dict("records")
-    lines += [capitalized(result_sentence(row, family)) for row in rest if row["verdict"] in (BETTER, WORSE)]
     lines += _without_evidence([row for row in rest if row["verdict"] == NO_EVIDENCE], family)
     lines += _not_possible([row for row in rest if row["verdict"] == NOT_POSSIBLE], family)
     if len(judged):
         lines.append(f"Verdicts are over {family.units}; they are about {judged['scope'].iloc[0]}.")
     return lines
+
+
+def claims(family: Family) -> list[str]:
+    """Return a sentence on each method that is better or worse than the reference, without the primary comparison.
+
+    Args:
+        family: From ``analysis.common.families.read_families``.
+    """
+    rows = family.compared[~family.compared["primary"].astype(bool)].to_dict("records")
+    return [capitalized(result_sentence(row, family)) for row in rows if row["verdict"] in (BETTER, WORSE)]
 
 
 def result_sentence(row: Row, family: Family) -> str:
@@ -219,10 +229,10 @@ def _not_possible(rows: Sequence[Row], family: Family) -> list[str]:
 
 
 def _smallest(row: Row) -> str:
-    half = "" if row["alpha"] == ALPHA else f" (half of {ALPHA:g})"
+    shared = f", because the primary comparison and the others share {ALPHA:g}" if row["alpha"] != ALPHA else ""
     return (
-        f"the smallest possible p is {p_value(row['p_smallest'])}, and p ≤ {row['alpha']:g}{half} takes "
-        f"{units_needed(row['alpha'])} {row['unit']}s"
+        f"the smallest possible p is {p_value(row['p_smallest'])}, and evidence needs p ≤ {row['alpha']:g}{shared}, so "
+        f"{units_needed(row['alpha'])} {row['unit']}s at least"
     )
 
 

@@ -118,10 +118,10 @@ def test_five_units_cannot_give_evidence():
     assert found.sentences[:2] == (
         "Declared beforehand: at noisy-B (40.2% of the labels wrong) 5 folds cannot show a difference between "
         "ProSelfLC and cross entropy, however large (seen: 70.0 points higher): the smallest possible p is 0.062, and "
-        "p ≤ 0.025 (half of 0.05) takes 7 folds.",
+        "evidence needs p ≤ 0.025, because the primary comparison and the others share 0.05, so 7 folds at least.",
         "At clean (0.0% of the labels wrong) 5 folds cannot show a difference between ProSelfLC and cross entropy, "
-        "however large (seen: 70.0 points higher): the smallest possible p is 0.062, and p ≤ 0.025 (half of 0.05) "
-        "takes 7 folds. This does not show that the methods are equally good.",
+        "however large (seen: 70.0 points higher): the smallest possible p is 0.062, and evidence needs p ≤ 0.025, "
+        "because the primary comparison and the others share 0.05, so 7 folds at least. This does not show that the methods are equally good.",
     )
     assert "interval" not in " ".join(found.sentences)
     assert set(found.tables[0].text["95 % interval"]) == {"–"}
