@@ -121,7 +121,8 @@ def test_five_units_cannot_give_evidence():
         "evidence needs p ≤ 0.025, because the primary comparison and the others share 0.05, so 7 folds at least.",
         "At clean (0.0% of the labels wrong) 5 folds cannot show a difference between ProSelfLC and cross entropy, "
         "however large (seen: 70.0 points higher): the smallest possible p is 0.062, and evidence needs p ≤ 0.025, "
-        "because the primary comparison and the others share 0.05, so 7 folds at least. This does not show that the methods are equally good.",
+        "because the primary comparison and the others share 0.05, so 7 folds at least. This does "
+        "not show that the methods are equally good.",
     )
     assert "interval" not in " ".join(found.sentences)
     assert set(found.tables[0].text["95 % interval"]) == {"–"}
