@@ -18,7 +18,7 @@ from ser.corpora.names import emotions_in_words
 from ser.features.front_ends import front_end
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
-from study.schema import LABELS_IN_WORDS, Tag
+from study.schema import LABELS_IN_WORDS, Tag, rate_of
 
 
 def what_was_trained(records: Records, found: Provenance, families: Sequence[Family]) -> Iterator[tuple[str, str]]:
@@ -120,8 +120,8 @@ def _corpus(records: Records, found: Provenance, runs: Sequence[Run]) -> str:
 
 def _noise_rates(runs: Sequence[Run]) -> str:
     """Return the noise levels of known rate, the lowest rate first."""
-    known = {run.data.tags[Tag.NOISE]: run.data.tags.get(Tag.NOISE_RATE) for run in reversed(runs)}
-    rates = {level: float(rate) for level, rate in known.items() if rate}
+    known = {run.data.tags[Tag.NOISE]: rate_of(run.data.tags) for run in reversed(runs)}
+    rates = {level: rate for level, rate in known.items() if rate is not None}
     return ", ".join(f"{level} {percent(rate, 1)}" for level, rate in sorted(rates.items(), key=lambda item: item[1]))
 
 

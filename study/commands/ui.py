@@ -75,8 +75,9 @@ def main() -> int:
         0 printed the links of a server, or ended by Ctrl-C; 2 a user error; 130 interrupted before the server ran.
     """
     options = parse(UiOptions)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # A store that may only be read is no error here, for which MLflow would log a traceback.
+    for name, level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
     console, uri = make_console(), chosen_uri(options.tracking_uri)
     if not (is_database(uri) or uri.startswith(("http://", "https://"))):
         raise UserError(f"--tracking-uri {without_password(uri)} is neither a database nor a server's address.")

@@ -48,7 +48,7 @@ def design_words(design: Design) -> list[str]:
     Args:
         design: Its design.
     """
-    words = ["--seeds", str(len(design.seeds))]
+    words = [*(("--pilot",) if design.pilot else ()), "--seeds", str(len(design.seeds))]
     if design.reference not in (None, ConfirmOptions.reference):
         words += ["--reference", str(design.reference)]
     if design.primary:

@@ -9,6 +9,7 @@ from ser.corpora import load
 from ser.splits import speaker_fold
 from ser.utils.errors import UserError
 from study.schema import DESIGN
+from study.search.repeating import design_words
 from study.setup.candidates import Candidate
 from study.setup.design import Design, fold_speakers, primary_comparison, training_seed, unit_of
 
@@ -158,3 +159,10 @@ def test_the_primary_comparison_is_one_that_is_trained():
 def test_a_primary_comparison_that_is_not_part_of_it_is_refused(asked, message):
     with pytest.raises(UserError, match=message):
         primary_comparison(asked, METHODS, RATES, "cross_entropy", set())
+
+
+def test_the_command_that_repeats_a_design_declares_the_same(design):
+    assert design_words(design) == ["--seeds", "2", "--primary", "proselflc", "noisy-B"]
+    assert design_words(replace(design, pilot=True, primary=None, reference="elr")) == [
+        "--pilot", "--seeds", "2", "--reference", "elr"
+    ]  # fmt: skip
