@@ -151,7 +151,7 @@ def test_a_running_study_and_deleted_trials_are_reported(made_store):
     made_store.client.update_run(second.info.run_id, "RUNNING")
     records = made_store.records()
     assert len(records.search.table) == 2
-    assert records.search.not_recorded == [("elr at clean in study long", 1, 3)]
+    assert records.search.not_recorded == [("ELR at clean in study long", 1, 3)]
     assert records.remarks("x") == ["Numbers may change: long is running, or was killed and not resumed."]
 
 
