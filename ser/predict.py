@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich import box
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from ser.audio import AudioFault, embedded, read_audio
 from ser.audio.levels import level_warnings, measure
@@ -26,12 +23,13 @@ from ser.training.embeddings import extractor
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, write_new
+from ser.utils.printing import make_console, print_table, say
 
 FILES_AT_ONCE = 64
 """Number of files that are in memory at the same time."""
 
 SHOWN = 3
-"""Number of probabilities on the terminal; ``--output`` writes all."""
+"""Number of probabilities on the terminal, at most; ``--output`` writes all."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def label(options: PredictOptions) -> int:
 
     labelled: list[tuple[Path, NDArray[np.float64]]] = []
     faults: list[tuple[str, str]] = []
-    terminal = Console(stderr=True)
+    terminal = make_console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("predicting", total=len(files))
         levels: list[tuple[float, float]] = []
@@ -85,7 +83,7 @@ def label(options: PredictOptions) -> int:
     if labelled:
         _print(checkpoint.classes, labelled)
         for line in level_warnings([str(path) for path, _ in labelled], np.array(levels)):
-            terminal.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
+            say(terminal, f"warning: {line}")
         if options.output is not None:
             content = encoded({options.output.name: _csv(checkpoint.classes, labelled)})
             write_new(output_folder(options.output.parent), content)
@@ -184,16 +182,13 @@ def _predict_frames(
 
 
 def _print(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("file", overflow="fold")
-    table.add_column("predicted", overflow="fold", no_wrap=True)
-    table.add_column(f"{min(SHOWN, len(classes))} most probable", overflow="fold", no_wrap=True)
+    rows = []
     for path, line in labelled:
-        likeliest = [int(index) for index in np.argsort(-line, kind="stable")[:SHOWN]]
-        shown = ", ".join(f"{classes[index]} {line[index]:.2f}" for index in likeliest)
-        table.add_row(str(path), classes[likeliest[0]], shown)
-    # Neither markup nor emoji, for names may look like either.
-    Console(markup=False, emoji=False, highlight=False).print(table)
+        first, *others = (int(index) for index in np.argsort(-line, kind="stable")[:SHOWN])
+        shown = [f"{classes[index]} {line[index]:.2f}" for index in others]
+        rows.append([str(path), classes[first], f"{line[first]:.2f}", *shown])
+    columns = ["file", "predicted", "probability", "second", "third"][: len(rows[0])]
+    print_table(make_console(), columns, rows, numbers=["probability"])
 
 
 def _csv(classes: Sequence[str], labelled: Sequence[tuple[Path, NDArray[np.float64]]]) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 
 from ser.corpora import load, needs_root, parse_options
@@ -22,6 +21,7 @@ from ser.splits import SplitBy
 from ser.utils.command_line import parse_commands, run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.output_files import output_folder
+from ser.utils.printing import make_console, say
 
 DESCRIPTION, UTTERANCES, ERRORS = "describe.json", "utterances.csv", "faults.txt"
 
@@ -68,14 +68,14 @@ def run_describe(options: DescribeOptions) -> None:
     corpus = load(options.name, options.root, options.exclude, parse_options(options.corpus_options), options.classes)
     if options.output is not None:
         _check_output(output_folder(options.output))
-    terminal = Console(stderr=True)
+    terminal = make_console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("decoding", total=len(corpus))
         found = describe(corpus, lambda done, total: progress.update(bar, completed=done), split_by=options.split_by)
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = make_console()
     print_description(found.numbers, console)
     for note in corpus.notes:
-        console.print(note, soft_wrap=True)
+        say(console, note)
     advice = EXCLUDE_ADVICE
     if options.output is not None:
         try:
@@ -83,7 +83,7 @@ def run_describe(options: DescribeOptions) -> None:
         except OSError as error:
             raise UserError(f"--output {str(options.output)!r} is not writable: {error.strerror or error}.") from error
         for path in paths:
-            console.print(f"wrote {path}", soft_wrap=True)
+            say(console, f"wrote {path}")
         listed = shlex.quote(str(options.output / ERRORS))
         advice = f"Correct the data, or leave these utterances out: pass --exclude {listed}."
     if found.errors:

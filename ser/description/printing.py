@@ -1,18 +1,16 @@
-"""Tables of the numbers that ``ser.description.summary`` computes, in 80 columns."""
+"""Tables of the numbers that ``ser.description.summary`` computes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ser.corpora.names import counted
 from ser.description.summary import CLIPPED, QUIET
 from ser.utils.errors import listed
+from ser.utils.printing import print_table, say, wrapped
 
 MAX_NAMES = 4
 """Utterances listed per group of duplicates; describe.json has all of them."""
@@ -31,12 +29,12 @@ def print_description(numbers: Mapping[str, Any], console: Console) -> None:
     """
     _print_pairs(console, f"Corpus {numbers['corpus']}", [*_size(numbers), *_audio(numbers["audio"])])
     for line in numbers["audio"]["warnings"]:
-        _print_line(console, f"warning: {line}\n")
+        say(console, f"warning: {line}\n")
     _print_classes(console, numbers["classes"])
     if numbers["agreement"] is not None:
         _print_agreement(console, numbers["agreement"])
     else:
-        _print_line(console, "No votes, so no agreement of annotators.\n")
+        say(console, "No votes, so no agreement of annotators.\n")
     if numbers["ratings"]:
         _print_ratings(console, numbers["ratings"])
     _print_folds(console, numbers["folds"])
@@ -76,12 +74,12 @@ def _audio(audio: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _print_classes(console: Console, classes: Sequence[Mapping[str, Any]]) -> None:
     genders = list(dict.fromkeys(gender for row in classes for gender in row["by_gender"]))
-    table = _table(["class"], ["utterances", "share", "hours", "speakers", *genders])
+    numbers, rows = ["utterances", "share", "hours", "speakers", *genders], []
     for row in classes:
         counts = [str(row["by_gender"].get(gender, 0)) for gender in genders]
         shown = (row["class"], str(row["utterances"]), f"{row['share']:.1%}", f"{row['hours']:.2f}")
-        table.add_row(*shown, str(row["speakers"]), *counts)
-    _print_table(console, "Classes", table)
+        rows.append([*shown, str(row["speakers"]), *counts])
+    print_table(console, ["class", *numbers], rows, "Classes", numbers=numbers)
 
 
 def _print_agreement(console: Console, found: Mapping[str, Any]) -> None:
@@ -113,72 +111,58 @@ def _print_agreement(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _print_ratings(console: Console, ratings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    table = _table(["class"], list(ratings))
+    rows = []
     for name in next(iter(ratings.values())):
         each = [some[name] for some in ratings.values()]
-        table.add_row(name, *(f"{_number(some['mean'], 2)} ± {_number(some['sd'], 2)}" for some in each))
-    _print_table(console, "Ratings, mean ± standard deviation", table)
+        rows.append([name, *(f"{_number(some['mean'], 2)} ± {_number(some['sd'], 2)}" for some in each)])
+    print_table(console, ["class", *ratings], rows, "Ratings, mean ± standard deviation", numbers=list(ratings))
 
 
 def _print_folds(console: Console, folds: Mapping[str, Any]) -> None:
     if folds["problem"] is not None:
-        _print_line(console, f"No folds: {folds['problem']}\n")
+        say(console, f"No folds: {folds['problem']}\n")
         return
-    table = _table(["held out"], ["fold", "speakers", "utterances", "hours"], first=1)
+    numbers, rows = ["fold", "speakers", "utterances", "hours"], []
     for number, fold in enumerate(folds["groups"], start=1):
         speakers = fold["speakers"]
         names = ", ".join(speakers) if len(speakers) <= 3 else f"{speakers[0]} … {speakers[-1]}"
-        table.add_row(str(number), names, str(len(speakers)), str(fold["utterances"]), f"{fold['hours']:.2f}")
-    _print_table(console, f"Folds by {folds['unit']}", table)
+        rows.append([str(number), names, str(len(speakers)), str(fold["utterances"]), f"{fold['hours']:.2f}"])
+    columns = ["fold", "held out", *numbers[1:]]
+    print_table(console, columns, rows, f"Folds by {folds['unit']}", numbers=numbers)
     title = f"Classes of fold {len(folds['groups'])}, which a study takes by default:"
     lines = [*(f"warning: {line}" for line in folds["warnings"]), *((title, *folds["last"]) if folds["last"] else ())]
     for line in lines:
-        console.print(line)  # wrapped: names may be long
+        say(console, line)
     if lines:
         console.print()
 
 
 def _print_duplicates(console: Console, groups: Sequence[Mapping[str, Any]]) -> None:
     if not groups:
-        _print_line(console, "No two utterances have the same audio.")
+        say(console, "No two utterances have the same audio.")
         return
-    _print_line(
-        console, f"{len(groups)} groups of utterances with the same audio:" if len(groups) > 1 else "Same audio:"
-    )
+    say(console, f"{len(groups)} groups of utterances with the same audio:" if len(groups) > 1 else "Same audio:")
     for group in groups[:MAX_GROUPS]:
         flags = [f"LABELS DIFFER: {', '.join(group['labels'])}"] if group["different_labels"] else []
         flags += [f"SPEAKERS DIFFER: {', '.join(group['speakers'])}"] if group["crosses_speakers"] else []
         names = group["utterances"]
         more = f" = {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        _print_line(console, f"  {' = '.join(names[:MAX_NAMES])}{more}{''.join(f'; {flag}' for flag in flags)}")
+        say(console, f"  {' = '.join(names[:MAX_NAMES])}{more}{''.join(f'; {flag}' for flag in flags)}")
     if len(groups) > MAX_GROUPS:
-        _print_line(console, f"  and {len(groups) - MAX_GROUPS} more; describe.json lists all of them (--output).")
+        say(console, f"  and {len(groups) - MAX_GROUPS} more; describe.json lists all of them (--output).")
 
 
 def _print_pairs(console: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
-    table = _table(["", " "], [])
-    table.show_header = False
-    for pair in pairs:
-        table.add_row(*pair)
-    _print_table(console, title, table)
-
-
-def _table(text: Sequence[str], numbers: Sequence[str], first: int = 0) -> Table:
-    """Create an empty table; the first ``first`` columns of numbers precede the columns of text."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in (*numbers[:first], *text, *numbers[first:]):
-        table.add_column(name, justify="left" if name in text else "right", overflow="fold")
-    return table
-
-
-def _print_table(console: Console, title: str, table: Table) -> None:
-    console.print(Text(title, "bold"), soft_wrap=True)
-    console.print(table)
+    """Print names and values in two columns; long values continue in theirs."""
+    pairs = list(pairs)
+    width = max(len(name) for name, _ in pairs) + 2
+    say(console, title)
+    for name, value in pairs:
+        first, *more = (wrapped(value, console.width - width) if console.is_terminal else value).split("\n")
+        console.print(f"{name:<{width}}{first}", soft_wrap=True)
+        for line in more:
+            console.print(f"{' ' * width}{line}", soft_wrap=True)
     console.print()
-
-
-def _print_line(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True)
 
 
 def _join_counts(counts: Mapping[str, int], form: str = "{1} {0}") -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from ser.models import MODELS, build_model
 from ser.models.fetch import WEIGHTS, FetchOptions, fetch
 from ser.utils.command_line import parse_commands, run_command
+from ser.utils.printing import make_console, print_table
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,21 @@ def main() -> int:
     if isinstance(options, FetchOptions):
         fetch(options.name, options.output)
     else:
-        print_models(Console())
+        print_models(make_console())
     return 0
 
 
 def print_models(console: Console) -> None:
     """Print one line for each built-in network, at width 1 and without its class head."""
-    table = Table("model", "front ends", "parameters", "embedding", "weights to fetch", box=None, pad_edge=False)
+    rows = []
     for name in MODELS:
         with torch.device("meta"):
             model = build_model(name, 2)
         size = sum(parameter.numel() for key, parameter in model.named_parameters() if not key.startswith("head."))
         weights = ", ".join(key for key, value in WEIGHTS.items() if value.model == name)
-        table.add_row(name, ", ".join(model.front_ends), f"{size:,}", str(model.embedding_size), weights or "–")
-    console.print(table)
+        rows.append([name, ", ".join(model.front_ends), f"{size:,}", str(model.embedding_size), weights or "–"])
+    columns = ["model", "front ends", "parameters", "embedding", "weights to fetch"]
+    print_table(console, columns, rows, numbers=["parameters", "embedding"])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from ser.utils.command_line import parse_commands, run_command
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, shown
 from ser.utils.output_files import encoded, output_folder, to_csv, to_json, write_new
+from ser.utils.printing import make_console, say
 
 if TYPE_CHECKING:  # torch, cleanlab and matplotlib take seconds to import; each command imports what it needs
     from ser.metrics.agreement import HumanCeiling
@@ -85,7 +86,7 @@ class EstimateOptions:
 def main() -> int:
     """Run the command line and return the exit code."""
     options = parse_commands({"export": ExportOptions, "estimate": EstimateOptions}, default="export")
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = make_console()
     if isinstance(options, EstimateOptions):
         run_estimate(options, console)
     else:
@@ -121,14 +122,14 @@ def run_export(options: ExportOptions, console: Console) -> None:
     audio = label_files.synthesized(corpus)
     write_new(folder, audio | content)
     print_export(console, corpus, noisy, subsets)
-    console.print(f"\nIn {options.output}:", soft_wrap=True)
+    say(console, f"\nIn {options.output}:")
     for name in content:
-        console.print(f"  {name}", soft_wrap=True)
+        say(console, f"  {name}")
     if audio:
-        console.print(f"  {label_files.AUDIO}/: {len(audio)} 16-bit WAV files, because the corpus is synthesised")
+        say(console, f"  {label_files.AUDIO}/: {len(audio)} 16-bit WAV files, because the corpus is synthesised")
     table = shlex.quote(str(options.output / f"{stem}-train.csv"))
     study = command_line("study/run.py")
-    console.print(f"\nNext: {study} --corpus table --corpus-root {table} --noise given", soft_wrap=True)
+    say(console, f"\nNext: {study} --corpus table --corpus-root {table} --noise given")
 
 
 def run_estimate(options: EstimateOptions, console: Console) -> None:
@@ -156,7 +157,7 @@ def run_estimate(options: EstimateOptions, console: Console) -> None:
     if folder is not None:
         content = _estimated(corpus, given, added, ceiling)
         write_new(folder, content)
-        console.print(f"\nIn {options.output}: {', '.join(content)}", soft_wrap=True)
+        say(console, f"\nIn {options.output}: {', '.join(content)}")
 
 
 def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Estimate, list[AddedNoise]]:
@@ -165,7 +166,7 @@ def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Est
     from ser.noise import estimate as estimates
 
     groups = estimates.speaker_groups(corpus)
-    terminal = Console(stderr=True)
+    terminal = make_console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
