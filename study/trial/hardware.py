@@ -54,11 +54,12 @@ def system_metrics(device: str) -> dict[str, float]:
         "system_memory_usage_megabytes": memory.used / 1e6,
     }
     if device == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        # A trial sees one GPU, whichever of the machine's it is.
-        found["gpu_0_memory_usage_percentage"] = (total - free) / total * 100
-        found["gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
-        with suppress(Exception):  # no nvidia-ml-py, or a GPU that does not say, such as a part of one (MIG)
+        # A trial sees one GPU, whichever of the machine's it is. What cannot be measured ends no trial: nvidia-ml-py
+        # may not be installed, and a part of a GPU (MIG) does not report its use.
+        with suppress(Exception):
+            free, total = torch.cuda.mem_get_info()
+            found["gpu_0_memory_usage_percentage"] = (total - free) / total * 100
+            found["gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
             found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
     return {f"{SYSTEM}{name}": round(float(value), 1) for name, value in found.items()}
 
