@@ -163,7 +163,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
         self._over = {number: f" {words}" for number, words in (over or {}).items() if words}
         self._whole, self._place = whole, place
         self._in_order = whole is None or not whole.is_confirmation
-        """Whether the best trial so far means something: those of a confirmation are folds and seeds."""
+        """Return whether the best trial so far means something: those of a confirmation are folds and seeds."""
         ended = [entry for entry in earlier if entry.status in (FINISHED, STOPPED)]
         self._ended, self._ended_epochs = len(ended), sum(entry.epochs for entry in ended)
         self._done = {entry.number for entry in earlier if entry.status in (FINISHED, STOPPED, FAILED)}

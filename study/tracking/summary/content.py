@@ -42,7 +42,7 @@ NO_SCORES = ("/epoch", "/lr", SECONDS)
 
 @dataclass(frozen=True)
 class Point:
-    """One trial in the figure.
+    """Trial in the figure.
 
     Args:
         place: Number of the trial in a search, of the fold in a confirmation.
