@@ -149,7 +149,7 @@ def test_the_command_line_takes_a_name_and_an_output(monkeypatch: pytest.MonkeyP
 def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     assert run_command(monkeypatch, "list") == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines.keys() == {"model", *MODELS}
     assert "79,673,792" in lines["cnn14"]  # 80,753,615 − 2,049 · 527
     assert "cnn14_16k, cnn14" in lines["cnn14"]
