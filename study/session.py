@@ -24,11 +24,11 @@ from study.environment import environment
 from study.options import RECORD
 from study.schema import FAILED, FINISHED, STOPPED
 from study.search.journal import DASHBOARD, write_for_dashboard
-from study.search.parents import about_study, complete_parent
+from study.search.parents import about_study, close_runs, complete_parent
 from study.search.progress import WholeStudy
-from study.search.run_search import Outcome, open_journal, open_logs, open_search, replace_parent, run_search
+from study.search.run_search import Outcome, open_journal, open_logs, open_search, run_search
 from study.setup.prepared_study import PreparedStudy
-from study.tracking.store import is_gone, sweep
+from study.tracking.store import repeat_if_deleted
 from study.tracking.summary.write import describe_experiment
 from study.tracking.ui.views import save_view
 from study.tracking.upload import PATIENCE, Courier
@@ -144,7 +144,7 @@ def _run_searches(
     stores = [store.path.name for store in prepared.data.all_stores]
     prepared.options.write(prepared.data.digest, stores, prepared.spaces, prepared.data.audio_digest)
     # All of them now: while trials run, the tracking server may come and go.
-    progress.parents = [open_search(prepared, search) for search in prepared.searches]
+    progress.parents = [repeat_if_deleted(partial(open_search, prepared, search)) for search in prepared.searches]
     describe_experiment(prepared.records.client, prepared.records.experiment)
     save_view(prepared.records.client, prepared.records.experiment)
     begin(resources)
@@ -153,7 +153,7 @@ def _run_searches(
     opened = list(zip(prepared.searches, progress.parents, strict=True))
     journals = [open_journal(prepared, search) for search in prepared.searches]
     logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
-    if lacking := sum(own.deliver() for own in logs):
+    if lacking := sum(repeat_if_deleted(own.deliver) for own in logs):
         say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
     left_out: set[str] = set()
     about = about_study(prepared)
@@ -197,7 +197,6 @@ def _reason(progress: _Progress, complete: bool, deadline: float, budget: str | 
 
 def _deliver(prepared: PreparedStudy, progress: _Progress, console: Console) -> bool:
     """Upload what MLflow lacks, and close the runs; return whether MLflow has everything."""
-    client = prepared.records.client
     if progress.courier is not None:
         left, missed = progress.courier.close(DELIVERY_SECONDS)
         for text in missed:
@@ -209,13 +208,6 @@ def _deliver(prepared: PreparedStudy, progress: _Progress, console: Console) -> 
                 f"The records of {len(left)} trials wait in {prepared.folder}; MLflow has not taken them: {why}",
             )
             return False
-    opened = list(zip(prepared.searches, progress.parents, strict=False))
-    parents = [replace_parent(prepared, search) if is_gone(client, parent) else parent for search, parent in opened]
-    for parent, outcome in zip(parents, progress.outcomes, strict=False):
-        if not outcome.interrupted:
-            client.set_terminated(parent, "FINISHED")
-    sweep(client, prepared.records.experiment, str(prepared.options.name))
-    about = about_study(prepared)
-    for search, _ in opened:
-        complete_parent(prepared, search, about)
+    complete = [not outcome.interrupted for outcome in progress.outcomes]
+    repeat_if_deleted(partial(close_runs, prepared, progress.parents, complete))
     return True

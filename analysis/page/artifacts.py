@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.page.opening import Opening
 from ser.utils.errors import UserError, first_line
 from study.schema import KIND, REPORT, REPORT_PAGE, Tag
 from study.tracking.best_table import markdown_table
-from study.tracking.store import find_run, identity
+from study.tracking.store import find_run, identity, repeat_if_deleted
 
 PAGE = REPORT_PAGE.name
 ADVICE = {
@@ -91,22 +92,25 @@ def log_report(records: Records, paths: Sequence[Path], folder: Path, descriptio
     Raises:
         UserError: If MLflow refuses a file.
     """
+    try:
+        return repeat_if_deleted(partial(_copy_report, records, paths, folder, description))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"the report could not be copied into MLflow: {first_line(error)}") from None
+
+
+def _copy_report(records: Records, paths: Sequence[Path], folder: Path, description: str) -> str:
     client = records.client
     shown = (*records.matched.search, *records.matched.confirmed)
     key = {KIND: REPORT, Tag.CORPUS: records.data, Tag.CORPUS_DIGEST: shown[0].data.tags.get(Tag.CORPUS_DIGEST, "")}
-    try:
-        run = find_run(client, records.identifier, key)
-        if run is None:
-            run = client.create_run(
-                records.identifier, tags={**key, **identity(f"report on {records.data} · {key[Tag.CORPUS_DIGEST][:6]}")}
-            )
-        run_id = str(run.info.run_id)
-        client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
-        for path in paths:
-            if path.name == PAGE or path.suffix in {".png", ".yaml"}:
-                below = path.parent.relative_to(folder)
-                client.log_artifact(run_id, str(path), None if below == Path() else below.as_posix())
-        client.set_terminated(run_id, "FINISHED")
-    except (MlflowException, OSError) as error:
-        raise UserError(f"the report could not be copied into MLflow: {first_line(error)}") from None
+    run = find_run(client, records.identifier, key)
+    if run is None:
+        name = f"report on {records.data} · {key[Tag.CORPUS_DIGEST][:6]}"
+        run = client.create_run(records.identifier, tags={**key, **identity(name)})
+    run_id = str(run.info.run_id)
+    client.set_tag(run_id, MLFLOW_RUN_NOTE, description)
+    for path in paths:
+        if path.name == PAGE or path.suffix in {".png", ".yaml"}:
+            below = path.parent.relative_to(folder)
+            client.log_artifact(run_id, str(path), None if below == Path() else below.as_posix())
+    client.set_terminated(run_id, "FINISHED")
     return run_id

@@ -1,8 +1,9 @@
-"""The parent runs of a study, once their trials have ended: what each says of its trials, and of the study."""
+"""The parent runs of a study, once their trials have ended: their status, and what each says of trials and study."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 
 from mlflow.exceptions import MlflowException
@@ -11,10 +12,36 @@ from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
 from study.schema import PILOT, Tag
 from study.search.repeating import repeating_command, repeating_confirmation
-from study.search.run_search import search_key
+from study.search.run_search import replace_parent, search_key
 from study.setup.prepared_study import PreparedStudy, Search
 from study.setup.resolve import data_name
+from study.tracking.store import is_gone, sweep
 from study.tracking.summary.write import About, summarise
+
+
+def close_runs(prepared: PreparedStudy, parents: Sequence[str], complete: Sequence[bool]) -> None:
+    """End the runs of a study that are still open; parent runs that somebody has deleted are created again.
+
+    It can be called again.
+
+    Args:
+        prepared: The study.
+        parents: Parent runs of its searches that are open, in order.
+        complete: Whether all trials have ended, for each search that has begun, in order.
+
+    Raises:
+        MlflowException: The store cannot be reached, or a run was deleted after it was found.
+    """
+    client = prepared.records.client
+    opened = list(zip(prepared.searches, parents, strict=False))
+    current = [replace_parent(prepared, search) if is_gone(client, parent) else parent for search, parent in opened]
+    for parent, is_complete in zip(current, complete, strict=False):
+        if is_complete:
+            client.set_terminated(parent, "FINISHED")
+    sweep(client, prepared.records.experiment, str(prepared.options.name))
+    about = about_study(prepared)
+    for search, _ in opened:
+        complete_parent(prepared, search, about)
 
 
 def complete_parent(prepared: PreparedStudy, search: Search, about: About) -> None:

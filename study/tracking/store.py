@@ -5,13 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Run, RunStatus, SourceType, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_RUN_NAME,
@@ -24,7 +24,13 @@ from ser.corpora import Corpus
 from ser.utils.errors import UserError
 from study.schema import KIND, MANIFEST, PARENT, STOPPED, TRIAL, Tag
 
+Result = TypeVar("Result")
+
 PAGE = 1000
+
+DELETED_ATTEMPTS = 3
+REFUSALS = (ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST))
+"""MLflow's answers to a change of a deleted run: of one in its trash, and of one that is not in the store at all."""
 
 LONGEST_TAG = 5000
 """Characters of a tag's value; MLflow refuses longer ones, at different lengths in different stores."""
@@ -49,6 +55,29 @@ def is_gone(client: MlflowClient, run_id: str) -> bool:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return True
         raise
+
+
+def repeat_if_deleted(task: Callable[[], Result]) -> Result:
+    """Call a function again if the store refuses a change, because a run that it has found can be deleted meanwhile.
+
+    MLflow cannot find a run and change it in one step, and its pages let everybody delete runs at any time.
+
+    Args:
+        task: Finds runs, or creates those that are missing, and changes them; it can be called again at any point.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        MlflowException: The store refuses ``DELETED_ATTEMPTS`` times, or cannot be reached.
+    """
+    for _ in range(DELETED_ATTEMPTS - 1):
+        try:
+            return task()
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+    return task()
 
 
 def search_all(client: MlflowClient, experiments: list[str], query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:

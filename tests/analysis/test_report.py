@@ -173,6 +173,18 @@ def test_the_report_is_kept_in_mlflow_once_and_changes_no_trial(search_alone, tm
     assert list(again.search.table["run_id"]) == list(records.search.table["run_id"])
 
 
+def test_a_copy_that_somebody_deletes_while_it_is_replaced_is_made_again(search_alone, tmp_path, monkeypatch):
+    records = search_alone.records()
+    path = tmp_path / "report.html"
+    path.write_text("<p>")
+    client = records.client
+    first, set_tag = log_report(records, [path], tmp_path, ""), client.set_tag
+    monkeypatch.setattr(client, "set_tag", lambda *what: (first in what and client.delete_run(first), set_tag(*what)))
+    second = log_report(records, [path], tmp_path, "")
+    assert second != first
+    assert [item.path for item in client.list_artifacts(second)] == ["report.html"]
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_costs_are_the_seconds_on_record(both_stages, older):
     """Trials of an older version have no sum on record, and those of this one need no curves."""
