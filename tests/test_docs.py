@@ -1,6 +1,7 @@
 """What the documentation says can be done: snippets run, links and options exist."""
 
 import ast
+import configparser
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -132,3 +133,17 @@ def test_nothing_installs_the_project_by_name_from_an_index():
         if pattern.search(line)
     ]
     assert not found, found
+
+
+def test_every_required_package_has_its_reason_in_the_architecture():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    groups = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    pattern = r"[\w-]+(?:\[\w+\])?"
+    names = {re.match(pattern, line)[0] for group in groups for line in group.splitlines() if line}
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("\n## Dependencies\n")[2]
+    given, _, rows = text.partition("\n\n|")
+    listed = [given, *(line.split("|")[1] for line in rows.splitlines() if line.startswith("|"))]
+    explained = {name for part in listed for name in re.findall(pattern, part)}
+    assert "torch" in names
+    assert not names - explained
