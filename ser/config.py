@@ -17,8 +17,14 @@ from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
+from ser.models.encoders import EncoderParameters, find_encoder, is_encoder
+from ser.models.encoders import source as encoder_source
+from ser.models.encoders.head import LayerHead
+from ser.models.encoders.network import Encoder
 from ser.utils.checks import check_recordable, require
 from ser.utils.errors import UserError, unknown_name
+
+LAYERS = "model.layers"
 
 # Larger numbers, among them infinities, are mistakes.
 LARGEST = 1e100
@@ -26,11 +32,12 @@ LARGEST = 1e100
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``model.*``: the network, or a classical model, whose hyper-parameters are further keys."""
+    """``model.*``: the network; a speech encoder or a classical model, whose own parameters are further keys."""
 
     name: str = "cnn14"
-    """Architecture: a key of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; the import path of a network
-    of one's own, ``my_package.my_module.MyNet``; or ``embedding_head``, a linear probe on embeddings of ``base``."""
+    """Architecture: a key of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; ``hf:NAME_OR_FOLDER``, a
+    speech encoder of the transformers library; the import path of a network of one's own, ``my_package.my_module.MyNet``; or
+    ``embedding_head``, a linear probe on embeddings of ``base``."""
     base: str = ""
     """For ``embedding_head``: the frozen network, to which ``width``, ``front_end`` and ``pretrained`` then apply."""
     width: float = 1.0
@@ -45,15 +52,32 @@ class ModelConfig:
     pretrained: str = ""
     """File of initial weights (``ser.models.load_pretrained``); the class head is new. Empty: train from scratch."""
     freeze: Literal["none", "convolutions", "base"] = "none"
-    """Layers that keep their weights: ``base``, all but the class head; ``convolutions``, those below a transformer."""
+    """Layers that keep their weights: ``base``, all but the class head; ``convolutions``, those below a transformer. A
+    speech encoder with ``base`` computes its layers once, into the feature store, and a head is trained on them."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters of a classical model by name; empty for a network."""
+    """Hyper-parameters of a classical model, or ``ser.models.encoders.EncoderParameters``, by name; else empty."""
 
     def __post_init__(self) -> None:
         if self.is_classical:
             self._check_classical()
+        elif self.is_encoder:
+            self._check_encoder()
         else:
             self._check_network()
+
+    def _check_encoder(self) -> None:
+        for key, value, default in (
+            ("base", self.base, ""),
+            ("pretrained", self.pretrained, ""),
+            ("width", self.width, 1.0),
+        ):
+            require(
+                value == default,
+                f"model.{key} is {value}, but model.name is {self.name}, a speech encoder with weights and a width of "
+                f"its own. Leave model.{key} out.",
+            )
+        self._check_front_end(Encoder.front_ends)
+        _check_encoder(self.name, self.encoder, self.dropout, self.freeze)
 
     def _check_classical(self) -> None:
         build_classical(self.name, self.parameters, seed=0)
@@ -71,6 +95,11 @@ class ModelConfig:
 
     def _check_network(self) -> None:
         if self.reads_embeddings:
+            require(
+                not is_encoder(self.base),
+                f"model.base is {self.base}, a speech encoder. Name it itself: model.name={self.base} trains a head on "
+                "its layers, with model.layers=last a linear probe on the last one.",
+            )
             require(
                 bool(self.base and self.pretrained),
                 f"model.name is {self.name}, which is trained on the embeddings of a network: set model.base to the "
@@ -118,6 +147,9 @@ class ModelConfig:
         """
         if not self.reads_embeddings:
             return self.build_network(num_classes)
+        if self.is_encoder:
+            layers, hidden_size = encoder_source.size(find_encoder(self.name, self.encoder.revision, weights=False))
+            return LayerHead(num_classes, layers, hidden_size, self.encoder, self.dropout)
         with torch.device("meta"):
             network = self.build_network(num_classes)
         return LinearProbe(num_classes, network)
@@ -128,31 +160,48 @@ class ModelConfig:
         Args:
             num_classes: Number of outputs C.
         """
+        if self.is_encoder:
+            files = find_encoder(self.name, self.encoder.revision, weights=False)
+            return Encoder(files, num_classes, self.dropout, self.encoder)
         return build_model(self.network, num_classes, self.width, self.dropout)
 
     @property
     def network(self) -> str:
         """Return the name of the network, for a linear probe that of its base."""
-        return self.base if self.reads_embeddings else self.name
+        return self.base if self.name == LINEAR_PROBE else self.name
 
     @property
     def features(self) -> str:
         """Return the name of the front end that the network or the classical model reads."""
         if self.front_end != "auto":
             return self.front_end
-        return CLASSICAL_FRONT_ENDS[0] if self.is_classical else model_class(self.network).front_end
+        if self.is_classical:
+            return CLASSICAL_FRONT_ENDS[0]
+        return (Encoder if self.is_encoder else model_class(self.network)).front_end
 
     @property
     def title(self) -> str:
         """Return a short name for people, such as ``cnn14 × 0.125``."""
         if self.is_classical:
             return f"{self.name} on {self.features}"
+        if self.is_encoder:
+            return f"{self.name.rstrip('/').rpartition('/')[2]}, {'frozen' if self.reads_embeddings else 'fine-tuned'}"
         return f"{f'{self.name} on ' if self.reads_embeddings else ''}{self.network} × {self.width:g}"
 
     @property
     def reads_embeddings(self) -> bool:
-        """Return whether the model is a linear probe, a class head that reads the stored embeddings of its base."""
-        return self.name == LINEAR_PROBE
+        """Return whether the model is a head on stored embeddings: a linear probe, or that of a frozen encoder."""
+        return self.name == LINEAR_PROBE or (self.is_encoder and self.freeze == "base")
+
+    @property
+    def is_encoder(self) -> bool:
+        """Return whether the model is a speech encoder of the transformers library."""
+        return is_encoder(self.name)
+
+    @property
+    def encoder(self) -> EncoderParameters:
+        """Return the own parameters of a speech encoder."""
+        return EncoderParameters(**self.parameters)
 
     @property
     def is_classical(self) -> bool:
@@ -168,6 +217,17 @@ def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[t
         network = build_model(name, 2, width, dropout)
     network.freeze(freeze)
     return network.front_ends, network.needs_weights
+
+
+@lru_cache(maxsize=64)
+def _check_encoder(name: str, parameters: EncoderParameters, dropout: float, freeze: Freeze) -> None:
+    """Check the arguments of a speech encoder."""
+    files = find_encoder(name, parameters.revision, weights=False)
+    with torch.device("meta"):
+        if freeze == "base":
+            LayerHead(2, *encoder_source.size(files), parameters, dropout)
+        else:
+            Encoder(files, 2, dropout, parameters).freeze(freeze)
 
 
 @dataclass(frozen=True)
@@ -359,17 +419,28 @@ def _loss_config(entries: dict[str, Any]) -> LossConfig:
 
 
 def _model_config(entries: dict[str, Any]) -> ModelConfig:
-    """Separate the hyper-parameters of a classical model from the keys that all models have."""
+    """Separate the parameters that only some models have from the keys that all have."""
     name, own = entries.get("name"), {}
-    if isinstance(name, str) and name in CLASSICAL:
-        known = {f"model.{key}" for key in CLASSICAL[name]}
+    if (types := _own_types(name)) is not None:
         own = {key: entries.pop(key) for key in list(entries) if f"model.{key}" not in configuration_keys()}
         for key in own:
-            if f"model.{key}" not in known:
+            if key not in types:
+                known = {f"model.{each}" for each in types}
                 raise unknown_name("configuration key", f"model.{key}", {*configuration_keys(), *known})
-            own[key] = _typed(f"model.{key}", type(CLASSICAL[name][key].default), own[key])
+            own[key] = _typed(f"model.{key}", types[key], own[key])
+    if isinstance(name, str) and is_encoder(name):
+        own = dataclasses.asdict(EncoderParameters(**own))
     model: ModelConfig = _build("model", ModelConfig, entries, parameters=own)
     return model
+
+
+def _own_types(name: Any) -> dict[str, Any] | None:
+    """Return the types of the parameters that only this model has; None if it is a network without any."""
+    if isinstance(name, str) and is_encoder(name):
+        return get_type_hints(EncoderParameters)
+    if isinstance(name, str) and name in CLASSICAL:
+        return {key: type(parameter.default) for key, parameter in CLASSICAL[name].items()}
+    return None
 
 
 def _build(section: str, kind: type, entries: dict[str, Any], **more: Any) -> Any:
@@ -393,7 +464,11 @@ def _typed(key: str, kind: Any, value: Any) -> Any:
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    expected = {float: "a finite number", int: "a whole number", str: "a name"}[kind]
+    if kind is bool and isinstance(value, bool):
+        return value
+    if key == LAYERS and isinstance(value, int):  # the number of a layer, among names
+        return str(value)
+    expected = {float: "a finite number", int: "a whole number", str: "a name", bool: "true or false"}[kind]
     raise UserError(f"{key} is {value!r}; it must be {expected}.")
 
 
@@ -482,6 +557,24 @@ def _nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(step, {})
         inner[last] = value
     return nested
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """Return the defaults of a model, which override those of the corpus, under dotted names.
+
+    A speech encoder is frozen. Where it is fine-tuned, its rate is a fiftieth of that of the class head, so that the
+    range of the search spaces, 3e-4 to 1e-2, becomes 6e-6 to 2e-4 (docs/models.md).
+
+    Args:
+        name: As for ``model.name``.
+
+    Example:
+        >>> model_defaults("cnn14")
+        {}
+    """
+    if not is_encoder(name):
+        return {}
+    return {"model.freeze": "base", "model.width": 1.0, "model.dropout": 1.0, "optimizer.base_lr_factor": 0.02}
 
 
 def corpus_defaults(corpus_name: str) -> dict[str, Any]:

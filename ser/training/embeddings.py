@@ -6,6 +6,7 @@ evaluation mode and without augmentation.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from ser.config import Config
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
 from ser.features.store import FeatureStore
 from ser.models import load_pretrained
+from ser.models.encoders import PREFIX, find_encoder
+from ser.models.encoders.network import Encoder
+from ser.models.encoders.source import size
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
@@ -39,11 +43,40 @@ def extractor(config: Config) -> Extractor:
     below = named_extractor(model.features)
     if not model.reads_embeddings:
         return below
+    if model.is_encoder:
+        return _encoder_extractor(config)
     follows_from = [model.base, model.width, model.features, config.training.crop_seconds, _digest(model.pretrained)]
     with torch.device("meta"):
         size = model.build_network(num_classes=2).embedding_size
     name = f"{model.base}-embeddings-{digest(follows_from)}"
     return Extractor(FrontEnd(name, "vector", below.front_end.sample_rate, size), partial(_load, config, below))
+
+
+def _encoder_extractor(config: Config) -> Extractor:
+    """Return the extractor of the pooled layers of a frozen speech encoder."""
+    own = config.model.encoder
+    files = find_encoder(config.model.name, own.revision, weights=False)
+    layers, hidden_size = size(files)
+    slug = re.sub(r"[^\w.-]+", "-", config.model.name.removeprefix(PREFIX).rstrip("/").rpartition("/")[2])
+    name = f"hf-{slug}-{digest([files.revision, own.encoder_precision])}"
+    spec = FrontEnd(name, "vector", 16000, 2 * (layers + 1) * hidden_size)
+    return Extractor(spec, partial(_load_encoder, config))
+
+
+def _load_encoder(config: Config) -> Compute:
+    """Return the function that computes the pooled layers of a waveform; it is called from several threads."""
+    model = config.model.build_network(num_classes=2)
+    assert isinstance(model, Encoder)
+    model.load_published()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def layers(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        waveform = torch.from_numpy(samples).to(device)[None, :, None]
+        return model.statistics(waveform).cpu().numpy().reshape(1, -1)
+
+    return layers
 
 
 def _load(config: Config, below: Extractor) -> Compute:

@@ -11,6 +11,9 @@ from ser.labels import CONSENSUS, SOFT, LabelKind
 from ser.losses import Loss, as_distribution
 from ser.losses.registry import loss_class
 from ser.models import Classifier, load_pretrained
+from ser.models.encoders import find_encoder
+from ser.models.encoders.network import Encoder
+from ser.models.encoders.source import load
 from ser.training.embeddings import extractor
 from ser.training.task import Subset, Task
 from ser.utils.errors import UserError
@@ -33,21 +36,26 @@ def open_features(config: Config, task: Task) -> FeatureStore:
 
 
 def load_weights(model: Classifier, config: ModelConfig) -> None:
-    """Load ``model.pretrained`` into a model, if it is set.
+    """Load the published weights of a speech encoder, or ``model.pretrained`` if it is set, into a model.
 
     Raises:
         UserError: The file does not fit the model or its front end.
     """
-    if config.pretrained:
+    if isinstance(model, Encoder):
+        model.load_published()
+    elif config.pretrained:
         load_pretrained(model, config.pretrained, config.features)
 
 
 def check_weights(config: ModelConfig) -> None:
-    """Check that ``model.pretrained`` fits the network, before features are computed.
+    """Check a model's weights before features are computed: a speech encoder's, or ``model.pretrained``.
 
     Raises:
-        UserError: The file does not fit the network or its front end.
+        UserError: They are not there, or do not fit the network or its front end.
     """
+    if config.is_encoder:
+        load(find_encoder(config.name, config.encoder.revision))
+        return
     with torch.device("meta"):
         model = config.build_network(num_classes=2)
     load_weights(model, config)

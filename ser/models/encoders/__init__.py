@@ -1,0 +1,6 @@
+"""Pretrained speech encoders of the transformers library, by name: ``hf:facebook/wav2vec2-base`` or ``hf:FOLDER``."""
+
+from ser.models.encoders.parameters import EncoderParameters
+from ser.models.encoders.source import PREFIX, EncoderFiles, find_encoder, is_encoder
+
+__all__ = ["PREFIX", "EncoderFiles", "EncoderParameters", "find_encoder", "is_encoder"]
