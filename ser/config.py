@@ -36,8 +36,8 @@ class ModelConfig:
 
     name: str = "cnn14"
     """Architecture: a key of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; ``hf:NAME_OR_FOLDER``, a
-    speech encoder of the transformers library; the import path of a network of one's own, ``my_package.my_module.MyNet``; or
-    ``embedding_head``, a linear probe on embeddings of ``base``."""
+    speech encoder of the transformers library; the import path of a network of one's own,
+    ``my_package.my_module.MyNet``; or ``embedding_head``, a linear probe on embeddings of ``base``."""
     base: str = ""
     """For ``embedding_head``: the frozen network, to which ``width``, ``front_end`` and ``pretrained`` then apply."""
     width: float = 1.0

@@ -32,6 +32,8 @@ class Classifier(nn.Module):
             see the padding after a short utterance.
         needs_weights: Whether the network is only meant to be fine-tuned, from pre-trained weights.
         convolutions: Names of the child modules that ``freeze("convolutions")`` freezes.
+        head_names: Names of the children and parameters that are trained at the full learning rate; the others have
+            ``optimizer.base_lr_factor``.
         embedding_size: E, length of an embedding.
         head: The linear layer from an embedding to C logits.
         head_dropout: The dropout before ``head``.
@@ -46,6 +48,7 @@ class Classifier(nn.Module):
     masks_padding: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = False
     convolutions: ClassVar[tuple[str, ...]] = ()
+    head_names: ClassVar[tuple[str, ...]] = ("head",)
     embedding_size: int
     head: nn.Linear
     head_dropout: nn.Dropout

@@ -31,7 +31,9 @@ def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Ad
             parameters := [
                 parameter
                 for name, parameter in model.named_parameters()
-                if parameter.requires_grad and name.startswith("head.") == in_head and (parameter.ndim > 1) == is_matrix
+                if parameter.requires_grad
+                and (name.partition(".")[0] in model.head_names) == in_head
+                and (parameter.ndim > 1) == is_matrix
             ]
         )
     ]

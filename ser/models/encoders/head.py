@@ -36,6 +36,7 @@ class LayerHead(Classifier):
     """
 
     front_ends = ()
+    head_names = ("head", "layer_weights")
 
     def __init__(
         self, num_classes: int, layers: int, hidden_size: int, parameters: EncoderParameters, dropout: float = 1.0
