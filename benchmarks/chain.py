@@ -1,4 +1,4 @@
-"""Measure how often the answer claims a difference: made-up trainings, MLflow records, tables, sentence.
+"""Measure how often the report claims a difference: made-up trainings, MLflow records, tables, sentence.
 
 Each study has two methods at one noise level, leave one speaker out, and a design with one primary comparison. Test
 predictions are drawn from a model with a component of each trained network; everything after them is the product's own
@@ -28,7 +28,7 @@ from mlflow.entities import Dataset
 from numpy.typing import NDArray
 
 from analysis.common.records import RecordsOptions, open_records
-from analysis.page.answer import answer
+from analysis.page.opening import make_opening
 from ser.training.utterance_table import AGREEMENT, PROBABILITY, SUBSET, TEST
 from study.schema import CONFIRM, DEFAULT, DESIGN, FINISHED, UNSEEN, UTTERANCES, Tag
 from study.setup.candidates import Candidate
@@ -52,11 +52,11 @@ MEAN, SPEAKER, RUN, RESIDUAL = 0.4, 0.05, 0.026, 0.025
 REDRAWN = 0.09
 """Share of the utterances whose difficulty is that of one training; that of the others is the same in all trainings."""
 
-CLAIM = re.compile(r"train with ProSelfLC,|ProSelfLC is worse")
+CLAIM = re.compile(r"ProSelfLC is (better|worse) than cross entropy")
 
 
 def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:
-    """Print the share of studies whose answer claims a difference, without a true difference and with one.
+    """Print the share of studies whose report claims a difference, without a true difference and with one.
 
     Args:
         studies: Number of studies without a difference, and with one.
@@ -73,7 +73,7 @@ def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:
                 rng = np.random.default_rng([seed, number, round(1000 * difference)])
                 # A path of its own: MLflow keeps a connection to each database that it has opened.
                 own = Path(folder) / f"study-{difference:g}-{number}"
-                sentence = answer_of_study(own, empty, difference, rng)
+                sentence = result_of_study(own, empty, difference, rng)
                 claims += bool(CLAIM.search(sentence))
                 if number % 20 == 0 or number == studies:
                     error = np.sqrt(claims / number * (1 - claims / number) / number)
@@ -84,8 +84,8 @@ def main(studies: int = 200, effect: float = 0.05, seed: int = 0) -> None:
                     )
 
 
-def answer_of_study(folder: Path, empty: Path, difference: float, rng: np.random.Generator) -> str:
-    """Record a study in a store of its own and return the first sentence of its answer.
+def result_of_study(folder: Path, empty: Path, difference: float, rng: np.random.Generator) -> str:
+    """Record a study in a store of its own and return the sentence of its report on the primary comparison.
 
     Args:
         folder: Folder of the store; created, and removed at the end.
@@ -108,7 +108,7 @@ def answer_of_study(folder: Path, empty: Path, difference: float, rng: np.random
         for fold in range(1, FOLDS + 1):
             table = predictions(fold, skills[fold - 1], difficulty[fold - 1], rng)
             record(client, experiment, parent, folder / "studies", method, fold, declared, table)
-    sentence = answer(open_records(RecordsOptions(uri, "chain")))[0]
+    sentence = make_opening(open_records(RecordsOptions(uri, "chain"))).primary
     shutil.rmtree(folder)
     return sentence
 

@@ -11,12 +11,14 @@ from analysis.common.families import Family, read_families, reads_votes
 from analysis.common.methods import REFERENCE, Chosen, choose_methods
 from analysis.common.records import Records
 from analysis.common.text import listing, percent
-from analysis.page.answer import also_better, effect_sentence, label_effects, oracle_sentence
+from analysis.page.label_effects import effect_sentence, label_effects
 from analysis.page.provenance import read_provenance
 from analysis.page.recommendation import (
     Recommendation,
+    also_better,
     best_configurations,
     configuration_name,
+    oracle_sentence,
     recommend,
 )
 from analysis.page.trained import what_was_trained

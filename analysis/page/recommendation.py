@@ -15,8 +15,9 @@ import pandas as pd
 
 from analysis.common.families import INCOMPLETE, Family
 from analysis.common.records import Records
-from analysis.common.text import counted, p_equation, points
+from analysis.common.text import counted, listing, p_equation, points
 from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
+from analysis.sections.significance.sentences import capitalized
 from ser.config import Config
 from ser.config_file import config_text
 from ser.labels import CONSENSUS
@@ -34,7 +35,6 @@ class Recommendation:
 
     Args:
         level: Noise level.
-        rate: Share of wrong labels; NaN if unknown.
         method: The reference, or a method that is better than it.
         reference: The reference.
         study: Confirmation whose trainings score the method.
@@ -50,7 +50,6 @@ class Recommendation:
     """
 
     level: str
-    rate: float
     method: str
     reference: str
     study: str
@@ -129,7 +128,6 @@ def _at_level(rows: pd.DataFrame, families: Sequence[Family]) -> Recommendation:
     first = row if row is not None else (judged if len(judged) else settled).iloc[0]
     return Recommendation(
         level=level,
-        rate=float(rows["rate"].iloc[0]),
         method=better[0] if better else reference,
         reference=reference if row is None else str(row["reference"]),
         study=str(first["study"]),
@@ -155,6 +153,33 @@ def _missing(level: str, families: Sequence[Family]) -> int:
     """Return the number of missing trainings at a level; at all levels if none is missing there."""
     here = sum(int((family.missing["noise"] == level).sum()) for family in families)
     return here or sum(len(family.missing) for family in families)
+
+
+def also_better(one: Recommendation) -> str:
+    """Return a clause on the methods that are better too; empty if there are none.
+
+    Args:
+        one: Recommendation at a noise level.
+    """
+    if not one.also:
+        return ""
+    verb = "are" if len(one.also) > 1 else "is"
+    return f"{_listed(one.also)} {verb} better than {in_words(one.reference)} too, and not compared with it"
+
+
+def oracle_sentence(recommended: Sequence[Recommendation]) -> str:
+    """Return a sentence on the compared oracles; empty if there are none.
+
+    Args:
+        recommended: From ``analysis.page.recommendation.recommend``.
+    """
+    oracles = list(dict.fromkeys(name for one in recommended for name in one.oracles))
+    verb = "are oracles" if len(oracles) > 1 else "is an oracle"
+    return capitalized(f"{_listed(oracles)} {verb}: shown, and never recommended.") if oracles else ""
+
+
+def _listed(methods: Sequence[str]) -> str:
+    return listing([in_words(method) for method in methods])
 
 
 def configuration_name(level: str) -> str:

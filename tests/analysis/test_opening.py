@@ -7,7 +7,7 @@ from analysis.common.families import read_families
 from analysis.page.opening import Advice, make_opening
 from analysis.page.recommendation import recommend, write_configurations
 from study.schema import STOPPED
-from tests.helpers.confirmed_records import confirmed_records
+from tests.helpers.confirmed_records import confirmed_records, joined
 
 TWELVE = {fold: [fold] for fold in range(1, 13)}
 FIVE = {fold: [fold] for fold in range(1, 6)}
@@ -22,9 +22,9 @@ def wavering(speaker, seed):
     return 5 + (speaker + seed) % 2
 
 
-def made(folds=TWELVE, primary=PRIMARY, noise=("clean", "noisy-B"), **methods):
+def made(folds=TWELVE, primary=PRIMARY, noise=("clean", "noisy-B"), stopped=None, **methods):
     cells = {(level, space): right for level in noise for space, right in methods.items()}
-    return confirmed_records(cells, folds=folds, primary=primary)
+    return confirmed_records(cells, folds=folds, primary=primary, stopped=stopped)
 
 
 def test_a_row_per_level_says_what_to_train_with_its_score_chance_and_why(tmp_path):
@@ -60,7 +60,81 @@ def test_too_few_folds_have_no_interval_but_the_score_of_each():
     row = opening.advice[1]
     assert (row.method, row.score) == ("cross entropy", "test UAR 54.0% (folds: 50.0, 60.0, 50.0, 60.0 and 50.0)")
     assert row.why == "the reference; 5 folds cannot show a difference"
+    assert "5 folds cannot show a difference between ProSelfLC and cross entropy, however large" in opening.primary
     assert "95 %" not in " ".join([opening.primary, *opening.details])
+
+
+def advised(records):
+    """Return method and reason at each level."""
+    return {row.level: (row.method, row.why) for row in make_opening(records).advice}
+
+
+def test_of_several_better_methods_the_first_declared_is_advised_whatever_the_scores():
+    opening = make_opening(made(noise=("noisy-B",), cross_entropy=wavering, proselflc=constant(7), elr=constant(9)))
+    assert [(row.method, row.score) for row in opening.advice] == [
+        ("ProSelfLC", "test UAR 70.0% (95 % interval 70.0 to 70.0)")
+    ]
+    assert "At noisy-B ELR is better than cross entropy too, and not compared with it." in opening.details
+
+
+def test_without_evidence_the_reference_is_advised():
+    records = made(noise=("noisy-B",), cross_entropy=wavering, proselflc=wavering)
+    assert advised(records) == {"noisy-B": ("cross entropy", "the reference; nothing shown to be better")}
+
+
+def test_each_level_has_its_own_verdict():
+    cells = {("clean", "cross_entropy"): constant(8), ("clean", "proselflc"): wavering}
+    cells |= {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "proselflc"): constant(8)}
+    records = confirmed_records(cells, folds=TWELVE, primary=PRIMARY)
+    assert advised(records) == {
+        "clean": ("cross entropy", "the reference; nothing shown to be better"),
+        "noisy-B": ("ProSelfLC", "better than cross entropy (+25.0 points, p < 0.001)"),
+    }
+    (claim,) = [line for line in make_opening(records).details if "ProSelfLC" in line and "worse" in line]
+    assert claim.startswith("At clean (0.0% of the labels wrong) ProSelfLC is worse than cross entropy, by 25.0 points")
+
+
+def test_oracles_are_shown_and_never_advised():
+    records = made(primary=None, noise=("noisy-B",), cross_entropy=wavering, soft_labels=constant(10), elr=constant(7))
+    assert advised(records)["noisy-B"][0] == "ELR"
+    assert "Soft labels is an oracle: shown, and never recommended." in make_opening(records).details
+    alone = made(primary=None, noise=("noisy-B",), cross_entropy=wavering, soft_labels=constant(10))
+    assert advised(alone) == {"noisy-B": ("cross entropy", "the reference; nothing shown to be better")}
+
+
+def test_an_early_stop_can_be_advised_after_the_declared_methods():
+    stopped = {"cross_entropy": constant(8)}
+    records = made(noise=("noisy-B",), cross_entropy=wavering, proselflc=wavering, stopped=stopped)
+    (row,) = make_opening(records).advice
+    assert (row.method, row.score) == (
+        "cross entropy with an early stop", "test UAR 80.0% (95 % interval 80.0 to 80.0)"
+    )  # fmt: skip
+
+
+def test_the_first_confirmation_comes_first():
+    first = {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "proselflc"): constant(7)}
+    later = {("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): constant(9)}
+    opening = make_opening(
+        joined(
+            confirmed_records(first, folds=TWELVE, primary=PRIMARY),
+            confirmed_records(later, folds=TWELVE, study="second", seeds=(2,), start=1000),
+        )
+    )
+    assert [row.method for row in opening.advice] == ["ProSelfLC"]
+    assert opening.primary.startswith("Declared beforehand: at noisy-B (40.2% of the labels wrong) ProSelfLC is better")
+    added = opening.details.index("Confirmation second was added later and changes no verdict of an earlier one.")
+    assert opening.details[added + 1].startswith("At noisy-B (40.2% of the labels wrong) ELR is better")
+    assert "At noisy-B ELR is better than cross entropy too, and not compared with it." in opening.details
+
+
+def test_a_verdict_settles_what_another_confirmation_has_not_finished():
+    cells = [{("noisy-B", "cross_entropy"): wavering, ("noisy-B", "elr"): right} for right in (wavering, constant(2))]
+    records = joined(
+        confirmed_records(cells[0], folds=TWELVE),
+        confirmed_records(cells[1], folds=TWELVE, study="second", seeds=(2,), start=1000),
+    )
+    records.confirmed.loc[0, "status"] = STOPPED
+    assert advised(records) == {"noisy-B": ("cross entropy", "the reference; nothing shown to be better")}
 
 
 def test_an_incomplete_design_says_what_the_verdicts_wait_for():
@@ -73,6 +147,7 @@ def test_an_incomplete_design_says_what_the_verdicts_wait_for():
     records.confirmed.loc[0, "status"] = STOPPED  # cross entropy at clean
     assert make_opening(records).advice[0].why == "verdict pending: 1 training missing"
     assert make_opening(records).advice[0].score == ""
+    assert "better" not in " ".join(line for line in make_opening(records).details if "clean" in line)
 
 
 def test_one_method_alone_is_scored_and_not_compared():

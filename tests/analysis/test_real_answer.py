@@ -17,7 +17,8 @@ from analysis.common.families import read_families
 from analysis.common.records import RecordsOptions, open_records
 from analysis.common.results import read_results
 from analysis.inference import compare_methods
-from analysis.page.answer import answer
+from analysis.page.opening import make_opening
+from analysis.sections.significance.section import Options, section
 from tests.helpers.archived_records import unpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,17 +80,30 @@ def test_levels_that_were_declared_and_not_trained_have_no_verdict(records):
     assert set(others["verdict"]) == {"incomplete"}
 
 
-def test_the_sentence_says_what_was_found_and_for_what(records):
-    which, how_sure, effects = answer(records)
-    assert which == (
-        "At noisy-B train with cross entropy, the reference: nothing shows that ProSelfLC is better; cross entropy "
-        "with an early stop is worse; at clean and noisy-A there is no verdict on ProSelfLC yet, because planned "
-        "trainings are missing."
+def test_the_opening_says_what_was_found_and_for_what(records):
+    opening = make_opening(records)
+    pending = ("no verdict yet", "verdict pending: 48 trainings missing")
+    assert {row.level: (row.method, row.why) for row in opening.advice} == {
+        "clean": pending,
+        "noisy-A": pending,
+        "noisy-B": ("cross entropy", "the reference; nothing shown to be better"),
+    }
+    assert opening.primary == (
+        "Declared beforehand: at noisy-B (40.2% of the labels wrong) there is no evidence that ProSelfLC differs from "
+        "cross entropy: its test UAR is 0.6 points lower (95 % interval −3.7 to +2.5, corrected p > 0.999), and 4.9 "
+        "points would have been found with 80 % power."
     )
-    assert "24 folds of one speaker, each with its own seed and noise draw" in how_sure
-    assert "its test UAR is 0.6 points lower (95 % interval −3.7 to +2.5, corrected p > 0.999)" in how_sure
-    assert "96 of 144 planned trainings have not finished" in how_sure
-    assert "memorised" in effects
+    worse = (
+        "At noisy-B (40.2% of the labels wrong) cross entropy with an early stop is worse than cross entropy, by 4.7"
+    )
+    assert next(line for line in opening.details if "worse" in line).startswith(worse)
+    assert opening.details[-1].endswith(
+        "of the wrong labels, with cross entropy 12% (mean of 24 trainings; a description, not a test)."
+    )
+    below = " ".join(section(records, Options()).sentences)
+    assert opening.primary in below
+    assert "24 folds of one speaker, each with its own seed and noise draw" in below
+    assert "96 of 144 planned trainings have not finished" in below
 
 
 def test_cross_entropy_is_not_found_to_differ_from_itself(records):

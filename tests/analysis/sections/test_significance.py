@@ -96,6 +96,12 @@ def test_no_evidence_says_what_would_have_been_found():
     assert first.endswith(f", and {100 * detectable:.1f} points would have been found with 80 % power.")
 
 
+def test_no_evidence_is_said_without_a_primary_comparison_too():
+    cells = {("noisy-B", "cross_entropy"): constant(5), ("noisy-B", "elr"): lambda speaker, _: 4 + 2 * (speaker % 2)}
+    first = section(confirmed_records(cells, folds=TWELVE), Options()).sentences[0]
+    assert "there is no evidence that ELR differs from cross entropy: its test UAR is the same (95 % " in first
+
+
 def test_a_method_that_recognises_the_same_utterances_is_said_to():
     records = confirmed_records(levels(cross_entropy=constant(5), proselflc=constant(5)), folds=TWELVE, primary=PRIMARY)
     assert primary_sentence(read_families(records)[0]).endswith(
