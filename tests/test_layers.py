@@ -29,7 +29,7 @@ ORDER = {
         "features noise labels description losses models config config_file training checkpoint train evaluate predict"
     ),
     "study": (
-        "environment uri console schema options trial tracking setup backend search session commands "
+        "environment uri console schema options trial tracking setup backend search commands "
         "run confirm evaluate predict register remove ui"
     ),
     "analysis": (

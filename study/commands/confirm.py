@@ -26,10 +26,10 @@ from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, pilot_components, power, show_plan
 from study.commands.printed import analysis_command, resume_command, say_next, ui_command
+from study.commands.session import quieten, run_session
 from study.console import make_console, say
 from study.options import ConfirmOptions, StudyOptions, instead_of_unknown
 from study.schema import KIND, REPORT_PAGE, TRIAL, UNSEEN, Selection, Tag, space_and_labels
-from study.session import quieten, run_session
 from study.setup.confirmation import Confirmation, prepare_confirmation
 from study.setup.design import Design
 from study.setup.prepared_study import PreparedStudy

@@ -1,7 +1,7 @@
 """The command ``python study/run.py``: search every space at every noise level.
 
-Read it from ``main`` down, then ``study/setup/prepare.py``, ``study/session.py``, ``study/search/run_search.py``,
-``study/trial/trainable.py`` and ``ser/training/loop.py``: they are the whole life of a trial.
+Read it from ``main`` down, then ``study/setup/prepare.py``, ``study/commands/session.py``,
+``study/search/run_search.py``, ``study/trial/trainable.py`` and ``ser/training/loop.py``: they are the whole life of a trial.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
 from study.commands.plan import costs, disk_warning, level_lines, show_plan
 from study.commands.printed import analysis_command, resume_command, say_next, ui_command
+from study.commands.session import quieten, run_session
 from study.console import MISSING, make_console, say, show_table
 from study.environment import BEGAN
 from study.options import StudyOptions, instead_of_unknown
 from study.search.run_search import Outcome
-from study.session import quieten, run_session
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
 from study.setup.pruners import grace_period, scheduler_warning

@@ -8,8 +8,7 @@ import ray
 
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study import session
-from study.commands import run
+from study.commands import run, session
 from study.options import SPACES, StudyOptions
 from study.setup.prepare import load_spaces
 from study.setup.space_content import COMPUTED, differences, is_widened

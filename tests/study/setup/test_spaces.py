@@ -13,8 +13,7 @@ from ser.config import Config, corpus_defaults
 from ser.losses import LOSSES
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study import session
-from study.commands import run
+from study.commands import run, session
 from study.schema import SELECTIONS
 from study.search.journal import Journal
 from study.setup.spaces import load_space, space_names

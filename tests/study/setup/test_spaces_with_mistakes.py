@@ -10,8 +10,7 @@ from ray import tune
 from search_spaces import distribution, suggest
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study import session
-from study.commands import run
+from study.commands import run, session
 from study.setup.spaces import SuggestionError, load_space
 
 DICT = "'''Mine, 2026.'''\nfrom ray import tune\nPOINTS = []\n"
