@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ser.audio.levels import level_warnings
-from ser.config import Config, corpus_defaults, parse_settings
+from ser.config import Config, ModelConfig, corpus_defaults, model_defaults, parse_settings
 from ser.config_file import config_text, read_config, settings_as_options
 from ser.corpora import Corpus, load, parse_options
 from ser.features.store import open_store
@@ -23,6 +23,8 @@ from ser.fold_classes import check_classes, class_lines
 from ser.labels import CONSENSUS, LabelKind, check_labels
 from ser.labels.training_labels import labels_line
 from ser.metrics.absent_classes import over_classes
+from ser.models.initial_weights import FOLDER as WEIGHTS
+from ser.models.initial_weights import PRETRAINED, InitialWeights, name_or_path
 from ser.noise import check_level
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun, split
 from ser.training.embeddings import extractor
@@ -56,6 +58,8 @@ class TrainOptions:
     """Noise level: clean, noisy-A, noisy-B, given, or RECIPE:RATE."""
     labels: LabelKind = "consensus"
     """Labels to train on: the corpus's, or of its votes: plurality, dawid_skene or soft (docs/labels.md)."""
+    pretrained: str | None = None
+    """Initial weights: cnn14_16k, cnn14, cnn10 or cnn6, downloaded where they are not there yet, or a file."""
     config: Path | None = None
     """YAML or JSON file with configuration keys, nested or dotted."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
@@ -73,7 +77,7 @@ class TrainOptions:
     output: Path = Path("results/train")
     """Output folder."""
     features: Path = Path("results/features")
-    """Folder of the feature stores."""
+    """Folder of the feature stores; downloaded weights are in the folder weights next to it."""
     resume: bool = False
     """Resume from the state in the output folder."""
 
@@ -91,10 +95,12 @@ def main() -> int:
     # All is checked before features are computed, which may take minutes.
     state = _start(options)
     fold = _fold(options, config, corpus, state)
+    console = make_console()
     if state is None:
+        if (weights := _weights(options)) is not None:
+            weights.obtain(console)
         check_weights(config.model)
 
-    console = make_console()
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("features", total=len(corpus))
         store = open_store(
@@ -136,15 +142,31 @@ def _fold(options: TrainOptions, config: Config, corpus: Corpus, state: State | 
 
 
 def _configuration(options: TrainOptions) -> Config:
-    """Return the defaults of the corpus, overridden by the file and the settings."""
-    from_file = read_config(options.config) if options.config else {}
-    config = Config.from_dotted({**corpus_defaults(options.corpus), **from_file, **parse_settings(options.settings)})
+    """Return the defaults of the corpus, of the model and of the initial weights, overridden by file and settings."""
+    from_file, settings = read_config(options.config) if options.config else {}, parse_settings(options.settings)
+    given, weights = {**from_file, **settings}, _weights(options)
+    name = str(given.get("model.name") or (weights and weights.model) or ModelConfig.name)
+    values = {**corpus_defaults(options.corpus), **model_defaults(name), "model.name": name}
+    if weights is not None:
+        if PRETRAINED in settings:
+            raise UserError(f"{PRETRAINED} is set both by --pretrained and by --set. Leave one of them out.")
+        values |= weights.defaults(name)
+        given[PRETRAINED] = str(weights.path)
+        weights.check({**values, **given})
+    config = Config.from_dotted({**values, **given})
     if config.model.is_classical:
         raise UserError(
             f"model.name is {config.model.name}, a classical model, but this command trains networks only. Train "
             f"classical models in a study: {command_line('study/run.py')} --space classical."
         )
     return config
+
+
+def _weights(options: TrainOptions) -> InitialWeights | None:
+    """Return the weights that ``--pretrained`` names; None without it."""
+    if options.pretrained is None:
+        return None
+    return InitialWeights(name_or_path(options.pretrained), options.features.absolute().parent / WEIGHTS)
 
 
 def _train(options: TrainOptions, config: Config, task: Task, state: State | None, console: Console) -> int:

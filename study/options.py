@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ser.config import Config, Precision, classical_keys, corpus_defaults, parse_settings
+from ser.config import Config, ModelConfig, Precision, classical_keys, corpus_defaults, model_defaults, parse_settings
 from ser.config_file import settings_as_options
 from ser.corpora.classes import ALL, FORMER
 from ser.labels import LabelKind
 from ser.models.classical import CLASSICAL
+from ser.models.initial_weights import FOLDER as WEIGHTS
+from ser.models.initial_weights import PRETRAINED, InitialWeights, weights_digest
 from ser.splits import FORMER_AUTO, SplitBy, Validation
 from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError, shown, without_password
@@ -30,6 +32,7 @@ DATA_DIGEST = "data_digest"
 FEATURES = "features"
 SPACES = "spaces"
 AUDIO_DIGEST = "audio_digest"
+WEIGHTS_DIGEST = "weights_digest"
 
 LONGEST_NAME = 200  # bytes; file systems take 255 for the name of a file, and other names are made of this one
 
@@ -54,8 +57,8 @@ _OF_DESIGN = ("study", "top", "seeds", "reference", "primary", "pilot")
 
 # Options that a confirmation takes over from the search that it confirms.
 _OF_SEARCH = (
-    "corpus", "corpus_options", "classes", "noise", "labels", "epochs", "model", "width", "batch_size", "precision",
-    "settings", "split_by", "exclude", "select_on", "seed",
+    "corpus", "corpus_options", "classes", "noise", "labels", "epochs", "model", "pretrained", "width", "batch_size",
+    "precision", "settings", "split_by", "exclude", "select_on", "seed",
 )  # fmt: skip
 
 
@@ -79,8 +82,10 @@ class TrainingOptions:
     """Labels to train on: the corpus's, or of its votes: plurality, dawid_skene or soft (docs/labels.md)."""
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
-    model: str = "cnn14"
-    """Network: a name in docs/models.md, the import path of one of your own, or embedding_head (a linear probe)."""
+    model: str | None = None
+    """Network: a name in docs/models.md, or the import path of one of your own; default cnn14, or as --pretrained."""
+    pretrained: str | None = None
+    """Initial weights: cnn14_16k, cnn14, cnn10 or cnn6, downloaded where they are not there yet, or a file."""
     width: float | None = None
     """Scale of the network's channels; default 0.125 for synthetic, else 1."""
     batch_size: int | None = None
@@ -238,10 +243,24 @@ class StudyOptions(TrainingOptions):
         return self.trials if self.trials is not None else (4 if self.corpus == "synthetic" else 40)
 
     @property
+    def initial_weights(self) -> InitialWeights | None:
+        """Return the weights that ``--pretrained`` names; None without it."""
+        return None if self.pretrained is None else InitialWeights(self.pretrained, self.storage_path / WEIGHTS)
+
+    @property
+    def network(self) -> str:
+        """Return the value of ``model.name`` for trials whose space has none: as given, or that of the weights."""
+        weights, setting = self.initial_weights, parse_settings(self.settings).get("model.name")
+        return str(setting or self.model or (weights and weights.model) or ModelConfig.name)
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """Return the parameters that the command line fixes by their dotted names; no space may search them."""
+        weights = self.initial_weights
+        not_there = weights is None or (self.plan and weights.download_in_words)  # a plan downloads nothing
         named = {
             "training.epochs": self.epochs,
+            PRETRAINED: None if weights is None or not_there else str(weights.path),
             "model.width": self.width,
             "training.batch_size": self.batch_size,
             "training.precision": self.precision,
@@ -255,7 +274,8 @@ class StudyOptions(TrainingOptions):
     @property
     def defaults(self) -> dict[str, Any]:
         """Return the default parameters, which every trial has unless its space or the command line says otherwise."""
-        return {**corpus_defaults(self.corpus), "model.name": self.model}
+        own = {} if self.initial_weights is None else self.initial_weights.defaults(self.network)
+        return {**corpus_defaults(self.corpus), **model_defaults(self.network), **own, "model.name": self.network}
 
     @property
     def shared(self) -> Config:
@@ -296,7 +316,9 @@ class StudyOptions(TrainingOptions):
             audio_digest: Digest of the decoded audio.
         """
         used = sorted({*features, *read_record(self.folder).get(FEATURES, ())})
-        digests = {DATA_DIGEST: data_digest, AUDIO_DIGEST: audio_digest}
+        file = self.fixed.get(PRETRAINED)
+        weights = weights_digest(Path(file)) if file else ""
+        digests = {DATA_DIGEST: data_digest, AUDIO_DIGEST: audio_digest, WEIGHTS_DIGEST: weights}
         record = {**self.to_json(), **digests, FEATURES: used, SPACES: dict(spaces or {})}
         replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
 

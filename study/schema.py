@@ -73,6 +73,8 @@ class Tag:
     CORPUS = "corpus"
     CORPUS_DIGEST = "corpus.digest"
     EXCLUDED = "corpus.excluded"
+    WEIGHTS = "weights"  # name or file of the initial weights of a network; absent where trials begin without any
+    WEIGHTS_DIGEST = "weights.digest"  # of the file's content; absent in earlier versions
     STAGE = "stage"
     TRIAL = "trial"
     SEED = "seed"

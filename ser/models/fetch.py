@@ -70,7 +70,7 @@ WEIGHTS = {
 
 
 def fetch(name: str, output: str | Path, console: Console | None = None) -> Path:
-    """Download published weights, check them, and move the complete file into place.
+    """Download published weights, check them, and print the command that uses them.
 
     An interrupted download resumes where it stopped. A complete file is not downloaded again.
 
@@ -83,41 +83,65 @@ def fetch(name: str, output: str | Path, console: Console | None = None) -> Path
         Absolute path of the file.
 
     Raises:
-        UserError: If the name is unknown, another file has the same path, the disk is full, the server does not
-            deliver, the checksum is wrong, or another process downloads the same weights into the same folder.
+        UserError: If the name is unknown, or as for ``download``.
     """
     if name not in WEIGHTS:
         raise unknown_name("weights", name, WEIGHTS)
     weights, console = WEIGHTS[name], console or Console()
-    pooch.get_logger().setLevel("WARNING")
     try:
         target = Path(output).expanduser().absolute()
     except RuntimeError as error:
         raise UserError(f"--output {str(output)!r}: {error}") from error
     if target.is_dir():
         target /= weights.file.name
+    download(name, target, console)
+    console.out(f"{target} is complete and has the published checksum.", highlight=False)
+    settings = f"model.name={weights.model} model.front_end={weights.front_end}"
+    chosen = f"--pretrained {shlex.quote(str(target))} --set {settings}"
+    console.out(f"Next: {command_line('ser.train')} {chosen}", highlight=False)
+    return target
+
+
+def download(name: str, target: Path, console: Console) -> None:
+    """Download published weights unless they are there, check them, and move the complete file into place.
+
+    Args:
+        name: A key of ``WEIGHTS``.
+        target: Absolute path of the file.
+        console: Console for progress.
+
+    Raises:
+        UserError: If another file has the same path, the disk is full, the server does not deliver, the checksum is
+            wrong, or another process downloads the same weights into the same folder.
+    """
+    file = WEIGHTS[name].file
+    pooch.get_logger().setLevel("WARNING")
     try:
         if not target.exists():
-            size = "" if weights.file.size is None else f", {decimal(weights.file.size)}"
-            console.out(f"{weights.file.name}: {PAGE}{size}. {TERMS}.", highlight=False)
-            _download(name, weights.file, target, console)
-        elif f"md5:{pooch.file_hash(str(target), alg='md5')}" != weights.file.checksum:
+            console.out(f"{file.name}: {PAGE}, {size_in_words(name)}. {TERMS}.", highlight=False)
+            _download(name, file, target, console)
+        elif f"md5:{pooch.file_hash(str(target), alg='md5')}" != file.checksum:
             raise UserError(
-                f"--output {str(target)!r} exists and is not {weights.file.name}. Move it away, or choose another path."
+                f"{str(target)!r} exists and is not {file.name}: its checksum is another one. Move it away, or choose "
+                "another path."
             )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"--output {str(target)!r}: the disk is full. Free space and run the command again."
-            ) from error
+            raise UserError(f"{str(target)!r}: the disk is full. Free space and run the command again.") from error
         raise UserError(
-            f"--output {str(target)!r} cannot be written: {error.strerror or error}. Choose another path."
+            f"{str(target)!r} cannot be written: {error.strerror or error}. Choose another path."
         ) from error
-    console.out(f"{target} is complete and has the published checksum.", highlight=False)
-    settings = f"model.name={weights.model} model.front_end={weights.front_end}"
-    pretrained = shlex.quote(f"model.pretrained={target}")
-    console.out(f"Next: {command_line('ser.train')} --set {settings} {pretrained}", highlight=False)
-    return target
+
+
+def size_in_words(name: str) -> str:
+    """Return the size of a published file.
+
+    Example:
+        >>> size_in_words("cnn14_16k"), size_in_words("cnn6")
+        ('358.7 MB', 'size not published')
+    """
+    size = WEIGHTS[name].file.size
+    return "size not published" if size is None else decimal(size)
 
 
 def _download(name: str, file: RemoteFile, target: Path, console: Console) -> None:
@@ -125,14 +149,15 @@ def _download(name: str, file: RemoteFile, target: Path, console: Console) -> No
     work.mkdir(parents=True, exist_ok=True)
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    by_hand = f"Without a network: download {file.name} from {PAGE} elsewhere and save it as {str(target)!r}."
     try:
         with FileLock(work / "lock", blocking=False), bars:
             held = sum(path.stat().st_size for path in work.rglob("*"))
             check_room(work, (file.size or 0) - held)
-            obtain([file], work, bars, f"See {PAGE}")
+            obtain([file], work, bars, by_hand)
             (work / file.name).replace(target)
     except Timeout as error:
         raise UserError(
-            f"--output {str(target.parent)!r}: another process is downloading {name!r} there. Wait for it to end."
+            f"{str(target.parent)!r}: another process is downloading {name!r} there. Wait for it to end."
         ) from error
     shutil.rmtree(work)

@@ -14,6 +14,7 @@ from ray import tune
 from ser.config import Config
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import over_classes
+from ser.models.initial_weights import weights_digest
 from ser.utils.hashing import derived_seed, digest
 from study.backend.trial_resources import TrialResources
 from study.environment import environment
@@ -287,8 +288,16 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
         Tag.SPACE_DIGEST: search.space.digest,
         Tag.PLANNED_TRIALS: str(search.trials(options)),
         **({} if prepared.design is None else _design_tags(prepared.design)),
+        **_weights_tags(options),
         **environment_tags(),
     }
+
+
+def _weights_tags(options: StudyOptions) -> dict[str, str]:
+    file = options.shared.model.pretrained
+    if not file:
+        return {}
+    return {Tag.WEIGHTS: options.pretrained or file, Tag.WEIGHTS_DIGEST: weights_digest(Path(file))}
 
 
 def _design_tags(design: Design) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ser.corpora import Corpus, check_name, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.fold_design import design_folds
 from ser.labels import LabelKind
+from ser.models.initial_weights import PRETRAINED
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, split
 from ser.training.embeddings import extractor
@@ -48,6 +49,7 @@ from study.setup.prepare import (
     check_levels,
     claimed_folder,
     load_spaces,
+    obtain_weights,
     open_records,
     open_stores,
     protocol,
@@ -127,6 +129,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     design = declared or _declare(asked, basis, corpus, tuple(one.declared for one in others))
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
+    obtain_weights(options, basis.spaces, options if asked.resume else basis.search_options, console)
     with claimed_folder(options) as lock:
         extractors = [extractor(_config(one)) for one in design.candidates]
         stores = open_stores(corpus, extractors, options, console)
@@ -190,7 +193,9 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     options = with_absolute_paths(StudyOptions(**shared))
     check_noise(options)
     experiment = chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root)
-    options = replace(options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri))
+    options = replace(
+        options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri), model=options.network
+    )
     options = replace(options, name=options.name or _new_name(options))
     spaces = tuple(load_spaces(options))
     return _Basis(options, open_records(options), spaces)
@@ -357,7 +362,7 @@ def _candidates(asked: ConfirmOptions, basis: _Basis, levels: Sequence[str]) -> 
     options = basis.options
     if basis.trials is None:
         return published_defaults(basis.spaces, levels, options.defaults)
-    trials = _with_parameters(basis.records.client, basis.trials)
+    trials = _with_parameters(basis.records.client, basis.trials, options)
     spaces = {space.name: space for space in basis.spaces}
     candidates = tuple(choose(trials, spaces, options.defaults, asked.top))
     if not any(candidate.name != DEFAULT or candidate.source for candidate in candidates):
@@ -370,10 +375,14 @@ def _candidates(asked: ConfirmOptions, basis: _Basis, levels: Sequence[str]) -> 
     return candidates
 
 
-def _with_parameters(client: MlflowClient, trials: Trials) -> Trials:
-    """Return the trials with all parameters of each, not the searched ones alone."""
+def _with_parameters(client: MlflowClient, trials: Trials, options: StudyOptions) -> Trials:
+    """Return the trials with all parameters of each, not the searched ones alone.
+
+    Weights that ``--pretrained`` names are those of the confirmation's own folder, whose content is the same.
+    """
     table = trials.table.copy()
-    parameters = [dict(client.get_run(run_id).data.params) for run_id in table["run_id"]]
+    own = {PRETRAINED: options.fixed.get(PRETRAINED, "")} if options.pretrained else {}
+    parameters = [{**client.get_run(run_id).data.params, **own} for run_id in table["run_id"]]
     table["all_parameters"] = pd.Series(parameters, index=table.index, dtype=object)
     return replace(trials, table=table)
 

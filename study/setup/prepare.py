@@ -26,13 +26,16 @@ from ser.labels import CONSENSUS, DAWID_SKENE, LabelKind
 from ser.labels.judgements import votes_digest
 from ser.labels.kinds import CLEAN
 from ser.losses.registry import loss_class
+from ser.models import LINEAR_PROBE
+from ser.models.initial_weights import weights_digest
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
 from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
-from ser.utils.hashing import digest, file_digest
-from study.options import RECORD, SPACES, StudyOptions, read_record
+from ser.utils.hashing import digest
+from study.console import say
+from study.options import RECORD, SPACES, WEIGHTS_DIGEST, StudyOptions, read_record
 from study.schema import KIND, SELECTIONS, TRIAL, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release, search_folder
 from study.setup.resolve import resolve
@@ -68,6 +71,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     if not options.resume:
         check_classes(corpus, fold, options.split_by, options.validation)
     check_levels(options, corpus, fold, spaces)
+    obtain_weights(options, spaces, options if options.resume else None, console)
     data_digest = digest([corpus.digest, *map(level_name, options.noise), *votes_read(options, corpus)])
     with claimed_folder(options) as lock:
         if options.resume:
@@ -103,6 +107,7 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collecti
         UserError: A space, one of its configurations, its labels or the pretrained weights cannot be used, or a space
             has changed.
     """
+    _check_pretrained(options)
     spaces = [load_space(name, options.fixed) for name in options.space]
     names = [space.name for space in spaces]
     if len(set(names)) < len(names):
@@ -116,14 +121,67 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collecti
         ]
     for space in spaces:
         space.check(options.defaults)
-    check_weights(options.shared.model)
-    for space in spaces:
-        space.extractor(options.defaults)
+    if options.plan or options.initial_weights is None or not options.initial_weights.download_in_words:
+        _check_networks(options, spaces)  # else once they are downloaded
     found = [space.with_labels(kind) for kind in options.labels for space in spaces]
     found = [space for space in found if methods is None or space.name in methods]
     for space in found:
         _check_labels(space, options.defaults)
     return found
+
+
+def _check_pretrained(options: StudyOptions) -> None:
+    """Raise if ``--pretrained`` contradicts other options."""
+    if (weights := options.initial_weights) is None:
+        return
+    values = {**options.defaults, **options.fixed}
+    weights.check(values)
+    if options.plan and values["model.name"] == LINEAR_PROBE and (download := weights.download_in_words):
+        raise UserError(
+            f"--plan: a linear probe trains on embeddings, which take the weights, and a plan downloads nothing. "
+            f"Without --plan, the study begins with the download: {download}."
+        )
+
+
+def _check_networks(options: StudyOptions, spaces: Iterable[Space]) -> None:
+    """Raise if the initial weights do not fit the network, or the front end of a space is not one or not available."""
+    check_weights(options.shared.model)
+    for space in spaces:
+        space.extractor(options.defaults)
+
+
+def obtain_weights(
+    options: StudyOptions, spaces: Iterable[Space], began: StudyOptions | None, console: Console
+) -> None:
+    """Download the initial weights if they are not there, and check that they are those of an earlier study.
+
+    Args:
+        options: The study's options.
+        spaces: Its spaces.
+        began: Options of the study that is resumed, or whose search is confirmed; None for a study of its own.
+        console: Where progress and the defaults of ``--pretrained`` are printed.
+
+    Raises:
+        UserError: The weights cannot be downloaded, do not fit, or are not those of the earlier study.
+    """
+    weights = options.initial_weights
+    if weights is not None:
+        download = weights.download_in_words
+        if options.plan and download:
+            say(console, f"weights   the study begins with a download, and this plan does without: {download}")
+        else:
+            weights.obtain(console)
+            if download:
+                _check_networks(options, spaces)
+        chosen = {key: value for key, value in weights.defaults(options.network).items() if key not in options.fixed}
+        values = " ".join(f"{key}={value}" for key, value in chosen.items())
+        say(console, f"weights   {weights.given}; defaults with it, which --set overrides: {values} (docs/models.md)")
+    file = options.shared.model.pretrained
+    if file and began and read_record(began.folder).get(WEIGHTS_DIGEST) not in (None, weights_digest(Path(file))):
+        raise UserError(
+            f"weights {file!r} are not those with which study {began.name!r} began: the file has another content. "
+            "Restore it, or start a new study under another --name."
+        )
 
 
 def _check_labels(space: Space, defaults: Mapping[str, Any]) -> None:
@@ -351,7 +409,7 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
         rows: Digest of the rows of its fold; empty for folds that number and unit identify.
     """
     shared = options.shared
-    weights = shared.model.pretrained and file_digest(Path(shared.model.pretrained))
+    weights = shared.model.pretrained and weights_digest(Path(shared.model.pretrained))
     return digest(
         [
             corpus.digest,

@@ -10,12 +10,11 @@ from ser.corpora import FORMATS, check_name
 from ser.corpora.classes import resolved_classes
 from ser.corpora.registry import PATH_OPTIONS
 from ser.labels import check_labels
+from ser.models.initial_weights import PRETRAINED, name_or_path
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError, without_password
 from study.options import StudyOptions
 from study.uri import absolute_uri, chosen_experiment, chosen_uri
-
-PRETRAINED = "model.pretrained"
 
 
 def resolve(asked: StudyOptions) -> StudyOptions:
@@ -72,7 +71,8 @@ def with_absolute_paths(options: StudyOptions) -> StudyOptions:
     A file of classes is replaced by its content.
 
     Raises:
-        UserError: The home folder of a path that begins with ``~`` is not known, or a file of classes cannot be read.
+        UserError: The home folder of a path that begins with ``~`` is not known, a file of classes cannot be read, or
+            there are no weights of the name or path of ``--pretrained``.
     """
     return replace(
         options,
@@ -84,6 +84,7 @@ def with_absolute_paths(options: StudyOptions) -> StudyOptions:
         classes=resolved_classes(options.classes),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
+        pretrained=None if options.pretrained is None else name_or_path(options.pretrained),
         settings=tuple(map(_absolute_setting, options.settings)),
     )
 
@@ -141,5 +142,6 @@ def _with_names(options: StudyOptions) -> StudyOptions:
         options,
         tracking_uri=chosen_uri(options.tracking_uri),
         experiment=chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root),
+        model=options.network,
         name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
     )
