@@ -109,6 +109,15 @@ class _Connections:
         transfer.count_to(file.size or transfer.position)
 
 
+def _reason(error: BaseException) -> str:
+    """Return why a transfer failed; of a connection that failed, the first cause, which the others only wrap."""
+    if not isinstance(error, requests.ConnectionError):
+        return str(error)
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"no connection ({getattr(error, 'strerror', None) or error})"
+
+
 class _TransientError(Exception):
     """Error that may disappear after a pause, in seconds."""
 
@@ -150,7 +159,8 @@ class _Transfer:
             failures = 0 if self._held() > furthest else failures + 1
             furthest = max(furthest, self._held())
             if failures > len(BACKOFF) or pause > LONGEST_WAIT:
-                raise UserError(f"{url} cannot be downloaded: {fault}. {AGAIN} {self.advice}".rstrip()) from fault
+                reason = f"{url} cannot be downloaded: {_reason(fault)}."
+                raise UserError(f"{reason} {AGAIN} {self.advice}".rstrip()) from fault
             if self.stop.wait(max(pause, BACKOFF[max(failures, 1) - 1])):
                 raise _StoppedError
         self.part.replace(output_file)
