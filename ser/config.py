@@ -6,228 +6,20 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-
-from ser.features.front_ends import FRONT_ENDS, front_end
 from ser.losses import build_loss, loss_class
-from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model_class
-from ser.models.classical import CLASSICAL, build_classical
+from ser.model_config import ModelConfig as ModelConfig  # a section of Config, imported from here
+from ser.models.classical import CLASSICAL
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
-from ser.models.classifier import Freeze
-from ser.models.encoders import EncoderParameters, find_encoder, is_encoder
-from ser.models.encoders import source as encoder_source
-from ser.models.encoders.head import LayerHead
-from ser.models.encoders.network import Encoder
+from ser.models.encoders import EncoderParameters, is_encoder
 from ser.utils.checks import check_recordable, require
 from ser.utils.errors import UserError, unknown_name
 
-LAYERS = "model.layers"
+LAYERS, REVISION = "model.layers", "model.revision"
 
 # Larger numbers, among them infinities, are mistakes.
 LARGEST = 1e100
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """``model.*``: the network; a speech encoder or a classical model, whose own parameters are further keys."""
-
-    name: str = "cnn14"
-    """Architecture: a key of ``ser.models.MODELS`` or ``ser.models.classical.CLASSICAL``; ``hf:NAME_OR_FOLDER``, a
-    speech encoder of the transformers library; the import path of a network of one's own,
-    ``my_package.my_module.MyNet``; or ``embedding_head``, a linear probe on embeddings of ``base``."""
-    base: str = ""
-    """For ``embedding_head``: the frozen network, to which ``width``, ``front_end`` and ``pretrained`` then apply."""
-    width: float = 1.0
-    """Factor on the channels; 1 is the published network."""
-    dropout: float = 1.0
-    """Factor on the published dropout rates; 0 suits a narrow network that is trained from scratch."""
-    front_end: str = "auto"
-    """Input of the model: a key of ``ser.features.FRONT_ENDS``, or the import path of a front end of one's own.
-    ``auto`` is ``panns_16k`` for spectrogram networks, ``waveform_16k`` for wav2vec 2.0 and WavLM, ``handcrafted_16k``
-    for classical models. The published weights of the 32 kHz networks need ``panns_32k``; ``egemaps_16k``, for
-    classical models, needs openSMILE."""
-    pretrained: str = ""
-    """File of initial weights (``ser.models.load_pretrained``); the class head is new. Empty: train from scratch."""
-    freeze: Literal["none", "convolutions", "base"] = "none"
-    """Layers that keep their weights: ``base``, all but the class head; ``convolutions``, those below a transformer. A
-    speech encoder with ``base`` computes its layers once, into the feature store, and a head is trained on them."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters of a classical model, or ``ser.models.encoders.EncoderParameters``, by name; else empty."""
-
-    def __post_init__(self) -> None:
-        if self.is_classical:
-            self._check_classical()
-        elif self.is_encoder:
-            self._check_encoder()
-        else:
-            self._check_network()
-
-    def _check_encoder(self) -> None:
-        for key, value, default in (
-            ("base", self.base, ""),
-            ("pretrained", self.pretrained, ""),
-            ("width", self.width, 1.0),
-        ):
-            require(
-                value == default,
-                f"model.{key} is {value}, but model.name is {self.name}, a speech encoder with weights and a width of "
-                f"its own. Leave model.{key} out.",
-            )
-        self._check_front_end(Encoder.front_ends)
-        _check_encoder(self.name, self.encoder, self.dropout, self.freeze)
-
-    def _check_classical(self) -> None:
-        build_classical(self.name, self.parameters, seed=0)
-        for key, value, default in (
-            ("base", self.base, ""),
-            ("pretrained", self.pretrained, ""),
-            ("freeze", self.freeze, "none"),
-        ):
-            require(
-                value == default,
-                f"model.{key} is {value}, but model.name is {self.name}, a classical model without that option. Leave "
-                f"model.{key} out.",
-            )
-        self._check_front_end(CLASSICAL_FRONT_ENDS)
-
-    def _check_network(self) -> None:
-        if self.reads_embeddings:
-            require(
-                not is_encoder(self.base),
-                f"model.base is {self.base}, a speech encoder. Name it itself: model.name={self.base} trains a head on "
-                "its layers, with model.layers=last a linear probe on the last one.",
-            )
-            require(
-                bool(self.base and self.pretrained),
-                f"model.name is {self.name}, which is trained on the embeddings of a network: set model.base to the "
-                "network's name and model.pretrained to a file of its weights.",
-            )
-            require(
-                self.freeze == "none",
-                f"model.freeze is {self.freeze}, but the base of {self.name} is always frozen. Leave model.freeze out.",
-            )
-        else:
-            require(
-                not self.base,
-                f"model.base is {self.base}, but model.name is {self.name}; only {LINEAR_PROBE} has a base. Leave "
-                "model.base out.",
-            )
-        model_class(self.network, () if self.reads_embeddings else (*CLASSICAL, LINEAR_PROBE))
-        front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
-        self._check_front_end(front_ends)
-        require(
-            bool(self.pretrained) or not needs_weights,
-            f"model.name is {self.name}, which is fine-tuned and not trained from scratch: set model.pretrained to a "
-            f"file of its weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
-        )
-
-    def _check_front_end(self, readable: tuple[str, ...]) -> None:
-        if self.front_end in ("auto", *readable):
-            return
-        chosen = front_end(self.front_end)
-        # An imported front end fits if its frames are like those of a front end that the model reads.
-        fits = self.front_end not in FRONT_ENDS and any(
-            chosen.kind == like.kind and (chosen.size == like.size or self.is_classical)
-            for like in map(front_end, readable)
-        )
-        require(
-            fits,
-            f"model.front_end is {self.front_end}, {chosen.kind} of {chosen.size} values per frame, but "
-            f"{self.network} reads {' or '.join(readable)}. Choose one of these.",
-        )
-
-    def build(self, num_classes: int) -> Classifier:
-        """Build the network that is trained, with weights as ``ser.models.build_model`` draws them.
-
-        Args:
-            num_classes: Number of outputs C.
-        """
-        if not self.reads_embeddings:
-            return self.build_network(num_classes)
-        if self.is_encoder:
-            layers, hidden_size = encoder_source.size(find_encoder(self.name, self.encoder.revision, weights=False))
-            return LayerHead(num_classes, layers, hidden_size, self.encoder, self.dropout)
-        with torch.device("meta"):
-            network = self.build_network(num_classes)
-        return LinearProbe(num_classes, network)
-
-    def build_network(self, num_classes: int) -> Classifier:
-        """Build the network itself, for a linear probe its base.
-
-        Args:
-            num_classes: Number of outputs C.
-        """
-        if self.is_encoder:
-            files = find_encoder(self.name, self.encoder.revision, weights=False)
-            return Encoder(files, num_classes, self.dropout, self.encoder)
-        return build_model(self.network, num_classes, self.width, self.dropout)
-
-    @property
-    def network(self) -> str:
-        """Return the name of the network, for a linear probe that of its base."""
-        return self.base if self.name == LINEAR_PROBE else self.name
-
-    @property
-    def features(self) -> str:
-        """Return the name of the front end that the network or the classical model reads."""
-        if self.front_end != "auto":
-            return self.front_end
-        if self.is_classical:
-            return CLASSICAL_FRONT_ENDS[0]
-        return (Encoder if self.is_encoder else model_class(self.network)).front_end
-
-    @property
-    def title(self) -> str:
-        """Return a short name for people, such as ``cnn14 × 0.125``."""
-        if self.is_classical:
-            return f"{self.name} on {self.features}"
-        if self.is_encoder:
-            return f"{self.name.rstrip('/').rpartition('/')[2]}, {'frozen' if self.reads_embeddings else 'fine-tuned'}"
-        return f"{f'{self.name} on ' if self.reads_embeddings else ''}{self.network} × {self.width:g}"
-
-    @property
-    def reads_embeddings(self) -> bool:
-        """Return whether the model is a head on stored embeddings: a linear probe, or that of a frozen encoder."""
-        return self.name == LINEAR_PROBE or (self.is_encoder and self.freeze == "base")
-
-    @property
-    def is_encoder(self) -> bool:
-        """Return whether the model is a speech encoder of the transformers library."""
-        return is_encoder(self.name)
-
-    @property
-    def encoder(self) -> EncoderParameters:
-        """Return the own parameters of a speech encoder."""
-        return EncoderParameters(**self.parameters)
-
-    @property
-    def is_classical(self) -> bool:
-        """Return whether the model is a classical one, which is fitted at once, without loss and optimizer."""
-        return self.name in CLASSICAL
-
-
-@lru_cache(maxsize=64, typed=True)  # a study checks the same network for each configuration
-def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[tuple[str, ...], bool]:
-    """Check the arguments of a network; return the front ends that it reads and whether it needs initial weights."""
-    # On the meta device no weight is drawn or stored; only the checks run.
-    with torch.device("meta"):
-        network = build_model(name, 2, width, dropout)
-    network.freeze(freeze)
-    return network.front_ends, network.needs_weights
-
-
-@lru_cache(maxsize=64)
-def _check_encoder(name: str, parameters: EncoderParameters, dropout: float, freeze: Freeze) -> None:
-    """Check the arguments of a speech encoder."""
-    files = find_encoder(name, parameters.revision, weights=False)
-    with torch.device("meta"):
-        if freeze == "base":
-            LayerHead(2, *encoder_source.size(files), parameters, dropout)
-        else:
-            Encoder(files, 2, dropout, parameters).freeze(freeze)
 
 
 @dataclass(frozen=True)
@@ -575,6 +367,29 @@ def model_defaults(name: str) -> dict[str, Any]:
     if not is_encoder(name):
         return {}
     return {"model.freeze": "base", "model.width": 1.0, "model.dropout": 1.0, "optimizer.base_lr_factor": 0.02}
+
+
+def complete(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a trial: the defaults, overridden by values of its own.
+
+    Where the values name another model than the defaults, such as a classical one, defaults that are meant for the
+    model of the defaults alone are replaced by those of the other one.
+
+    Args:
+        defaults: Dotted names that trials share.
+        values: Dotted names of the trial.
+
+    Example:
+        >>> frozen = {"model.name": "hf:facebook/wav2vec2-base", "model.freeze": "base", "training.epochs": 8}
+        >>> complete(frozen, {"model.name": "random_forest"})
+        {'training.epochs': 8, 'model.name': 'random_forest'}
+    """
+    former, name = str(defaults.get("model.name", ModelConfig.name)), str(values.get("model.name", ""))
+    if name in ("", former):
+        return {**defaults, **values}
+    of_former = {"model.name", REVISION, *model_defaults(former)}
+    shared = {key: value for key, value in defaults.items() if key not in of_former}
+    return {**shared, **model_defaults(name), **values}
 
 
 def corpus_defaults(corpus_name: str) -> dict[str, Any]:

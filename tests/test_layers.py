@@ -26,11 +26,12 @@ FORBIDDEN = {
 ORDER = {
     "ser": (
         "utils torchaudio_import audio metrics corpora speaker_groups splits fold_design fold_classes class_mapping "
-        "features noise labels description losses models config config_file training checkpoint train evaluate predict"
+        "features noise labels description losses models model_config config config_file training checkpoint train "
+        "evaluate predict"
     ),
     "study": (
         "environment uri console schema options trial tracking setup backend search commands "
-        "run confirm evaluate predict register remove ui"
+        "run confirm evaluate predict register export remove ui"
     ),
     "analysis": (
         "inference common sections page best_runs significance dose_response across_corpora curves "

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from ser.audio.levels import level_warnings
-from ser.config import Config
+from ser.config import Config, complete
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
@@ -278,7 +278,7 @@ def _network_bytes(prepared: PreparedStudy, search: Search) -> int:
 def _first_config(prepared: PreparedStudy, search: Search) -> Config:
     """Return the first planned configuration of a search, or an example of its space."""
     values = search.planned[0].configuration if search.planned else next(iter(search.space.examples()))
-    return Config.from_dotted({**prepared.options.defaults, **values})
+    return Config.from_dotted(complete(prepared.options.defaults, values))
 
 
 def _duration(seconds: float) -> str:

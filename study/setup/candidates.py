@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser.config import Config, stored
+from ser.config import Config, complete, stored
 from study.schema import DEFAULT, SEARCH_RANK
 from study.setup.spaces import Space
 from study.tracking.searches import Trials, best_runs
@@ -83,5 +83,5 @@ def published_default(space: Space, level: str, defaults: Mapping[str, Any]) -> 
         level: Noise level, by its name for records.
         defaults: Dotted names that every trial has.
     """
-    configuration = Config.from_dotted({**defaults, **next(iter(space.examples()))}).to_dotted()
+    configuration = Config.from_dotted(complete(defaults, next(iter(space.examples())))).to_dotted()
     return Candidate(space.name, level, DEFAULT, "", configuration)

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 import search_spaces
-from ser.config import Config, LossConfig, explicit
+from ser.config import Config, LossConfig, complete, explicit
 from ser.features.front_ends import Extractor
 from ser.labels import LabelKind
 from ser.training.embeddings import extractor
@@ -191,7 +191,7 @@ class Space:
         searched: set[str] = set()
         for trial, values in self._samples:
             try:
-                Config.from_dotted({**defaults, **values})
+                Config.from_dotted(complete(defaults, values))
             except UserError as error:
                 raise UserError(f"space {self.name!r}: {error}") from error
             searched |= set(trial.params)
@@ -256,7 +256,7 @@ class Space:
         Args:
             defaults: Default parameters by dotted name.
         """
-        return (Config.from_dotted({**defaults, **values}) for values in self.examples())
+        return (Config.from_dotted(complete(defaults, values)) for values in self.examples())
 
     def extractor(self, defaults: Mapping[str, Any]) -> Extractor:
         """Return the extractor of the features that the models of this space read.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ser.config import complete
+
 if TYPE_CHECKING:
     from ser.training.task import Task
 
@@ -116,4 +118,4 @@ class TrialContext:
         """
         if self.planned:
             return self.planned[number - 1]
-        return TrialSpecification({**self.defaults, **suggested}, self.seed, self.task, {})
+        return TrialSpecification(complete(self.defaults, suggested), self.seed, self.task, {})

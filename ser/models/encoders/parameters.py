@@ -10,6 +10,13 @@ from ser.utils.checks import require
 
 WEIGHTED, LAST = "weighted", "last"
 
+FROZEN = ("layers", "encoder_precision")
+"""Keys that only a frozen encoder has a use for."""
+FINE_TUNING = (
+    "frozen_layers", "layer_lr_decay", "layer_drop", "mask_time_prob", "mask_feature_prob", "gradient_checkpointing",
+)  # fmt: skip
+"""Keys that only a fine-tuned encoder has a use for."""
+
 
 @dataclass(frozen=True)
 class EncoderParameters:
