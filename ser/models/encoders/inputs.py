@@ -1,0 +1,213 @@
+"""What a speech encoder reads: a normalised waveform, or the spectrogram of its own feature extractor.
+
+Each class here prepares waveforms of 16 kHz for one kind of encoder, and knows which of its frames are valid. The rows
+of a batch are prepared each by itself, as transformers prepares one utterance without padding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ser.models.classifier import behind
+from ser.models.encoders.source import EncoderFiles
+from ser.utils.errors import UserError
+
+SAMPLE_RATE = 16000
+# Window and hop of Kaldi's filter banks, 25 and 10 ms at 16 kHz.
+WINDOW, HOP = 400, 160
+
+
+class Inputs:
+    """Input of encoders of one kind.
+
+    Attributes:
+        shortest: Number of samples of the shortest waveform.
+        longest: Number of samples of the longest waveform; None without limit.
+        argument: Name of the encoder's argument for the input.
+    """
+
+    shortest: int
+    longest: int | None = None
+    argument: str
+
+    def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Return the encoder's input for waveforms (N, T) with (N,) valid samples, on the device of the waveforms."""
+        raise NotImplementedError
+
+    def valid(self, lengths: Tensor, frames: int) -> Tensor:
+        """Return which frames an encoder computes from an utterance alone.
+
+        Args:
+            lengths: (N,) valid samples.
+            frames: F, frames of the encoder's output.
+
+        Returns:
+            (N, F), True where a frame is valid.
+        """
+        return ~behind(self.frames(lengths), frames)
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the number of valid frames, (N,), of waveforms with (N,) valid samples."""
+        raise NotImplementedError
+
+    def positions(self, prepared: Tensor) -> int:
+        """Return the number of frames that the transformer gets of a prepared input."""
+        return prepared.shape[1]
+
+    def mask(self, lengths: Tensor, prepared: Tensor) -> Tensor:
+        """Return the attention mask, (N, time of ``prepared``), False after the end of an utterance."""
+        return ~behind(lengths, prepared.shape[1])
+
+
+class Waveform(Inputs):
+    """The waveform itself, each utterance with zero mean and unit variance if the encoder was trained so.
+
+    Args:
+        normalise: Whether ``preprocessor_config.json`` says ``do_normalize``.
+        config: Configuration of the encoder.
+    """
+
+    argument = "input_values"
+
+    def __init__(self, normalise: bool, config: Any) -> None:
+        self.normalise = normalise
+        self.convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        # SEW and SEW-D join this many frames into one before the transformer.
+        self.shortest = getattr(config, "squeeze_factor", 1)
+        for kernel, stride in reversed(self.convolutions):
+            self.shortest = (self.shortest - 1) * stride + kernel
+
+    def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Return the normalised waveforms, (N, T), with zeros after the end of each."""
+        beyond = behind(lengths, waveform.shape[1])
+        waveform = waveform.masked_fill(beyond, 0.0)
+        if not self.normalise:
+            return waveform
+        count = lengths[:, None]
+        centred = (waveform - waveform.sum(dim=1, keepdim=True) / count).masked_fill(beyond, 0.0)
+        return centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the frames that the convolutions compute."""
+        for kernel, stride in self.convolutions:
+            lengths = (lengths - kernel) // stride + 1
+        return lengths
+
+    def positions(self, prepared: Tensor) -> int:
+        """Return the number of frames after the convolutions."""
+        return int(self.frames(torch.tensor(prepared.shape[1])))
+
+
+class Spectrogram(Inputs):
+    """Input that transformers' own feature extractor computes.
+
+    Args:
+        extractor: The feature extractor.
+    """
+
+    argument = "input_features"
+
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+
+    def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Return the spectrograms of the valid samples of each row."""
+        rows = [row[:length].cpu().numpy() for row, length in zip(waveform.float(), lengths.tolist(), strict=True)]
+        found: Tensor = self.extractor(rows, sampling_rate=SAMPLE_RATE, return_tensors="pt")[self.argument]
+        return found.to(waveform.device)
+
+
+class FilterBank(Spectrogram):
+    """Kaldi's filter banks, two frames joined into one (wav2vec2-BERT)."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__(extractor)
+        # One joined frame, and never fewer than the two whose standard deviation normalises a band.
+        self.shortest = WINDOW + (max(2, extractor.stride) - 1) * HOP
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the joined frames, without one that is filled up with padding."""
+        return ((lengths - WINDOW) // HOP + 1) // self.extractor.stride
+
+    def mask(self, lengths: Tensor, prepared: Tensor) -> Tensor:
+        """Return the mask of the joined frames."""
+        return self.valid(lengths, prepared.shape[1])
+
+
+class WhisperMel(Spectrogram):
+    """Whisper's mel spectrogram of 30 s; a shorter waveform is followed by silence, as in pre-training."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__(extractor)
+        self.shortest, self.longest = 1, extractor.n_samples
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the frames that begin within the waveform, one for two of the spectrogram."""
+        hop = 2 * self.extractor.hop_length
+        return (lengths + hop - 1) // hop
+
+
+class AstMel(Spectrogram):
+    """AST's mel spectrogram of one length (10.24 s as published), cut into patches; padding follows a shorter one."""
+
+    argument = "input_values"
+
+    def __init__(self, extractor: Any, config: Any) -> None:
+        super().__init__(extractor)
+        self.patch, self.stride = config.patch_size, config.time_stride
+        self.bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+        self.shortest = WINDOW + (self.patch - 1) * HOP
+        self.longest = WINDOW + (extractor.max_length - 1) * HOP + HOP - 1
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the patches of one band that lie wholly within the waveform."""
+        return ((lengths - WINDOW) // HOP + 1 - self.patch) // self.stride + 1
+
+    def valid(self, lengths: Tensor, frames: int) -> Tensor:
+        """Return the valid patches; the two class tokens before them are left out."""
+        tokens = torch.zeros(len(lengths), 2, dtype=torch.bool, device=lengths.device)
+        columns = (frames - 2) // self.bands
+        return torch.cat([tokens, (~behind(self.frames(lengths), columns)).repeat(1, self.bands)], dim=1)
+
+
+def make_inputs(files: EncoderFiles, config: Any) -> Inputs:
+    """Return what an encoder reads.
+
+    Args:
+        files: Files of the encoder, among them ``preprocessor_config.json``.
+        config: Its configuration.
+
+    Raises:
+        UserError: There is no such file, or the encoder reads neither a waveform nor a known spectrogram.
+    """
+    extractor = _extractor(files)
+    kind = config.model_type
+    if kind == "whisper":
+        return WhisperMel(extractor)
+    if kind == "audio-spectrogram-transformer":
+        return AstMel(extractor, config)
+    if kind == "wav2vec2-bert":
+        return FilterBank(extractor)
+    if hasattr(config, "conv_kernel") and hasattr(extractor, "do_normalize"):
+        return Waveform(extractor.do_normalize, config)
+    raise UserError(
+        f"model.name is {files.name}, of type {kind}, which reads neither the waveform nor a spectrogram that this tool "
+        "knows. Choose a wav2vec2, HuBERT, WavLM, data2vec-audio, wav2vec2-BERT, UniSpeech-SAT, Whisper or AST encoder."
+    )
+
+
+def _extractor(files: EncoderFiles) -> Any:
+    from ser.torchaudio_import import torchaudio  # noqa: F401, I001  before transformers, which imports it without care
+    from transformers import AutoFeatureExtractor
+
+    try:
+        return AutoFeatureExtractor.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.name is {files.name}: preprocessor_config.json is missing in {files.folder}, or describes no "
+            "feature extractor of transformers. Copy it from where the encoder was published."
+        ) from error
