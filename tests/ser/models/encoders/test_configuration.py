@@ -46,7 +46,7 @@ def test_other_models_have_no_keys_of_encoders(name: str) -> None:
             "mask_time_prob", "mask_feature_prob", "gradient_checkpointing",
         )
     }  # fmt: skip
-    with pytest.raises(UserError, match="unknown configuration key 'model.layers'"):
+    with pytest.raises(UserError, match=r"unknown configuration key 'model\.layers'"):
         Config.from_dotted({"model.layers": "last"})
 
 
