@@ -136,7 +136,7 @@ def _reason(repository: str, revision: str, error: Exception) -> str:
         reason, advice = "HF_HUB_OFFLINE forbids a download", "Unset HF_HUB_OFFLINE to download it"
     else:
         reason = f"{constants.ENDPOINT} cannot be reached ({first_line(cause)})"
-        advice = "Run the command again with a network; a download resumes where it stopped"
+        advice = "Run the command again with a network; complete files are kept"
     version = f" in revision {revision}" if revision else ""
     return (
         f"there is no such folder, the cache {constants.HF_HUB_CACHE} does not hold all of it{version}, and {reason}."
