@@ -12,13 +12,12 @@ from typing import Annotated, Any
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from ser.audio.levels import level_warnings
 from ser.config import Config, ModelConfig, corpus_defaults, model_defaults, parse_settings
 from ser.config_file import config_text, read_config, settings_as_options
 from ser.corpora import Corpus, load, parse_options
-from ser.features.store import open_store
+from ser.features.opening import open_with_progress
 from ser.fold_classes import check_classes, class_lines
 from ser.labels import CONSENSUS, LabelKind, check_labels
 from ser.labels.training_labels import labels_line
@@ -101,11 +100,7 @@ def main() -> int:
             weights.obtain(console)
         check_weights(config.model)
 
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("features", total=len(corpus))
-        store = open_store(
-            corpus, extractor(config), options.features, progress=lambda done, _: progress.update(bar, completed=done)
-        )
+    store = open_with_progress(corpus, extractor(config), options.features, console)
     check_disjoint(corpus, fold, store.content)
     task = make_task(corpus, fold, store.path, options.noise, options.seed, labels=options.labels)
     if state is None:

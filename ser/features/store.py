@@ -2,7 +2,8 @@
 
 A store is a folder. It is built under a temporary name and renamed when it is complete. Its name contains all that its
 content depends on (audio, front end, format, and the sizes and modification times of the files), so a changed file
-leads to another folder, and a folder that running trials have mapped is never modified.
+leads to another folder, and a folder that running trials have mapped is never modified. A build that is interrupted or
+killed leaves what it has computed (``ser.features.partial_store``), and the next one resumes it.
 
 Building reads audio; opening does not, and needs NumPy and torch alone.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
+from ser.features.partial_store import FRAMES, RECORD, PartialStore, to_disk
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.hashing import digest
 from ser.utils.output_files import bytes_in, size_text
@@ -39,8 +41,9 @@ FORMAT = 4
 PROBES = 200
 """Utterances whose durations say how large a store will be."""
 
-_FRAMES, _OFFSETS, _CONTENT, _LEVELS = "frames.f32", "offsets.npy", "content.npy", "levels.npy"
+_OFFSETS, _CONTENT, _LEVELS = "offsets.npy", "content.npy", "levels.npy"
 _META = "meta.json"
+PARTIAL = ".partial"
 
 Progress = Callable[[int, int], None]
 
@@ -116,7 +119,7 @@ class FeatureStore:
                     )
             offsets = np.load(path / _OFFSETS)
             spec = FrontEnd(**meta["front_end"])
-            frames = np.memmap(path / _FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.size))
+            frames = np.memmap(path / FRAMES, dtype="<f4", mode="r", shape=(int(offsets[-1]), spec.size))
             return cls(path, spec, frames, offsets, np.load(path / _CONTENT), np.load(path / _LEVELS))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(
@@ -131,18 +134,22 @@ def open_store(
     folder: str | Path,
     *,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
     workers: int | None = None,
 ) -> FeatureStore:
     """Open the feature store of a corpus; build it first if it is missing or the audio has changed.
 
-    Any number of processes may call this at once: one builds, the others wait for it. A build that fails or is
-    interrupted leaves nothing in the folder; the remains of a killed one are removed by the next.
+    Any number of processes may call this at once: one builds, the others wait for it. A build that is interrupted or
+    killed, or whose disk is full, keeps what it has computed, and the next call resumes it. Faults in the audio leave
+    nothing in the folder.
 
     Args:
         corpus: The corpus.
         front_end: Name as for ``ser.features.front_end``, or an extractor.
         folder: Folder of the stores; created if needed.
         progress: Called with (utterances done, number of utterances) while building.
+        announce: Called before building with a line for people: what is computed, of how many utterances and minutes
+            of audio, and the disk that it takes.
         workers: Threads that decode; None means one per core, at most ``ser.utils.parallel.MAX_THREADS``.
 
     Returns:
@@ -157,10 +164,8 @@ def open_store(
 
     extractor = named_extractor(front_end) if isinstance(front_end, str) else front_end
     fingerprint = _fingerprint(corpus)
-    target = (
-        Path(folder).expanduser().absolute()
-        / f"{corpus.name}-{corpus.audio_digest}-{extractor.front_end.name}-v{FORMAT}-{fingerprint}"
-    )
+    family = f"{corpus.name}-{corpus.audio_digest}-{extractor.front_end.name}-v{FORMAT}-"
+    target = Path(folder).expanduser().absolute() / f"{family}{fingerprint}"
     with suppress(UserError):
         return FeatureStore.open(target)
     try:
@@ -168,23 +173,44 @@ def open_store(
         with FileLock(f"{target}.lock"):
             with suppress(UserError):
                 return FeatureStore.open(target)  # built by another process in the meantime
-            partial_folder = target.with_name(target.name + ".partial")
-            shutil.rmtree(partial_folder, ignore_errors=True)
-            _check_room(expected_bytes(corpus, extractor.front_end), target)
-            partial_folder.mkdir()
-            try:
-                _build(corpus, extractor, fingerprint, partial_folder, progress, workers)
-                if target.exists():  # incomplete, otherwise it would have been opened
-                    shutil.rmtree(target)
-                partial_folder.rename(target)
-            finally:
-                shutil.rmtree(partial_folder, ignore_errors=True)
+            _remove_outdated(target, family)
+            partial_folder = partial_store(target)
+            needed = expected_bytes(corpus, extractor.front_end)
+            _check_room(needed - bytes_in(partial_folder), target)
+            building = PartialStore(partial_folder, extractor.front_end.size)
+            if announce is not None:
+                announce(_announcement(corpus, extractor.front_end, target.parent, needed, len(building)))
+            with closing(building):
+                _build(corpus, extractor, fingerprint, building, progress, workers)
+            (partial_folder / RECORD).unlink()
+            if target.exists():  # incomplete, otherwise it would have been opened
+                shutil.rmtree(target)
+            partial_folder.rename(target)
             return replace(FeatureStore.open(target), built=True)
     except OSError as error:
         raise UserError(
             f"feature store {str(target)!r} cannot be written ({error.strerror or error}): make room there or choose "
-            "another folder with --features."
+            "another folder with --features. What has been computed is kept, and the same command resumes it."
         ) from error
+
+
+def _announcement(corpus: Corpus, front_end: FrontEnd, folder: Path, size: float, done: int) -> str:
+    """Return what a build computes, in a line for people."""
+    seconds = _expected_seconds(corpus)
+    audio = f"{len(corpus):,} utterances" + (f", {max(1, round(seconds / 60)):,} min of audio" if seconds else "")
+    resumed = f" ({done:,} are there from an earlier call)" if done else ""
+    disk = f", about {size_text(size)}" if size else ""
+    return f"features  {front_end.name} of {audio}{resumed}{disk} in {folder}"
+
+
+def _remove_outdated(target: Path, family: str) -> None:
+    """Remove what interrupted builds of the same corpus and front end have left, whose audio has changed since."""
+    from filelock import FileLock, Timeout
+
+    for remains in target.parent.iterdir():
+        if remains.name.startswith(family) and remains.suffix == PARTIAL and remains != partial_store(target):
+            with suppress(Timeout), FileLock(f"{remains.with_suffix('')}.lock", blocking=False):
+                shutil.rmtree(remains, ignore_errors=True)
 
 
 def expected_bytes(corpus: Corpus, front_end: FrontEnd) -> float:
@@ -200,12 +226,16 @@ def expected_bytes(corpus: Corpus, front_end: FrontEnd) -> float:
     frame = 4 * front_end.size
     if not front_end.hop_length:
         return float(frame * len(corpus))
+    return _expected_seconds(corpus) * front_end.sample_rate / front_end.hop_length * frame
+
+
+def _expected_seconds(corpus: Corpus) -> float:
+    """Estimate the seconds of audio of a corpus from some utterances; 0 for synthesised audio."""
     if corpus.synthesize is not None:
         return 0.0
     rows = np.linspace(0, len(corpus) - 1, min(PROBES, len(corpus))).astype(int)
     probes = corpus.table.iloc[rows][["path", "start", "end"]].itertuples(index=False, name=None)
-    seconds = np.mean([_seconds(*probe) for probe in probes])
-    return float(seconds * front_end.sample_rate / front_end.hop_length * frame * len(corpus))
+    return float(np.mean([_seconds(*probe) for probe in probes]) * len(corpus))
 
 
 def _seconds(path: str, start: float, end: float) -> float:
@@ -236,7 +266,8 @@ def delete_store(path: Path, in_use: Callable[[], bool]) -> bool:
     Processes that have opened it keep what they have opened.
 
     Args:
-        path: Folder, the ``path`` of a store; remains of an earlier call that was killed are deleted as well.
+        path: Folder, the ``path`` of a store; what an interrupted build of it has left is deleted as well, and the
+            remains of an earlier call that was killed.
         in_use: Called once the store is out of the way, where nobody can open it any more.
 
     Returns:
@@ -255,6 +286,7 @@ def delete_store(path: Path, in_use: Callable[[], bool]) -> bool:
                 aside.rename(path)
                 return False
             shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(partial_store(path), ignore_errors=True)
     except Timeout:
         return False
     return True
@@ -265,43 +297,51 @@ def deleted_store(path: Path) -> Path:
     return path.with_name(f"{path.name}.deleting")
 
 
+def partial_store(path: Path) -> Path:
+    """Return where a store lies while it is being built."""
+    return path.with_name(f"{path.name}{PARTIAL}")
+
+
 def _build(
-    corpus: Corpus, extractor: Extractor, fingerprint: str, folder: Path, progress: Progress | None, workers: int | None
+    corpus: Corpus,
+    extractor: Extractor,
+    fingerprint: str,
+    found: PartialStore,
+    progress: Progress | None,
+    workers: int | None,
 ) -> None:
     """Fill a folder with the files of a store, ``meta.json`` last."""
     from ser.corpora.corpus import EXCLUDE_ADVICE
 
-    offsets, content, levels, faults = [0], [], [], []
-    with (folder / _FRAMES).open("wb") as file, closing(_computed(corpus, extractor, workers)) as results:
-        for done, (utterance_id, result) in enumerate(results, start=1):
+    faults, folder = [], found.folder
+    with closing(_computed(corpus, extractor, len(found), workers)) as results:
+        for done, (utterance_id, result) in enumerate(results, start=len(found) + 1):
             if isinstance(result, str):
                 faults.append((utterance_id, result))
-            else:
-                frames, samples_digest, level = result
-                file.write(np.ascontiguousarray(frames, dtype="<f4").data)
-                offsets.append(offsets[-1] + len(frames))
-                content.append(samples_digest)
-                levels.append(level)
+            elif result is not None and len(found) == done - 1:
+                found.append(*result)
             if progress is not None:
                 progress(done, len(corpus))
-        if faults:
-            raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
-        _to_disk(file)
+    if faults:
+        shutil.rmtree(folder)
+        raise DataErrors(f"corpus {corpus.name!r}", faults, EXCLUDE_ADVICE)
+    found.flush()
     if _fingerprint(corpus) != fingerprint:
+        shutil.rmtree(folder)
         raise UserError(
             f"corpus {corpus.name!r}: audio files changed while they were read. Run again when no other "
             "process writes to them."
         )
     arrays = {
-        _OFFSETS: np.array(offsets, dtype=np.int64),
-        _CONTENT: np.array(content),
-        _LEVELS: np.array(levels, dtype=np.float32),
+        _OFFSETS: np.cumsum([0, *found.counts], dtype=np.int64),
+        _CONTENT: np.array(found.content),
+        _LEVELS: np.array(found.levels, dtype=np.float32),
     }
     for name, array in arrays.items():
         with (folder / name).open("wb") as file:
             np.save(file, array)
-            _to_disk(file)
-    sizes = {name: (folder / name).stat().st_size for name in (_FRAMES, *arrays)}
+            to_disk(file)
+    sizes = {name: (folder / name).stat().st_size for name in (FRAMES, *arrays)}
     meta = {
         "format": FORMAT,
         "corpus": corpus.name,
@@ -312,22 +352,31 @@ def _build(
     }
     with (folder / _META).open("w", encoding="utf-8") as text:
         json.dump(meta, text, indent=1)
-        _to_disk(text)
+        to_disk(text)
 
 
-Result = tuple[NDArray[np.float32], str, tuple[float, float]] | str
+Result = tuple[NDArray[np.float32], str, tuple[float, float]] | str | None
 
 
-def _computed(corpus: Corpus, extractor: Extractor, workers: int | None) -> Generator[tuple[str, Result]]:
-    """Yield (utterance id, result of ``_features``) in the order of the table, a few utterances ahead."""
+def _computed(corpus: Corpus, extractor: Extractor, begin: int, workers: int | None) -> Generator[tuple[str, Result]]:
+    """Yield (utterance id, result of ``_features``) in the order of the table from a row on, a few utterances ahead.
+
+    After the first fault the others are looked for, and nothing more is computed.
+    """
     compute, rate = extractor.load(), extractor.front_end.sample_rate
-    rows = corpus.table[["utterance_id", "path", "start", "end"]].itertuples(index=False, name=None)
+    rows = corpus.table[["utterance_id", "path", "start", "end"]].iloc[begin:].itertuples(index=False, name=None)
+    faulty = Event()
+
+    def work(row: tuple[str, str, float, float]) -> Result:
+        result = _features(corpus.synthesize, None if faulty.is_set() else compute, rate, *row)
+        if isinstance(result, str):
+            faulty.set()
+        return result
+
     threads = torch.get_num_threads()
     try:
         # One torch thread per worker, because utterances are already computed in parallel.
-        one_thread = partial(torch.set_num_threads, 1)
-        results = in_order(lambda row: _features(corpus.synthesize, compute, rate, *row), rows, workers, one_thread)
-        with closing(results):
+        with closing(in_order(work, rows, workers, partial(torch.set_num_threads, 1))) as results:
             for row, result in results:
                 yield row[0], result
     finally:
@@ -336,14 +385,17 @@ def _computed(corpus: Corpus, extractor: Extractor, workers: int | None) -> Gene
 
 def _features(
     synthesize: Synthesizer | None,
-    compute: Compute,
+    compute: Compute | None,
     rate: int,
     utterance_id: str,
     path: str,
     start: float,
     end: float,
 ) -> Result:
-    """Return (T, M) frames, digest and level of the samples, or the reason why the audio cannot be used."""
+    """Return (T, M) frames, digest and level of the samples, or the reason why the audio cannot be used.
+
+    None if the audio can be used, but nothing is to be computed.
+    """
     from ser.audio import AudioFault, full_scale, read_samples
     from ser.audio.levels import measure
     from ser.corpora.corpus import SYNTHESIS_RATE
@@ -358,6 +410,8 @@ def _features(
             samples = soxr.resample(synthesize(utterance_id), SYNTHESIS_RATE, rate, quality="HQ")
     except AudioFault as fault:
         return str(fault)
+    if compute is None:
+        return None
     scaled = full_scale(samples)
     return compute(scaled), _samples_digest(samples), measure(scaled)
 
@@ -392,8 +446,3 @@ def _stamp(path: str) -> tuple[int, ...]:
     except OSError:
         return ()  # no store has this stamp, so the build runs and reports the file with all other faults
     return status.st_size, status.st_mtime_ns
-
-
-def _to_disk(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -162,16 +162,14 @@ def run_estimate(options: EstimateOptions, console: Console) -> None:
 
 def _estimate_by_training(corpus: Corpus, options: EstimateOptions) -> tuple[Estimate, list[AddedNoise]]:
     """Train recognisers on the labels as given, and again with added noise."""
-    from ser.features.store import open_store
+    from ser.features.front_ends import named_extractor
+    from ser.features.opening import open_with_progress
     from ser.noise import estimate as estimates
 
     groups = estimates.speaker_groups(corpus)
     terminal = make_console(stderr=True)
+    store = open_with_progress(corpus, named_extractor("panns_16k"), options.features, terminal)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-        bar = progress.add_task("features", total=len(corpus))
-        store = open_store(
-            corpus, "panns_16k", options.features, progress=lambda done, _: progress.update(bar, completed=done)
-        )
         statistics = progress.add_task("statistics", total=len(corpus))
         features = estimates.statistics(
             store, list(corpus.table["speaker"]), lambda done, _: progress.update(statistics, completed=done)

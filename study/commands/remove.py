@@ -22,7 +22,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-from ser.features.store import delete_store, deleted_store
+from ser.features.store import delete_store, deleted_store, partial_store
 from ser.utils.command_line import EXIT_INTERRUPTED, parse
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, unknown_name, without_password
@@ -222,7 +222,7 @@ def find_features(storage: Path, names: Sequence[str]) -> Features:
             notes.append(f"study {name} was begun by an earlier version, which did not record its features: they stay")
     users, unknown = _used_by_others(storage, names)
     stores = [storage / "features" / name for name in sorted(own)]
-    there = [path for path in stores if path.exists() or deleted_store(path).exists()]
+    there = [path for path in stores if any(place.exists() for place in _places(path))]
     for path in there:
         if path.name in users:
             notes.append(f"{path.name} stays: study {users[path.name]} uses it")
@@ -243,6 +243,15 @@ def _used_by_others(storage: Path, names: Sequence[str]) -> tuple[dict[str, str]
         else:
             unknown.append(folder.name)  # of an earlier version, or about to begin
     return users, unknown
+
+
+def _places(store: Path) -> tuple[Path, ...]:
+    """Return where a feature store and its remains lie: itself, half deleted, half built."""
+    return store, deleted_store(store), partial_store(store)
+
+
+def _store_bytes(store: Path) -> int:
+    return sum(map(bytes_in, _places(store)))
 
 
 def describe(studies: Sequence[StudyFiles], features: Features) -> list[str]:
@@ -266,15 +275,14 @@ def describe(studies: Sequence[StudyFiles], features: Features) -> list[str]:
             lines.append(f"  artifacts  {size_text(size)} below {place}")
         lines += [f"             {note}" for note in study.notes]
     for path in features.paths:
-        lines.append(f"features     {size_text(bytes_in(path) + bytes_in(deleted_store(path)))} at {path}")
+        lines.append(f"features     {size_text(_store_bytes(path))} at {path}")
     lines += [f"             {note}" for note in features.notes]
     return [*lines, f"in all       {size_text(_size(studies, features))}"]
 
 
 def _size(studies: Sequence[StudyFiles], features: Features) -> int:
     """Return the bytes of all that can be deleted."""
-    stores = sum(bytes_in(path) + bytes_in(deleted_store(path)) for path in features.paths)
-    return stores + sum(study.size for study in studies)
+    return sum(map(_store_bytes, features.paths)) + sum(study.size for study in studies)
 
 
 def _confirmed(console: Console) -> bool:

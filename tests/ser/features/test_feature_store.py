@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 from ser.audio import read_audio
 from ser.corpora import Corpus, load, without
 from ser.corpora.loaders.synthetic import load_synthetic
-from ser.features import store as feature_store
+from ser.features.front_ends import Extractor, FrontEnd, log_mel
 from ser.features.front_ends import front_end as named_front_end
-from ser.features.front_ends import log_mel
-from ser.features.store import FeatureStore, delete_store, deleted_store, expected_bytes, open_store
+from ser.features.store import FeatureStore, delete_store, deleted_store, expected_bytes, open_store, partial_store
 from ser.utils.errors import DataErrors, UserError
 
 RATE = 16000
@@ -283,7 +283,7 @@ def test_a_store_that_is_missing_or_of_another_format_is_refused(corpus: Corpus,
         FeatureStore.open(path)
 
 
-def test_what_a_killed_builder_left_is_removed(corpus: Corpus, stores: Path) -> None:
+def test_what_a_builder_of_version_0_1_left_when_it_was_killed_is_removed(corpus: Corpus, stores: Path) -> None:
     path = open_store(corpus, "panns_16k", stores).path
     path.rename(partial := path.with_name(path.name + ".partial"))
     (partial / "meta.json").unlink()
@@ -292,14 +292,129 @@ def test_what_a_killed_builder_left_is_removed(corpus: Corpus, stores: Path) -> 
     assert left_in(stores) == [path.name]
 
 
-def test_an_interrupted_build_leaves_no_files(corpus: Corpus, stores: Path) -> None:
+def interrupted(corpus: Corpus, stores: Path, after: int) -> Path:
+    """Interrupt a build after some utterances, and return the folder that it leaves."""
+
     def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done == after:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         open_store(corpus, "panns_16k", stores, progress=interrupt)
+    (name,) = left_in(stores)
+    return stores / name
+
+
+def files_of(store: FeatureStore) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.path.iterdir()}
+
+
+def test_an_interrupted_build_is_resumed_to_the_same_files(corpus: Corpus, stores: Path, tmp_path: Path) -> None:
+    interrupted(corpus, stores, after=3)
+    reported: list[tuple[int, int]] = []
+    announced: list[str] = []
+    store = open_store(
+        corpus,
+        "panns_16k",
+        stores,
+        progress=lambda *counts: reported.append(counts),
+        announce=announced.append,
+    )
+    assert reported == [(4, 4)]
+    assert announced == [
+        f"features  panns_16k of 4 utterances, 1 min of audio (3 are there from an earlier call), about 46 kB in "
+        f"{stores}"
+    ]
+    assert store.built
+    assert left_in(stores) == [store.path.name]
+    assert files_of(store) == files_of(open_store(corpus, "panns_16k", tmp_path / "uninterrupted"))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "kept"),
+    [
+        ("frames.f32", lambda content: content + b"torn", 3),
+        ("frames.f32", lambda content: content[:-1], 2),
+        ("frames.f32", lambda content: b"", 0),
+        ("complete.jsonl", lambda content: content[:-1], 2),
+        ("complete.jsonl", lambda content: content[:-5], 2),
+        ("complete.jsonl", lambda content: content + b'[41, "a', 3),
+        ("complete.jsonl", lambda content: content[:-9] + b"\0" * 9, 2),
+        ("complete.jsonl", lambda content: b"", 0),
+    ],
+)
+def test_torn_ends_are_cut_off_and_computed_again(
+    corpus: Corpus, stores: Path, tmp_path: Path, name: str, damage: Callable[[bytes], bytes], kept: int
+) -> None:
+    path = interrupted(corpus, stores, after=3) / name
+    path.write_bytes(damage(path.read_bytes()))
+    reported = []
+    store = open_store(corpus, "panns_16k", stores, progress=lambda done, total: reported.append(done))
+    assert reported[0] == kept + 1
+    assert files_of(store) == files_of(open_store(corpus, "panns_16k", tmp_path / "uninterrupted"))
+
+
+def test_a_killed_build_is_resumed_to_the_same_files(data: Path, stores: Path, tmp_path: Path) -> None:
+    for seed in range(40):
+        soundfile.write(data / f"n{seed:02}.wav", noise(seed, 0.1 + 0.01 * seed), RATE)
+    corpus = corpus_of(data, *(f"n{seed:02}.wav" for seed in range(40)))
+    code = (
+        "import os, signal, sys; from ser.corpora import load; from ser.features import partial_store, store\n"
+        "partial_store.FLUSH_SECONDS = 0\n"
+        "def die(done, total): done == 21 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.open_store(load('table', sys.argv[1]), 'panns_16k', sys.argv[2], progress=die)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, data / "table.csv", stores], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    reported = []
+    store = open_store(corpus, "panns_16k", stores, progress=lambda done, total: reported.append(done))
+    assert reported == list(range(22, 41))
+    assert left_in(stores) == [store.path.name]
+    assert files_of(store) == files_of(open_store(corpus, "panns_16k", tmp_path / "uninterrupted"))
+
+
+def test_what_an_interrupted_build_left_is_removed_once_the_audio_has_changed(
+    corpus: Corpus, data: Path, stores: Path
+) -> None:
+    interrupted(corpus, stores, after=3)
+    os.utime(data / "a.wav", ns=(0, 1))
+    store = open_store(corpus, "panns_16k", stores)
+    assert left_in(stores) == [store.path.name]
+
+
+def test_what_an_interrupted_build_left_is_deleted_with_its_store(corpus: Corpus, stores: Path) -> None:
+    path = interrupted(corpus, stores, after=3).with_suffix("")
+    assert partial_store(path).exists()
+    assert delete_store(path, lambda: False)
     assert left_in(stores) == []
-    assert open_store(corpus, "panns_16k", stores).built
+
+
+def test_an_interruption_after_a_fault_keeps_only_what_comes_before_it(
+    corpus: Corpus, data: Path, stores: Path
+) -> None:
+    (data / "b.wav").write_bytes(b"")  # the second utterance
+    interrupted(corpus, stores, after=3)
+    reported = []
+    with pytest.raises(DataErrors) as error:
+        open_store(corpus, "panns_16k", stores, progress=lambda done, total: reported.append(done))
+    assert reported == [2, 3, 4]
+    assert [name for name, _ in error.value.errors] == ["b"]
+    assert left_in(stores) == []
+
+
+def test_after_a_fault_nothing_more_is_computed(corpus: Corpus, data: Path, stores: Path) -> None:
+    (data / "a.wav").write_bytes(b"")  # the first utterance
+    (data / "d.wav").write_bytes(b"")  # the last
+    computed = []
+
+    def compute(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        computed.append(len(samples))
+        return samples[:1, None]
+
+    with pytest.raises(DataErrors) as error:
+        open_store(corpus, Extractor(FrontEnd("first_sample", "vector", RATE, 1), lambda: compute), stores, workers=1)
+    assert [name for name, _ in error.value.errors] == ["a", "d"]
+    assert computed == []
 
 
 def test_the_size_of_a_store_is_known_before_it_is_built(corpus: Corpus, data: Path, stores: Path) -> None:
@@ -358,14 +473,20 @@ def test_files_that_change_while_they_are_read_are_reported(corpus: Corpus, data
     assert left_in(stores) == []
 
 
-def test_a_full_disk_is_reported_and_cleaned_up(corpus: Corpus, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_build_resumed_later(
+    corpus: Corpus, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(file: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(feature_store, "_to_disk", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        open_store(corpus, "panns_16k", stores)
-    assert left_in(stores) == []
+    with monkeypatch.context() as until_there_is_room:
+        until_there_is_room.setattr("ser.features.partial_store.to_disk", full)
+        with pytest.raises(UserError, match=r"No space left on device.*What has been computed is kept"):
+            open_store(corpus, "panns_16k", stores)
+    reported: list[int] = []
+    store = open_store(corpus, "panns_16k", stores, progress=lambda done, total: reported.append(done))
+    assert reported == []
+    assert left_in(stores) == [store.path.name]
 
 
 def test_a_folder_that_cannot_be_written_is_reported(corpus: Corpus, tmp_path: Path) -> None:
