@@ -1,31 +1,23 @@
 """Download of weights from an HTTP server on loopback. The transfer itself is tested in test_fetch.py."""
 
-import hashlib
 import io
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from ser.corpora.fetch import RemoteFile
 from ser.models import MODELS
 from ser.models import __main__ as command
 from ser.models.fetch import WEIGHTS, fetch
+from ser.utils import download
 from ser.utils.errors import UserError
+from tests.helpers.weights_server import serving
 
 CONTENT = bytes(range(256)) * 300
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -38,18 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{http.server_port}/Cnn6.pth"
-    file = RemoteFile("Cnn6.pth", url, len(CONTENT), f"md5:{hashlib.md5(CONTENT).hexdigest()}")
-    monkeypatch.setitem(WEIGHTS, "cnn6", replace(WEIGHTS["cnn6"], file=file))
-    yield
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving("cnn6", folder / "Cnn6.pth", monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -69,7 +51,7 @@ def test_weights_are_downloaded_with_the_command_that_uses_them(target: Path) ->
     assert [path.name for path in target.parent.iterdir()] == ["weights.pth"]
     assert "https://zenodo.org/records/3987831" in text
     assert "CC BY 4.0" in text
-    assert f"--set model.name=cnn6 model.front_end=panns_32k model.pretrained={target}" in text
+    assert f"--pretrained {target} --set model.name=cnn6 model.front_end=panns_32k" in text
 
 
 def test_in_a_folder_they_have_their_published_name(tmp_path: Path) -> None:
@@ -100,8 +82,21 @@ def test_another_content_is_refused_with_both_checksums(target: Path, folder: Pa
 
 def test_a_missing_file_is_reported_with_its_page(target: Path, folder: Path) -> None:
     (folder / "Cnn6.pth").unlink()
-    with pytest.raises(UserError, match=r"404.*See https://zenodo\.org/records/3987831"):
+    with pytest.raises(UserError, match=r"404.*Cnn6\.pth from https://zenodo\.org/records/3987831"):
         output_of("cnn6", target)
+
+
+def test_without_a_network_the_place_of_the_file_is_named(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "BACKOFF", (0.0,))
+    file = replace(WEIGHTS["cnn6"].file, url="http://127.0.0.1:9/Cnn6.pth")
+    monkeypatch.setitem(WEIGHTS, "cnn6", replace(WEIGHTS["cnn6"], file=file))
+    with pytest.raises(UserError) as caught:
+        output_of("cnn6", target)
+    assert str(caught.value) == (
+        "http://127.0.0.1:9/Cnn6.pth cannot be downloaded: no connection (Connection refused). Run the same command "
+        "again: it resumes where it stopped. Without a network: download Cnn6.pth from "
+        f"https://zenodo.org/records/3987831 elsewhere and save it as {str(target)!r}."
+    )
 
 
 def test_two_downloads_at_once_are_refused(target: Path) -> None:
@@ -149,7 +144,7 @@ def test_the_command_line_takes_a_name_and_an_output(monkeypatch: pytest.MonkeyP
 def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     assert run_command(monkeypatch, "list") == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip("─ ")}
     assert lines.keys() == {"model", *MODELS}
     assert "79,673,792" in lines["cnn14"]  # 80,753,615 − 2,049 · 527
     assert "cnn14_16k, cnn14" in lines["cnn14"]
