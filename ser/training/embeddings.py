@@ -1,14 +1,21 @@
 """The front end of a configuration: a named one, or the embeddings of a frozen network.
 
-An embedding is the mean of ``Classifier.embed`` over the segments that evaluation cuts an utterance into, in float32,
-evaluation mode and without augmentation.
+The embedding of a network that reads a front end is the mean of ``Classifier.embed`` over the segments that evaluation
+cuts an utterance into, in float32, evaluation mode and without augmentation.
+
+Of a speech encoder, the mean and the standard deviation of each hidden state over all frames of the utterance are
+stored. An utterance of up to 30 s, or the length that the encoder takes, is computed whole; a longer one in parts of
+equal length, whose frames are pooled together.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -19,12 +26,18 @@ from ser.config import Config
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
 from ser.features.store import FeatureStore
 from ser.models import load_pretrained
-from ser.models.encoders import PREFIX, find_encoder
+from ser.models.encoders import EncoderFiles, find_encoder
+from ser.models.encoders.inputs import SAMPLE_RATE
 from ser.models.encoders.network import Encoder
-from ser.models.encoders.source import size
+from ser.models.encoders.source import read_config, size
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
+
+ENCODER_FORMAT = 1
+"""Increased whenever the stored numbers of a speech encoder change, so that older stores are not read."""
+
+PART_SECONDS = 30
 
 
 def extractor(config: Config) -> Extractor:
@@ -57,10 +70,15 @@ def _encoder_extractor(config: Config) -> Extractor:
     own = config.model.encoder
     files = find_encoder(config.model.name, own.revision, weights=False)
     layers, hidden_size = size(files)
-    slug = re.sub(r"[^\w.-]+", "-", config.model.name.removeprefix(PREFIX).rstrip("/").rpartition("/")[2])
-    name = f"hf-{slug}-{digest([files.revision, own.encoder_precision])}"
-    spec = FrontEnd(name, "vector", 16000, 2 * (layers + 1) * hidden_size)
+    name = f"hf-{_kind(files)}-{digest([ENCODER_FORMAT, files.revision, own.encoder_precision])}"
+    spec = FrontEnd(name, "vector", SAMPLE_RATE, 2 * (layers + 1) * hidden_size)
     return Extractor(spec, partial(_load_encoder, config))
+
+
+@lru_cache(maxsize=64)  # a study asks for each configuration
+def _kind(files: EncoderFiles) -> str:
+    """Return the model type of an encoder as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", read_config(files).model_type.lower())
 
 
 def _load_encoder(config: Config) -> Compute:
@@ -68,15 +86,58 @@ def _load_encoder(config: Config) -> Compute:
     model = config.model.build_network(num_classes=2)
     assert isinstance(model, Encoder)
     model.load_published()
+    model.prepare_inference()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device).eval()
+    model.to(device)
+    longest = min(PART_SECONDS * SAMPLE_RATE, model.max_frames or math.inf)
+    # Threads share a CPU best with an utterance each; on a GPU they would only share its memory.
+    alone = nullcontext() if device.type == "cpu" else Lock()
 
     @torch.inference_mode()
     def layers(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        waveform = torch.from_numpy(samples).to(device)[None, :, None]
-        return model.statistics(waveform).cpu().numpy().reshape(1, -1)
+        parts = [torch.from_numpy(part)[None, :, None] for part in equal_parts(samples, longest, model.min_frames)]
+        lengths = torch.tensor([min(len(samples), len(parts[0][0]))])
+        with alone:
+            found = torch.cat([model.statistics(part.to(device), lengths) for part in parts]).cpu()
+        return pooled_together(found).numpy().reshape(1, -1)
 
     return layers
+
+
+def equal_parts(samples: NDArray[np.float32], longest: float, shortest: int) -> list[NDArray[np.float32]]:
+    """Cut a waveform into the fewest parts of one length; two neighbours share a sample where it does not divide.
+
+    Args:
+        samples: (T,) waveform.
+        longest: Samples of the longest part.
+        shortest: Samples of the shortest; a shorter waveform is followed by silence.
+
+    Example:
+        >>> [part.tolist() for part in equal_parts(np.arange(7, dtype=np.float32), 4, 2)]
+        [[0.0, 1.0, 2.0, 3.0], [3.0, 4.0, 5.0, 6.0]]
+    """
+    if len(samples) < shortest:
+        return [np.pad(samples, (0, shortest - len(samples)))]
+    count = math.ceil(len(samples) / longest)
+    length = math.ceil(len(samples) / count)
+    starts = np.linspace(0, len(samples) - length, count).astype(int)
+    return [samples[start : start + length] for start in starts]
+
+
+def pooled_together(parts: Tensor) -> Tensor:
+    """Return mean and standard deviation over the frames of all parts, which have equally many.
+
+    Args:
+        parts: (P, 2, L + 1, E) mean and population standard deviation over the frames of each part.
+
+    Returns:
+        (2, L + 1, E) float32.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    means, deviations = parts.double().unbind(dim=1)
+    variance = (deviations.square() + (means - means.mean(dim=0)).square()).mean(dim=0)
+    return torch.stack([means.mean(dim=0), variance.sqrt()]).float()
 
 
 def _load(config: Config, below: Extractor) -> Compute:

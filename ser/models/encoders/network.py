@@ -127,6 +127,7 @@ class Encoder(Classifier):
         for module in self.encoder.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
+        self.encoder.to(getattr(torch, self.parameters_of.encoder_precision))
 
     def hidden_states(self, features: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute all hidden states.
@@ -250,7 +251,7 @@ class Encoder(Classifier):
 
     def _run(self, waveform: Tensor, valid: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return hidden states and valid frames of waveforms (N, T) with (N,) valid samples."""
-        prepared = self.inputs.prepare(waveform, valid)
+        prepared = self.inputs.prepare(waveform, valid).to(self.encoder.dtype)
         arguments: dict[str, Any] = {}
         if self._group_norm is not None:
             kernel, stride = self.config.conv_kernel[0], self.config.conv_stride[0]
