@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,17 @@ from torch import Tensor
 
 from ser.config import Config, stored
 from ser.corpora import Corpus
+from ser.features.front_ends import Compute, Extractor
 from ser.features.store import FeatureStore
 from ser.models import Classifier
+from ser.models.encoders import PREFIX, EncoderFiles
+from ser.models.encoders.folder import SETTINGS
+from ser.models.encoders.source import carried
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.training.embeddings import extractor
 from ser.training.evaluation import predict
 from ser.training.setup import uses_bfloat16
-from ser.training.state import fingerprint, load_state
+from ser.training.state import ENCODER, fingerprint, load_state
 from ser.training.task import Task
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
@@ -58,11 +65,29 @@ class Checkpoint:
         """Return the C class names, in the order of the outputs."""
         return tuple(self.manifest["classes"])
 
+    @cached_property
+    def reader(self) -> Extractor:
+        """Return the front end that the model reads.
+
+        Raises:
+            UserError: The files of the network below a head are not at hand.
+        """
+        return extractor(self.config)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Return the function from a waveform to the front end's frames; a network below the head is loaded once.
+
+        Raises:
+            UserError: The files of the network below a head are not at hand, or do not fit it.
+        """
+        return self.reader.load()
+
     def predict(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predict class probabilities as in validation: the mean over the segments of each utterance.
 
         Args:
-            store: Feature store with the front end of ``ser.training.embeddings.extractor(config)``.
+            store: Feature store with the front end of ``reader``.
             rows: (n,) utterances.
 
         Returns:
@@ -86,7 +111,7 @@ class Checkpoint:
         """Compute embeddings, the input of the class head: the mean over the segments of each utterance.
 
         Args:
-            store: Feature store with the front end of ``ser.training.embeddings.extractor(config)``.
+            store: Feature store with the front end of ``reader``.
             rows: (n,) utterances.
 
         Returns:
@@ -139,16 +164,19 @@ class Checkpoint:
         )
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, below: Path | None = None) -> Checkpoint:
     """Open the ``state.pt`` of ``python -m ser.train``, without executing code from it.
 
-    The model is on the GPU if there is one.
+    The model is on the GPU if there is one. The state of a fine-tuned speech encoder is complete; one of a head on a
+    frozen network needs that network's files as soon as it reads audio.
 
     Args:
         path: File.
+        below: For a head on a frozen network, the folder that holds the network's files: those of a speech encoder, or
+            the weights of a linear probe's base alone. None for where the configuration names them.
 
     Raises:
-        UserError: The file is missing, damaged, or not a training state.
+        UserError: The file is missing, damaged, or not a training state; or what it needs is missing.
     """
     state: Any = load_state(path)
     if not isinstance(state, dict) or (missing := [key for key in _KEYS if key not in state]):
@@ -158,21 +186,45 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{command_line('ser.train')} wrote; a file of weights alone does not contain the configuration."
         )
     try:
-        config = Config.from_dotted(stored(state["config"]))
-        classes, *_ = (state["manifest"][key] for key in _MANIFEST_KEYS)
-        model = config.model.build(len(classes))
-        model.load_state_dict(state["model"])
-        if config.model.reads_embeddings and extractor(config).front_end.name != state["front_end"]:
-            raise UserError(
-                f"its head was trained on embeddings of other weights than those now in {config.model.pretrained!r}. "
-                "Restore that file."
-            )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        known = {key: state[key] for key in ("manifest", "seed", "epoch", "fingerprint")}
-        return Checkpoint(path=path, config=config, model=model.eval(), device=device, **known)
+        with _encoder_at_hand(state, below):
+            config = Config.from_dotted(stored(state["config"]))
+            if below is not None and not config.model.is_encoder:
+                (weights,) = below.iterdir()
+                config = replace(config, model=replace(config.model, pretrained=str(weights)))
+            classes, *_ = (state["manifest"][key] for key in _MANIFEST_KEYS)
+            model = config.model.build(len(classes))
+            model.load_state_dict(state["model"])
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            known = {key: state[key] for key in ("manifest", "seed", "epoch", "fingerprint")}
+            checkpoint = Checkpoint(path=path, config=config, model=model.eval(), device=device, **known)
+            if config.model.reads_embeddings and checkpoint.reader.front_end.name != state["front_end"]:
+                raise UserError(
+                    f"its head was trained on embeddings of other weights than those now in "
+                    f"{config.model.pretrained or config.model.name!r}. Restore that file."
+                )
+            if below is not None:
+                _ = checkpoint.compute  # while the files are at hand
+            return checkpoint
     except UserError as error:
         raise UserError(f"checkpoint {str(path)!r}: {error}") from error
     except (RuntimeError, TypeError, LookupError, AttributeError, ValueError) as error:
         first = str(error).strip().splitlines()[:2]
         raise UserError(f"checkpoint {str(path)!r} does not fit its own configuration: {' '.join(first)}") from error
+
+
+@contextmanager
+def _encoder_at_hand(state: Mapping[str, Any], below: Path | None) -> Iterator[None]:
+    """Let a speech encoder's files be found in the block where they came with a state, or in a given folder."""
+    name, revision = (str(state["config"].get(f"model.{key}", "")) for key in ("name", "revision"))
+    texts = state.get(ENCODER)
+    if not name.startswith(PREFIX) or (texts is None and below is None):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = below or Path(temporary)
+        for file in SETTINGS if below is None else ():  # no other names, because anyone may have written the state
+            if file in texts:
+                (folder / file).write_text(texts[file], encoding="utf-8")
+        with carried(EncoderFiles(name.removeprefix(PREFIX), folder, revision)):
+            yield

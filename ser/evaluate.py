@@ -15,15 +15,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from ser.checkpoint import Checkpoint, open_checkpoint
 from ser.class_mapping import mapping_lines, share_classes, shared_corpus, true_classes
 from ser.corpora import Corpus, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.corpora.corpus import GENDERS
-from ser.features.store import FeatureStore, open_store
+from ser.features.opening import open_with_progress
+from ser.features.store import FeatureStore
 from ser.labels import kind_of
 from ser.labels.kinds import CONSENSUS
 from ser.labels.training_labels import training_labels
@@ -32,7 +31,6 @@ from ser.metrics.absent_classes import NOISY, TEST, absent_classes, uar_over
 from ser.metrics.agreement import STRATA, soft_labels, strata
 from ser.metrics.intervals import crossed_interval
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun
-from ser.training.embeddings import extractor
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import UserError
@@ -202,13 +200,8 @@ def _over_speakers(corpus: Corpus, probabilities: NDArray[np.float64], truth: ND
 
 
 def _open_store(checkpoint: Checkpoint, corpus: Corpus, folder: Path) -> FeatureStore:
-    """Open the feature store that a checkpoint reads, with a progress bar where it has to be built."""
-    terminal = Console(stderr=True)
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
-        bar = progress.add_task("features", total=len(corpus))
-        return open_store(
-            corpus, extractor(checkpoint.config), folder, progress=lambda done, _: progress.update(bar, completed=done)
-        )
+    """Open the feature store that a checkpoint reads; progress is shown where it has to be built."""
+    return open_with_progress(corpus, checkpoint.reader, folder, make_console(stderr=True))
 
 
 def _publish(

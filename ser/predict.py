@@ -19,7 +19,6 @@ from ser.corpora.source_files import check_names
 from ser.corpora.tables.datasets import read_dataset_file
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
-from ser.training.embeddings import extractor
 from ser.utils.command_line import parse, run_command
 from ser.utils.errors import DataErrors, UserError
 from ser.utils.output_files import encoded, output_folder, to_csv, write_new
@@ -125,8 +124,7 @@ def predict_files(
         In the given order, the path with (C,) probabilities of ``checkpoint.classes``, which sum to 1, or with the
         reason why the file cannot be used.
     """
-    reader = extractor(checkpoint.config)
-    spec, compute = reader.front_end, reader.load()
+    spec, compute = checkpoint.reader.front_end, checkpoint.compute
     for begin in range(0, len(paths), FILES_AT_ONCE):
         some = paths[begin : begin + FILES_AT_ONCE]
         frames: list[NDArray[np.float32]] = []
@@ -168,9 +166,8 @@ def predict_waveforms(checkpoint: Checkpoint, waveforms: Sequence[NDArray[np.flo
         >>> predict_waveforms(checkpoint, [np.zeros(16000, np.float32)]).shape
         (1, 2)
     """
-    reader = extractor(checkpoint.config)
-    compute = reader.load()
-    return _predict_frames(checkpoint, reader.front_end, [compute(samples) for samples in waveforms])
+    frames = [checkpoint.compute(samples) for samples in waveforms]
+    return _predict_frames(checkpoint, checkpoint.reader.front_end, frames)
 
 
 def _predict_frames(

@@ -21,6 +21,7 @@ from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.losses import as_distribution, build_loss
 from ser.models import Classifier
+from ser.models.encoders.network import Encoder
 from ser.training.batches import (
     crop_frames,
     epoch_order,
@@ -36,7 +37,7 @@ from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
 from ser.training.optimizer import make_optimizer, set_learning_rate
 from ser.training.other_corpora import score_others
 from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets, uses_bfloat16
-from ser.training.state import State, check_state, fingerprint
+from ser.training.state import ENCODER, State, check_state, fingerprint
 from ser.training.task import Subset, Task
 from ser.training.utterance_table import utterance_table
 from ser.utils.errors import UserError
@@ -281,6 +282,7 @@ class _Run:
             "fingerprint": self.fingerprint,
             "config": self.config.to_dotted(),
             "front_end": self.store.front_end.name,
+            **({ENCODER: self.model.files.settings} if isinstance(self.model, Encoder) else {}),
             "seed": self.seed,
             "manifest": self.task.manifest,  # with the class names
             "epoch": epoch,

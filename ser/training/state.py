@@ -18,6 +18,8 @@ from ser.utils.hashing import digest
 State = dict[str, Any]
 """Everything that ``ser.training.train`` resumes from: tensors, numbers and strings."""
 
+ENCODER = "encoder"
+"""Key of the settings that the state of a fine-tuned speech encoder carries: name of the file → its text."""
 
 PROSE = ("definition", "note")
 """Keys of the noise manifest whose wording may differ between versions for the same labels."""

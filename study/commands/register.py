@@ -1,8 +1,9 @@
 """Register the network of an MLflow run as a model: python study/register.py --run RUN_ID --name NAME.
 
 The model maps waveforms to class probabilities. It carries the code that it runs (``ser``) and names the exact
-versions of the packages that this code imports, so it loads where this project is not installed. It is logged to a run
-of its own, whose tag ``source`` names the trained run; the record of the trained run is not changed.
+versions of the packages that this code imports, so it loads where this project is not installed. A head on a frozen
+network carries the network's files too. The model is logged to a run of its own, whose tag ``source`` names the trained
+run; the record of the trained run is not changed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +29,12 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from numpy.typing import NDArray
+from rich.filesize import decimal
 
 from ser.checkpoint import open_checkpoint
 from ser.config import Config
-from ser.training.embeddings import extractor
+from ser.models.encoders import find_encoder
+from ser.models.encoders.folder import SETTINGS, weight_names
 from ser.utils.command_line import parse
 from ser.utils.errors import UserError, first_line
 from study.schema import KIND, MODEL, Tag, in_words
@@ -43,6 +48,9 @@ COPIED_TAGS = (Tag.CORPUS, Tag.SPACE, Tag.NOISE, Tag.NOISE_RATE, Tag.LABELS, Tag
 
 WAVEFORM_MODEL = Path(__file__).with_name("waveform_model.py")
 """The model's code; not imported here, because it hands a model to MLflow on import."""
+
+BELOW = "below"
+"""Artifact of a model: the folder with the files of the frozen network below its head."""
 
 ABOUT_MODEL = (
     "Speech emotion recogniser: maps mono waveforms, (N, samples) float32, to probabilities, (N, classes). Its "
@@ -63,6 +71,9 @@ REQUIREMENTS = (
 )
 """Distributions that the code of a registered model imports, for loading and predicting; MLflow adds itself."""
 
+FOR_ENCODERS = ("huggingface_hub", "transformers")
+"""Further distributions that the code imports where the model is a speech encoder."""
+
 
 @dataclass(frozen=True)
 class RegisterOptions:
@@ -81,46 +92,44 @@ def main() -> int:
     options = parse(RegisterOptions)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"
-    name, number = register(options)
+    name, number, size = register(options)
+    if size:
+        print(f"the model carries the frozen network that its head needs, {decimal(size)}")
     print(f"registered {name}, version {number}. Load it with mlflow.pyfunc.load_model('models:/{name}/{number}')")
     return 0
 
 
-def register(options: RegisterOptions) -> tuple[str, str]:
+def register(options: RegisterOptions) -> tuple[str, str, int]:
     """Register a model.
 
     Args:
         options: As on the command line.
 
     Returns:
-        The model's name and its new version.
+        The model's name, its new version, and the bytes of the frozen network that it carries, 0 without one.
 
     Raises:
-        UserError: The run does not exist, has no checkpoint on this machine or has trained a linear probe, or MLflow
-            rejects the name.
+        UserError: The run does not exist or has no checkpoint on this machine; the network below its head is missing;
+            or MLflow rejects the name.
     """
     uri = chosen_uri(options.tracking_uri)
     trained = find_trained(options.run, uri)
     checkpoint = open_checkpoint(trained.checkpoint)
-    if checkpoint.config.model.reads_embeddings:
-        raise UserError(
-            f"run {options.run!r} has trained a linear probe on embeddings of {checkpoint.config.model.pretrained!r}. "
-            "It cannot predict without that file, so it is not registered. Register a run of another model."
-        )
-    rate = extractor(checkpoint.config).front_end.sample_rate
+    rate = checkpoint.reader.front_end.sample_rate
+    carried = files_below(checkpoint.config)
     client = MlflowClient(tracking_uri=uri)
     source = client.get_run(options.run)
     run_id = _create_run(client, source.info.experiment_id, options, dict(source.data.tags))
     mlflow.set_tracking_uri(uri)
     status = "FAILED"
     try:
-        with mlflow.start_run(run_id=run_id):
+        with mlflow.start_run(run_id=run_id), _in_one_place(carried) as below:
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(WAVEFORM_MODEL),
-                artifacts={"checkpoint": str(trained.checkpoint)},
+                artifacts={"checkpoint": str(trained.checkpoint), **below},
                 code_paths=code_paths(checkpoint.config),
-                pip_requirements=requirements(),
+                pip_requirements=requirements(checkpoint.config),
                 signature=_signature(len(checkpoint.classes)),
                 input_example=_tone(rate),
                 metadata={"sample_rate": rate, "classes": list(checkpoint.classes), "source": options.run},
@@ -134,15 +143,50 @@ def register(options: RegisterOptions) -> tuple[str, str]:
         raise UserError(f"run {options.run!r} cannot be registered as {options.name!r}: {first_line(error)}") from None
     finally:
         client.set_terminated(run_id, status)
-    return options.name, str(logged.registered_model_version)
+    return options.name, str(logged.registered_model_version), sum(path.stat().st_size for path in carried)
 
 
-def requirements() -> list[str]:
+def files_below(config: Config) -> list[Path]:
+    """Return the files of the frozen network that a head needs, with its weights; none for other networks.
+
+    Args:
+        config: Configuration of the model.
+
+    Raises:
+        UserError: They are not at hand.
+    """
+    model = config.model
+    if not model.reads_embeddings:
+        return []
+    if not model.is_encoder:
+        return [Path(model.pretrained)]
+    folder = find_encoder(model.name, model.encoder.revision).folder
+    names = {path.name for path in folder.iterdir()}
+    return [folder / name for name in (*SETTINGS, *weight_names(names)) if name in names]
+
+
+@contextmanager
+def _in_one_place(files: list[Path]) -> Iterator[dict[str, str]]:
+    """Return the artifact of a model that consists of files; a folder of an encoder may hold others too."""
+    if not files:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as name:
+        for file in files:
+            (Path(name) / file.name).symlink_to(file.resolve())
+        yield {BELOW: name}
+
+
+def requirements(config: Config) -> list[str]:
     """Return the requirements of a registered model, with the versions that are installed here.
 
     Local version suffixes such as ``+cpu`` are left out: the package index has only versions without them.
+
+    Args:
+        config: Configuration of the model.
     """
-    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    names = sorted({*REQUIREMENTS, *(FOR_ENCODERS if config.model.is_encoder else ())})
+    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
 
 
 def code_paths(config: Config) -> list[str]:

@@ -21,8 +21,9 @@ class WaveformModel(PythonModel):  # type: ignore[misc, unused-ignore]
     _checkpoint: Checkpoint
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the checkpoint, without running any code in it."""
-        self._checkpoint = open_checkpoint(Path(context.artifacts["checkpoint"]))
+        """Open the checkpoint, and load the frozen network below it if there is one, without running code in them."""
+        below = context.artifacts.get("below")
+        self._checkpoint = open_checkpoint(Path(context.artifacts["checkpoint"]), Path(below) if below else None)
 
     # Without type hints: MLflow reads hints as a schema and rejects arrays.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -50,8 +50,8 @@ def trained(task_at, tmp_path, monkeypatch):
 def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_unchanged(trained):
     options, client, experiment, path = trained
     before = client.get_run(options.run).to_dictionary()
-    name, number = register.register(options)
-    assert (name, number) == ("first", "1")
+    name, number, carried = register.register(options)
+    assert (name, number, carried) == ("first", "1", 0)
     assert client.get_run(options.run).to_dictionary() == before
     model = mlflow.pyfunc.load_model(f"models:/{name}/{number}")
     waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 12000)).astype(np.float32)
@@ -70,26 +70,11 @@ def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_uncha
     assert "waveforms" in client.get_registered_model("first").description
     assert search_all(client, [experiment], "tags.stage = 'search'")[0].info.run_id == options.run
     client.update_registered_model("first", "mine")
-    assert register.register(options) == ("first", "2")
+    assert register.register(options) == ("first", "2", 0)
     names = {run.info.run_name for run in search_all(client, [experiment], "tags.kind = 'model'")}
     assert names == {"model first version 1", "model first version 2"}
     assert options.run in client.get_model_version("first", "1").description
     assert client.get_registered_model("first").description == "mine"
-
-
-def test_a_linear_probe_is_rejected(trained, monkeypatch):
-    options, client, experiment, _ = trained
-
-    class Head:
-        class config:  # noqa: N801
-            class model:  # noqa: N801
-                reads_embeddings = True
-                pretrained = "w.pth"
-
-    monkeypatch.setattr(register, "open_checkpoint", lambda _: Head)
-    with pytest.raises(register.UserError, match=r"embeddings of 'w\.pth'"):
-        register.register(options)
-    assert not search_all(client, [experiment], "tags.kind = 'model'")
 
 
 def test_waveforms_are_predicted_like_files(trained, tmp_path):
