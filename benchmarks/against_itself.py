@@ -17,9 +17,10 @@ if __name__ == "__main__":
 import pandas as pd
 import tyro
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
 from analysis.common.results import read_results
 from analysis.inference import compare_methods
+from analysis.options import RecordsOptions
 from study.schema import FINISHED
 from study.uri import DEFAULT_URI
 

@@ -27,7 +27,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset
 from numpy.typing import NDArray
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
+from analysis.options import RecordsOptions
 from analysis.page.opening import make_opening
 from ser.training.utterance_table import AGREEMENT, PROBABILITY, SUBSET, TEST
 from study.schema import CONFIRM, DEFAULT, DESIGN, FINISHED, UNSEEN, UTTERANCES, Tag

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from analysis.common.registry import SECTIONS, load_section
-from analysis.page.build import ReportOptions
+from analysis.options import ReportOptions
 from ser.corpora.__main__ import DescribeOptions
 from ser.corpora.fetch import FetchOptions
 from ser.evaluate import EvaluateOptions

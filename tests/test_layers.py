@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.common.records import RecordsOptions
 from analysis.common.registry import SECTIONS, load_section
+from analysis.options import OPTIONS, RecordsOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ser", "search_spaces", "study", "analysis", "ambivalent_ser")
@@ -34,7 +34,7 @@ ORDER = {
         "run confirm evaluate predict register export remove ui"
     ),
     "analysis": (
-        "inference common sections page best_runs significance dose_response across_corpora curves "
+        "options inference common sections page best_runs significance dose_response across_corpora curves "
         "importance selection confusion embeddings corrections report"
     ),
 }
@@ -145,7 +145,8 @@ def test_a_section_has_a_title_options_and_a_function(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_script_of_a_section_is_thin_and_writes_to_a_folder_of_its_name(name):
-    output = {option.name: option.default for option in fields(load_section(name).Options)}["output"]
+    assert load_section(name).Options is OPTIONS[name]
+    output = {option.name: option.default for option in fields(OPTIONS[name])}["output"]
     assert output == Path("results") / name
     script = (ROOT / "analysis" / f"{name}.py").read_text(encoding="utf-8")
     assert f'return run_section("{name}")' in script

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-import matplotlib
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from analysis.common.records import open_records
-from analysis.common.registry import load_section
-from analysis.common.section import about, publish
+from analysis.options import OPTIONS
 from ser.utils.command_line import parse
-from study.console import make_console
+from ser.utils.printing import make_console
 
 Item = TypeVar("Item")
 
@@ -79,10 +76,17 @@ def run_section(name: str) -> int:
     """Print a section and write its files, with the options of ``sys.argv``; return the exit code.
 
     Args:
-        name: A key of ``analysis.common.registry.SECTIONS``.
+        name: A key of ``analysis.options.OPTIONS``.
     """
+    options = parse(OPTIONS[name])
+    # Only now, because --help needs none of it.
+    import matplotlib
+
+    from analysis.common.records import open_records
+    from analysis.common.registry import load_section
+    from analysis.common.section import about, publish
+
     module = load_section(name)
-    options = parse(module.Options)
     matplotlib.use("agg")
     records = open_records(options)
     section = about(module.section(records, options), records.data, records.remarks(f"analysis/{name}.py"))

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from analysis.common.text import counted, listing
+from analysis.options import RecordsOptions
 from ser.corpora import FORMATS
 from ser.labels import CONSENSUS
 from ser.labels.kinds import CLEAN
@@ -51,25 +52,6 @@ Result = TypeVar("Result")
 
 MOST_NAMED = 5
 """Largest number of studies left out that are named, each with a command."""
-
-
-@dataclass(frozen=True)
-class RecordsOptions:
-    """Options that all analyses have."""
-
-    tracking_uri: str | None = None
-    """MLflow tracking URI; default: MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
-    experiment: str | None = None
-    """MLflow experiment; default: MLFLOW_EXPERIMENT_NAME, else the one that holds --study, or the newest trial."""
-    study: str | None = None
-    """Name of a search or a confirmation, shown with what matches it; default: what matches the newest trial."""
-    output: Path = Path("results")
-    """Folder of the tables and figures."""
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        """Return the trials that are named by their MLflow run ids; none by default."""
-        return ()
 
 
 @dataclass

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Protocol, cast
 
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import Section
+from analysis.options import RecordsOptions
 
 SECTIONS = {
     "best_runs": "analysis.sections.best_runs.section",

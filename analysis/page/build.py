@@ -6,8 +6,7 @@ The page loads nothing from the network; figures and tables are also written as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import matplotlib
 from rich.console import Console
@@ -15,19 +14,18 @@ from rich.console import Console
 from analysis.common.command import Steps
 from analysis.common.families import read_families
 from analysis.common.methods import check_reference
-from analysis.common.records import Records, RecordsOptions, open_records
+from analysis.common.records import Records, open_records
 from analysis.common.registry import SECTIONS, load_section, options_from
 from analysis.common.section import NamedFigure, Section, about
 from analysis.common.text import counted
+from analysis.options import ReportOptions
 from analysis.page.artifacts import advice_table, log_report, report_description, write_report
 from analysis.page.html.render import render
 from analysis.page.opening import Opening, make_opening
 from analysis.page.recommendation import recommend, write_configurations
-from analysis.sections.corrections.audio import Audio
-from ser.utils.command_line import parse
 from ser.utils.errors import UserError
 from study.console import make_console, say, show_table
-from study.schema import REPORT_PAGE, Tag
+from study.schema import Tag
 
 SCRIPT = "analysis/report.py"
 TITLE = "Which loss should I train with when my labels are noisy?"
@@ -36,23 +34,12 @@ FIRST_FIGURES = (("dose_response", "dose_response"), ("significance", "significa
 SYNTHETIC = "The corpus is synthetic: it shows how the study works; nothing can be concluded from it."
 
 
-@dataclass(frozen=True)
-class ReportOptions(RecordsOptions):
-    """Write all results of an experiment as one HTML page, with its figures and tables as files."""
+def main(options: ReportOptions) -> int:
+    """Write the report and return the exit code.
 
-    output: Path = REPORT_PAGE.parent
-    """Folder of report.html, with one folder per section for its figures and tables."""
-    reference: str | None = None
-    """Search space that the others are compared with; default: the one that the design declares, else cross_entropy."""
-    audio: Audio = "if-allowed"
-    """Audio of suspicious labels: if the corpus's licence permits redistribution; always, for private use; never."""
-    to_mlflow: bool = False
-    """Copy the page and the figures into MLflow too, as artifacts of a run named report."""
-
-
-def main() -> int:
-    """Run the command and return the exit code."""
-    options = parse(ReportOptions)
+    Args:
+        options: Options of the command.
+    """
     matplotlib.use("agg")
     matplotlib.rcParams["figure.max_open_warning"] = 0  # the page needs all figures at once
     with Steps(2 + 2 * len(SECTIONS)) as steps:

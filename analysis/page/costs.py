@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 from mlflow.entities import Run
 
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import counted, duration, percent
+from analysis.options import RecordsOptions
 from analysis.page.provenance import Provenance, read_provenance
 from study.schema import CONFIRM, FINISHED, SEARCH, SECONDS, SECONDS_SO_FAR, STOPPED, Tag, in_words, status_of
 

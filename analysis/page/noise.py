@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, listing, percent
+from analysis.options import RecordsOptions
 from analysis.page.provenance import Provenance, read_provenance
 from ser.corpora.names import emotions_in_words
 from ser.labels import CONSENSUS, kind_of

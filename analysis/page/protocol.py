@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from analysis.common.designs import design_in_words, read_design
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import Section
 from analysis.common.text import counted, listing
+from analysis.options import RecordsOptions
 from analysis.page.provenance import Provenance, read_provenance
 from study.schema import CHOSEN_BY, Tag, in_words
 from study.tracking.searches import absent_remarks

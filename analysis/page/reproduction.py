@@ -14,9 +14,10 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 from analysis.common.designs import read_design
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, between, counted
+from analysis.options import RecordsOptions
 from analysis.page.costs import STAGES
 from analysis.page.noise import SHORT
 from analysis.page.provenance import Provenance, read_provenance

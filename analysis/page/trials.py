@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.common.parameters import short_name
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedTable, Section
 from analysis.common.text import MISSING, counted, number, percent
+from analysis.options import RecordsOptions
 from study.schema import in_words
 
 TITLE = "All trials"

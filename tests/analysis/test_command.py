@@ -39,6 +39,23 @@ for path in sys.argv[1:]:
     assert done.stderr.splitlines() == ["interrupted"] * len(SCRIPTS)
 
 
+def test_help_imports_nothing_that_a_command_works_with():
+    script = """
+import contextlib, io, runpy, sys
+for path in sys.argv[1:]:
+    sys.argv[1:] = ["--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+    print(path, "--tracking-uri" in printed.getvalue())
+heavy = {"pandas", "numpy", "torch", "mlflow", "ray", "optuna", "scipy", "sklearn", "matplotlib"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    scripts = [path for path in SCRIPTS if path.startswith("analysis/")]
+    done = subprocess.run([sys.executable, "-c", script, *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert len(scripts) >= 11, scripts
+    assert done.stdout.splitlines() == [*(f"{path} True" for path in scripts), "[]"], done.stderr
+
+
 def test_steps_in_a_pipe_are_lines_with_their_number(capsys):
     with Steps(2) as steps:
         steps.begin("reading [the] records")

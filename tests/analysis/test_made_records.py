@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from analysis.common.designs import read_design
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
+from analysis.options import RecordsOptions
 from ser.utils.errors import UserError
 from study.tracking.confirmations import representatives
 from study.tracking.searches import best_runs, read_trials

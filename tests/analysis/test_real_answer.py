@@ -14,9 +14,10 @@ import pytest
 from sklearn.metrics import recall_score
 
 from analysis.common.families import read_families
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
 from analysis.common.results import read_results
 from analysis.inference import compare_methods
+from analysis.options import RecordsOptions
 from analysis.page.opening import make_opening
 from analysis.sections.significance.section import Options, section
 from tests.helpers.archived_records import unpack

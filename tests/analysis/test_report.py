@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from analysis.common.records import RecordsOptions
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section, about
+from analysis.options import RecordsOptions, ReportOptions
 from analysis.page import reproduction, trials
 from analysis.page.artifacts import log_report
-from analysis.page.build import ReportOptions, main, make_sections, without_data
+from analysis.page.build import make_sections, without_data
 from analysis.page.costs import cost_section
 from analysis.page.html.render import PLAIN_ROWS, mark_commands, page_figure, page_table, render
 from analysis.page.html.svg import LARGEST_SVG, inline_svg
@@ -26,6 +26,7 @@ from analysis.page.noise import noise_section
 from analysis.page.opening import Advice, Opening
 from analysis.page.provenance import read_provenance
 from analysis.page.reproduction import reproduction_commands
+from analysis.report import main
 from analysis.sections.curves import section as curves
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError

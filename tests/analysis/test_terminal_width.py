@@ -5,9 +5,10 @@ import re
 import pytest
 from rich.console import Console
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
 from analysis.common.registry import SECTIONS, load_section
 from analysis.common.section import Section
+from analysis.options import RecordsOptions
 from study.console import show_table
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 
 from analysis.common.designs import read_design
 from analysis.common.families import read_families
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
 from analysis.common.section import NamedFigure, NamedTable, Section, about
+from analysis.options import RecordsOptions
 from analysis.page.artifacts import log_report
 from analysis.page.build import render_report
 from analysis.page.opening import Opening

@@ -18,9 +18,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
-from analysis.page.build import ReportOptions, make_sections, render_report
+from analysis.options import RecordsOptions, ReportOptions
+from analysis.page.build import make_sections, render_report
 from analysis.page.html.render import PLAIN_ROWS
 from analysis.page.opening import make_opening
 from study.environment import CODE_ROOT as ROOT

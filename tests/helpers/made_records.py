@@ -23,7 +23,8 @@ from mlflow.entities import Dataset
 from mlflow.store.tracking.dbmodels.models import SqlInput, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from analysis.common.records import Records, RecordsOptions, open_records
+from analysis.common.records import Records, open_records
+from analysis.options import RecordsOptions
 from ser.metrics import classification as evaluation
 from ser.metrics.agreement import STRATA
 from ser.utils.hashing import digest

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.common.designs import data_options, missing_sentence
-from analysis.common.records import Records, RecordsOptions, open_records
+from analysis.common.records import Records, open_records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, interval_text, listing, percent, points
+from analysis.options import AcrossCorporaOptions as Options
+from analysis.options import RecordsOptions
 from analysis.sections.across_corpora.figures import corpus_heading, draw_across
 from analysis.sections.across_corpora.tested import Tested, read_tested
 from ser.utils.errors import UserError
@@ -34,16 +35,6 @@ NOTES = (
     "Each interval of a difference is of one comparison alone and is no verdict; which differences within a corpus are "
     "significant is another analysis.",
 )
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show the confirmed trainings of one corpus on its own test speakers and on other corpora."""
-
-    output: Path = Path("results") / "across_corpora"
-    """Folder of the tables and the figure."""
-    also: tuple[str, ...] = ()
-    """Further experiments of the store, whose newest confirmation with test corpora gives further rows."""
 
 
 def section(records: Records, options: Options) -> Section:

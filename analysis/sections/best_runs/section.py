@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.searches import Score, score_of_search
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, at_epoch, configuration_in_words, in_percent, percent, without_empty_columns
+from analysis.options import BestRunsOptions as Options
 from analysis.sections.best_runs.confirmed_scores import confirmed_section, parameters_table
 from analysis.sections.best_runs.figures import draw_trials
 from ser.metrics.classification import METRICS
@@ -29,16 +29,6 @@ HEADINGS = {
 """Metric → heading of its column; the metric that chose has a column of its own unless it is UAR."""
 UNITLESS = {"ece"}
 """Metrics between 0 and 1 that are not given in percent."""
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show the best finished runs per noise level and search space, and the test scores of their confirmation."""
-
-    output: Path = Path("results") / "best_runs"
-    """Folder of the tables and the figure."""
-    top: int = 1
-    """Runs per noise level and space."""
 
 
 def section(records: Records, options: Options) -> Section:

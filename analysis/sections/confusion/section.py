@@ -7,16 +7,15 @@ test subset for confirmed configurations, else of the validation subset.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.common.methods import Chosen, Method, choose_methods, choose_reference, top_methods
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import number, percent
+from analysis.options import ConfusionOptions as Options
 from analysis.sections.confusion.figures import draw_confusions, draw_differences
 from analysis.sections.confusion.matrices import (
     ALL,
@@ -45,16 +44,6 @@ COLUMNS = 3
 FILTERS = ("noise", "method")
 
 Predictions = Mapping[Method, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show which emotions are confused, by noise level, method, gender and annotator agreement."""
-
-    reference: str | None = None
-    """Search space that others are compared with; default: cross_entropy if it was searched."""
-    output: Path = Path("results") / "confusion"
-    """Folder of the tables and figures."""
 
 
 def section(records: Records, options: Options) -> Section:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from analysis.common.records import Records
+from analysis.options import Audio
 from ser.audio import AudioFault, read_audio
 from ser.corpora import Corpus
 from ser.corpora.corpus import SYNTHESIS_RATE
@@ -22,8 +23,6 @@ from study.tracking.trained_runs import find_trial
 RATE = SYNTHESIS_RATE
 LONGEST = 5.0
 """Largest length in seconds; the rest of an utterance is cut off."""
-
-Audio = Literal["if-allowed", "always", "never"]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from analysis.common.corrected_labels import ALL, PAIR, by_group, corrected_pairs, correction_scores, first_changes
 from analysis.common.methods import Chosen, Method, Run, choose_methods
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedFigure, NamedSound, NamedTable, Section
-from analysis.sections.corrections.audio import Audio, snippets
+from analysis.options import Audio
+from analysis.options import CorrectionsOptions as Options
+from analysis.sections.corrections.audio import snippets
 from analysis.sections.corrections.figures import draw_corrected_pairs, draw_correction_curves
 from analysis.sections.corrections.suspicious import LOSS, RANK, asks_network, compare_rankings, rank_labels
 from analysis.sections.corrections.wording import (
@@ -45,23 +46,6 @@ SHOWN = 10
 HEARD = 6
 """Suspicious labels of a noise level that are displayed and have audio; the CSV file has all."""
 CURVES = {"precision": "train/correction_precision", "recall": "train/correction_recall"}
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show which labels the methods have corrected, and which labels look wrong."""
-
-    run: str | None = None
-    """MLflow run id of one trial; default: the representative of each noise level and space."""
-    audio: Audio = "if-allowed"
-    """Audio of the most suspicious labels: if the corpus's licence permits redistribution; always; or never."""
-    output: Path = Path("results") / "corrections"
-    """Folder of the tables, the figures and the audio."""
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        """Return the trial that ``--run`` names."""
-        return () if self.run is None else (self.run,)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ changed, corrected and memorised, with the global trust that the chosen transit 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from analysis.common.methods import REFERENCE
-from analysis.common.records import Records, RecordsOptions, trial_tags
+from analysis.common.records import Records, trial_tags
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.style import PALETTE, colour_and_marker, method_style
 from analysis.common.text import (
@@ -27,6 +25,7 @@ from analysis.common.text import (
     with_deviation,
     without_empty_columns,
 )
+from analysis.options import CurvesOptions as Options
 from analysis.sections.curves.epochs import MEMORISED, SOFT, VALIDATION_F1, Line, mean_curves, summarise
 from analysis.sections.curves.figures import Styles, draw_curves, draw_trust
 from ser.losses.proselflc import global_trust
@@ -39,21 +38,6 @@ TITLE = "Training curves"
 MOST_LINES = len(PALETTE)
 LEAST_DROP = 0.01
 """Smallest fall of validation F1 after its best epoch that sentences report."""
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show how training went, epoch by epoch."""
-
-    run: tuple[str, ...] = ()
-    """MLflow run ids of trials of one experiment; default: the confirmed representatives, else the best trials."""
-    output: Path = Path("results") / "curves"
-    """Folder of the tables and figures."""
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        """Return the trials that ``--run`` names."""
-        return self.run
 
 
 def section(records: Records, options: Options) -> Section:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pandas as pd
 
 from analysis.common.designs import data_options
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, counted, listing, percent
 from analysis.inference import pays_from
+from analysis.options import DoseResponseOptions as Options
 from analysis.sections.dose_response.figures import draw_scores
 from analysis.sections.dose_response.scores import Scores, read_scores
 from study.schema import Tag, in_words, space_and_labels
 
 TITLE = "Test UAR by share of wrong labels"
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show the test UAR of each confirmed method over the noise levels, and from which level a method pays."""
-
-    output: Path = Path("results") / "dose_response"
-    """Folder of the table and the figure."""
-    reference: str | None = None
-    """Search space that the others are compared with; default: the one that the design declares, else cross_entropy."""
 
 
 def section(records: Records, options: Options) -> Section:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from analysis.common.corrected_labels import GENDER, has_gender
 from analysis.common.methods import Chosen, Method, choose_methods, choose_reference, top_methods
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, listing, percent
+from analysis.options import EmbeddingsOptions as Options
 from analysis.sections.embeddings.figures import draw_embeddings
 from analysis.sections.embeddings.projection import LEAST, NEIGHBOURS, neighbour_agreement, perplexity_of, tsne
 from ser.checkpoint import open_checkpoint
@@ -33,18 +33,6 @@ METHODS = 2
 MOST = 1000
 """Largest number of utterances; of more, a random sample of this size is used."""
 EMOTION, SPEAKER = "emotion", "speaker"
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Draw embeddings of validation or test utterances, coloured by emotion and gender."""
-
-    noise: tuple[str, ...] = ()
-    """Noise levels; default: the one with the most wrong labels."""
-    reference: str | None = None
-    """Search space that is drawn next to the best other one; default: cross_entropy if it was searched."""
-    output: Path = Path("results") / "embeddings"
-    """Folder of the table and figures."""
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,17 @@ coordinates show the trials.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.common.parameters import parameter_in_words, short_name, values_near_bounds
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.searches import ONE_SEED, Score, Search, left_out, score_of_search, searches
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, between, counted, in_brief, listing, number, with_deviation
+from analysis.options import ImportanceOptions as Options
 from analysis.sections.importance.expected_performance import expected_performance, sufficient_trials
 from analysis.sections.importance.figures import (
     Panel,
@@ -49,16 +48,6 @@ DRAWN = 4  # searches in a figure
 LEAST_PARAMETERS = 2
 CHANCE = {FANOVA: "fANOVA, shuffled", PED_ANOVA: "PED-ANOVA, shuffled"}
 MOST_LISTED = 4
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show which searched parameters mattered, and how many trials were enough."""
-
-    space: tuple[str, ...] = ()
-    """Spaces whose slices, contours and parallel coordinates are drawn; default: the best one of each noise level."""
-    output: Path = Path("results") / "importance"
-    """Folder of the tables and figures."""
 
 
 def section(records: Records, options: Options) -> Section:

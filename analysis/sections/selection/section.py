@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.searches import ONE_SEED, Score, Search, left_out, score_of_search, searches
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import (
@@ -26,6 +25,7 @@ from analysis.common.text import (
     points,
     without_empty_columns,
 )
+from analysis.options import SelectionOptions as Options
 from analysis.sections.selection.figures import Scatter, draw_scatters
 from analysis.sections.selection.label_choice import (
     ALL,
@@ -62,14 +62,6 @@ LABELS = {"noisy": "noisy labels", "soft": "the annotators' votes"}
 
 Group = tuple[str, str, pd.DataFrame]
 """Noise level, space, and the trials."""
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Show the cost of selection by noisy labels, and how a choice does at another noise level."""
-
-    output: Path = Path("results") / "selection"
-    """Folder of the tables and figures."""
 
 
 @dataclass(frozen=True)

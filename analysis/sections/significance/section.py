@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.common.families import INCOMPLETE, Family, read_families
 from analysis.common.methods import REFERENCE, check_reference, left_out_confirmations
-from analysis.common.records import Records, RecordsOptions
+from analysis.common.records import Records
 from analysis.common.section import NamedFigure, NamedTable, Section
 from analysis.common.text import MISSING, counted, interval_text, listing, number, p_value, points
 from analysis.inference import FOLD, NOT_POSSIBLE, method_scores
+from analysis.options import SignificanceOptions as Options
 from analysis.sections.significance.figures import draw_differences, has_interval
 from analysis.sections.significance.sentences import family_sentences
 from study.schema import in_words
@@ -22,16 +21,6 @@ from study.setup.power import ALPHA
 
 TITLE = "Differences"
 MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Options(RecordsOptions):
-    """Compare the confirmed methods of an experiment with a reference, per noise level."""
-
-    output: Path = Path("results") / "significance"
-    """Folder of the tables and figures."""
-    reference: str | None = None
-    """Search space that the others are compared with; default: the one that the design declares, else cross_entropy."""
 
 
 def section(records: Records, options: Options) -> Section:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from analysis.common.registry import load_section
+from analysis.options import ReportOptions
 from analysis.page.artifacts import PAGE
-from analysis.page.build import ReportOptions
 from ser.utils.command_line import parse
 from study.commands import confirm, run
 from study.commands.printed import resume_command, say_next

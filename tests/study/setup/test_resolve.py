@@ -2,7 +2,8 @@
 
 import pytest
 
-from analysis.common.records import RecordsOptions, open_records
+from analysis.common.records import open_records
+from analysis.options import RecordsOptions
 from ser.utils.errors import UserError
 from study.options import StudyOptions
 from study.setup.resolve import resolve
