@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,7 +16,7 @@ from ser.models import LINEAR_PROBE, Classifier, LinearProbe, build_model, model
 from ser.models.classical import CLASSICAL, build_classical
 from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
-from ser.models.encoders import EncoderParameters, find_encoder, is_encoder
+from ser.models.encoders import PREFIX, EncoderParameters, find_encoder, is_encoder
 from ser.models.encoders import source as encoder_source
 from ser.models.encoders.head import LayerHead
 from ser.models.encoders.network import Encoder
@@ -233,3 +235,34 @@ def _check_encoder(name: str, parameters: EncoderParameters, dropout: float, fre
             LayerHead(2, *encoder_source.size(files), parameters, dropout)
         else:
             Encoder(files, 2, dropout, parameters).freeze(freeze)
+
+
+def with_absolute_folder(name: str) -> str:
+    """Return ``model.name`` with the absolute path of a speech encoder's folder; other names as they are.
+
+    Args:
+        name: As for ``model.name``.
+
+    Example:
+        >>> with_absolute_folder("cnn14"), with_absolute_folder("hf:facebook/wav2vec2-base")
+        ('cnn14', 'hf:facebook/wav2vec2-base')
+    """
+    if not is_encoder(name):
+        return name
+    folder = Path(name.removeprefix(PREFIX))
+    with suppress(RuntimeError):  # an unknown user after ~, which `find_encoder` reports
+        folder = folder.expanduser()
+    return f"{PREFIX}{folder.absolute()}" if folder.is_dir() else name
+
+
+def present_revision(name: str, revision: str = "") -> str:
+    """Return the ``model.revision`` of a speech encoder that a run begins with; empty for other networks.
+
+    Args:
+        name: As for ``model.name``.
+        revision: The version that is asked for; empty for the present one.
+
+    Raises:
+        UserError: There is no such encoder, it is another version, or the transformers library is not installed.
+    """
+    return find_encoder(name, revision, weights=False).revision if is_encoder(name) else ""

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ser.config import Config, ModelConfig, Precision, classical_keys, corpus_defaults, model_defaults, parse_settings
+from ser.config import (
+    REVISION,
+    Config,
+    ModelConfig,
+    Precision,
+    classical_keys,
+    corpus_defaults,
+    model_defaults,
+    parse_settings,
+)
 from ser.config_file import settings_as_options
 from ser.corpora.classes import ALL, FORMER
 from ser.labels import LabelKind
@@ -101,9 +110,9 @@ class TrainingOptions:
     select_on: SelectionName = "noisy"
     """Validation labels to select on: noisy (realistic), clean (oracle), soft (annotators' distribution)."""
     cpus_per_trial: float | None = None
-    """CPUs of a trial; default 1 on a GPU or for a width up to .25, else all of the machine."""
+    """CPUs of a trial; default 1 on a GPU, for a width up to .25 or a frozen network, else all of the machine."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, else 0."""
+    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, 0 for a frozen network."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
     time_budget: str | None = None
@@ -222,6 +231,8 @@ class StudyOptions(TrainingOptions):
     """Print every search space in a line, or all of the named ones: keys, ranges, points and source; then exit."""
     widen: bool = False
     """With --resume: search the ranges that the spaces' files have now, where they include those of the study."""
+    revision: tyro.conf.Suppress[tyro.conf.Fixed[str]] = ""
+    """Version of the speech encoder, which is recorded when the study starts; no option."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -275,6 +286,7 @@ class StudyOptions(TrainingOptions):
     def defaults(self) -> dict[str, Any]:
         """Return the default parameters, which every trial has unless its space or the command line says otherwise."""
         own = {} if self.initial_weights is None else self.initial_weights.defaults(self.network)
+        own |= {REVISION: self.revision} if self.revision else {}
         return {**corpus_defaults(self.corpus), **model_defaults(self.network), **own, "model.name": self.network}
 
     @property

@@ -53,11 +53,11 @@ def trial_resources(nodes: Sequence[Mapping[str, float]], options: StudyOptions)
 
 
 def _of_one_trial(options: StudyOptions, smallest_cpus: float, all_gpus: float) -> tuple[float, float]:
-    gpus = options.gpus_per_trial
+    model, gpus = options.shared.model, options.gpus_per_trial
     if gpus is None:
-        gpus = 1.0 if all_gpus else 0.0
+        gpus = 1.0 if all_gpus and not model.reads_embeddings else 0.0
     if options.cpus_per_trial is not None:
         return options.cpus_per_trial, gpus
-    # Narrow networks and linear probes leave a second thread idle, wide networks do not (docs/performance.md).
-    model = options.shared.model
-    return (1.0 if gpus or model.width <= NARROW_WIDTH or model.reads_embeddings else smallest_cpus), gpus
+    # Narrow networks and heads on stored embeddings leave a second thread idle, others do not (docs/performance.md).
+    narrow = model.width <= NARROW_WIDTH or model.reads_embeddings
+    return (1.0 if gpus or narrow else smallest_cpus), gpus

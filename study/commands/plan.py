@@ -266,12 +266,12 @@ def level_lines(prepared: PreparedStudy) -> list[str]:
 
 
 def _network_bytes(prepared: PreparedStudy, search: Search) -> int:
-    """Return the bytes of the weights of a space's first configuration, without building it."""
+    """Return the bytes of the weights that a trial of a space's first configuration keeps, without training it."""
     model = _first_config(prepared, search).model
     if model.is_classical:
         return 0
     with torch.device("meta"):
-        network = model.build_network(num_classes=len(prepared.data.corpus.classes))
+        network = model.build(num_classes=len(prepared.data.corpus.classes))
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from ser.config import REVISION
 from ser.corpora.classes import ALL, FORMER
 from ser.splits import FORMER_AUTO
 from ser.utils.command_names import command_line
@@ -33,6 +34,9 @@ def repeating_command(script: str, options: Mapping[str, Any], more: Sequence[st
     given = {FORMER: ALL, FORMER_AUTO: "auto"}
     values = {"classes": ALL, **options}
     values |= {key: given.get(values[key], values[key]) for key in ("classes", "split_by") if key in values}
+    if revision := values.pop("revision", ""):
+        pinned = f"{REVISION}={revision}"
+        values["settings"] = [each for each in values.get("settings", ()) if not each.startswith(REVISION)] + [pinned]
     for key, value in values.items():
         if key in _ELSEWHERE or value in (None, False) or value == default.get(key):
             continue

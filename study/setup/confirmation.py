@@ -56,7 +56,7 @@ from study.setup.prepare import (
     votes_read,
 )
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData
-from study.setup.resolve import absolute, check_noise, data_name, resumed, with_absolute_paths
+from study.setup.resolve import absolute, check_noise, data_name, resumed, with_absolute_paths, with_encoder
 from study.setup.spaces import Space
 from study.tracking.matching import confirm_protocol, find_experiment, is_whole
 from study.tracking.opening import open_existing
@@ -126,10 +126,10 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
         corpus.classes,
         None if declared is None else declared.test_corpora,
     )
+    obtain_weights(options, basis.spaces, options if asked.resume else basis.search_options, console)
     design = declared or _declare(asked, basis, corpus, tuple(one.declared for one in others))
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
-    obtain_weights(options, basis.spaces, options if asked.resume else basis.search_options, console)
     with claimed_folder(options) as lock:
         extractors = [extractor(_config(one)) for one in design.candidates]
         stores = open_stores(corpus, extractors, options, console)
@@ -196,7 +196,7 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     options = replace(
         options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri), model=options.network
     )
-    options = replace(options, name=options.name or _new_name(options))
+    options = with_encoder(replace(options, name=options.name or _new_name(options)))
     spaces = tuple(load_spaces(options))
     return _Basis(options, open_records(options), spaces)
 

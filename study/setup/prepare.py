@@ -16,17 +16,18 @@ import torch
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ser.corpora import Corpus, load, parse_options
 from ser.features.front_ends import Extractor
-from ser.features.store import FeatureStore, open_store
+from ser.features.opening import open_with_progress
+from ser.features.store import FeatureStore
 from ser.fold_classes import check_classes
 from ser.labels import CONSENSUS, DAWID_SKENE, LabelKind
 from ser.labels.judgements import votes_digest
 from ser.labels.kinds import CLEAN
 from ser.losses.registry import loss_class
-from ser.models import LINEAR_PROBE
+from ser.model_config import ModelConfig
+from ser.models.encoders import PREFIX
 from ser.models.initial_weights import weights_digest
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
@@ -38,7 +39,7 @@ from study.console import say
 from study.options import RECORD, SPACES, WEIGHTS_DIGEST, StudyOptions, read_record
 from study.schema import KIND, SELECTIONS, TRIAL, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release, search_folder
-from study.setup.resolve import resolve
+from study.setup.resolve import check_pretrained, resolve
 from study.setup.spaces import Space, load_space
 from study.tracking.event_log import begun_at
 from study.tracking.opening import experiment_id, open_client, open_for_plan
@@ -107,7 +108,7 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collecti
         UserError: A space, one of its configurations, its labels or the pretrained weights cannot be used, or a space
             has changed.
     """
-    _check_pretrained(options)
+    check_pretrained(options)
     spaces = [load_space(name, options.fixed) for name in options.space]
     names = [space.name for space in spaces]
     if len(set(names)) < len(names):
@@ -121,6 +122,7 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collecti
         ]
     for space in spaces:
         space.check(options.defaults)
+        _check_encoders(space, options.defaults)
     if options.plan or options.initial_weights is None or not options.initial_weights.download_in_words:
         _check_networks(options, spaces)  # else once they are downloaded
     found = [space.with_labels(kind) for kind in options.labels for space in spaces]
@@ -130,17 +132,14 @@ def load_spaces(options: StudyOptions, *, ranges: bool = True, methods: Collecti
     return found
 
 
-def _check_pretrained(options: StudyOptions) -> None:
-    """Raise if ``--pretrained`` contradicts other options."""
-    if (weights := options.initial_weights) is None:
-        return
-    values = {**options.defaults, **options.fixed}
-    weights.check(values)
-    if options.plan and values["model.name"] == LINEAR_PROBE and (download := weights.download_in_words):
-        raise UserError(
-            f"--plan: a linear probe trains on embeddings, which take the weights, and a plan downloads nothing. "
-            f"Without --plan, the study begins with the download: {download}."
-        )
+def _check_encoders(space: Space, defaults: Mapping[str, Any]) -> None:
+    """Raise if a space names a speech encoder of its own, whose version the study would not record."""
+    for config in space.configurations(defaults):
+        if config.model.is_encoder and not config.model.encoder.revision:
+            raise UserError(
+                f"space {space.own_name!r}: its model.name is {config.model.name}, a speech encoder. Leave it out of "
+                f"the space and name it with --model {config.model.name}; other encoders take a study each."
+            )
 
 
 def _check_networks(options: StudyOptions, spaces: Iterable[Space]) -> None:
@@ -173,9 +172,7 @@ def obtain_weights(
             weights.obtain(console)
             if download:
                 _check_networks(options, spaces)
-        chosen = {key: value for key, value in weights.defaults(options.network).items() if key not in options.fixed}
-        values = " ".join(f"{key}={value}" for key, value in chosen.items())
-        say(console, f"weights   {weights.given}; defaults with it, which --set overrides: {values} (docs/models.md)")
+        say(console, weights.in_words(options.network, options.fixed))
     file = options.shared.model.pretrained
     if file and began and read_record(began.folder).get(WEIGHTS_DIGEST) not in (None, weights_digest(Path(file))):
         raise UserError(
@@ -331,7 +328,7 @@ def _check_own_runs(options: StudyOptions, client: MlflowClient, experiment: str
 def open_stores(
     corpus: Corpus, extractors: Iterable[Extractor], options: StudyOptions, console: Console
 ) -> dict[str, FeatureStore]:
-    """Open the feature stores of a corpus, and build those that are not there, with a progress bar.
+    """Open the feature stores of a corpus, and build those that are not there.
 
     Args:
         corpus: Whose audio.
@@ -344,24 +341,7 @@ def open_stores(
     """
     by_name = {extractor.front_end.name: extractor for extractor in extractors}
     folder = options.storage_path / "features"
-    return {name: _open_store(corpus, extractor, folder, console) for name, extractor in by_name.items()}
-
-
-def _open_store(corpus: Corpus, extractor: Extractor, folder: Path, console: Console) -> FeatureStore:
-    columns = (
-        TextColumn("features"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("utterances"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("features", total=len(corpus), visible=False)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total, visible=True)
-
-        return open_store(corpus, extractor, folder, progress=advance)
+    return {name: open_with_progress(corpus, found, folder, console) for name, found in by_name.items()}
 
 
 def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Space]) -> tuple[Search, ...]:
@@ -417,12 +397,18 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
             fold,
             options.validation,
             seed,
-            {**shared.to_dotted(), **options.fixed, "model.pretrained": weights},
+            {**shared.to_dotted(), **options.fixed, "model.pretrained": weights, **_without_folder(shared.model)},
             shared.model.features,
             options.select_on,
             *filter(None, [rows]),
         ]
     )
+
+
+def _without_folder(model: ModelConfig) -> dict[str, str]:
+    """Return ``model.name`` without the place of a speech encoder's folder, whose content ``model.revision`` names."""
+    folder = Path(model.name.removeprefix(PREFIX))
+    return {"model.name": f"{PREFIX}{folder.name}"} if model.is_encoder and folder.is_absolute() else {}
 
 
 def _models(spaces: Sequence[Space], defaults: Mapping[str, Any]) -> str:

@@ -6,10 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from ser.config import REVISION, parse_settings
 from ser.corpora import FORMATS, check_name
 from ser.corpora.classes import resolved_classes
 from ser.corpora.registry import PATH_OPTIONS
 from ser.labels import check_labels
+from ser.model_config import present_revision, with_absolute_folder
+from ser.models import LINEAR_PROBE
+from ser.models.encoders import PREFIX
 from ser.models.initial_weights import PRETRAINED, name_or_path
 from ser.noise import MATRIX, check_level
 from ser.utils.errors import UserError, without_password
@@ -31,7 +35,7 @@ def resolve(asked: StudyOptions) -> StudyOptions:
     """
     check_name(asked.corpus)
     options = with_absolute_paths(asked)
-    options = resumed(options) if options.resume else _with_names(options)
+    options = resumed(options) if options.resume else with_encoder(_with_names(options))
     check_noise(options)
     return options
 
@@ -51,7 +55,8 @@ def resumed(given: StudyOptions) -> StudyOptions:
         given: The options of the call, with absolute paths.
 
     Raises:
-        UserError: As for ``StudyOptions.resumed``, or the password of the study's tracking URI is not known.
+        UserError: As for ``StudyOptions.resumed``, the password of the study's tracking URI is not known, or the files
+            of its speech encoder have changed.
     """
     options = given.resumed()
     saved = options.tracking_uri
@@ -62,7 +67,41 @@ def resumed(given: StudyOptions) -> StudyOptions:
                 f"the records of study {given.name!r} are in {saved}, whose password is not written down. Give it with "
                 "--tracking-uri."
             )
+    in_folder = Path(options.network.removeprefix(PREFIX)).is_dir()  # a commit of the hub does not change
+    if options.revision and in_folder and present_revision(options.network) != options.revision:
+        raise UserError(
+            f"the speech encoder {options.network} has changed since study {given.name!r} began: the files in its "
+            "folder are others. Restore them, or start a new study under another --name."
+        )
     return options
+
+
+def check_pretrained(options: StudyOptions) -> None:
+    """Raise if ``--pretrained`` contradicts other options, before anything is looked for or downloaded."""
+    if (weights := options.initial_weights) is None:
+        return
+    values = {**options.defaults, **options.fixed}
+    weights.check(values)
+    if options.plan and values["model.name"] == LINEAR_PROBE and (download := weights.download_in_words):
+        raise UserError(
+            f"--plan: a linear probe trains on embeddings, which take the weights, and a plan downloads nothing. "
+            f"Without --plan, the study begins with the download: {download}."
+        )
+
+
+def with_encoder(options: StudyOptions) -> StudyOptions:
+    """Return the options with the present version of a speech encoder, which all trials will have.
+
+    Args:
+        options: The options of a new study, with absolute paths.
+
+    Raises:
+        UserError: There is no such encoder, the transformers library is not installed, or ``--pretrained`` is given
+            with an encoder.
+    """
+    check_pretrained(options)
+    asked = str(parse_settings(options.settings).get(REVISION, ""))
+    return replace(options, revision=present_revision(options.network, asked))
 
 
 def with_absolute_paths(options: StudyOptions) -> StudyOptions:
@@ -84,6 +123,7 @@ def with_absolute_paths(options: StudyOptions) -> StudyOptions:
         classes=resolved_classes(options.classes),
         exclude=None if options.exclude is None else absolute(options.exclude),
         storage_path=absolute(options.storage_path),
+        model=None if options.model is None else with_absolute_folder(options.model),
         pretrained=None if options.pretrained is None else name_or_path(options.pretrained),
         settings=tuple(map(_absolute_setting, options.settings)),
     )
@@ -115,6 +155,8 @@ def _absolute_option(option: str) -> str:
 
 def _absolute_setting(setting: str) -> str:
     key, _, value = setting.partition("=")
+    if key == "model.name":
+        return f"{key}={with_absolute_folder(value)}"
     return f"{key}={absolute(Path(value))}" if key == PRETRAINED and value else setting
 
 
