@@ -98,6 +98,7 @@ def main() -> int:
     if state is None:
         if (weights := _weights(options)) is not None:
             weights.obtain(console)
+            say(console, weights.in_words(config.model.name, _given(options)))
         check_weights(config.model)
 
     store = open_with_progress(corpus, extractor(config), options.features, console)
@@ -138,12 +139,11 @@ def _fold(options: TrainOptions, config: Config, corpus: Corpus, state: State | 
 
 def _configuration(options: TrainOptions) -> Config:
     """Return the defaults of the corpus, of the model and of the initial weights, overridden by file and settings."""
-    from_file, settings = read_config(options.config) if options.config else {}, parse_settings(options.settings)
-    given, weights = {**from_file, **settings}, _weights(options)
+    given, weights = _given(options), _weights(options)
     name = str(given.get("model.name") or (weights and weights.model) or ModelConfig.name)
     values = {**corpus_defaults(options.corpus), **model_defaults(name), "model.name": name}
     if weights is not None:
-        if PRETRAINED in settings:
+        if PRETRAINED in parse_settings(options.settings):
             raise UserError(f"{PRETRAINED} is set both by --pretrained and by --set. Leave one of them out.")
         values |= weights.defaults(name)
         given[PRETRAINED] = str(weights.path)
@@ -155,6 +155,11 @@ def _configuration(options: TrainOptions) -> Config:
             f"classical models in a study: {command_line('study/run.py')} --space classical."
         )
     return config
+
+
+def _given(options: TrainOptions) -> dict[str, Any]:
+    """Return the configuration keys of the file and of the settings, which override those of the file."""
+    return {**(read_config(options.config) if options.config else {}), **parse_settings(options.settings)}
 
 
 def _weights(options: TrainOptions) -> InitialWeights | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from mlflow.entities import Run
@@ -73,7 +74,8 @@ def _network_in_words(model: dict[str, str], classes: int) -> str:
     if not title or count is None:
         return title
     width = f" at width {float(model['model.width']):g}" if "model.width" in model else ""
-    weights = "from given weights" if model.get("model.pretrained") else "from scratch"
+    file = Path(model.get("model.pretrained", "")).name
+    weights = f"from the weights in {file}" if file else "from scratch"
     how = "a linear probe on its frozen layers" if model.get("model.base") else f"trained {weights}"
     return f"{title}{width} ({count / 1e6:.1f} million parameters), {how}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +80,20 @@ class InitialWeights:
             if model == LINEAR_PROBE:
                 found["model.base"] = self.published.model
         return found if model == LINEAR_PROBE else {**found, "optimizer.base_lr_factor": BASE_LR_FACTOR}
+
+    def in_words(self, model: str, given: Collection[str]) -> str:
+        """Return the weights and the defaults that come with them in one line.
+
+        Args:
+            model: ``model.name`` of the trials.
+            given: Dotted names that are given and override the defaults.
+
+        Example:
+            >>> InitialWeights("cnn14", Path("weights")).in_words("cnn14", {"model.dropout", "model.front_end"})
+            'weights   cnn14; defaults with it, which --set overrides: model.width=1.0 optimizer.base_lr_factor=0.1'
+        """
+        values = [f"{key}={value}" for key, value in self.defaults(model).items() if key not in given]
+        return f"weights   {self.given}; defaults with it, which --set overrides: {' '.join(values) or 'none'}"
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise if a configuration contradicts the weights, before they are downloaded.

@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+import yaml
 
 from ser import train
 from ser.corpora import Corpus
+from ser.models import build_model
 from ser.training.loop import EpochRecord
 from ser.utils.command_line import run_command
+from tests.helpers.published_weights import panns_checkpoint, panns_state
+from tests.helpers.weights_server import serving
 
 SMALL = ("model.width=0.03", "training.epochs=1", "training.crop_seconds=0.5")
 SETTINGS = (
@@ -277,6 +281,31 @@ def test_weights_that_do_not_fit_are_reported_before_features_are_computed(
     assert "fc1.weight: missing" in error
     assert not (tmp_path / "output").exists()
     assert not (tmp_path / "features").exists()
+
+
+def test_published_weights_by_name_are_downloaded_next_to_the_features(
+    arguments: Arguments,
+    call: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = tmp_path / "Cnn6.pth"
+    torch.save(panns_checkpoint(panns_state(build_model("cnn6", 2))), source)
+    more = ("--features", str(tmp_path / "own" / "features"), "--pretrained", "cnn6")
+    settings = ("training.epochs=1", "training.crop_seconds=0.5")
+    with serving("cnn6", source, monkeypatch):
+        code, error = call(arguments(tmp_path / "wrong", *more, settings=("model.name=cnn10", *settings)))
+        assert code == 2
+        assert "weights of cnn6 at width 1 on front end panns_32k, but model.name is cnn10" in error
+        assert not (tmp_path / "own").exists()
+        monkeypatch.setattr(train, "train", lambda *_, **__: iter(()))  # what is trained is tested elsewhere
+        assert call(arguments(tmp_path / "output", *more, settings=settings)) == (0, "")
+    written = yaml.safe_load((tmp_path / "output" / "config.yaml").read_text())
+    place = tmp_path / "own" / "weights" / "Cnn6.pth"
+    assert place.read_bytes() == source.read_bytes()
+    expected = {"model.name": "cnn6", "model.front_end": "panns_32k", "model.pretrained": str(place),
+                "model.width": 1.0, "optimizer.base_lr_factor": 0.1}  # fmt: skip
+    assert {key: written[key] for key in expected} == expected
 
 
 def test_a_run_reads_the_front_end_of_its_configuration(
