@@ -101,6 +101,14 @@ class Classifier(nn.Module):
             self.get_submodule(name).requires_grad_(False)
         self.train(self.training)
 
+    def rate_factor(self, parameter: str) -> float:
+        """Return the factor on the learning rate of a parameter below the head, besides ``optimizer.base_lr_factor``.
+
+        Args:
+            parameter: Name of the parameter.
+        """
+        return 1.0
+
     def train(self, mode: bool = True) -> Classifier:
         """Set training or evaluation mode as in ``nn.Module``; frozen modules stay in evaluation mode."""
         super().train(mode)
