@@ -84,7 +84,7 @@ def train(
     """Train one configuration and yield a record after every epoch.
 
     All randomness of an epoch is derived from (seed, epoch), so a resumed run gives the numbers of an uninterrupted
-    one, although no generator's state is saved. Sets torch's global seed.
+    one, although no generator's state is saved. Sets the global seeds of torch and NumPy.
 
     Args:
         config: Configuration.
@@ -210,6 +210,8 @@ class _Run:
         masks = torch.Generator().manual_seed(derived_seed(self.seed, "masks", epoch))
         mixes = np.random.default_rng(derived_seed(self.seed, "mixing", epoch))
         torch.manual_seed(derived_seed(self.seed, "dropout", epoch))
+        # transformers draws the masked spans of speech encoders from NumPy's global generator.
+        np.random.seed(derived_seed(self.seed, "spans", epoch) % 2**32)
         log = BatchLog()
         self.model.train()
         order = epoch_order(self.balance, config.training.class_balance, rng)

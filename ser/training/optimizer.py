@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 
 from ser.config import OptimizerConfig
 from ser.models import Classifier
@@ -13,8 +14,9 @@ from ser.models import Classifier
 def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.AdamW:
     """Return a fused AdamW over the parameters that are trained (Loshchilov and Hutter 2019).
 
-    Weight decay does not apply to biases and the gains of batch norm. The head's groups come first, because the
-    reported learning rate is that of the first group.
+    Weight decay does not apply to biases and the gains of norms. The head's groups come first, because the reported
+    learning rate is that of the first group. The layers of a speech encoder follow from the top downwards, each with
+    ``model.layer_lr_decay`` times the rate of the layer above.
 
     Args:
         model: Network.
@@ -22,22 +24,22 @@ def make_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Ad
 
     Returns:
         The optimizer; each of its groups has a ``factor`` on the learning rate.
+
+    Source:
+        Discriminative rates: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL
+        2018 (arXiv 1801.06146).
     """
-    groups = [
-        {"params": parameters, "factor": factor, "weight_decay": decay}
-        for in_head, factor in ((True, 1.0), (False, config.base_lr_factor))
-        for is_matrix, decay in ((True, config.weight_decay), (False, 0.0))
-        if (
-            parameters := [
-                parameter
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad
-                and (name.partition(".")[0] in model.head_names) == in_head
-                and (parameter.ndim > 1) == is_matrix
-            ]
-        )
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            below = name.partition(".")[0] not in model.head_names
+            factor = config.base_lr_factor * model.rate_factor(name) if below else 1.0
+            groups.setdefault((below, -factor, parameter.ndim <= 1), []).append(parameter)
+    ordered = [
+        {"params": groups[key], "factor": -key[1], "weight_decay": 0.0 if key[2] else config.weight_decay}
+        for key in sorted(groups)
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    return torch.optim.AdamW(ordered, lr=config.lr, fused=True)
 
 
 def learning_rate_factor(config: OptimizerConfig, step: int, total_steps: int) -> float:

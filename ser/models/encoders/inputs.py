@@ -6,7 +6,6 @@ of a batch are prepared each by itself, as transformers prepares one utterance w
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -126,12 +125,13 @@ class FilterBank(Spectrogram):
 
     def __init__(self, extractor: Any) -> None:
         super().__init__(extractor)
+        self.stride: int = extractor.stride
         # One joined frame, and never fewer than the two whose standard deviation normalises a band.
-        self.shortest = WINDOW + (max(2, extractor.stride) - 1) * HOP
+        self.shortest = WINDOW + (max(2, self.stride) - 1) * HOP
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Return the joined frames, without one that is filled up with padding."""
-        return ((lengths - WINDOW) // HOP + 1) // self.extractor.stride
+        return _kaldi_frames(lengths) // self.stride
 
     def mask(self, lengths: Tensor, prepared: Tensor) -> Tensor:
         """Return the mask of the joined frames."""
@@ -144,11 +144,11 @@ class WhisperMel(Spectrogram):
     def __init__(self, extractor: Any) -> None:
         super().__init__(extractor)
         self.shortest, self.longest = 1, extractor.n_samples
+        self.hop: int = 2 * extractor.hop_length
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Return the frames that begin within the waveform, one for two of the spectrogram."""
-        hop = 2 * self.extractor.hop_length
-        return (lengths + hop - 1) // hop
+        return (lengths + self.hop - 1) // self.hop
 
 
 class AstMel(Spectrogram):
@@ -158,14 +158,15 @@ class AstMel(Spectrogram):
 
     def __init__(self, extractor: Any, config: Any) -> None:
         super().__init__(extractor)
-        self.patch, self.stride = config.patch_size, config.time_stride
-        self.bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+        self.patch: int = config.patch_size
+        self.stride: int = config.time_stride
+        self.bands: int = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
         self.shortest = WINDOW + (self.patch - 1) * HOP
         self.longest = WINDOW + (extractor.max_length - 1) * HOP + HOP - 1
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Return the patches of one band that lie wholly within the waveform."""
-        return ((lengths - WINDOW) // HOP + 1 - self.patch) // self.stride + 1
+        return (_kaldi_frames(lengths) - self.patch) // self.stride + 1
 
     def valid(self, lengths: Tensor, frames: int) -> Tensor:
         """Return the valid patches; the two class tokens before them are left out."""
@@ -195,17 +196,22 @@ def make_inputs(files: EncoderFiles, config: Any) -> Inputs:
     if hasattr(config, "conv_kernel") and hasattr(extractor, "do_normalize"):
         return Waveform(extractor.do_normalize, config)
     raise UserError(
-        f"model.name is {files.name}, of type {kind}, which reads neither the waveform nor a spectrogram that this tool "
-        "knows. Choose a wav2vec2, HuBERT, WavLM, data2vec-audio, wav2vec2-BERT, UniSpeech-SAT, Whisper or AST encoder."
+        f"model.name is {files.name}, of type {kind}, which reads neither a waveform nor a known spectrogram. Choose a "
+        "wav2vec2, HuBERT, WavLM, data2vec-audio, wav2vec2-BERT, UniSpeech-SAT, Whisper or AST encoder."
     )
+
+
+def _kaldi_frames(lengths: Tensor) -> Tensor:
+    return (lengths - WINDOW) // HOP + 1
 
 
 def _extractor(files: EncoderFiles) -> Any:
     from ser.torchaudio_import import torchaudio  # noqa: F401, I001  before transformers, which imports it without care
     from transformers import AutoFeatureExtractor
 
+    read: Any = AutoFeatureExtractor.from_pretrained
     try:
-        return AutoFeatureExtractor.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+        return read(files.folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.name is {files.name}: preprocessor_config.json is missing in {files.folder}, or describes no "
