@@ -40,7 +40,7 @@ class ModelConfig:
     """Factor on the published dropout rates; 0 suits a narrow network that is trained from scratch."""
     front_end: str = "auto"
     """Input of the model: a key of ``ser.features.FRONT_ENDS``, or the import path of a front end of one's own.
-    ``auto`` is ``panns_16k`` for spectrogram networks, ``waveform_16k`` for wav2vec 2.0 and WavLM, ``handcrafted_16k``
+    ``auto`` is ``panns_16k`` for spectrogram networks, ``waveform_16k`` for speech encoders, ``handcrafted_16k``
     for classical models. The published weights of the 32 kHz networks need ``panns_32k``; ``egemaps_16k``, for
     classical models, needs openSMILE."""
     pretrained: str = ""
@@ -123,13 +123,7 @@ class ModelConfig:
                 "model.base out.",
             )
         model_class(self.network, () if self.reads_embeddings else (*CLASSICAL, LINEAR_PROBE))
-        front_ends, needs_weights = _checked(self.network, self.width, self.dropout, self.freeze)
-        self._check_front_end(front_ends)
-        require(
-            bool(self.pretrained) or not needs_weights,
-            f"model.name is {self.name}, which is fine-tuned and not trained from scratch: set model.pretrained to a "
-            f"file of its weights, the state dict of torchaudio.pipelines.{self.name.upper()}.get_model().",
-        )
+        self._check_front_end(_checked(self.network, self.width, self.dropout, self.freeze))
 
     def _check_front_end(self, readable: tuple[str, ...]) -> None:
         if self.front_end in ("auto", *readable):
@@ -217,13 +211,13 @@ class ModelConfig:
 
 
 @lru_cache(maxsize=64, typed=True)  # a study checks the same network for each configuration
-def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[tuple[str, ...], bool]:
-    """Check the arguments of a network; return the front ends that it reads and whether it needs initial weights."""
+def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[str, ...]:
+    """Check the arguments of a network; return the front ends that it reads."""
     # On the meta device no weight is drawn or stored; only the checks run.
     with torch.device("meta"):
         network = build_model(name, 2, width, dropout)
     network.freeze(freeze)
-    return network.front_ends, network.needs_weights
+    return network.front_ends
 
 
 @lru_cache(maxsize=64)
@@ -252,7 +246,7 @@ def with_absolute_folder(name: str) -> str:
     folder = Path(name.removeprefix(PREFIX))
     with suppress(RuntimeError):  # an unknown user after ~, which `find_encoder` reports
         folder = folder.expanduser()
-    return f"{PREFIX}{folder.absolute()}" if folder.is_dir() else name
+    return f"{PREFIX}{folder.resolve()}" if folder.is_dir() else name
 
 
 def present_revision(name: str, revision: str = "") -> str:

@@ -10,7 +10,6 @@ from ser.models.classifier import Classifier
 from ser.models.linear_probe import LINEAR_PROBE, LinearProbe
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
-from ser.models.wav2vec2 import Wav2Vec2Base, WavLmBase
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.registry import resolve
 
@@ -24,8 +23,6 @@ __all__ = [
     "Cnn14",
     "LinearProbe",
     "LoadReport",
-    "Wav2Vec2Base",
-    "WavLmBase",
     "build_model",
     "load_pretrained",
     "model_class",
@@ -36,10 +33,11 @@ MODELS: dict[str, type[Classifier]] = {
     "cnn10": Cnn10,
     "cnn6": Cnn6,
     "bilstm": BiLstm,
-    "wav2vec2_base": Wav2Vec2Base,
-    "wavlm_base": WavLmBase,
 }
 """The built-in networks: name → class."""
+
+FORMER = {"wav2vec2_base": "hf:facebook/wav2vec2-base", "wavlm_base": "hf:microsoft/wavlm-base"}
+"""Names of version 0.1: name → the speech encoder of the same architecture and weights."""
 
 
 def model_class(name: str, others: Iterable[str] = ()) -> type[Classifier]:
@@ -53,6 +51,11 @@ def model_class(name: str, others: Iterable[str] = ()) -> type[Classifier]:
     Raises:
         UserError: If the name is unknown, or if the import path does not lead to a subclass of `Classifier`.
     """
+    if name in FORMER:
+        raise UserError(
+            f"model {name} is {FORMER[name]} now, a speech encoder of the transformers library (docs/models.md). Name "
+            f"that instead. Studies that began with {name} can be analysed, but not resumed or confirmed."
+        )
     if "." not in name and name not in MODELS:
         raise unknown_name("model", name, (*MODELS, *others))
     return resolve("model", name, MODELS, Classifier)

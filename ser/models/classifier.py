@@ -30,7 +30,6 @@ class Classifier(nn.Module):
         min_frames: Length of the shortest input, in frames.
         masks_padding: Whether the training loop passes ``lengths``. It does not for the CNNs, in line with PANNs: they
             see the padding after a short utterance.
-        needs_weights: Whether the network is only meant to be fine-tuned, from pre-trained weights.
         convolutions: Names of the child modules that ``freeze("convolutions")`` freezes.
         head_names: Names of the children and parameters that are trained at the full learning rate; the others have
             ``optimizer.base_lr_factor``.
@@ -46,7 +45,6 @@ class Classifier(nn.Module):
     front_ends: ClassVar[tuple[str, ...]] = ("panns_16k", "panns_32k")
     min_frames: ClassVar[int] = 1
     masks_padding: ClassVar[bool] = False
-    needs_weights: ClassVar[bool] = False
     convolutions: ClassVar[tuple[str, ...]] = ()
     head_names: ClassVar[tuple[str, ...]] = ("head",)
     embedding_size: int

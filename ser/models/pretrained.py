@@ -1,4 +1,4 @@
-"""Loading of published weights: PANNs from the files of its authors, wav2vec 2.0 and WavLM from those of torchaudio."""
+"""Loading of initial weights: PANNs from the files of its authors, any network from a state dict."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ REAL, IMAGINARY = (f"spectrogram_extractor.stft.conv_{part}.weight" for part in 
 MEL = "logmel_extractor.melW"
 FRONT_END_KEYS = (REAL, IMAGINARY, MEL)
 
-CLASS_HEADS = ("fc_audioset.", "head.", "aux.")
-"""Prefixes of class heads, which are not loaded: those of PANNs, this project and torchaudio."""
-
-# Weight norm in torch has other names now than when the files of torchaudio were written.
-RENAMED = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
+CLASS_HEADS = ("fc_audioset.", "head.")
+"""Prefixes of class heads, which are not loaded: those of PANNs and of this project."""
 
 TOLERANCE = 1e-4
 """Largest difference of equal front ends, relative to the largest weight. Other mel bands differ by more than .1."""
@@ -82,7 +79,7 @@ def load_pretrained(model: Classifier, path: str | Path, front_end: str | None =
     kind = type(model).__name__
     found = _check_front_end(tensors, path, front_end or model.front_end)
     left_out = tuple(name for name in tensors if name.startswith(CLASS_HEADS) or name in FRONT_END_KEYS)
-    given = {_renamed(name): tensor for name, tensor in tensors.items() if name not in left_out}
+    given = {name: tensor for name, tensor in tensors.items() if name not in left_out}
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     if not given.keys() & wanted.keys():
         names = ", ".join(sorted(given)[:3]) or "none"
@@ -117,13 +114,6 @@ def _errors(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[tuple[s
 def _nearest(name: str, others: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(others), n=1, cutoff=0.8)
     return f"; the nearest is {near[0]!r}" if near else ""
-
-
-def _renamed(name: str) -> str:
-    for old, new in RENAMED.items():
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
 
 
 # Reading files

@@ -182,25 +182,22 @@ def test_a_value_of_the_wrong_type_or_range_is_reported_with_its_key(key: str, v
         ({}, "panns_16k"),
         ({"model.name": "bilstm"}, "panns_16k"),
         ({"model.name": "cnn10", "model.front_end": "panns_32k"}, "panns_32k"),
-        ({"model.name": "wav2vec2_base", "model.pretrained": "weights.pt"}, "waveform_16k"),
     ],
 )
 def test_a_model_reads_its_own_front_end_or_the_one_asked_for(values: dict[str, Any], front_end: str) -> None:
     assert Config.from_dotted(values).model.features == front_end
 
 
-def test_a_model_on_the_waveform_reads_nothing_else() -> None:
-    with pytest.raises(UserError, match=r"front_end is panns_16k, .* wavlm_base reads waveform_16k"):
-        Config.from_dotted(
-            {"model.name": "wavlm_base", "model.pretrained": "weights.pt", "model.front_end": "panns_16k"}
-        )
-
-
-@pytest.mark.parametrize("name", ["wav2vec2_base", "wavlm_base"])
-def test_a_model_that_is_fine_tuned_needs_weights(name: str) -> None:
-    with pytest.raises(UserError, match=rf"{name}, which is fine-tuned.*set model\.pretrained.*{name.upper()}"):
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [("wav2vec2_base", "hf:facebook/wav2vec2-base"), ("wavlm_base", "hf:microsoft/wavlm-base")],
+)
+def test_networks_of_version_0_1_are_named_as_speech_encoders(name: str, now: str) -> None:
+    message = rf"model {name} is {now} now.* can be analysed, but not resumed"
+    with pytest.raises(UserError, match=message):
         Config.from_dotted({"model.name": name})
-    Config.from_dotted({"model.name": name, "model.pretrained": "weights.pt", "model.freeze": "convolutions"})
+    with pytest.raises(UserError, match=message):
+        Config.from_dotted({"model.name": "embedding_head", "model.base": name, "model.pretrained": "weights.pt"})
 
 
 def test_cross_entropy_takes_no_parameters() -> None:

@@ -148,4 +148,3 @@ def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert lines.keys() == {"model", *MODELS}
     assert "79,673,792" in lines["cnn14"]  # 80,753,615 − 2,049 · 527
     assert "cnn14_16k, cnn14" in lines["cnn14"]
-    assert "waveform_16k" in lines["wavlm_base"]

@@ -82,22 +82,6 @@ def test_a_loaded_network_gives_what_the_one_it_was_saved_from_gives(path: Path)
     assert set(report.left_out) == {"head.weight", "head.bias"}
 
 
-@pytest.mark.parametrize("name", ["wav2vec2_base", "wavlm_base"])
-@pytest.mark.parametrize("names", ["now", "then"])
-def test_torchaudios_state_dicts_fit_under_the_old_names_of_weight_norm_too(path: Path, name: str, names: str) -> None:
-    model = build_model(name, 4, 1 / 16)
-    state = {key: torch.rand(value.shape) for key, value in model.state_dict().items() if not key.startswith("head.")}
-    renamed = {
-        key.replace(".parametrizations.weight.original0", ".weight_g").replace(
-            ".parametrizations.weight.original1", ".weight_v"
-        ): value
-        for key, value in state.items()
-    }
-    assert len(renamed.keys() - state.keys()) == 2
-    load_pretrained(model, written({**(state if names == "now" else renamed), "aux.bias": torch.ones(29)}, path))
-    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
-
-
 def test_a_network_on_the_meta_device_is_only_compared(path: Path) -> None:
     state = panns_state(network())
     with torch.device("meta"):

@@ -18,7 +18,7 @@ from ser import train as train_command
 from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.corpora import Corpus
-from ser.features.front_ends import SILENCE_DB
+from ser.features.front_ends import SILENCE_DB, named_extractor
 from ser.features.store import FeatureStore, open_store
 from ser.models import Classifier, LinearProbe, build_model, load_pretrained
 from ser.predict import predict_files
@@ -121,20 +121,22 @@ def test_an_embedding_is_the_mean_over_the_segments(
 
 def test_padding_has_no_influence_where_the_network_is_given_lengths(tones: Corpus, tmp_path: Path) -> None:
     torch.manual_seed(12)
-    network = build_model("wav2vec2_base", 2, 1 / 16).eval()
+    network = build_model("bilstm", 2, 1 / 16).eval()
     torch.save(network.state_dict(), tmp_path / "base.pt")
     config = Config.from_dotted(
         {
             "model.name": "embedding_head",
-            "model.base": "wav2vec2_base",
+            "model.base": "bilstm",
             "model.width": 1 / 16,
             "model.pretrained": str(tmp_path / "base.pt"),
             "training.crop_seconds": 2.0,
         }
     )
     samples = tones.synthesize("s0-00-high")
+    frames = torch.from_numpy(named_extractor("panns_16k").load()(samples))
+    assert len(frames) < 200
     with torch.no_grad():
-        alone = network.embed(torch.from_numpy(samples)[None, :, None]).numpy()
+        alone = network.embed(frames[None]).numpy()
     np.testing.assert_allclose(extractor(config).load()(samples), alone, rtol=1e-3, atol=1e-4)
 
 
