@@ -4,8 +4,6 @@
 declared three noise levels, and its primary comparison was trained; the other trained cross entropy a second time.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,9 @@ from analysis.common.results import read_results
 from analysis.inference import compare_methods
 from analysis.options import RecordsOptions
 from analysis.page.opening import make_opening
+from analysis.report import main
 from analysis.sections.significance.section import Options, section
+from ser.utils.command_line import run_command
 from tests.helpers.archived_records import unpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,13 +117,10 @@ def test_cross_entropy_is_not_found_to_differ_from_itself(records):
     assert (row["units"], row["verdict"]) == (24, "no evidence")
 
 
-def test_the_report_of_these_records_is_written(folder, tmp_path):
-    written = subprocess.run(
-        [sys.executable, str(ROOT / "analysis" / "report.py"), "--tracking-uri", f"sqlite:///{folder}/mlflow.db",
-         "--output", str(tmp_path / "report")],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert written.returncode == 0, written.stderr
+def test_the_report_of_these_records_is_written(folder, tmp_path, monkeypatch, capsys):
+    where = ("--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--output", str(tmp_path / "report"))
+    monkeypatch.setattr("sys.argv", ["report.py", *where])
+    assert run_command(main) == 0, capsys.readouterr().err
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "there is no evidence that ProSelfLC differs from cross entropy" in page
     assert (tmp_path / "report" / "significance" / "significance.svg").exists()
