@@ -108,13 +108,14 @@ def read_settings(folder: Path, name: str) -> dict[str, Any]:
 _EXPECTED = f"Name the folder of a speech encoder as transformers' save_pretrained writes it, with {CONFIG}."
 
 
-def read_preprocessor(folder: Path, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+def read_preprocessor(folder: Path, name: str, settings: dict[str, Any], *, on_hub: bool = False) -> dict[str, Any]:
     """Read how the samples are prepared: ``preprocessor_config.json``, or the part of ``processor_config.json``.
 
     Args:
         folder: Folder of the encoder.
         name: ``model.name``, for messages.
         settings: Content of ``config.json``.
+        on_hub: Whether the folder is in the hub's cache, where nobody writes by hand.
 
     Raises:
         UserError: Neither file is there, one is damaged, or the sampling rate is not 16 kHz.
@@ -127,9 +128,10 @@ def read_preprocessor(folder: Path, name: str, settings: dict[str, Any]) -> dict
     elif PROCESSOR in names:
         found = _read_json(folder / PROCESSOR, where).get("feature_extractor")
     if not isinstance(found, dict):
-        raise UserError(
-            f"{where}{PREPROCESSOR} is missing, which says how the samples are normalised. {_write(folder, settings)}"
-        )
+        advice = _how_to_write("FOLDER" if on_hub else str(folder), settings)
+        if on_hub:
+            advice = f"Run `hf download {name.removeprefix('hf:')} --local-dir FOLDER` and name hf:FOLDER. {advice}"
+        raise UserError(f"{where}{PREPROCESSOR} is missing, which says how the samples are normalised. {advice}")
     rate = found.get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         raise UserError(
@@ -139,8 +141,8 @@ def read_preprocessor(folder: Path, name: str, settings: dict[str, Any]) -> dict
     return found
 
 
-def _write(folder: Path, settings: dict[str, Any]) -> str:
-    """Return the advice how to write ``preprocessor_config.json``."""
+def _how_to_write(folder: str, settings: dict[str, Any]) -> str:
+    """Return the advice how ``preprocessor_config.json`` comes into a folder."""
     copy = "Copy it from the model that this one was fine-tuned from"
     kind = EXTRACTORS.get(settings["model_type"])
     if kind is None:
@@ -152,7 +154,7 @@ def _write(folder: Path, settings: dict[str, Any]) -> str:
     known = ", with do_normalize=False if it was trained on samples as they are" if "normalize" in arguments else ""
     return (
         f"{copy}, or write it{known}: "
-        f'python -c "from transformers import {kind} as F; F({arguments}).save_pretrained({str(folder)!r})"'
+        f'python -c "from transformers import {kind} as F; F({arguments}).save_pretrained({folder!r})"'
     )
 
 
@@ -175,31 +177,33 @@ def check_weights(folder: Path, name: str) -> None:
         )
         there = f" There is {listed(others, most=3)}." if others else ""
         raise UserError(f"{where}no weights: model.safetensors or pytorch_model.bin is needed.{there} {_SAVE}")
-    if missing := missing_shards(folder, found):
+    if missing := missing_shards(folder, found, name):
         raise UserError(
             f"{where}{listed(missing, most=3)} of the weights, named in {found[0]}, "
             f"{'is' if len(missing) == 1 else 'are'} missing. Copy all files of the model."
         )
 
 
-_SAVE = "Save the model with transformers' save_pretrained."
+_SAVE = "Save the model with transformers' save_pretrained, or choose one that has them."
 
 
-def missing_shards(folder: Path, found: list[str]) -> list[str]:
+def missing_shards(folder: Path, found: list[str], name: str) -> list[str]:
     """Return the files of weights that an index names and that are not in the folder; empty without an index.
 
     Args:
         folder: Folder of the encoder.
         found: Result of `weight_names`.
+        name: ``model.name``, for messages.
 
     Raises:
         UserError: The index is damaged.
     """
     if not found or not found[0].endswith(".index.json"):
         return []
-    parts = _read_json(folder / found[0], "").get("weight_map")
+    where = f"model.name is {name}: "
+    parts = _read_json(folder / found[0], where).get("weight_map")
     if not isinstance(parts, dict) or not parts:
-        raise UserError(f"{str(folder / found[0])!r} is damaged: it names no weights. Get the file again.")
+        raise UserError(f"{where}{str(folder / found[0])!r} is damaged: it names no weights. Get the file again.")
     return sorted(set(map(str, parts.values())) - _names(folder))
 
 

@@ -6,6 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from rich.console import Console
@@ -56,7 +57,7 @@ def _cached(repository: str, revision: str, *, weights: bool) -> Path | None:
         names = {path.name for path in folder.iterdir()}
         found = weight_names(names)
         complete = CONFIG in names and bool(names & {PREPROCESSOR, PROCESSOR})
-        if complete and (not weights or (found and not missing_shards(folder, found))):
+        if complete and (not weights or (found and not missing_shards(folder, found, f"hf:{repository}"))):
             return folder
     return None
 
@@ -116,14 +117,14 @@ def _reason(repository: str, revision: str, error: Exception) -> str:
         )
     if isinstance(cause, errors.RevisionNotFoundError):
         return f"the hub has no revision {revision or 'main'} of it. The revisions are at {at}/commits/main"
-    if isinstance(cause, errors.RepositoryNotFoundError):
-        return (
-            f"there is no such folder, and the hub has no model of this name that you may read.{_near(repository)} "
-            f"Search at {constants.ENDPOINT}/models; a private model needs HF_TOKEN."
-        )
     if isinstance(cause, errors.HfHubHTTPError):
         status = cause.response.status_code
-        if status in (401, 403):
+        if isinstance(cause, errors.RepositoryNotFoundError) or status == HTTPStatus.NOT_FOUND:
+            return (
+                f"there is no such folder, and the hub has no model of this name that you may read.{_near(repository)} "
+                f"Search at {constants.ENDPOINT}/models; a private model needs HF_TOKEN."
+            )
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return (
                 f"the hub refuses access ({status}). Check the token in HF_TOKEN, or log in again with `hf auth login`."
             )
@@ -150,8 +151,7 @@ def _near(repository: str) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     prefix = "models--"
-    held = {
-        path.name.removeprefix(prefix).replace("--", "/") for path in Path(HF_HUB_CACHE).glob(f"{prefix}*/snapshots/..")
-    } - {repository}
-    near = difflib.get_close_matches(repository, sorted(held), n=1, cutoff=0.8)
+    held = [path.parent.name.removeprefix(prefix) for path in Path(HF_HUB_CACHE).glob(f"{prefix}*/snapshots")]
+    names = sorted({name.replace("--", "/") for name in held} - {repository})
+    near = difflib.get_close_matches(repository, names, n=1, cutoff=0.8)
     return f" Did you mean hf:{near[0]}, which is in the cache?" if near else ""

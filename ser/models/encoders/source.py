@@ -59,15 +59,15 @@ class EncoderFiles:
         """Return the beginning of a message about them."""
         return _where(f"{PREFIX}{self.name}")
 
-
-def _where(name: str) -> str:
-    return f"model.name is {cut(name, _LONGEST_NAME)}: "
-
     @cached_property
     def settings(self) -> dict[str, str]:
         """Return the texts of the files that say how it is built and how its input is prepared, by name."""
         paths = [self.folder / name for name in SETTINGS]
         return {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+
+
+def _where(name: str) -> str:
+    return f"model.name is {cut(name, _LONGEST_NAME)}: "
 
 
 _carried: ContextVar[EncoderFiles | None] = ContextVar("carried", default=None)
@@ -140,7 +140,7 @@ def _require_transformers(where: str) -> None:
 
 def _in_folder(given: str, folder: Path, revision: str, *, weights: bool) -> EncoderFiles:
     name = f"{PREFIX}{given}"
-    _check(folder, name)
+    _check(folder, name, on_hub=False)
     if weights:
         check_weights(folder, name)
     found = content_digest(folder)
@@ -156,18 +156,18 @@ def _in_folder(given: str, folder: Path, revision: str, *, weights: bool) -> Enc
 def _on_hub(given: str, revision: str, weights: bool) -> EncoderFiles:
     name = f"{PREFIX}{given}"
     folder, commit = hub.obtain(given, revision, weights=False)
-    _check(folder, name)
+    _check(folder, name, on_hub=True)
     if weights:
         folder, commit = hub.obtain(given, commit, weights=True)
         check_weights(folder, name)
     return EncoderFiles(given, folder, commit)
 
 
-def _check(folder: Path, name: str) -> None:
+def _check(folder: Path, name: str, *, on_hub: bool) -> None:
     """Raise unless a folder holds the settings of a speech encoder."""
     settings = read_settings(folder, name)
     _require_speech(settings, name)
-    read_preprocessor(folder, name, settings)
+    read_preprocessor(folder, name, settings, on_hub=on_hub)
 
 
 def _require_speech(settings: dict[str, Any], name: str) -> None:
@@ -318,7 +318,7 @@ def _model_class(files: EncoderFiles, config: Any) -> Any:
 
 def _why_unreadable(files: EncoderFiles, error: Exception) -> str:
     """Return why weights cannot be read; torch's text is not shown where it explains how to run code in a file."""
-    weights = listed((name for name in weight_names({path.name for path in files.folder.iterdir()})), most=1)
+    weights = listed(weight_names([path.name for path in files.folder.iterdir()])[:1])
     if isinstance(error, MemoryError):
         return "the memory does not suffice for its weights. Choose a smaller encoder."
     if isinstance(error, pickle.UnpicklingError):
