@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from ser.audio.levels import level_warnings
-from ser.config import Config, ModelConfig, corpus_defaults, model_defaults, parse_settings
+from ser.config import REVISION, Config, ModelConfig, corpus_defaults, model_defaults, parse_settings
 from ser.config_file import config_text, read_config, settings_as_options
 from ser.corpora import Corpus, load, parse_options
 from ser.features.opening import open_with_progress
@@ -22,6 +22,8 @@ from ser.fold_classes import check_classes, class_lines
 from ser.labels import CONSENSUS, LabelKind, check_labels
 from ser.labels.training_labels import labels_line
 from ser.metrics.absent_classes import over_classes
+from ser.model_config import present_revision, with_absolute_folder
+from ser.models.encoders import is_encoder
 from ser.models.initial_weights import FOLDER as WEIGHTS
 from ser.models.initial_weights import PRETRAINED, InitialWeights, name_or_path
 from ser.noise import check_level
@@ -148,6 +150,9 @@ def _configuration(options: TrainOptions) -> Config:
         values |= weights.defaults(name)
         given[PRETRAINED] = str(weights.path)
         weights.check({**values, **given})
+    if is_encoder(name):  # the run records where it is, and its version
+        given["model.name"] = with_absolute_folder(name)
+        given[REVISION] = present_revision(name, str(given.get(REVISION, "")))
     config = Config.from_dotted({**values, **given})
     if config.model.is_classical:
         raise UserError(
