@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ser.config import Config, complete, stored
+from ser.models.initial_weights import PRETRAINED
+from study.options import StudyOptions
 from study.schema import DEFAULT, SEARCH_RANK
 from study.setup.spaces import Space
 from study.tracking.searches import Trials, best_runs
@@ -60,6 +62,26 @@ def choose(trials: Trials, spaces: Mapping[str, Space], defaults: Mapping[str, A
                 ranked.append(Candidate(str(space), str(noise), name, row["run_id"], configuration))
         found += [*ranked, default]
     return found
+
+
+def place_of_weights(options: StudyOptions) -> dict[str, str]:
+    """Return the file that ``--pretrained`` names, by its dotted name; it is below the storage path, which may move.
+
+    Args:
+        options: Complete options of a study or a confirmation.
+    """
+    return {PRETRAINED: options.fixed.get(PRETRAINED, "")} if options.pretrained else {}
+
+
+def with_weights(candidates: Iterable[Candidate], options: StudyOptions) -> list[Candidate]:
+    """Return declared candidates with the file that ``--pretrained`` names where it is now.
+
+    Args:
+        candidates: As declared.
+        options: Complete options of the confirmation.
+    """
+    own = place_of_weights(options)
+    return [replace(one, configuration={**one.configuration, **own}) for one in candidates]
 
 
 def published_defaults(

@@ -21,7 +21,6 @@ from ser.corpora import Corpus, check_name, load, parse_options
 from ser.corpora.classes import ALL, FORMER
 from ser.fold_design import design_folds
 from ser.labels import LabelKind
-from ser.models.initial_weights import PRETRAINED
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, split
 from ser.training.embeddings import extractor
@@ -32,7 +31,7 @@ from ser.utils.hashing import digest
 from study.console import say
 from study.options import ConfirmOptions, StudyOptions
 from study.schema import CONFIRM, DEFAULT, KIND, SEARCH, TRIAL, Tag, method_name, space_and_labels
-from study.setup.candidates import Candidate, choose, published_defaults
+from study.setup.candidates import Candidate, choose, place_of_weights, published_defaults, with_weights
 from study.setup.design import (
     OFFICIAL_SEEDS,
     TRAINING,
@@ -131,7 +130,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
     with claimed_folder(options) as lock:
-        extractors = [extractor(_config(one)) for one in design.candidates]
+        extractors = [extractor(_config(one)) for one in with_weights(design.candidates, options)]
         stores = open_stores(corpus, extractors, options, console)
         tests = open_tests(corpus, others, extractors, options, console)
         data = StudyData(
@@ -380,8 +379,7 @@ def _with_parameters(client: MlflowClient, trials: Trials, options: StudyOptions
 
     Weights that ``--pretrained`` names are those of the confirmation's own folder, whose content is the same.
     """
-    table = trials.table.copy()
-    own = {PRETRAINED: options.fixed.get(PRETRAINED, "")} if options.pretrained else {}
+    table, own = trials.table.copy(), place_of_weights(options)
     parameters = [{**client.get_run(run_id).data.params, **own} for run_id in table["run_id"]]
     table["all_parameters"] = pd.Series(parameters, index=table.index, dtype=object)
     return replace(trials, table=table)
@@ -414,9 +412,9 @@ def _plan_searches(
     levels = {level_name(level): level for level in basis.options.noise}
     spaces = {space.name: space for space in basis.spaces}
     tasks = _Tasks(data, folds, levels, tests)
-    searches = []
+    searches, declared = [], with_weights(design.candidates, basis.options)
     for noise, name in design.cells:
-        candidates = [one for one in design.candidates if (one.noise, one.space) == (noise, name)]
+        candidates = [one for one in declared if (one.noise, one.space) == (noise, name)]
         planned = _plan_trials(candidates, design, tasks)
         searched = spaces[name].check(basis.options.defaults)
         listed = spaces[name].emptied()

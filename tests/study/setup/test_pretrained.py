@@ -21,6 +21,7 @@ from study.search.repeating import repeating_command
 from study.search.run_search import search_tags
 from study.setup.confirmation import prepare_confirmation
 from study.setup.prepare import prepare
+from tests.helpers.made_records import make_store
 from tests.helpers.published_weights import panns_checkpoint, panns_state
 from tests.helpers.weights_server import serving
 
@@ -44,8 +45,8 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Return the URI of a store that all tests share, because a new one takes a second."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/m.db"
+    """Return the URI of a store that all tests share."""
+    return make_store(tmp_path_factory.mktemp("store")).uri
 
 
 @pytest.fixture
@@ -64,17 +65,16 @@ def options(files, store, tmp_path):
     )  # fmt: skip
 
 
-def begin(options):
+def begin(options, console=QUIET):
     """Prepare a study and write its record, as if it had begun."""
-    prepared = prepare(options, QUIET)
+    prepared = prepare(options, console)
     prepared.options.write(prepared.data.digest, spaces=prepared.spaces, audio_digest=prepared.data.audio_digest)
     prepared.lock.release()
     return prepared
 
 
-def test_the_weights_are_downloaded_and_all_trials_begin_with_them(options, requests, files, capsys):
-    prepared = prepare(options, Console(width=300))
-    prepared.lock.release()
+def test_the_weights_are_downloaded_recorded_and_all_trials_begin_with_them(options, requests, files, capsys):
+    prepared = begin(options, Console(width=300))
     place = options.storage_path / "weights" / files[1].name
     assert place.read_bytes() == files[1].read_bytes()
     assert prepared.models == "cnn6 × 1, batch 32"
@@ -85,32 +85,30 @@ def test_the_weights_are_downloaded_and_all_trials_begin_with_them(options, requ
     printed = capsys.readouterr().out
     assert printed.index("CC BY 4.0") < printed.index("weights   cnn6; defaults with it, which --set overrides: ")
     assert "model.front_end=panns_32k optimizer.base_lr_factor=0.1" in printed
-    prepare(replace(options, name="other"), QUIET).lock.release()
-    assert len(requests) == 1
-
-
-def test_name_and_content_of_the_weights_are_recorded(options, requests, files):
-    prepared = begin(options)
     record = json.loads((prepared.folder / "study.json").read_text())
     digest = weights_digest(files[1])
     assert (record["pretrained"], record["model"], record["weights_digest"]) == ("cnn6", "cnn6", digest)
     tags = search_tags(prepared, prepared.searches[0])
     assert (tags["weights"], tags["weights.digest"]) == ("cnn6", digest)
     assert "--model cnn6 --pretrained cnn6" in repeating_command("study/run.py", record, [])
-
-
-def test_a_setting_overrides_a_default_of_the_weights(options, requests, capsys):
-    options = replace(options, settings=(*options.settings, "optimizer.base_lr_factor=1"))
-    prepared = prepare(options, Console(width=300))
-    prepared.lock.release()
-    assert prepared.options.shared.optimizer.base_lr_factor == 1
-    assert "base_lr_factor" not in capsys.readouterr().out
+    prepare(replace(options, name="other"), QUIET).lock.release()
+    assert len(requests) == 1
 
 
 def test_the_synthetic_corpus_is_not_scaled_down_with_published_weights():
     model = StudyOptions(pretrained="cnn14_16k").shared.model
     assert (model.name, model.width, model.dropout) == ("cnn14", 1, 1)
     assert StudyOptions().shared.model.width == 0.125
+
+
+def test_a_setting_overrides_a_default_of_the_weights():
+    options = StudyOptions(pretrained="cnn6", settings=("optimizer.base_lr_factor=1", "model.dropout=0"))
+    assert (options.shared.optimizer.base_lr_factor, options.shared.model.dropout) == (1, 0)
+
+
+def test_a_linear_probe_takes_its_base_from_the_weights():
+    model = StudyOptions(pretrained="cnn6", model="embedding_head").shared.model
+    assert (model.name, model.base, model.features) == ("embedding_head", "cnn6", "panns_32k")
 
 
 def test_a_file_of_ones_own_is_recorded_with_its_content(options, files, tmp_path):
@@ -162,13 +160,6 @@ def test_a_plan_downloads_nothing_and_says_what_a_study_would(options, requests,
         prepare(replace(options, plan=True, model="embedding_head"), QUIET)
 
 
-def test_a_linear_probe_takes_its_base_from_the_weights(options, requests):
-    prepared = prepare(replace(options, model="embedding_head"), QUIET)
-    prepared.lock.release()
-    assert prepared.models == "embedding_head on cnn6 × 1, batch 32"
-    assert prepared.data.store.path.name.partition("cnn6-embeddings")[1]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -194,7 +185,7 @@ def test_a_corpus_that_cannot_be_read_is_found_before_the_download(options, requ
     assert requests == []
 
 
-def test_a_confirmation_of_published_defaults_begins_with_the_weights(options, requests, files):
+def test_a_confirmation_of_published_defaults_begins_with_the_weights(options, requests, files, tmp_path):
     asked = ConfirmOptions(**{name: getattr(options, name) for name in (
         "space", "corpus", "corpus_root", "noise", "name", "experiment", "pretrained", "settings", "storage_path",
         "tracking_uri",
@@ -204,5 +195,12 @@ def test_a_confirmation_of_published_defaults_begins_with_the_weights(options, r
     place = str(options.storage_path / "weights" / files[1].name)
     assert {one.configuration["model.pretrained"] for one in prepared.searches[0].planned} == {place}
     assert search_tags(prepared, prepared.searches[0])["weights"] == "cnn6"
+    prepared.design.write(prepared.folder)
+    prepared.options.write(prepared.data.digest, audio_digest=prepared.data.audio_digest)
+    moved = options.storage_path.rename(tmp_path / "moved")
+    resumed = prepare_confirmation(ConfirmOptions(name="s", storage_path=moved, resume=True), QUIET).prepared
+    resumed.lock.release()
+    (found,) = {one.configuration["model.pretrained"] for one in resumed.searches[0].planned}
+    assert found == str(moved / "weights" / files[1].name)
     with pytest.raises(UserError, match="--pretrained: a confirmation of a search has the search's own options"):
         ConfirmOptions(pretrained="cnn6")
