@@ -217,8 +217,8 @@ def open_checkpoint(path: Path, below: Path | None = None) -> Checkpoint:
 def _encoder_at_hand(state: Mapping[str, Any], below: Path | None) -> Iterator[None]:
     """Let a speech encoder's files be found in the block where they came with a state, or in a given folder."""
     name, revision = (str(state["config"].get(f"model.{key}", "")) for key in ("name", "revision"))
-    texts = state.get(ENCODER)
-    if not name.startswith(PREFIX) or (texts is None and below is None):
+    texts = state.get(ENCODER, {})
+    if not name.startswith(PREFIX) or not (texts or below):
         yield
         return
     with tempfile.TemporaryDirectory() as temporary:

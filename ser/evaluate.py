@@ -29,7 +29,7 @@ from ser.labels.training_labels import training_labels
 from ser.metrics import classification as evaluation
 from ser.metrics.absent_classes import NOISY, TEST, absent_classes, uar_over
 from ser.metrics.agreement import STRATA, soft_labels, strata
-from ser.metrics.intervals import crossed_interval
+from ser.metrics.intervals import interval_over_speakers
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun
 from ser.training.task import make_task
 from ser.utils.command_line import parse, run_command
@@ -187,16 +187,13 @@ def _file_name(options: EvaluateOptions) -> str:
 def _over_speakers(corpus: Corpus, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, Any]:
     """Return the interval of the UAR for other speakers of a corpus, whose one network is given."""
     known = truth >= 0
-    speakers, speaker = np.unique(corpus.table["speaker"].to_numpy(dtype=str)[known], return_inverse=True)
-    total = np.zeros((len(speakers), len(corpus.classes)), dtype=np.int64)
-    correct = np.zeros_like(total)
-    np.add.at(total, (speaker, truth[known]), 1)
-    right = probabilities.argmax(axis=1)[known] == truth[known]
-    np.add.at(correct, (speaker[right], truth[known][right]), 1)
-    found = crossed_interval(correct[None], total) if known.any() else None
+    speakers = corpus.table["speaker"].to_numpy(dtype=str)[known]
+    predicted = probabilities.argmax(axis=1)[known]
+    found = interval_over_speakers(speakers, truth[known], predicted, len(corpus.classes)) if known.any() else None
     low, high = (None, None) if found is None or np.isnan(found.low) else (found.low, found.high)
-    about = f"over {len(speakers)} speakers of {corpus.name}; one training"
-    return {"of": "uar", "low": low, "high": high, "speakers": len(speakers), "about": about}
+    count = 0 if found is None else found.speakers
+    about = f"over {count} speakers of {corpus.name}; one training"
+    return {"of": "uar", "low": low, "high": high, "speakers": count, "about": about}
 
 
 def _open_store(checkpoint: Checkpoint, corpus: Corpus, folder: Path) -> FeatureStore:

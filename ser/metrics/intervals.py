@@ -87,6 +87,35 @@ def crossed_interval(
     return CrossedInterval(estimate, estimate - reach, estimate + reach, networks, speakers)
 
 
+def interval_over_speakers(
+    speakers: NDArray[np.str_], truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> CrossedInterval:
+    """Return the UAR of one network with its 95 % interval for other speakers.
+
+    Args:
+        speakers: (n,) speaker of each utterance, n ≥ 1.
+        truth: (n,) true class indices, all known.
+        predicted: (n,) class indices.
+        classes: Number of classes C.
+
+    Returns:
+        The UAR over the classes that occur; its ends are NaN where there is one speaker.
+
+    Example:
+        >>> speakers, truth = np.array(["a", "a", "b", "b"]), np.array([0, 1, 0, 1])
+        >>> found = interval_over_speakers(speakers, truth, predicted=np.array([0, 1, 0, 0]), classes=2)
+        >>> found.estimate, found.speakers
+        (0.75, 2)
+    """
+    names, speaker = np.unique(speakers, return_inverse=True)
+    total = np.zeros((len(names), classes), dtype=np.int64)
+    correct = np.zeros_like(total)
+    np.add.at(total, (speaker, truth), 1)
+    right = predicted == truth
+    np.add.at(correct, (speaker[right], truth[right]), 1)
+    return crossed_interval(correct[None], total)
+
+
 def _draws(rng: np.random.Generator, count: int) -> Floats:
     """Return (R, count) how often each unit was drawn, out of draws of one unit fewer; a single one is always there."""
     if count == 1:

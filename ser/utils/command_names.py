@@ -69,6 +69,14 @@ COMMANDS = {
             "--run RUN_ID --tracking-uri http://localhost:5000",
         ),
     ),
+    "export": Command(
+        "study/export.py",
+        "write the speech encoder of an MLflow run as a Hugging Face folder",
+        (
+            "--run RUN_ID --output FOLDER",
+            "--run RUN_ID --output FOLDER --tracking-uri http://localhost:5000",
+        ),
+    ),
     "ui": Command("study/ui.py", "open the records of a study in MLflow's UI"),
     "remove": Command(
         "study/remove.py",

@@ -17,47 +17,44 @@ from torch import Tensor, nn
 from ser.models.classifier import Classifier
 from ser.models.encoders.head import LayerHead
 from ser.models.encoders.network import FIXED, Encoder
-from ser.models.encoders.parameters import EncoderParameters
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 
 UNSELECTED = -1e4
 """Weight, before the softmax, of a layer that is not read: the softmax is exactly 0."""
 
 
-def check_expressible(name: str, kind: str, parameters: EncoderParameters, *, frozen: bool) -> None:
+def check_expressible(encoder: Encoder, *, frozen: bool) -> None:
     """Check that a class of transformers computes what a trained encoder computes.
 
     Args:
-        name: ``model.name``, for messages.
-        kind: ``model_type`` of the encoder.
-        parameters: Its own parameters.
-        frozen: Whether its head alone was trained.
+        encoder: The encoder; its weights are not read.
+        frozen: Whether a head alone was trained on it.
 
     Raises:
         UserError: There is none; the message says what can be done instead.
     """
     from ser.torchaudio_import import torchaudio  # noqa: F401, I001  before transformers, which imports it without care
-    from transformers import CONFIG_MAPPING, MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+    from transformers import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
 
-    reason = ""
+    kind, pooling, reason = encoder.config.model_type, encoder.parameters_of.pooling, ""
     if kind == "whisper":
         reason = "transformers' class for it averages over all 30 s of its input, and this model over the speech alone"
     elif kind in FIXED:
         reason = "transformers' class for it reads two tokens of the last layer, this model the mean over the frames"
-    elif CONFIG_MAPPING[kind] not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING:
+    elif type(encoder.config) not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING:
         reason = "transformers has no class for audio classification with it"
+    register = f"Register it in MLflow ({command_line('study/register.py')}): that model runs without this project too."
     if reason:
         raise UserError(
-            f"model.name is {name}, of type {kind}: {reason}. So no folder of it can predict the same. Register the "
-            "model in MLflow: it runs without this project too."
+            f"model.name is hf:{encoder.files.name}, of type {kind}: {reason}. No such folder predicts the same. "
+            f"{register}"
         )
-    if parameters.pooling != "mean":
-        again = (
-            "which takes seconds: the stored layers are the same for both" if frozen else "as a new study or training"
-        )
+    if pooling != "mean":
+        again = "it reads the same stored layers, so that it takes seconds" if frozen else "as a new training"
         raise UserError(
-            f"model.pooling is {parameters.pooling}, and transformers' classes average over the frames without their "
-            f"standard deviation. Train again with --set model.pooling=mean, {again}; or register the model in MLflow."
+            f"model.pooling is {pooling}, but transformers' classes average over the frames, without their standard "
+            f"deviation. Train again with --set model.pooling=mean ({again}). {register}"
         )
 
 
@@ -90,8 +87,8 @@ def as_classification(trained: Classifier, encoder: Encoder, classes: Sequence[s
             "label2id": {name: index for index, name in enumerate(classes)},
         }
     )
-    with torch.device("cpu"):
-        model: Any = AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+    kind: Any = AutoModelForAudioClassification
+    model = kind.from_config(config, dtype=torch.float32)
     getattr(model, model.base_model_prefix).load_state_dict(encoder.encoder.state_dict())
     scale, shift = _standardisation(trained, encoder.hidden_size)
     with torch.no_grad():
