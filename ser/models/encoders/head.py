@@ -59,7 +59,7 @@ class LayerHead(Classifier):
         pooled = features.view(len(features), *self.shape)[:, : self.statistics]
         if self.layer is None:
             shares = self.layer_weights.softmax(dim=0)
-            summed = torch.einsum("l,nsle->nse", shares, pooled)
+            summed = (shares[:, None] * pooled).sum(dim=2)  # which autocast leaves in float32
         else:
             summed = pooled[:, :, self.layer]
         return self.norm(summed.flatten(1))
