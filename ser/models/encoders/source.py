@@ -78,7 +78,7 @@ def carried(files: EncoderFiles) -> Iterator[None]:
     """Find these files in the block under their name and revision, wherever they lie.
 
     A checkpoint carries the settings of a fine-tuned encoder, a registered model all files of a frozen one, so that
-    both open where neither the folder nor the hub is at hand.
+    both open where neither the folder nor the hub is available.
 
     Args:
         files: Files that are found; the weights are missing where nothing loads them.
