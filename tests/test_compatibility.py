@@ -7,6 +7,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,17 @@ def test_the_report_is_written(old):
     assert done.returncode == 0, done.stderr
     page = (old / "report" / "report.html").read_text(encoding="utf-8")
     assert "cross_entropy" in page
+
+
+@pytest.mark.slow
+def test_a_study_of_a_network_that_is_a_speech_encoder_now_is_analysed_but_not_resumed(old):
+    for record in old.glob("results/studies/*/study.json"):
+        record.write_text(record.read_text().replace('"cnn6"', '"wav2vec2_base"').replace('"cnn14"', '"wav2vec2_base"'))
+    with sqlite3.connect(old / "mlflow.db") as database:
+        database.execute("UPDATE params SET value = 'wav2vec2_base' WHERE key = 'model.name'")
+    report = command(old, "analysis/report.py", "--experiment", "synthetic", "--output", "report", "--audio", "never")
+    assert report.returncode == 0, report.stderr
+    assert "wav2vec2_base" in (old / "report" / "report.html").read_text(encoding="utf-8")
+    resumed = command(old, "study/run.py", "--resume", "--name", "interrupted")
+    assert resumed.returncode == 2
+    assert "wav2vec2_base is hf:facebook/wav2vec2-base now" in resumed.stdout + resumed.stderr

@@ -18,7 +18,7 @@ from analysis.common.records import Records
 from analysis.common.text import counted, listing, p_equation, points
 from analysis.inference import BETTER, NO_EVIDENCE, NOT_POSSIBLE, WORSE
 from analysis.sections.significance.sentences import capitalized
-from ser.config import Config
+from ser.config import Config, parse_value
 from ser.config_file import config_text
 from ser.labels import CONSENSUS
 from ser.utils.errors import UserError
@@ -244,4 +244,8 @@ def _configuration(records: Records, one: Recommendation, best: Mapping[Hashable
         f"# {records.data}: {in_words(one.method)} at noise level {one.level}: {one.reason}.\n# {stop}Configuration "
         f"{best['candidate']}, the best of its method by its mean validation score.\n"
     )
-    return header + config_text(Config.from_dotted(dict(parameters)).to_dotted())
+    try:
+        values = Config.from_dotted(dict(parameters)).to_dotted()
+    except UserError:  # a network that cannot be built here: a speech encoder or a class that is elsewhere
+        values = {key: parse_value(value) for key, value in dict(parameters).items()}
+    return header + config_text(values)

@@ -18,6 +18,8 @@ from ser.config import Config
 from ser.corpora.names import emotions_in_words
 from ser.features.front_ends import front_end
 from ser.labels import CONSENSUS
+from ser.models.encoders import PREFIX, is_encoder
+from ser.models.encoders.parameters import LAST, WEIGHTED
 from ser.utils.errors import UserError
 from study.schema import LABELS_IN_WORDS, Tag, rate_of
 
@@ -69,6 +71,8 @@ def _parameters(model: tuple[tuple[str, str], ...], classes: int) -> int | None:
 
 def _network_in_words(model: dict[str, str], classes: int) -> str:
     name = model.get("model.base") or model.get("model.name", "")
+    if is_encoder(name):
+        return _encoder_in_words(model, _parameters(tuple(sorted(model.items())), classes))
     title = name.upper() if name.startswith("cnn") else name
     count = _parameters(tuple(sorted(model.items())), classes)
     if not title or count is None:
@@ -78,6 +82,24 @@ def _network_in_words(model: dict[str, str], classes: int) -> str:
     weights = f"from the weights in {file}" if file else "from scratch"
     how = "a linear probe on its frozen layers" if model.get("model.base") else f"trained {weights}"
     return f"{title}{width} ({count / 1e6:.1f} million parameters), {how}"
+
+
+def _encoder_in_words(model: dict[str, str], count: int | None) -> str:
+    name = model["model.name"].removeprefix(PREFIX).rstrip("/")
+    shown = name.rpartition("/")[2] if name.startswith("/") else name
+    details = [f"{count / 1e6:.1f} million parameters"] if count else []
+    details += [f"revision {model['model.revision'][:12]}"] if model.get("model.revision") else []
+    pooled = "mean and standard deviation" if model.get("model.pooling") == "mean_std" else "mean"
+    if model.get("model.freeze") == "base":
+        layers = model.get("model.layers", WEIGHTED)
+        read = {WEIGHTED: "a learnt weighted sum of all layers", LAST: "the last layer"}.get(layers, f"layer {layers}")
+        how = f"frozen: a head on {read}, {pooled} over the utterance"
+    else:
+        kept = ["the convolutions"] if model.get("model.freeze") == "convolutions" else []
+        lowest = int(float(model.get("model.frozen_layers", 0)))
+        kept += [f"the lowest {counted(lowest, 'layer')}"] if lowest else []
+        how = f"fine-tuned{f' except {listing(kept)}' if kept else ''}, {pooled} over the crop"
+    return f"speech encoder {shown}{f' ({listing(details)})' if details else ''}, {how}"
 
 
 def _features(model: dict[str, str]) -> str:
