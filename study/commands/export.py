@@ -147,7 +147,7 @@ def export(options: ExportOptions) -> None:
     _write(folder, model, encoder, card)
     say(
         make_console(),
-        f"Written: {options.output}, {decimal(bytes_in(folder))}. Read its {CARD} before you publish it. It loads with\n"
+        f"Written: {options.output}, {decimal(bytes_in(folder))}. Read {CARD} before you publish it. It loads with\n"
         f'    transformers.pipeline("audio-classification", {str(options.output)!r})',
     )
 
