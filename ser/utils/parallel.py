@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -113,8 +114,10 @@ def in_order(
     pool = ThreadPoolExecutor(threads, initializer=initializer)
     left = iter(items)
 
+    closed = Event()  # so that an interruption waits for single items, not for groups of slow ones
+
     def all_of(group: list[Item]) -> list[Result]:
-        return [work(item) for item in group]
+        return [work(item) for item in group if not closed.is_set()]
 
     try:
         while group := list(islice(left, GROUP_SIZE)):
@@ -126,4 +129,5 @@ def in_order(
             first, future = pending.popleft()
             yield from zip(first, future.result(), strict=True)
     finally:
+        closed.set()
         pool.shutdown(cancel_futures=True)

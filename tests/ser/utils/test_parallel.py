@@ -4,11 +4,13 @@ import math
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from ser.utils.parallel import cores, cpu_quota
+from ser.utils.parallel import GROUP_SIZE, cores, cpu_quota, in_order
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION_2 = "0::{group}\n"
@@ -95,3 +97,19 @@ def test_a_real_quota_of_this_machine():
         assert done.stdout == "1 1.3\n"
     finally:
         group.rmdir()
+
+
+def test_closing_early_waits_for_single_items():
+    started, processed = threading.Event(), []
+
+    def work(item):
+        if item >= GROUP_SIZE:  # not in the first group
+            started.set()
+            time.sleep(0.05)
+        processed.append(item)
+
+    results = in_order(work, range(100), workers=1)
+    next(results)
+    assert started.wait(10)
+    results.close()
+    assert len(processed) <= GROUP_SIZE + 2
