@@ -37,6 +37,7 @@ from study.uri import SQLITE, database_file
 
 STEPS_FEW, STEPS_MORE = 2, 6
 VALIDATION_ROWS = 64
+CROPS_TIMED, SAMPLE_RATE = 2, 16000
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def measure(prepared: PreparedStudy, search: Search, resources: TrialResources) 
         began = time.monotonic()
         train_classical(config, FeatureStore.open(task.store).frames, task, prepared.options.seed)
         return TrialCost(time.monotonic() - began, 0.0, 0.0)
+    if _fine_tuned_on_cpus(config, resources):
+        return _cost_of_fine_tuning(config, task, resources)
     device = "cuda" if resources.gpus else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(resources.cpus)))
@@ -147,6 +150,49 @@ def _time(config: Config, task: Task, steps: int, device: str) -> tuple[float, S
     began = time.monotonic()
     record = next(train(one, small, seed=0, device=device))
     return time.monotonic() - began, record.state
+
+
+def fine_tuning_warning(prepared: PreparedStudy, resources: TrialResources) -> list[str]:
+    """Return a line for people if a speech encoder is fine-tuned on CPUs, with the expected time; else none.
+
+    Args:
+        prepared: The study.
+        resources: What a trial gets.
+    """
+    for search in prepared.searches:
+        config = _first_config(prepared, search)
+        if _fine_tuned_on_cpus(config, resources):
+            cost = _cost_of_fine_tuning(config, search.task, resources)
+            return [
+                f"  warning: without a GPU, a trial that fine-tunes {config.model.name} takes about "
+                f"{_duration(cost.seconds)}. With the encoder frozen, it takes seconds: the same command without "
+                "model.freeze after --set"
+            ]
+    return []
+
+
+def _fine_tuned_on_cpus(config: Config, resources: TrialResources) -> bool:
+    return config.model.is_encoder and not config.model.reads_embeddings and not resources.gpus
+
+
+def _cost_of_fine_tuning(config: Config, task: Task, resources: TrialResources) -> TrialCost:
+    """Time two crops of random samples, since a few batches of a large encoder take minutes on CPUs."""
+    network = config.model.build(len(task.classes)).train()
+    crops = 0.1 * torch.randn(CROPS_TIMED, round(config.training.crop_seconds * SAMPLE_RATE), 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(resources.cpus)))
+    try:
+        seconds = []
+        for _ in range(2):  # the first call warms up
+            began = time.monotonic()
+            network(crops).square().sum().backward()
+            seconds.append(time.monotonic() - began)
+    finally:
+        torch.set_num_threads(threads)
+    # A forward pass takes about a third of a step; the optimizer's state is twice the weights.
+    crops_an_epoch = len(task.train) + len(task.validation) / 3
+    weights = _bytes(network.state_dict())
+    return TrialCost(config.training.epochs * crops_an_epoch * min(seconds) / CROPS_TIMED, weights, 3 * weights)
 
 
 def _bytes(state: object) -> float:
