@@ -355,10 +355,15 @@ def model_defaults(name: str) -> dict[str, Any]:
     """Return the defaults of a model, which override those of the corpus, under dotted names.
 
     A speech encoder is frozen. Where it is fine-tuned, its rate is a fiftieth of that of the class head, so that the
-    range of the search spaces, 3e-4 to 1e-2, becomes 6e-6 to 2e-4 (docs/models.md).
+    range of the search spaces, 3e-4 to 1e-2, becomes 6e-6 to 2e-4, and their first point, 1e-3, becomes 2e-5.
 
     Args:
         name: As for ``model.name``.
+
+    Source: 1e-5 for the encoder and 1e-4 for the head in SpeechBrain's recipe of Wang et al. 2021, "A Fine-tuned
+    Wav2vec 2.0/HuBERT Benchmark For Speech Emotion Recognition, Speaker Verification and Spoken Language
+    Understanding" (arXiv 2111.02735); 1e-5 for WavLM large in the baseline of the MSP-Podcast challenge
+    (github.com/msplabresearch/MSP-Podcast_Challenge).
 
     Example:
         >>> model_defaults("cnn14")
