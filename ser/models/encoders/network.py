@@ -94,7 +94,7 @@ class Encoder(Classifier):
         found = dict(self.encoder.named_modules())
         self.convolutions = tuple(f"encoder.{name}" for name in CONVOLUTIONS if name in found)  # type: ignore[misc]
         if parameters.gradient_checkpointing:
-            self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.encoder.activation_checkpointing_enable({"use_reentrant": False})
         self.embedding_size = self.hidden_size * (2 if parameters.pooling == "mean_std" else 1)
         self.head_dropout = nn.Dropout(0.0)
         self.head = nn.Linear(self.embedding_size, num_classes)
@@ -257,7 +257,8 @@ class Encoder(Classifier):
 
     def _run(self, waveform: Tensor, valid: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return hidden states and valid frames of waveforms (N, T) with (N,) valid samples."""
-        prepared = self.inputs.prepare(waveform, valid).to(self.encoder.dtype)
+        with torch.autocast(waveform.device.type, enabled=False):
+            prepared = self.inputs.prepare(waveform, valid).to(self.encoder.dtype)
         arguments: dict[str, Any] = {}
         if self._group_norm is not None:
             kernel, stride = self.config.conv_kernel[0], self.config.conv_stride[0]
