@@ -96,7 +96,7 @@ class TrainingOptions:
     pretrained: str | None = None
     """Initial weights: cnn14_16k, cnn14, cnn10 or cnn6, downloaded where they are not there yet, or a file."""
     width: float | None = None
-    """Scale of the network's channels; default 0.125 for synthetic, else 1."""
+    """Scale of the network's channels; default 0.125 for synthetic from scratch, else 1."""
     batch_size: int | None = None
     """Crops per optimiser step; default 16 for synthetic, else 32."""
     precision: Precision | None = None

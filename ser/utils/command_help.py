@@ -20,7 +20,7 @@ GROUPS = {
         "test_corpus", "test_options",
     ),
     "noise and labels": ("noise", "labels", "select_on"),
-    "training": ("epochs", "model", "width", "batch_size", "precision", "config", "settings", "seed"),
+    "training": ("epochs", "model", "pretrained", "width", "batch_size", "precision", "config", "settings", "seed"),
     "search": ("space", "trials", "sampler", "scheduler", "widen"),
     "confirmation": ("study", "top", "seeds", "reference", "primary", "pilot"),
     "resources": ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget", "address"),
