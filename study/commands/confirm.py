@@ -20,15 +20,23 @@ from ser.config_file import config_text
 from ser.fold_classes import folds_lines
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import absent_lines
-from ser.utils.command_line import EXIT_INTERRUPTED, parse
+from ser.utils.command_line import EXIT_INTERRUPTED
 from ser.utils.errors import UserError
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
-from study.commands.plan import costs, disk_warning, level_lines, pilot_components, power, show_plan
+from study.commands.plan import (
+    costs,
+    disk_warning,
+    fine_tuning_warning,
+    level_lines,
+    pilot_components,
+    power,
+    show_plan,
+)
 from study.commands.printed import analysis_command, resume_command, say_next, ui_command
 from study.commands.session import quieten, run_session
 from study.console import make_console, say
-from study.options import ConfirmOptions, StudyOptions, instead_of_unknown
+from study.options import ConfirmOptions, StudyOptions
 from study.schema import KIND, REPORT_PAGE, TRIAL, UNSEEN, Selection, Tag, space_and_labels
 from study.setup.confirmation import Confirmation, prepare_confirmation
 from study.setup.design import Design
@@ -40,8 +48,11 @@ from study.tracking.store import quoted, search_all
 SCRIPT = "study/confirm.py"
 
 
-def main() -> int:
-    """Read the options, declare the design, train and test, and report what came out.
+def main(options: ConfirmOptions) -> int:
+    """Declare the design, train and test, and report what came out.
+
+    Args:
+        options: The confirmation's options.
 
     Returns:
         0 done; 1 finished, with trials that failed for good; 2 a user error; 70 an unexpected error before the study
@@ -49,7 +60,6 @@ def main() -> int:
     """
     quieten()
     console = make_console()
-    options = parse(ConfirmOptions, instead_of_unknown())
     confirmation = prepare_confirmation(options, console)
     prepared, design = confirmation.prepared, confirmation.design
     if options.plan:
@@ -67,7 +77,7 @@ def _run(confirmation: Confirmation, options: ConfirmOptions, console: Console) 
     def begin(resources: TrialResources) -> None:
         design.write(prepared.folder)
         announce(confirmation, resources, console)
-        for line in disk_warning(prepared):
+        for line in (*fine_tuning_warning(prepared, resources), *disk_warning(prepared)):
             say(console, line)
 
     ended = run_session(prepared, console, begin)

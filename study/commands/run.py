@@ -1,7 +1,8 @@
 """The command ``python study/run.py``: search every space at every noise level.
 
 Read it from ``main`` down, then ``study/setup/prepare.py``, ``study/commands/session.py``,
-``study/search/run_search.py``, ``study/trial/trainable.py`` and ``ser/training/loop.py``: they are the whole life of a trial.
+``study/search/run_search.py``, ``study/trial/trainable.py`` and ``ser/training/loop.py``: they are the whole life of a
+trial.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from rich.console import Console
 
 from ser.fold_classes import class_lines
 from ser.labels import CONSENSUS
-from ser.utils.command_line import EXIT_INTERRUPTED, parse
+from ser.utils.command_line import EXIT_INTERRUPTED
 from ser.utils.command_names import command_line
 from ser.utils.errors import without_password
 from ser.utils.printing import print_table
 from study.backend.trial_resources import TrialResources
 from study.commands.ending import resumable
-from study.commands.plan import costs, disk_warning, level_lines, show_plan
+from study.commands.plan import costs, disk_warning, fine_tuning_warning, level_lines, show_plan
 from study.commands.printed import analysis_command, resume_command, say_next, ui_command
 from study.commands.session import quieten, run_session
 from study.console import MISSING, make_console, say, show_table
 from study.environment import BEGAN
-from study.options import StudyOptions, instead_of_unknown
+from study.options import StudyOptions
 from study.search.run_search import Outcome
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
@@ -41,8 +42,11 @@ SCRIPT = "study/run.py"
 SPEAKERS_SHOWN = 12
 
 
-def main() -> int:
-    """Read the options, prepare, search every space at every level, and report what came out.
+def main(options: StudyOptions) -> int:
+    """Prepare, search every space at every level, and report what came out.
+
+    Args:
+        options: The study's options.
 
     Returns:
         0 done; 1 finished, with trials that failed for good; 2 a user error; 70 an unexpected error before the study
@@ -50,7 +54,6 @@ def main() -> int:
     """
     quieten()
     console = make_console()
-    options = parse(StudyOptions, instead_of_unknown())
     if options.list_spaces is not None:
         list_spaces(options.list_spaces, console)
         return 0
@@ -115,7 +118,7 @@ def _announce(prepared: PreparedStudy, resources: TrialResources, console: Conso
         f"  trial     {prepared.models}; {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time",
     )
     say(console, f"  records   {without_password(str(options.tracking_uri))}, experiment {options.experiment}")
-    for line in disk_warning(prepared):
+    for line in (*fine_tuning_warning(prepared, resources), *disk_warning(prepared)):
         say(console, line)
     if data.corpus.name == "synthetic" and not options.fixed:
         say(

@@ -14,8 +14,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from ser.utils.command_line import run_command
-from study.commands import run
 from study.options import StudyOptions
+from study.run import main
 from study.setup.prepare import prepare
 from study.tracking.opening import experiment_id, open_client
 
@@ -31,7 +31,7 @@ def study(tmp_path, monkeypatch, capsys):
         given = [word for option, value in defaults.items() if option not in arguments for word in (option, value)]
         monkeypatch.setattr(sys, "argv", ["run.py", *given, *arguments])
         try:
-            code = run_command(run.main)
+            code = run_command(main)
         except SystemExit as stop:  # raised by the parser of the command line
             code = stop.code
         assert not ray.is_initialized()

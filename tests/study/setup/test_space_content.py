@@ -8,8 +8,9 @@ import ray
 
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study.commands import run, session
+from study.commands import session
 from study.options import SPACES, StudyOptions
+from study.run import main
 from study.setup.prepare import load_spaces
 from study.setup.space_content import COMPUTED, differences, is_widened
 from study.setup.spaces import load_space
@@ -224,7 +225,7 @@ def test_the_command_says_what_has_changed_before_anything_starts(tmp_path, monk
     arguments = ["--storage-path", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/m.db", "--name", "a"]
     for more in ([], ["--plan"], ["--widen"]):
         monkeypatch.setattr(sys, "argv", ["run.py", "--resume", *arguments, *more])
-        assert run_command(run.main) == 2
+        assert run_command(main) == 2
         assert not ray.is_initialized()
         message = " ".join(capsys.readouterr().err.split())
         assert "training.batch_size: one of 8, 16 → one of 8, 16, 32" in message

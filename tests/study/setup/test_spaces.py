@@ -14,6 +14,7 @@ from ser.losses import LOSSES
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
 from study.commands import run, session
+from study.run import main
 from study.schema import SELECTIONS
 from study.search.journal import Journal
 from study.setup.spaces import load_space, space_names
@@ -155,13 +156,13 @@ def test_the_list_describes_every_space_and_starts_nothing(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "prepare", lambda *_: pytest.fail("a study has begun"))
     monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces"])
-    assert run_command(run.main) == 0
+    assert run_command(main) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert {*space_names()} < {*lines}
     assert lines["cross_entropy"][1:3] == ["cross_entropy", "2"]
     assert lines["all_losses"][1:3] == ["searched", "18"]
     monkeypatch.setattr(sys, "argv", ["run.py", "--list-spaces", *space_names()])
-    assert run_command(run.main) == 0
+    assert run_command(main) == 0
     assert not ray.is_initialized()
     assert not list(tmp_path.iterdir())
     blocks = {block.splitlines()[0]: block for block in capsys.readouterr().out.strip().split("\n\n")}
@@ -185,7 +186,7 @@ def test_a_corpus_without_votes_is_an_error_before_any_trial(tmp_path, monkeypat
     places = ["--storage-path", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments, *places, "--noise", "clean"])
     monkeypatch.setattr(session, "start_ray", lambda *_: pytest.fail("a study has begun"))
-    assert run_command(run.main) == 2
+    assert run_command(main) == 2
     assert not ray.is_initialized()
     message = " ".join(capsys.readouterr().err.split())
     assert "space 'soft_labels'" in message

@@ -10,7 +10,8 @@ from ray import tune
 from search_spaces import distribution, suggest
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study.commands import run, session
+from study.commands import session
+from study.run import main
 from study.setup.spaces import SuggestionError, load_space
 
 DICT = "'''Mine, 2026.'''\nfrom ray import tune\nPOINTS = []\n"
@@ -142,7 +143,7 @@ def test_the_command_ends_in_one_message_before_anything_starts(tmp_path, monkey
     places = ["--storage-path", str(tmp_path / "out"), "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
     monkeypatch.setattr(sys, "argv", ["run.py", "--space", path, *places, *more])
     monkeypatch.setattr(session, "start_ray", lambda *_: pytest.fail("a study has begun"))
-    assert run_command(run.main) == 2
+    assert run_command(main) == 2
     assert not ray.is_initialized()
     assert not (tmp_path / "out").exists()
     message = " ".join(capsys.readouterr().err.split())
