@@ -136,7 +136,7 @@ def _reason(repository: str, revision: str, error: Exception) -> str:
     if isinstance(cause, errors.OfflineModeIsEnabled):
         reason, advice = "HF_HUB_OFFLINE forbids a download", "Unset HF_HUB_OFFLINE to download it"
     else:
-        reason = f"{constants.ENDPOINT} cannot be reached ({first_line(cause)})"
+        reason = f"the download from {constants.ENDPOINT} failed ({first_line(cause)})"
         advice = "Run the command again with a network; complete files are kept"
     version = f" in revision {revision}" if revision else ""
     return (

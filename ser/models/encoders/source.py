@@ -344,8 +344,9 @@ def _check_loaded(files: EncoderFiles, model: nn.Module, report: dict[str, Any])
         advice = "Leave config.json as it was published; model.layers chooses the layers that a head reads."
     if problems:
         raise UserError(f"{files.where}the weights do not fit config.json: {listed(problems, most=_SHOWN)}. {advice}")
-    tensors = model.state_dict()
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+    # NaN is both the least and the largest value of a tensor that has one.
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.numel()}
+    if broken := [name for name, tensor in tensors.items() if not all(map(torch.isfinite, torch.aminmax(tensor)))]:
         raise UserError(
             f"{files.where}the weights contain NaN or infinite values: {listed(broken, most=_SHOWN)}. Get the file "
             "again, or choose another encoder."

@@ -212,7 +212,7 @@ def test_a_hub_that_cannot_be_reached_is_named_and_the_cache_still_read(
     files = found()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert found() == files
-    assert "http://127.0.0.1:9 cannot be reached (" in fault("hf:lab/another")
+    assert "the download from http://127.0.0.1:9 failed (" in fault("hf:lab/another")
     assert f"in revision {'0' * 40}, and" in fault(revision="0" * 40)
 
 
