@@ -1,5 +1,6 @@
 """What a plan and the end of a study say of the disk, on a small corpus of noise."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,10 +12,11 @@ from rich.console import Console
 
 from ser.features.store import FeatureStore
 from study.backend.trial_resources import TrialResources
-from study.commands.plan import costs, disk_warning, level_lines, measure, show_plan
+from study.commands.plan import costs, disk_warning, fine_tuning_warning, level_lines, measure, show_plan
 from study.options import StudyOptions
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
+from tests.helpers.tiny_encoders import tiny_encoder
 
 SETTINGS = ("training.crop_seconds=0.5", "training.precision=float32")
 
@@ -97,3 +99,37 @@ def test_levels_far_from_the_others_are_said_before_a_study_trains(prepared):
     assert beyond.startswith(
         f"warning: 1 of 24 utterances has samples far beyond full scale (±1): {name} (32,767). If "
     )
+
+
+@pytest.fixture(scope="module")
+def on_encoder(corpus, tmp_path_factory):
+    """Return a function that prepares a study on a tiny speech encoder with settings."""
+    folder = tmp_path_factory.mktemp("encoder")
+    encoder = tiny_encoder(folder / "tiny")
+
+    def prepared(name, *settings):
+        options = StudyOptions(
+            space=("cross_entropy",), corpus="table", corpus_root=corpus, noise=("clean",), name=name, experiment="e",
+            epochs=2, trials=3, model=f"hf:{encoder}", batch_size=8, settings=(*SETTINGS, *settings),
+            storage_path=folder / "out", tracking_uri=f"sqlite:///{folder}/m.db",
+        )  # fmt: skip
+        return prepare(options, Console())
+
+    return prepared
+
+
+def test_fine_tuning_without_a_gpu_is_warned_of_with_its_time_and_freezing_is_not(on_encoder, monkeypatch):
+    cpus, gpu = TrialResources(1.0, 0.0, 1), TrialResources(1.0, 1.0, 1)
+    frozen, tuned = on_encoder("frozen"), on_encoder("tuned", "model.freeze=none")
+    assert fine_tuning_warning(frozen, cpus) == fine_tuning_warning(tuned, gpu) == []
+    (line,) = fine_tuning_warning(tuned, cpus)
+    assert re.search(r"a trial that fine-tunes hf:\S+/tiny takes about \d+ s\. .*without model\.freeze", line)
+    cost = measure(tuned, tuned.searches[0], cpus)
+    assert 0 < cost.seconds < 60
+    assert cost.state == 3 * cost.weights
+    # A frozen encoder is no part of what its trials keep: a head of 24 channels for two classes.
+    kept = measure(frozen, frozen.searches[0], cpus).weights
+    assert kept < 1000 < cost.weights
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * kept))
+    assert disk_warning(frozen) == []
+    assert disk_warning(tuned)
