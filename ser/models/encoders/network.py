@@ -349,7 +349,8 @@ def _changes(files: EncoderFiles, config: Any, dropout: float, own: EncoderParam
     has_masks = hasattr(config, "mask_time_prob") and config.model_type not in FIXED
     if has_masks:
         masks = {"mask_time_prob": own.mask_time_prob, "mask_feature_prob": own.mask_feature_prob}
-        changes.update(masks, apply_spec_augment=any(masks.values()))
+        least = getattr(config, "mask_feature_min_masks", 0)  # WavLM's configuration lacks it, its code reads it
+        changes.update(masks, apply_spec_augment=any(masks.values()), mask_feature_min_masks=least)
     for name, exists in (("layer_drop", layer_drop), ("mask_time_prob", has_masks), ("mask_feature_prob", has_masks)):
         value, default = getattr(own, name), getattr(EncoderParameters, name)
         if not exists and value != default:

@@ -196,6 +196,39 @@ def test_a_network_on_the_waveform_trains_and_resumes(wave_task: Task, tiny: dic
     assert resumed.metrics == last.metrics
 
 
+def test_masks_and_left_out_layers_are_drawn_from_the_seed_alone(wave_task: Task, tiny: dict[str, Any]) -> None:
+    """A resumed run draws those of an uninterrupted one, whatever the generators did before."""
+    config = config_of(
+        tiny, training__epochs=2, model__layer_drop=0.4, model__mask_time_prob=0.3, model__mask_feature_prob=0.3
+    )
+    first, last = run(config, wave_task)
+    np.random.seed(99)
+    torch.manual_seed(99)
+    (resumed,) = run(config, wave_task, state=first.state)
+    assert resumed.metrics == last.metrics
+    assert all(torch.equal(value, last.state["model"][name]) for name, value in resumed.state["model"].items())
+
+
+def test_upper_layers_of_an_encoder_learn_faster_than_lower_ones(wave_task: Task, tiny: dict[str, Any]) -> None:
+    """Compare the first steps, which Adam makes as large as the learning rate, whatever the gradient."""
+    config = config_of(
+        tiny, model__layer_lr_decay=0.5, model__frozen_layers=1, training__batch_size=16, optimizer__weight_decay=0,
+        optimizer__base_lr_factor=0.1,
+    )  # fmt: skip
+    model = config.model.build(2)
+    load_weights(model, config.model)
+    model.freeze("none")
+    groups = make_optimizer(model, config.optimizer).param_groups
+    assert [group["factor"] for group in groups] == [1.0, 1.0, 0.1, 0.1, 0.05, 0.05]
+    start = model.state_dict()
+    (record,) = run(config, wave_task)
+    moved = {
+        place: max((record.state["model"][name] - start[name]).abs().max().item() for name in start if place in name)
+        for place in ("encoder.layers.2.", "encoder.layers.1.", "encoder.layers.0.", "feature_", "pos_conv_embed")
+    }
+    assert list(moved.values()) == pytest.approx([5e-4, 2.5e-4, 0, 0, 0], rel=0.01)
+
+
 def test_a_waveform_is_not_masked_by_spec_augment(
     wave_task: Task, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -325,6 +325,14 @@ def test_published_layer_drop_and_masks_give_way_to_the_keys(make: Callable[...,
         assert (found.std(dim=0) > x0).all()
 
 
+def test_masks_of_both_kinds_are_drawn_in_every_family_that_has_them(family: Family) -> None:
+    if family.name in ("whisper", "ast"):
+        return
+    model, (x, lengths) = family.build(dropout=0.0, mask_time_prob=0.3, mask_feature_prob=0.3).train(), batch()
+    with torch.no_grad():
+        assert not torch.equal(model(x, lengths), model(x, lengths))
+
+
 @pytest.mark.parametrize("kind", ["Wav2Vec2", "Wav2Vec2Bert"])
 def test_crops_that_are_shorter_than_a_masked_span_are_not_masked(make: Callable[..., Family], kind: str) -> None:
     model, x = make(kind).build(dropout=0.0).train(), torch.randn(2, 6000, 1)
