@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -19,11 +21,13 @@ from ser.checkpoint import open_checkpoint
 from ser.config import Config
 from ser.predict import predict_files, predict_waveforms
 from ser.training import train
+from ser.utils.output_files import bytes_in
 from study.commands import register
 from study.commands.register import RegisterOptions
 from study.tracking.opening import experiment_id, open_client
 from study.tracking.store import search_all
 from study.tracking.trained_runs import Trained
+from tests.helpers.trained_encoders import FINE_TUNED, FROZEN, trained_encoder
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CONFIGURATION = {"model.width": 0.03, "training.epochs": 1, "training.batch_size": 8, "training.crop_seconds": 0.5}
@@ -75,6 +79,44 @@ def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_uncha
     assert names == {"model first version 1", "model first version 2"}
     assert options.run in client.get_model_version("first", "1").description
     assert client.get_registered_model("first").description == "mine"
+
+
+WITHOUT_PROJECT = """
+import socket, sys
+class NoNetwork(socket.socket):
+    def connect(self, address): raise OSError("no network")
+socket.socket = NoNetwork
+import importlib.util, mlflow, numpy as np
+assert importlib.util.find_spec("ser") is None
+np.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(np.load(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("kind", ["frozen", pytest.param("fine-tuned", marks=pytest.mark.slow)])
+def test_an_encoder_is_registered_with_all_that_it_needs(kind, trained, tones, tmp_path, monkeypatch):
+    options, *_ = trained
+    path, _ = trained_encoder(tmp_path / "elsewhere", tones, FROZEN if kind == "frozen" else FINE_TUNED)
+    expected_size = bytes_in(tmp_path / "elsewhere" / "encoder") if kind == "frozen" else 0
+    (tmp_path / "elsewhere" / "encoder" / "optimizer.pt").write_bytes(b"not needed")
+    monkeypatch.setattr(register, "find_trained", lambda *_: Trained(path, None, tmp_path, 1))
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 12000)).astype(np.float32)
+    expected = predict_waveforms(open_checkpoint(path), list(waveforms))
+    assert register.register(options) == ("first", "1", expected_size)
+    folder = tmp_path / "model"
+    shutil.copytree(logged_model(options), folder)
+    shutil.rmtree(tmp_path / "elsewhere")
+    wanted = (folder / "requirements.txt").read_text().splitlines()
+    assert f"transformers=={version('transformers')}" in wanted
+    assert not list(folder.rglob("optimizer.pt"))
+    np.save(tmp_path / "waveforms.npy", waveforms)
+    found = tmp_path / "found.npy"
+    script = [sys.executable, "-S", "-c", WITHOUT_PROJECT, folder, tmp_path / "waveforms.npy", found]
+    packages = {
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "HOME": str(tmp_path),
+    }
+    subprocess.run(script, cwd=tmp_path, env=packages, check=True, capture_output=True)
+    assert np.load(found) == pytest.approx(expected, abs=1e-6)
 
 
 def test_waveforms_are_predicted_like_files(trained, tmp_path):
