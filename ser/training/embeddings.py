@@ -26,10 +26,11 @@ from ser.config import Config
 from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extractor
 from ser.features.store import FeatureStore
 from ser.models import load_pretrained
-from ser.models.encoders import EncoderFiles, find_encoder
+from ser.models.encoders import PREFIX, EncoderFiles, find_encoder
+from ser.models.encoders.folder import read_settings
 from ser.models.encoders.inputs import SAMPLE_RATE
 from ser.models.encoders.network import Encoder
-from ser.models.encoders.source import read_config, size
+from ser.models.encoders.source import size
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest, file_digest
@@ -77,8 +78,8 @@ def _encoder_extractor(config: Config) -> Extractor:
 
 @lru_cache(maxsize=64)  # a study asks for each configuration
 def _kind(files: EncoderFiles) -> str:
-    """Return the model type of an encoder as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", read_config(files).model_type.lower())
+    """Return the model type of an encoder as part of a file's name, without the slow import of transformers."""
+    return re.sub(r"[^a-z0-9]+", "-", read_settings(files.folder, f"{PREFIX}{files.name}")["model_type"].lower())
 
 
 def _load_encoder(config: Config) -> Compute:

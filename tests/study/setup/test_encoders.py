@@ -1,6 +1,8 @@
 """Studies on a speech encoder: which version, which spaces, which resources, and what contradicts it."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +134,20 @@ def test_contradictions_are_found_before_anything_starts(
 ) -> None:
     with pytest.raises(UserError, match=message):
         load_spaces(resolve(replace(options, revision="", space=("cross_entropy",), settings=settings)))
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_frozen_encoder_does_not_wait_for_the_import_of_transformers(options: StudyOptions) -> None:
+    script = (
+        "import sys\n"
+        "import study.trial.trainable\n"
+        "from ser.config import Config\n"
+        "from ser.training.embeddings import extractor\n"
+        f"config = Config.from_dotted({options.defaults!r})\n"
+        "config.model.build(4), extractor(config)\n"
+        "assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_space_does_not_name_an_encoder_of_its_own(folder: Path, tmp_path: Path) -> None:
