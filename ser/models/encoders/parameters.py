@@ -42,9 +42,9 @@ class EncoderParameters:
     layer_drop: float = 0.0
     """For fine-tuning: chance that a transformer layer is left out in a training step."""
     mask_time_prob: float = 0.05
-    """For fine-tuning: share of the frames that begin a masked span in training, where the architecture has masks."""
+    """For fine-tuning: share of the frames that are masked in training, in spans, where the architecture has masks."""
     mask_feature_prob: float = 0.0
-    """For fine-tuning: share of the channels that begin a masked span, where the architecture has masks."""
+    """For fine-tuning: share of the channels that are masked in training, in spans, where the architecture has masks."""
     gradient_checkpointing: bool = False
     """For fine-tuning: less memory at the price of time, for long crops."""
 
