@@ -21,6 +21,7 @@ bench: install
 	$(BIN)/python benchmarks/study.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/encoders.py
 
 lint: install
 	$(BIN)/ruff check .
