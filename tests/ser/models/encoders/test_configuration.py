@@ -32,9 +32,11 @@ def test_an_encoder_is_frozen_by_default_and_only_where_commands_say_so(name: st
 
 
 def test_a_configuration_is_the_same_after_it_has_been_stored(name: str) -> None:
-    chosen = config(name, model__layers=2, model__layer_lr_decay=0.9, model__gradient_checkpointing=True)
-    assert chosen.model.encoder.layers == "2"
-    assert Config.from_dotted(chosen.to_dotted()) == chosen
+    frozen = config(name, model__freeze="base", model__layers=2)
+    assert frozen.model.encoder.layers == "2"
+    tuned = config(name, model__layer_lr_decay=0.9, model__gradient_checkpointing=True)
+    for chosen in (frozen, tuned):
+        assert Config.from_dotted(chosen.to_dotted()) == chosen
 
 
 def test_other_models_have_no_keys_of_encoders(name: str) -> None:
