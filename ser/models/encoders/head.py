@@ -62,7 +62,8 @@ class LayerHead(Classifier):
             summed = (shares[:, None] * pooled).sum(dim=2)  # which autocast leaves in float32
         else:
             summed = pooled[:, :, self.layer]
-        return self.norm(summed.flatten(1))
+        standardised: Tensor = self.norm(summed.flatten(1))
+        return standardised
 
 
 class Standardise(nn.BatchNorm1d):
