@@ -31,7 +31,7 @@ class EncoderParameters:
     pooling: Literal["mean", "mean_std"] = "mean"
     """What of the frames the head reads: their mean, or mean and standard deviation."""
     layers: str = WEIGHTED
-    """For a frozen encoder: ``weighted``, a learnt weighted sum of all layers (SUPERB); ``last``; or a number, 0 for
+    """For a frozen encoder: ``weighted``, a learned weighted sum of all layers (SUPERB); ``last``; or a number, 0 for
     the input of the transformer."""
     encoder_precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic that computes the stored layers of a frozen encoder."""
