@@ -12,6 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import tyro
+
 from ser.utils.command_names import COMMANDS
 
 GROUPS = {
@@ -141,7 +143,8 @@ def options_of(options: type[Any]) -> list[Option]:
         options: Dataclass with a default and a help text for each option.
     """
     texts, hints = _texts(options), get_type_hints(options, include_extras=True)
-    return [_option(field, hints[field.name], texts.get(field.name, "")) for field in fields(options)]
+    named = [field for field in fields(options) if tyro.conf.Suppress not in get_args(hints[field.name])]
+    return [_option(field, hints[field.name], texts.get(field.name, "")) for field in named]
 
 
 def settings_instead(keys: Iterable[str]) -> dict[str, str]:
