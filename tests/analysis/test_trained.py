@@ -24,7 +24,7 @@ def test_noise_levels_are_in_the_order_of_their_rates_and_unknown_rates_are_left
     [
         (
             {"model.freeze": "base"},
-            "frozen: a head on a learnt weighted sum of all layers, mean over the utterance",
+            "frozen: a head on a sum of all layers with trained weights, mean over the utterance",
         ),
         (
             {"model.freeze": "base", "model.layers": "9", "model.pooling": "mean_std"},
