@@ -92,7 +92,8 @@ def _encoder_in_words(model: dict[str, str], count: int | None) -> str:
     pooled = "mean and standard deviation" if model.get("model.pooling") == "mean_std" else "mean"
     if model.get("model.freeze") == "base":
         layers = model.get("model.layers", WEIGHTED)
-        read = {WEIGHTED: "a sum of all layers with trained weights", LAST: "the last layer"}.get(layers, f"layer {layers}")
+        named = {WEIGHTED: "a sum of all layers with trained weights", LAST: "the last layer"}
+        read = named.get(layers, f"layer {layers}")
         how = f"frozen: a head on {read}, {pooled} over the utterance"
     else:
         kept = ["the convolutions"] if model.get("model.freeze") == "convolutions" else []
