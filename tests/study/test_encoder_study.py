@@ -62,7 +62,7 @@ def numbers(folder: Path, experiment: str) -> dict[tuple[str, ...], Any]:
     return {
         tuple(run.data.tags.get(tag, "") for tag in ("stage", "trial")): (
             run.data.params,
-            {name: value for name, value in run.data.metrics.items() if name.startswith(("train/", "val"))},
+            {name: value for name, value in run.data.metrics.items() if name.startswith(("train/loss", "val"))},
         )
         for run in trials_of(folder, experiment)
     }
