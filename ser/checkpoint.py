@@ -70,7 +70,7 @@ class Checkpoint:
         """Return the front end that the model reads.
 
         Raises:
-            UserError: The files of the network below a head are not at hand.
+            UserError: The files of the network below a head are not available.
         """
         return extractor(self.config)
 
@@ -79,7 +79,7 @@ class Checkpoint:
         """Return the function from a waveform to the front end's frames; a network below the head is loaded once.
 
         Raises:
-            UserError: The files of the network below a head are not at hand, or do not fit it.
+            UserError: The files of the network below a head are not available, or do not fit it.
         """
         return self.reader.load()
 
@@ -204,7 +204,7 @@ def open_checkpoint(path: Path, below: Path | None = None) -> Checkpoint:
                     f"{config.model.pretrained or config.model.name!r}. Restore that file."
                 )
             if below is not None:
-                _ = checkpoint.compute  # while the files are at hand
+                _ = checkpoint.compute  # while the files are available
             return checkpoint
     except UserError as error:
         raise UserError(f"checkpoint {str(path)!r}: {error}") from error

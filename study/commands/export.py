@@ -238,7 +238,7 @@ def model_card(
     score, siblings = score_of(client, run, checkpoint.classes), _same_configuration(client, run)
     group_norm = getattr(encoder.config, "feat_extract_norm", "") == "group"
     bfloat16 = own.encoder_precision == "bfloat16" or uses_bfloat16(config, checkpoint.device)
-    layers = {WEIGHTED: f"a learnt weighted sum of its {encoder.layers + 1} hidden states", LAST: "its last layer"}
+    layers = {WEIGHTED: f"a learned weighted sum of its {encoder.layers + 1} hidden states", LAST: "its last layer"}
     versions = {key.removeprefix("version."): text for key, text in tags.items() if key.startswith("version.")}
     records = shlex.join(["--experiment", str(study.experiment), "--study", str(study.name)])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
@@ -389,7 +389,7 @@ def _repeat(study: StudyOptions, places: Mapping[Path | None, str]) -> str:
 
 @dataclass(frozen=True)
 class AboutCorpus:
-    """What a card says of a corpus.
+    """Facts about a corpus for a card.
 
     Args:
         speech: Kind of speech.

@@ -153,7 +153,7 @@ def files_below(config: Config) -> list[Path]:
         config: Configuration of the model.
 
     Raises:
-        UserError: They are not at hand.
+        UserError: They are not available.
     """
     model = config.model
     if not model.reads_embeddings:

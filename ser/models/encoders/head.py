@@ -1,4 +1,4 @@
-"""The head that is trained on the stored layers of a frozen encoder: a learnt weighted sum, then a linear layer.
+"""The head that is trained on the stored layers of a frozen encoder: a learned weighted sum, then a linear layer.
 
 Source of the weighted sum: Yang et al., "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021
 (arXiv 2105.01051). The mean over frames and the weighted sum commute, so that a head on stored means computes what
