@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser.models.classifier import Classifier, check_features, initialise
+from ser.models.classifier import Classifier, Freeze, check_features, initialise
 from ser.models.encoders.parameters import LAST, WEIGHTED, EncoderParameters
 from ser.utils.errors import UserError
 
@@ -64,6 +64,13 @@ class LayerHead(Classifier):
             summed = pooled[:, :, self.layer]
         standardised: Tensor = self.norm(summed.flatten(1))
         return standardised
+
+    def freeze(self, what: Freeze) -> None:
+        """Freeze nothing: ``base`` is the encoder that computed the stored layers, and no part of this network.
+
+        Args:
+            what: As for `Classifier.freeze`.
+        """
 
 
 class Standardise(nn.BatchNorm1d):

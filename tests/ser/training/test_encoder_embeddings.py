@@ -13,7 +13,8 @@ from ser.config import Config
 from ser.corpora import Corpus
 from ser.features.store import FeatureStore, open_store
 from ser.models.encoders.network import Encoder
-from ser.training import embeddings
+from ser.splits import split
+from ser.training import embeddings, make_task, train
 from ser.training.embeddings import equal_parts, extractor
 from tests.helpers.tiny_encoders import tiny_encoder
 
@@ -163,3 +164,16 @@ def test_a_store_is_found_by_the_content_of_the_encoder(folders: dict[str, Path]
     assert extractor(config_of(folder, **{"model.encoder_precision": "bfloat16"})).front_end.name != name
     tiny_encoder(copied, seed=1)  # other weights under the same path
     assert extractor(config_of(copied)).front_end.name != name
+
+
+def test_the_head_standardises_by_the_training_utterances(
+    tones: Corpus, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    values = {"model.layers": "last", "training.epochs": 40, "training.batch_size": 64}
+    config = config_of(folders["Wav2Vec2"], **values)
+    store = open_store(tones, extractor(config), tmp_path)
+    task = make_task(tones, split(tones), store.path, "clean", noise_seed=0)
+    *_, last = train(config, task, seed=0)
+    rows = store.frames[task.train.rows].reshape(-1, 2, 4, 24)[:, 0, 3]
+    assert np.abs(rows.mean(axis=0)).max() > 0.5  # far from the 0 that the statistics begin with
+    np.testing.assert_allclose(last.state["model"]["norm.running_mean"], rows.mean(axis=0), rtol=0.1, atol=0.05)
