@@ -125,6 +125,9 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        self.model.check_crop(self.training.crop_seconds)
+
     @classmethod
     def from_dotted(cls, values: Mapping[str, Any]) -> Config:
         """Build a configuration from dotted names.
@@ -220,6 +223,12 @@ def _model_config(entries: dict[str, Any]) -> ModelConfig:
                 known = {f"model.{each}" for each in types}
                 raise unknown_name("configuration key", f"model.{key}", {*configuration_keys(), *known})
             own[key] = _typed(f"model.{key}", types[key], own[key])
+    elif of_encoder := entries.keys() & get_type_hints(EncoderParameters).keys():
+        key = f"model.{min(of_encoder)}"
+        raise UserError(
+            f"{key} is for speech encoders, but model.name is {name or ModelConfig.name}. Leave {key} out, or name an "
+            "encoder: model.name=hf:NAME_OR_FOLDER."
+        )
     if isinstance(name, str) and is_encoder(name):
         own = dataclasses.asdict(EncoderParameters(**own))
     model: ModelConfig = _build("model", ModelConfig, entries, parameters=own)
@@ -258,7 +267,7 @@ def _typed(key: str, kind: Any, value: Any) -> Any:
         return value
     if kind is bool and isinstance(value, bool):
         return value
-    if key == LAYERS and isinstance(value, int):  # the number of a layer, among names
+    if key == LAYERS and isinstance(value, (int, float)):  # the number of a layer, among names
         return str(value)
     expected = {float: "a finite number", int: "a whole number", str: "a name", bool: "true or false"}[kind]
     raise UserError(f"{key} is {value!r}; it must be {expected}.")

@@ -19,6 +19,7 @@ from ser.models.classifier import Freeze
 from ser.models.encoders import PREFIX, EncoderParameters, find_encoder, is_encoder
 from ser.models.encoders import source as encoder_source
 from ser.models.encoders.head import LayerHead
+from ser.models.encoders.inputs import SAMPLE_RATE, check_length
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.parameters import FINE_TUNING, FROZEN
 from ser.utils.checks import require
@@ -73,6 +74,16 @@ class ModelConfig:
         self._check_without_effect()
         self._check_front_end(Encoder.front_ends)
         _check_encoder(self.name, self.encoder, self.dropout, self.freeze)
+
+    def check_crop(self, seconds: float) -> None:
+        """Raise if a fine-tuned encoder, such as Whisper or AST, has a shorter input than the crops.
+
+        Args:
+            seconds: Length of a crop.
+        """
+        if self.is_encoder:
+            longest = _check_encoder(self.name, self.encoder, self.dropout, self.freeze)
+            check_length(self.name.removeprefix(PREFIX), round(seconds * SAMPLE_RATE), longest)
 
     def _check_without_effect(self) -> None:
         """Raise if a key of frozen encoders is set for a fine-tuned one, or the other way round."""
@@ -221,14 +232,16 @@ def _checked(name: str, width: float, dropout: float, freeze: Freeze) -> tuple[s
 
 
 @lru_cache(maxsize=64)
-def _check_encoder(name: str, parameters: EncoderParameters, dropout: float, freeze: Freeze) -> None:
-    """Check the arguments of a speech encoder."""
+def _check_encoder(name: str, parameters: EncoderParameters, dropout: float, freeze: Freeze) -> int | None:
+    """Check the arguments of a speech encoder; return the samples of the longest crop, or None if there is none."""
     files = find_encoder(name, parameters.revision, weights=False)
     with torch.device("meta"):
         if freeze == "base":
             LayerHead(2, *encoder_source.size(files), parameters, dropout)
-        else:
-            Encoder(files, 2, dropout, parameters).freeze(freeze)
+            return None
+        encoder = Encoder(files, 2, dropout, parameters)
+        encoder.freeze(freeze)
+        return encoder.max_frames
 
 
 def with_absolute_folder(name: str) -> str:
@@ -238,15 +251,17 @@ def with_absolute_folder(name: str) -> str:
         name: As for ``model.name``.
 
     Example:
-        >>> with_absolute_folder("cnn14"), with_absolute_folder("hf:facebook/wav2vec2-base")
-        ('cnn14', 'hf:facebook/wav2vec2-base')
+        >>> [with_absolute_folder(name) for name in ("cnn14", "hf:facebook/wav2vec2-base", "hf:")]
+        ['cnn14', 'hf:facebook/wav2vec2-base', 'hf:']
     """
-    if not is_encoder(name):
+    given = name.removeprefix(PREFIX)
+    if not is_encoder(name) or not given:  # the empty path would be the current folder
         return name
-    folder = Path(name.removeprefix(PREFIX))
-    with suppress(RuntimeError):  # an unknown user after ~, which `find_encoder` reports
+    folder = Path(given)
+    with suppress(RuntimeError, OSError):  # an unknown user after ~, too long a name: `find_encoder` reports them
         folder = folder.expanduser()
-    return f"{PREFIX}{folder.resolve()}" if folder.is_dir() else name
+        return f"{PREFIX}{folder.resolve()}" if folder.is_dir() else name
+    return name
 
 
 def present_revision(name: str, revision: str = "") -> str:

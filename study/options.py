@@ -92,7 +92,8 @@ class TrainingOptions:
     epochs: int | None = None
     """Epochs of a trial; default 8 for synthetic, else 50."""
     model: str | None = None
-    """Network: a name in docs/models.md, or the import path of one of your own; default cnn14, or as --pretrained."""
+    """Network: a name in docs/models.md, hf:NAME_OR_FOLDER for a speech encoder, or the import path of one of your own;
+    default cnn14, or as --pretrained."""
     pretrained: str | None = None
     """Initial weights: cnn14_16k, cnn14, cnn10 or cnn6, downloaded where they are not there yet, or a file."""
     width: float | None = None
@@ -262,6 +263,8 @@ class StudyOptions(TrainingOptions):
     def network(self) -> str:
         """Return the value of ``model.name`` for trials whose space has none: as given, or that of the weights."""
         weights, setting = self.initial_weights, parse_settings(self.settings).get("model.name")
+        if setting and self.model not in (None, setting):  # a study that is resumed has both
+            raise UserError(f"--model is {self.model}, but --set has model.name={setting}. Leave one of them out.")
         return str(setting or self.model or (weights and weights.model) or ModelConfig.name)
 
     @property
@@ -277,9 +280,12 @@ class StudyOptions(TrainingOptions):
             "training.precision": self.precision,
         }
         settings = parse_settings(self.settings)
-        for key, value in named.items():
+        given = {**named, PRETRAINED: self.pretrained}
+        for key, value in given.items():
             if value is not None and key in settings:
                 raise UserError(f"{key} is set both by its own option and by --set. Leave one of them out.")
+        if self.revision and REVISION in settings:
+            settings[REVISION] = self.revision  # a tag or branch that --set names may move
         return {**{key: value for key, value in named.items() if value is not None}, **settings}
 
     @property
@@ -446,7 +452,8 @@ class ConfirmOptions(TrainingOptions):
     study: str | None = None
     """Only this study's search; default every study of the experiment that is comparable with the newest one."""
     top: int = 3
-    """Best configurations of a search that are retrained for each space and noise level, besides the default."""
+    """Best configurations of a search that are retrained for each space and noise level, besides its default
+    configuration; default 3."""
     seeds: int | None = None
     """Trainings of each configuration in each fold; default 1, or 8 on an official split."""
     reference: str = "cross_entropy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 
 from ser.models.bilstm import BiLstm
@@ -10,7 +11,7 @@ from ser.models.classifier import Classifier
 from ser.models.linear_probe import LINEAR_PROBE, LinearProbe
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
-from ser.utils.errors import UserError, unknown_name
+from ser.utils.errors import UserError, shown, unknown_name
 from ser.utils.registry import resolve
 
 __all__ = [
@@ -56,6 +57,9 @@ def model_class(name: str, others: Iterable[str] = ()) -> type[Classifier]:
             f"model {name} is {FORMER[name]} now, a speech encoder of the transformers library (docs/models.md). Name "
             f"that instead. Studies that began with {name} can be analysed, but not resumed or confirmed."
         )
+    if "/" in name or name.lower().startswith("hf:"):
+        encoder = f"hf:{re.sub('hf:', '', name, count=1, flags=re.IGNORECASE)}"
+        raise UserError(f"unknown model {shown(name)}. If it is a speech encoder, write {shown(encoder)}.")
     if "." not in name and name not in MODELS:
         raise unknown_name("model", name, (*MODELS, *others))
     return resolve("model", name, MODELS, Classifier)

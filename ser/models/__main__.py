@@ -40,6 +40,7 @@ def print_models(console: Console) -> None:
         rows.append([name, ", ".join(model.front_ends), f"{size:,}", str(model.embedding_size), weights or "–"])
     columns = ["model", "front ends", "parameters", "embedding", "weights to fetch"]
     print_table(console, columns, rows, numbers=["parameters", "embedding"])
+    console.print("and hf:NAME_OR_FOLDER, a speech encoder of the transformers library (docs/models.md)")
 
 
 if __name__ == "__main__":

@@ -183,8 +183,9 @@ def _read_torch(path: Path) -> Any:
             f"weights {str(path)!r} are damaged or not a file of torch.save. Get the file again."
         ) from error
     except Exception as error:  # damaged files raise many types: EOFError, RuntimeError, KeyError, …
+        reason = "" if isinstance(error, KeyError) else f" ({error})"  # the key is a number without a meaning
         raise UserError(
-            f"weights {str(path)!r} are damaged or not a file of torch.save ({error}). Get the file again."
+            f"weights {str(path)!r} are damaged or not a file of torch.save{reason}. Get the file again."
         ) from error
 
 

@@ -90,7 +90,7 @@ class Option:
         """Return its help text with the default, where that says something."""
         if self.required:
             return f"{self.about.removesuffix('.')} (required)."
-        if "default" in self.about.lower() or self.default in (None, (), False, ""):
+        if "default" in self.about.lower() or self.default is False or self.default in (None, (), ""):
             return self.about
         shown = " ".join(map(str, self.default)) if isinstance(self.default, tuple) else str(self.default)
         return f"{self.about} Default: {shown}."

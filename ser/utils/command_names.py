@@ -64,9 +64,8 @@ COMMANDS = {
         "study/register.py",
         "register the network of an MLflow run as a model",
         (
-            "--run RUN_ID",
             "--run RUN_ID --name emotion",
-            "--run RUN_ID --tracking-uri http://localhost:5000",
+            "--run RUN_ID --name emotion --tracking-uri http://localhost:5000",
         ),
     ),
     "export": Command(

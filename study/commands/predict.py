@@ -15,7 +15,7 @@ from study.uri import chosen_uri
 
 @dataclass(frozen=True)
 class PredictRunOptions:
-    """Predicts the class of whole audio files by the network of an MLflow run; adds nothing to the run."""
+    """Predict the class of whole audio files with the network of an MLflow run; add nothing to the run."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Audio files; a Parquet or Arrow file of a dataset stands for all audio in it."""

@@ -217,3 +217,18 @@ def _extractor(files: EncoderFiles) -> Any:
             f"model.name is {files.name}: preprocessor_config.json is missing in {files.folder}, or describes no "
             "feature extractor of transformers. Copy it from where the encoder was published."
         ) from error
+
+
+def check_length(encoder: str, samples: int, longest: int | None) -> None:
+    """Raise if a crop is longer than the input of an encoder.
+
+    Args:
+        encoder: Name or folder of the encoder.
+        samples: Samples of the crop.
+        longest: Samples that the encoder takes, or None for any number.
+    """
+    if longest is not None and samples > longest:
+        raise UserError(
+            f"{encoder} takes at most {longest / SAMPLE_RATE:g} s, got {samples / SAMPLE_RATE:g} s. Set "
+            f"training.crop_seconds to at most {int(longest / SAMPLE_RATE * 10) / 10:g}."
+        )

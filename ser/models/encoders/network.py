@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 
 from ser.models.classifier import Classifier, Freeze, behind, check_features, initialise
 from ser.models.encoders import source
-from ser.models.encoders.inputs import Inputs, make_inputs
+from ser.models.encoders.inputs import Inputs, check_length, make_inputs
 from ser.models.encoders.parameters import EncoderParameters
 from ser.models.encoders.source import EncoderFiles
 from ser.utils.errors import UserError
@@ -243,11 +243,8 @@ class Encoder(Classifier):
             valid = torch.full((len(features),), features.shape[1], device=features.device)
         else:
             valid = lengths.to(features.device).clamp(self.min_frames, features.shape[1])
-        if self.max_frames is not None and (longest := int(valid.max())) > self.max_frames:
-            raise UserError(
-                f"{self.files.name} takes at most {self.max_frames / 16000:g} s, got {longest / 16000:g} s. Set "
-                f"training.crop_seconds to at most {int(self.max_frames / 1600) / 10:g}."
-            )
+        if self.max_frames is not None:
+            check_length(self.files.name, int(valid.max()), self.max_frames)
         if self.masks or self.fixed:
             yield torch.arange(len(valid), device=valid.device), *self._run(waveform, valid)
             return

@@ -32,6 +32,7 @@ from ser.utils.errors import UserError, cut, listed, shown, without_password
 PREFIX = "hf:"
 """Beginning of the ``model.name`` of a speech encoder."""
 
+_EXPECTED = f"Name a folder that exists, {PREFIX}FOLDER, or a model of the hub, such as {PREFIX}facebook/wav2vec2-base."
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # Tensors of an encoder's layers; heads, adapters and decoders that are not used are left out.
 _OF_A_LAYER = re.compile(r"((?!adapter|decoder)\w+\.)?(encoder\.)?layers?\.\d+\.")
@@ -114,10 +115,7 @@ def find_encoder(name: str, revision: str = "", *, weights: bool = True) -> Enco
     if files is not None and (files.name, files.revision) == (given, revision):
         return files
     if not given.strip():
-        raise UserError(
-            f"{where}nothing follows {PREFIX}. Name a model of the hub, {PREFIX}facebook/wav2vec2-base, or a folder, "
-            f"{PREFIX}FOLDER."
-        )
+        raise UserError(f"{where}nothing follows {PREFIX}. {_EXPECTED}")
     try:
         folder = Path(given).expanduser()
         if folder.is_dir():
@@ -129,7 +127,7 @@ def find_encoder(name: str, revision: str = "", *, weights: bool = True) -> Enco
     if is_file:
         raise UserError(f"{where}that is a file. Name the folder that it is in: {PREFIX}{folder.parent}")
     if not _HUB_NAME.fullmatch(given) or ".." in given or "--" in given:
-        raise UserError(f"{where}there is no such folder.")
+        raise UserError(f"{where}there is no such folder. {_EXPECTED}")
     return _on_hub(given, revision, weights)
 
 

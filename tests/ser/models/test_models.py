@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from ser.features.front_ends import FRONT_ENDS
 from ser.models import MODELS, Classifier, build_model
+from ser.models.__main__ import print_models
 from ser.utils.errors import UserError
+from ser.utils.printing import make_console
 
 NARROW = 0.125
 EMBEDDING_SIZES = {
@@ -258,6 +260,17 @@ def test_no_convolutions_but_those_below_a_transformer_can_be_frozen(name, model
 def test_a_misspelt_model_is_reported_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown model 'cnn41'. Did you mean 'cnn14'"):
         build_model("cnn41", 4, 1.0)
+
+
+@pytest.mark.parametrize("name", ["microsoft/wavlm-base-plus", "HF:microsoft/wavlm-base-plus"])
+def test_a_speech_encoder_without_its_prefix_is_reported_with_it(name):
+    with pytest.raises(UserError, match=r"unknown model '.*speech encoder, write 'hf:microsoft/wavlm-base-plus'"):
+        build_model(name, 4)
+
+
+def test_the_list_mentions_speech_encoders(capsys):
+    print_models(make_console())
+    assert "hf:NAME_OR_FOLDER" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("width", [0, -1.0, 2.01, float("nan"), float("inf"), "wide", True, None])

@@ -91,3 +91,8 @@ def test_a_wrong_option_is_one_message_with_what_to_write(words, said, monkeypat
 @pytest.mark.parametrize(("words", "said"), [("--lr 0.1", "--set optimizer.lr=0.1"), ("--loss elr", "--space elr")])
 def test_a_study_names_what_it_takes_instead(words, said, monkeypatch, capsys):
     assert wrong(StudyOptions, instead_of_unknown(), words, monkeypatch, capsys).endswith(f". Write {said}")
+
+
+def test_a_default_of_zero_is_shown():
+    about = " ".join(command_help("x", StudyOptions, 80).split())
+    assert "--seed INT Seed of the search, the noise draw and the training. Default: 0." in about

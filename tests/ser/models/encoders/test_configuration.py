@@ -48,7 +48,7 @@ def test_other_models_have_no_keys_of_encoders(name: str) -> None:
             "mask_time_prob", "mask_feature_prob", "gradient_checkpointing",
         )
     }  # fmt: skip
-    with pytest.raises(UserError, match=r"unknown configuration key 'model\.layers'"):
+    with pytest.raises(UserError, match=r"model\.layers is for speech encoders, but model\.name is cnn14\. Leave"):
         Config.from_dotted({"model.layers": "last"})
 
 
@@ -63,11 +63,20 @@ def test_other_models_have_no_keys_of_encoders(name: str) -> None:
         ("model.pooling", "max", r"unknown value for model\.pooling 'max'"),
         ("model.gradient_checkpointing", 1, r"model\.gradient_checkpointing is 1; it must be true or false"),
         ("model.layers", "9", r"model\.layers is 9, but the encoder has layers 0 to 3"),
+        ("model.layers", 2.5, r"model\.layers is '2\.5'; it must be weighted, last, or the number of a layer"),
     ],
 )
 def test_what_does_not_go_together_is_reported(name: str, key: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Config.from_dotted({"model.name": name, "model.freeze": "base", key: value})
+
+
+def test_crops_that_are_longer_than_the_input_are_found_with_the_configuration(tmp_path: Path) -> None:
+    whisper = f"hf:{tiny_encoder(tmp_path / 'whisper', 'Whisper')}"  # 1 s
+    assert config(whisper, training__crop_seconds=1).training.crop_seconds == 1
+    assert config(whisper, training__crop_seconds=5, model__freeze="base").model.reads_embeddings  # in parts
+    with pytest.raises(UserError, match=r"whisper takes at most 1 s, got 1\.1 s\. Set training\.crop_seconds to"):
+        config(whisper, training__crop_seconds=1.1)
 
 
 def test_a_linear_probe_takes_no_encoder_as_its_base(name: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ser.model_config import with_absolute_folder
 from ser.models.encoders import folder as folder_module
 from ser.models.encoders import source
 from ser.models.encoders.folder import EXTRACTORS
@@ -286,18 +287,19 @@ def test_the_advice_writes_a_preprocessor_that_is_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("hf:", "nothing follows hf:. Name a model of the hub"),
+        ("hf:", "nothing follows hf:. Name a folder that exists, hf:FOLDER, or a model of the hub"),
         ("hf:  ", "nothing follows hf:"),
         ("hf:/no/such/folder", "there is no such folder"),
         ("hf:./encoder", "there is no such folder"),
         ("hf:C:\\models\\wav2vec2", "there is no such folder"),
-        ("hf:a/b/c", "there is no such folder"),
+        ("hf:a/b/c", "there is no such folder. Name a folder that exists, hf:FOLDER, or"),
         ("hf:a\0b", "there is no such folder"),
         ("hf:~no_such_user/encoder", "Could not determine home directory. Check"),
         ("hf:/" + "x" * 5000, "File name too long. Check"),
     ],
 )
 def test_a_name_that_cannot_be_an_encoder_is_one_message(name: str, words: str) -> None:
+    assert with_absolute_folder(name) == name  # a study asks this first
     assert words in (message := fault(name))
     assert len(message) < 500
 
