@@ -84,7 +84,7 @@ def test_a_frozen_encoder_that_is_missing_or_another_is_named_in_one_message(fro
     torch.save(
         {**state, "config": {**config, "model.name": f"hf:{tmp_path / 'gone' / 'encoder'}"}}, tmp_path / "state.pt"
     )
-    with pytest.raises(UserError, match=r"state\.pt'.*gone.*no such folder"):
+    with pytest.raises(UserError, match=r"state\.pt'.*gone.*no such folder\. The encoder's files of version"):
         open_checkpoint(tmp_path / "state.pt")
     shutil.copytree(frozen[0].parent / "encoder", tmp_path / "gone" / "encoder")
     open_checkpoint(tmp_path / "state.pt", tmp_path / "gone" / "encoder")

@@ -127,7 +127,8 @@ def find_encoder(name: str, revision: str = "", *, weights: bool = True) -> Enco
     if is_file:
         raise UserError(f"{where}that is a file. Name the folder that it is in: {PREFIX}{folder.parent}")
     if not _HUB_NAME.fullmatch(given) or ".." in given or "--" in given:
-        raise UserError(f"{where}there is no such folder. {_EXPECTED}")
+        advice = f"The encoder's files of version {revision} are needed there; restore them." if revision else _EXPECTED
+        raise UserError(f"{where}there is no such folder. {advice}")
     return _on_hub(given, revision, weights)
 
 
@@ -145,7 +146,7 @@ def _in_folder(given: str, folder: Path, revision: str, *, weights: bool) -> Enc
     if revision not in ("", found):
         raise UserError(
             f"model.name is {name}: the folder does not hold the version that model.revision records, {revision}, but "
-            f"{found}. Restore its files; or leave model.revision out, to begin with the present ones."
+            f"{found}. Restore its files. A new training without model.revision begins with the present ones."
         )
     return EncoderFiles(given, folder, found)
 
