@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def main() -> int:
     options = parse(RegisterOptions)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     os.environ[MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name] = "false"
-    name, number, size = register(options)
+    with warnings.catch_warnings(record=True):  # MLflow asks for type hints, by which it would reject arrays
+        name, number, size = register(options)
     if size:
         print(f"the model carries the frozen network that its head needs, {decimal(size)}")
     print(f"registered {name}, version {number}. Load it with mlflow.pyfunc.load_model('models:/{name}/{number}')")
