@@ -205,8 +205,8 @@ def _write(folder: Path, model: Any, encoder: Encoder, card: str) -> None:
             preprocessor.from_pretrained(settings).save_pretrained(partial)
             model.save_pretrained(partial)
             (partial / CARD).write_text(card, encoding="utf-8")
-            for file in partial.iterdir():
-                shutil.copymode(partial / CARD, file)  # the weights would be for their owner alone
+            for path in partial.iterdir():
+                shutil.copymode(partial / CARD, path)  # the weights would be for their owner alone
             partial.replace(folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -144,7 +144,8 @@ def register(options: RegisterOptions) -> tuple[str, str, int]:
     except (MlflowException, OSError) as error:
         raise UserError(f"run {options.run!r} cannot be registered as {options.name!r}: {first_line(error)}") from None
     finally:
-        client.set_terminated(run_id, status)
+        with suppress(MlflowException):  # the run may have been deleted meanwhile, and its status is no result
+            client.set_terminated(run_id, status)
     return options.name, str(logged.registered_model_version), sum(path.stat().st_size for path in carried)
 
 

@@ -22,8 +22,8 @@ from study.commands import export
 from study.commands.export import ExportOptions
 from study.options import StudyOptions
 from study.schema import FAILED, FINISHED, Tag
-from study.tracking.opening import experiment_id, open_client
 from study.tracking.trained_runs import Trained, TrialFolder
+from tests.helpers.made_records import make_store
 from tests.helpers.trained_encoders import FINE_TUNED, FROZEN, trained_encoder
 
 SEARCH_TAGS = {"kind": "trial", "stage": "search", Tag.SPACE: "elr", Tag.NOISE: "noisy-B", Tag.STATUS: FINISHED}
@@ -34,9 +34,8 @@ CONFIRM_TAGS = {**SEARCH_TAGS, "stage": "confirm", Tag.STUDY: "made", Tag.CANDID
 def made(tones, tmp_path, monkeypatch):
     """Return a function that makes a finished run of a trained encoder, and gives the options that export it."""
     monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
+    store = make_store(tmp_path)
+    client, experiment, uri = store.client, store.experiment, store.uri
     study = StudyOptions(name="made", storage_path=tmp_path / "s", experiment="made", tracking_uri=uri)
 
     def make(settings=FROZEN, tags=SEARCH_TAGS, metrics=None, **changes):
@@ -144,8 +143,7 @@ def test_other_runs_are_refused(params, status, message):
 
 
 def test_an_unknown_run_is_named(tmp_path):
-    uri = f"sqlite:///{tmp_path}/m.db"
-    experiment_id(open_client(uri), uri, "made")
+    uri = make_store(tmp_path).uri
     with pytest.raises(UserError, match="there is no run 'abc'"):
         export.export(ExportOptions("abc", tmp_path / "out", uri))
 

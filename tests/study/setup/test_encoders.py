@@ -76,6 +76,21 @@ def test_a_study_records_the_version_and_the_absolute_folder(
         assert "--revision" not in command
 
 
+def test_a_tag_or_branch_is_pinned_to_its_commit_in_each_trial(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
+    monkeypatch.setattr("ser.models.encoders.hub.obtain", lambda *_, **__: (folder, commit))
+    own = {"storage_path": tmp_path, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    options = resolve(StudyOptions(model="hf:org/name", settings=("model.revision=main",), **own))  # type: ignore[arg-type]
+    configurations = load_space("cross_entropy", options.fixed).configurations(options.defaults)
+    assert {config.model.encoder.revision for config in configurations} == {commit}
+    assert options.shared.model.encoder.revision == commit
+    command = repeating_command("study/run.py", options.to_json(), [])
+    assert f"model.revision={commit}" in command
+    assert "main" not in command
+
+
 def test_a_resumed_study_keeps_its_version_and_refuses_another(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "encoder"
     shutil.copytree(folder, copy)

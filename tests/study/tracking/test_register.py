@@ -24,9 +24,9 @@ from ser.training import train
 from ser.utils.output_files import bytes_in
 from study.commands import register
 from study.commands.register import RegisterOptions
-from study.tracking.opening import experiment_id, open_client
 from study.tracking.store import search_all
 from study.tracking.trained_runs import Trained
+from tests.helpers.made_records import make_store
 from tests.helpers.trained_encoders import FINE_TUNED, FROZEN, trained_encoder
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -41,9 +41,8 @@ def trained(task_at, tmp_path, monkeypatch):
     *_, record = train(config, task_at(), seed=0, device="cpu")
     path = tmp_path / "state.pt"
     torch.save(record.state, path)
-    uri = f"sqlite:///{tmp_path}/m.db"
-    client = open_client(uri)
-    experiment = experiment_id(client, uri, "made")
+    store = make_store(tmp_path)
+    client, experiment, uri = store.client, store.experiment, store.uri
     run = client.create_run(experiment, tags={"kind": "trial", "stage": "search", "space": "cross_entropy"})
     monkeypatch.setattr(register, "find_trained", lambda *_: Trained(path, None, tmp_path, 1))
     before = mlflow.get_tracking_uri()
@@ -79,6 +78,19 @@ def test_a_model_predicts_what_the_network_predicts_and_the_trained_run_is_uncha
     assert names == {"model first version 1", "model first version 2"}
     assert options.run in client.get_model_version("first", "1").description
     assert client.get_registered_model("first").description == "mine"
+
+
+def test_a_run_that_is_deleted_meanwhile_is_a_message(trained, monkeypatch):
+    options, client, experiment, _ = trained
+
+    def delete_first(_):
+        (run,) = search_all(client, [experiment], "tags.kind = 'model'")
+        client.delete_run(run.info.run_id)
+        raise MlflowException("the run is deleted")
+
+    monkeypatch.setattr(register, "_in_one_place", delete_first)
+    with pytest.raises(register.UserError, match=r"cannot be registered as 'first': "):
+        register.register(options)
 
 
 WITHOUT_PROJECT = """
