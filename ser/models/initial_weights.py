@@ -29,8 +29,8 @@ BASE_LR_FACTOR = 0.1
 becomes 1e-4, with which their authors fine-tune all layers of CNN14 for a task of other classes.
 
 Source: Kong et al. 2020, "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition", IEEE/ACM
-TASLP 28 (arXiv 1912.10211), section V, in which fine-tuning all layers is better than frozen ones on RAVDESS; the rate
-of 1e-4 is that of their code, github.com/qiuqiangkong/panns_transfer_to_gtzan.
+TASLP 28 (arXiv 1912.10211), which fine-tunes all layers on six tasks, RAVDESS among them; the rate of 1e-4 is that of
+their code, github.com/qiuqiangkong/panns_transfer_to_gtzan.
 """
 
 
