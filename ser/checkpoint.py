@@ -226,5 +226,7 @@ def _encoder_at_hand(state: Mapping[str, Any], below: Path | None) -> Iterator[N
         for file in SETTINGS if below is None else ():  # no other names, because anyone may have written the state
             if file in texts:
                 (folder / file).write_text(texts[file], encoding="utf-8")
-        with carried(EncoderFiles(name.removeprefix(PREFIX), folder, revision)):
+        files = EncoderFiles(name.removeprefix(PREFIX), folder, revision)
+        _ = files.settings  # kept for an export, which reads them when the temporary folder is gone
+        with carried(files):
             yield
