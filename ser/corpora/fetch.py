@@ -23,8 +23,9 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from ser.audio import LFS_POINTER
 from ser.corpora.registry import FORMATS, check_name
 from ser.utils.command_names import command_line
-from ser.utils.download import AGAIN, RemoteFile, check_room, obtain
+from ser.utils.download import AGAIN, RemoteFile, obtain
 from ser.utils.errors import UserError
+from ser.utils.output_files import check_room
 
 _ARCHIVE = "archive.zip"
 

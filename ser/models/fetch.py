@@ -16,8 +16,9 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from ser.utils.command_names import command_line
-from ser.utils.download import RemoteFile, check_room, obtain
+from ser.utils.download import RemoteFile, obtain
 from ser.utils.errors import UserError, unknown_name
+from ser.utils.output_files import check_room
 
 PAGE = "https://zenodo.org/records/3987831"
 TERMS = "CC BY 4.0: free use with attribution"

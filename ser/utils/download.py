@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,7 +11,6 @@ from pathlib import Path
 import pooch
 import requests
 from requests.exceptions import ChunkedEncodingError
-from rich.filesize import decimal
 from rich.progress import Progress, TaskID
 
 from ser.utils.errors import UserError
@@ -208,20 +206,3 @@ class _Transfer:
             raise _TransientError(f"{answer} to a request for the bytes from {held}")
         if status not in (requests.codes.ok, requests.codes.partial_content):
             raise UserError(f"{response.url}: {answer}. Has it moved? {self.advice}".rstrip())
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Raise unless the disk has enough free space.
-
-    Args:
-        folder: A folder on that disk.
-        needed: Bytes.
-
-    Raises:
-        UserError: If there is not enough; the message has the needed and the free space.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{decimal(needed)} more are needed at {str(folder)!r}; {decimal(free)} are free. Free space on that disk."
-        )

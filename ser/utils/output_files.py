@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -137,3 +138,22 @@ def size_text(size: float) -> str:
         if size >= unit:
             return f"{size / unit:.{digits}f} {name}"
     return f"{size / 1e3:.0f} kB"
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise unless the disk has enough free space.
+
+    Args:
+        folder: A folder on that disk.
+        needed: Bytes.
+
+    Raises:
+        UserError: If there is not enough; the message has the needed and the free space.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        from rich.filesize import decimal  # not needed where networks are trained
+
+        raise UserError(
+            f"{decimal(needed)} more are needed at {str(folder)!r}; {decimal(free)} are free. Free space on that disk."
+        )

@@ -37,9 +37,8 @@ from ser.training.setup import uses_bfloat16
 from ser.training.utterance_table import PROBABILITY, SUBSET, TEST, VALIDATION
 from ser.utils.command_line import parse
 from ser.utils.command_names import command_line
-from ser.utils.download import check_room
 from ser.utils.errors import UserError, first_line, without_password
-from ser.utils.output_files import bytes_in, output_folder
+from ser.utils.output_files import bytes_in, check_room, output_folder
 from ser.utils.printing import make_console, say
 from study.options import StudyOptions
 from study.schema import (

@@ -9,12 +9,9 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
-from rich.console import Console
-from rich.filesize import decimal
-
 from ser.models.encoders.folder import CONFIG, PREPROCESSOR, PROCESSOR, SETTINGS, missing_shards, weight_names
-from ser.utils.download import check_room
 from ser.utils.errors import UserError, first_line
+from ser.utils.output_files import check_room
 
 WORTH_SAYING = 10_000_000
 """Bytes from which a download is announced."""
@@ -82,6 +79,9 @@ def _download(repository: str, revision: str, *, weights: bool) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     check_room(cache, needed)
     if needed >= WORTH_SAYING:
+        from rich.console import Console
+        from rich.filesize import decimal
+
         Console(stderr=True).out(f"{repository}: {decimal(needed)} from the hub to {cache}.", highlight=False)
     with _bars(shown=needed >= WORTH_SAYING):
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
