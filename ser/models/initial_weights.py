@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +184,7 @@ def name_or_path(given: str) -> str:
 
 
 def weights_digest(path: Path) -> str:
-    """Compute the digest of a file of weights; again only when its size or time of modification has changed.
+    """Compute the digest of a file of weights.
 
     Args:
         path: File.
@@ -194,14 +193,8 @@ def weights_digest(path: Path) -> str:
         UserError: It cannot be read.
     """
     try:
-        status = path.stat()
-        return _digest_of_state(path, status.st_size, status.st_mtime_ns)
+        return file_digest(path)
     except OSError as error:
         raise UserError(
             f"weights {str(path)!r} cannot be read: {error.strerror or error}. Check {PRETRAINED}."
         ) from error
-
-
-@lru_cache
-def _digest_of_state(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)

@@ -27,13 +27,12 @@ from ser.features.front_ends import Compute, Extractor, FrontEnd, named_extracto
 from ser.features.store import FeatureStore
 from ser.models import load_pretrained
 from ser.models.encoders import PREFIX, EncoderFiles, find_encoder
-from ser.models.encoders.folder import read_settings
-from ser.models.encoders.inputs import SAMPLE_RATE
+from ser.models.encoders.folder import SAMPLE_RATE, read_settings
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import size
+from ser.models.initial_weights import weights_digest
 from ser.training.batches import crop_frames, mean_over_segments
-from ser.utils.errors import UserError
-from ser.utils.hashing import digest, file_digest
+from ser.utils.hashing import digest
 
 ENCODER_FORMAT = 1
 """Increased whenever the stored numbers of a speech encoder change, so that older stores are not read."""
@@ -59,7 +58,8 @@ def extractor(config: Config) -> Extractor:
         return below
     if model.is_encoder:
         return _encoder_extractor(config)
-    follows_from = [model.base, model.width, model.features, config.training.crop_seconds, _digest(model.pretrained)]
+    weights = weights_digest(Path(model.pretrained))
+    follows_from = [model.base, model.width, model.features, config.training.crop_seconds, weights]
     with torch.device("meta"):
         size = model.build_network(num_classes=2).embedding_size
     name = f"{model.base}-embeddings-{digest(follows_from)}"
@@ -162,20 +162,3 @@ def _load(config: Config, below: Extractor) -> Compute:
         return means.astype(np.float32)
 
     return embedding
-
-
-def _digest(path: str) -> str:
-    try:
-        status = Path(path).stat()
-        return _digest_of_state(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise UserError(
-            f"model.pretrained is {path!r}, which cannot be read: {error.strerror or error}. Set it to a file of the "
-            "base network's weights."
-        ) from error
-
-
-@lru_cache
-def _digest_of_state(path: str, size: int, modified: int) -> str:
-    """Return the digest of a file's content, computed again only when size or modification time change."""
-    return file_digest(Path(path))

@@ -11,7 +11,6 @@ from ser.labels import CONSENSUS, SOFT, LabelKind
 from ser.losses import Loss, as_distribution
 from ser.losses.registry import loss_class
 from ser.models import Classifier, load_pretrained
-from ser.models.encoders import find_encoder
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import load
 from ser.training.embeddings import extractor
@@ -53,12 +52,12 @@ def check_weights(config: ModelConfig) -> None:
     Raises:
         UserError: They are not there, or do not fit the network or its front end.
     """
-    if config.is_encoder:
-        load(find_encoder(config.name, config.encoder.revision))
-        return
     with torch.device("meta"):
         model = config.build_network(num_classes=2)
-    load_weights(model, config)
+    if isinstance(model, Encoder):
+        load(model.files)
+    else:
+        load_weights(model, config)
 
 
 def training_targets(loss: Loss | type[Loss], train: Subset) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,16 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Compute a 16-digit hexadecimal digest of a file's content.
+    """Compute a 16-digit hexadecimal digest of a file's content; again only if its size or modification time changes.
 
     Raises:
         OSError: If the file cannot be read.
     """
+    status = path.stat()
+    return _digest_of_state(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_of_state(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:16]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +57,10 @@ def weight_names(names: Collection[str]) -> list[str]:
 
 
 def content_digest(folder: Path) -> str:
-    """Compute a digest of settings and weights in a folder; a file is read again only if its size or time changes."""
+    """Compute a digest of settings and weights in a folder."""
     names = _names(folder)
-    found = []
-    for name in (*(each for each in SETTINGS if each in names), *weight_names(names)):
-        status = (folder / name).stat()
-        found.append((name, _digest_of_state(folder / name, status.st_size, status.st_mtime_ns)))
-    return digest(found)
-
-
-@lru_cache(maxsize=256)
-def _digest_of_state(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)
+    read = (*(name for name in SETTINGS if name in names), *weight_names(names))
+    return digest([(name, file_digest(folder / name)) for name in read])
 
 
 def read_settings(folder: Path, name: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ser.models.classifier import behind
+from ser.models.encoders.folder import PREPROCESSOR, SAMPLE_RATE
 from ser.models.encoders.source import EncoderFiles
 from ser.utils.errors import UserError
 
-SAMPLE_RATE = 16000
 # Window and hop of Kaldi's filter banks, 25 and 10 ms at 16 kHz.
 WINDOW, HOP = 400, 160
 
@@ -183,7 +183,7 @@ def make_inputs(files: EncoderFiles, config: Any) -> Inputs:
         config: Its configuration.
 
     Raises:
-        UserError: There is no such file, or the encoder reads neither a waveform nor a known spectrogram.
+        UserError: transformers cannot use that file, or the encoder reads neither a waveform nor a known spectrogram.
     """
     extractor = _extractor(files)
     kind = config.model_type
@@ -214,8 +214,8 @@ def _extractor(files: EncoderFiles) -> Any:
         return read(files.folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model.name is {files.name}: preprocessor_config.json is missing in {files.folder}, or describes no "
-            "feature extractor of transformers. Copy it from where the encoder was published."
+            f"{files.where}{PREPROCESSOR} describes no feature extractor of transformers. Copy it from where the "
+            "encoder was published."
         ) from error
 
 

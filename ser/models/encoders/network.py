@@ -88,8 +88,10 @@ class Encoder(Classifier):
         self.inputs: Inputs = make_inputs(files, published)
         self.min_frames, self.max_frames = self.inputs.shortest, self.inputs.longest  # type: ignore[misc]
         self._stack = _layer_stack(self.encoder, self.layers, files)
-        if self.config.model_type == "wavlm":  # transformers hands torch a mask and a bias of two types
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+        if self.config.model_type == "wavlm":
+            # transformers hands torch a mask and a bias of two types. The filter is of this one message and stays for
+            # the process: catch_warnings in each pass is not safe in threads, and would repeat all other warnings.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning, r"torch\.nn\.")
         self._group_norm = _mask_group_norm(self.encoder) if self.masks else None
         found = dict(self.encoder.named_modules())
         self.convolutions = tuple(f"encoder.{name}" for name in CONVOLUTIONS if name in found)  # type: ignore[misc]
@@ -121,14 +123,12 @@ class Encoder(Classifier):
     def prepare_inference(self) -> None:
         """Prepare the frozen pass: evaluation mode, ``encoder_precision``, weight norm computed once and for all.
 
-        Weights in bfloat16 give what autocast gives, and a fifth faster, because it casts them in each pass. The
-        network can no longer be trained, or its state saved.
+        The network can no longer be trained, or its state saved.
         """
         self.requires_grad_(False).eval()
         for module in self.encoder.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
-        self.encoder.to(getattr(torch, self.parameters_of.encoder_precision))
         self.encoder.to(getattr(torch, self.parameters_of.encoder_precision))
 
     def hidden_states(self, features: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -233,10 +233,7 @@ class Encoder(Classifier):
         return [name for name in names if name not in above]
 
     def _passes(self, features: Tensor, lengths: Tensor | None) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
-        """Run the encoder on the rows that can run together: their numbers, hidden states and valid frames.
-
-        In training, only the last hidden state is returned.
-        """
+        """Run the encoder on the rows that can run together: their numbers, hidden states and valid frames."""
         check_features(features, 1, self.min_frames)
         waveform = features.squeeze(2)
         if lengths is None:

@@ -250,7 +250,7 @@ def test_weights_that_do_not_fit_are_reported_before_features_are_computed(value
         check_weights(Config.from_dotted(values | {"model.width": 0.1}).model)
     with pytest.raises(UserError, match=r"Set model\.front_end=panns_16k"):
         check_weights(Config.from_dotted(values | {"model.front_end": "panns_32k"}).model)
-    with pytest.raises(UserError, match=r"'nothing\.pth', which cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"'nothing\.pth' cannot be read: No such file"):
         extractor(Config.from_dotted(values | {"model.pretrained": "nothing.pth"}))
 
 

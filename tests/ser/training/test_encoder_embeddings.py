@@ -16,6 +16,8 @@ from ser.models.encoders.network import Encoder
 from ser.splits import split
 from ser.training import embeddings, make_task, train
 from ser.training.embeddings import equal_parts, extractor
+from ser.training.setup import check_weights
+from ser.utils.errors import UserError
 from tests.helpers.tiny_encoders import tiny_encoder
 
 pytest.importorskip("transformers")
@@ -177,3 +179,13 @@ def test_the_head_standardises_by_the_training_utterances(
     rows = store.frames[task.train.rows].reshape(-1, 2, 4, 24)[:, 0, 3]
     assert np.abs(rows.mean(axis=0)).max() > 0.5  # far from the 0 that the statistics begin with
     np.testing.assert_allclose(last.state["model"]["norm.running_mean"], rows.mean(axis=0), rtol=0.1, atol=0.05)
+
+
+def test_input_that_the_network_cannot_prepare_is_refused_before_features_are_computed(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["Wav2Vec2"], tmp_path / "encoder")
+    check_weights(config_of(folder).model)
+    shutil.copy(folders["Wav2Vec2Bert"] / "preprocessor_config.json", folder)
+    with pytest.raises(UserError, match="reads neither a waveform nor a known spectrogram"):
+        check_weights(config_of(folder).model)
