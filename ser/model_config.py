@@ -18,8 +18,9 @@ from ser.models.classical import FRONT_ENDS as CLASSICAL_FRONT_ENDS
 from ser.models.classifier import Freeze
 from ser.models.encoders import PREFIX, EncoderParameters, find_encoder, is_encoder
 from ser.models.encoders import source as encoder_source
+from ser.models.encoders.folder import SAMPLE_RATE
 from ser.models.encoders.head import LayerHead
-from ser.models.encoders.inputs import SAMPLE_RATE, check_length
+from ser.models.encoders.inputs import check_length
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.parameters import FINE_TUNING, FROZEN
 from ser.utils.checks import require

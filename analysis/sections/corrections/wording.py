@@ -13,10 +13,11 @@ from ser.training.utterance_table import TRAIN
 from study.schema import in_words
 
 IN_SAMPLE = (
-    "Rankings of the training subset use the network's last prediction of each utterance, made in training (in-sample, "
-    "one crop with masks and dropout; on stored embeddings the whole utterance with dropout): wrong labels that the "
-    "network has memorised look right. If trust grows over time, the corrected label also depends on the position of an utterance in the last epoch. The validation subset "
-    "was not trained on; no loss has used its labels, so it has only cleanlab's rankings."
+    "Rankings of the training subset use the network's last prediction of each utterance, made in training "
+    "(in-sample, one crop with masks and dropout; on stored embeddings the whole utterance with dropout): wrong "
+    "labels that the network has memorised look right. If trust grows over time, the corrected label also depends on "
+    "the position of an utterance in the last epoch. The validation subset was not trained on; no loss has used its "
+    "labels, so it has only cleanlab's rankings."
 )
 SUSPICION = (
     "Weight kept: what the loss left of the label's weight of 1, the rest of which went to other classes. Probability: "
