@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ser.models import model_class
 from ser.models.encoders import PREFIX, is_encoder
 from ser.models.linear_probe import LINEAR_PROBE
@@ -16,6 +14,8 @@ from ser.utils.errors import UserError, shown, unknown_name
 from ser.utils.hashing import file_digest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ser.models.fetch import Weights
 
 FOLDER = "weights"

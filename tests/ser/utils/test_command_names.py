@@ -27,7 +27,7 @@ def test_every_script_is_a_command():
         f"{folder}/{path.name}"
         for folder in ("study", "analysis")
         for path in (CODE_ROOT / folder).glob("*.py")
-        if "import run_command" in path.read_text(encoding="utf-8")
+        if "run_command(main)" in path.read_text(encoding="utf-8")
     }
     modules = {
         str(path.relative_to(CODE_ROOT).with_suffix("")).replace("/", ".").removesuffix(".__main__")

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from analysis import best_runs, report
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study.commands import confirm, evaluate, predict, register
+from study import confirm
+from study.commands import evaluate, predict, register
 from study.environment import CODE_ROOT as ROOT
 from study.tracking.opening import experiment_id, open_client, open_existing, open_for_plan
 
