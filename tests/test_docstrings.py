@@ -116,10 +116,7 @@ def measure() -> str:
 def test_summary_lines_of_functions_open_with_a_verb():
     print(measure())
     wrong = [
-        docstring
-        for path in SOURCES
-        for docstring in docstrings(path, FUNCTIONS)
-        if not opens_with_a_verb(docstring)
+        docstring for path in SOURCES for docstring in docstrings(path, FUNCTIONS) if not opens_with_a_verb(docstring)
     ]
     assert not wrong, f"{len(wrong)} summary lines:\n" + "\n".join(map(str, wrong))
 

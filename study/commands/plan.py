@@ -76,8 +76,11 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     disk = sum(measured[search.space.own_name].weights * count for search, count in zip(searches, trials, strict=True))
     disk += max(cost.state for cost in measured.values()) * 2 * resources.count
     total = sum(trials)
-    lines = [f"{len(searches)} searches × {total // len(searches)} trials × {prepared.epochs} epochs: {total} trials, "
-             f"{total * prepared.epochs} epochs"]  # fmt: skip
+    count = f"{len(searches)} search{'es' * (len(searches) > 1)}"
+    lines = [
+        f"{count} × {total // len(searches)} trials × {prepared.epochs} epochs: {total} trials, "
+        f"{total * prepared.epochs} epochs"
+    ]
     where = "a GPU" if resources.gpus else "CPUs"
     lines += [
         f"  {name}: {_duration(cost.seconds)} a trial, measured on {where} of this machine"

@@ -102,10 +102,10 @@ def _run(prepared: PreparedStudy, console: Console) -> int:
 
 def _announce(prepared: PreparedStudy, resources: TrialResources, console: Console) -> None:
     """Print what is about to run."""
-    options, data = prepared.options, prepared.data
+    options, data, count = prepared.options, prepared.data, len(prepared.searches)
     say(
         console,
-        f"study {options.name}: {len(prepared.searches)} searches × {options.planned_trials} trials × "
+        f"study {options.name}: {count} search{'es' * (count > 1)} × {options.planned_trials} trials × "
         f"{prepared.epochs} epochs",
     )
     for line in (*_about_data(prepared), *_about_pruning(prepared), *_about_noise(prepared)):

@@ -44,7 +44,7 @@ class EncoderParameters:
     mask_time_prob: float = 0.05
     """For fine-tuning: share of the frames that are masked in training, in spans, where the architecture has masks."""
     mask_feature_prob: float = 0.0
-    """For fine-tuning: share of the channels that are masked in training, in spans, where the architecture has masks."""
+    """For fine-tuning: share of the channels that are masked in training, in spans, where there are masks."""
     gradient_checkpointing: bool = False
     """For fine-tuning: less memory at the price of time, for long crops."""
 
