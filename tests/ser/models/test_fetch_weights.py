@@ -145,6 +145,7 @@ def test_the_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setenv("COLUMNS", "150")
     assert run_command(monkeypatch, "list") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip("─ ")}
-    assert lines.keys() == {"model", *MODELS}
+    assert lines.keys() == {"model", *MODELS, "and"}
+    assert "hf:NAME_OR_FOLDER" in lines["and"]
     assert "79,673,792" in lines["cnn14"]  # 80,753,615 − 2,049 · 527
     assert "cnn14_16k, cnn14" in lines["cnn14"]

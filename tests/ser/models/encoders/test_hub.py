@@ -220,7 +220,7 @@ def test_a_full_disk_is_found_before_the_download(
     hub: FakeHub, model: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found(weights=False)
-    monkeypatch.setattr("ser.utils.download.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("ser.utils.output_files.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"more are needed at .*cache.*; 1.0 kB are free"):
         found()
     assert "model.safetensors" not in hub.downloads()
