@@ -34,7 +34,6 @@ def check_expressible(encoder: Encoder, *, frozen: bool) -> None:
     Raises:
         UserError: There is none; the message says what can be done instead.
     """
-    from ser.torchaudio_import import torchaudio  # noqa: F401, I001  before transformers, which imports it without care
     from transformers import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
 
     kind, pooling, reason = encoder.config.model_type, encoder.parameters_of.pooling, ""

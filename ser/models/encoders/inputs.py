@@ -206,7 +206,6 @@ def _kaldi_frames(lengths: Tensor) -> Tensor:
 
 
 def _extractor(files: EncoderFiles) -> Any:
-    from ser.torchaudio_import import torchaudio  # noqa: F401, I001  before transformers, which imports it without care
     from transformers import AutoFeatureExtractor
 
     read: Any = AutoFeatureExtractor.from_pretrained

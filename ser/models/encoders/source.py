@@ -174,9 +174,7 @@ def _require_speech(settings: dict[str, Any], name: str) -> None:
     kind = settings["model_type"]
     if kind in EXTRACTORS:
         return
-    from ser.torchaudio_import import torchaudio  # noqa: F401  before transformers, which imports it without care
-
-    import transformers  # isort: skip
+    import transformers
 
     known = ", ".join(sorted(EXTRACTORS))
     where = f"model.name is {name}: "
@@ -302,9 +300,7 @@ def _changed_config(files: EncoderFiles, changes: dict[str, Any]) -> Any:
 
 def _model_class(files: EncoderFiles, config: Any) -> Any:
     """Return the class of the encoder in transformers."""
-    from ser.torchaudio_import import torchaudio  # noqa: F401  before transformers, which imports it without care
-
-    from transformers import MODEL_MAPPING  # isort: skip
+    from transformers import MODEL_MAPPING
 
     kind = MODEL_MAPPING[type(config)]
     with torch.device("meta"):
