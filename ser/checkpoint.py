@@ -24,9 +24,9 @@ from ser.models.encoders import PREFIX, EncoderFiles
 from ser.models.encoders.folder import SETTINGS
 from ser.models.encoders.source import carried
 from ser.training.batches import crop_frames, mean_over_segments
+from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.embeddings import extractor
 from ser.training.evaluation import predict
-from ser.training.setup import uses_bfloat16
 from ser.training.state import ENCODER, fingerprint, load_state
 from ser.training.task import Task
 from ser.utils.command_names import command_line
@@ -97,8 +97,7 @@ class Checkpoint:
             UserError: The predictions are not finite.
         """
         frames = crop_frames(self.config.training.crop_seconds, store.front_end)
-        enabled = uses_bfloat16(self.config, self.device)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        autocast = resolve_arithmetic(self.config, self.device).autocast()
         found = predict(self.model, store, rows, frames, self.device, autocast)
         if not np.isfinite(found).all():
             raise UserError(

@@ -71,7 +71,7 @@ class Loss(ABC):
     former_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __call__(
-        self, logits: Tensor, targets: Tensor, step: int | None = None, *, index: Tensor | None = None
+        self, logits: Tensor, targets: Tensor, step: int | Tensor | None = None, *, index: Tensor | None = None
     ) -> LossOutput:
         """Compute the loss of one batch.
 
@@ -79,7 +79,8 @@ class Loss(ABC):
             logits: (N, C), floating point. Half precision is computed in float32.
             targets: (N,) class indices, or (N, C) probabilities.
             step: Optimiser steps done so far, from 0 to the planned total. Required by losses that change during
-                training.
+                training. In its place, the numbers that `schedule` gives for the step, as a tensor (K,) on the device
+                of the logits: a training loop that has them there waits for no copy, and can capture the step.
             index: (N,) integers, positions of the samples in the training set. Required by losses that keep a state
                 for each utterance.
 
@@ -98,18 +99,26 @@ class Loss(ABC):
         return self._compute(z, as_distribution(targets, z.shape[1]).to(z.dtype), step, index)
 
     @abstractmethod
-    def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
+    def _compute(self, z: Tensor, q: Tensor, step: Any, index: Tensor | None) -> LossOutput:
         """Compute the loss of checked inputs.
 
         Args:
             z: Logits, (N, C), float32 or float64.
             q: Target distributions, (N, C), of the same type.
-            step: As in `__call__`.
+            step: As in `__call__`; a tensor for a loss with a `schedule` alone.
             index: As in `__call__`.
 
         Returns:
             The result, most easily made with `make_output`.
         """
+
+    def schedule(self, step: int) -> tuple[float, ...]:
+        """Return the numbers that the loss computes from the step alone; none for losses that take the step itself.
+
+        Args:
+            step: Optimiser steps done so far.
+        """
+        return ()
 
     def mixing(self, size: int, rng: np.random.Generator) -> Mixing | None:
         """Draw how the training loop mixes a batch: inputs, targets and class weights; None for not at all.

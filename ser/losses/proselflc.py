@@ -104,12 +104,16 @@ class _Trusting(Loss):
         if not isinstance(self.temperature, Schedule):
             check_positive(f"{name}: temperature", self.temperature)
 
-    def _knowledge_and_trust(self, z: Tensor, step: int | None) -> tuple[Tensor, Tensor]:
-        """Return p_T (N, C) and ε (N,), both without gradient."""
+    def schedule(self, step: int | None) -> tuple[float, float]:
+        """Return g(t) and the temperature T of a step."""
         progress = progress_of(step, self.total_steps)
         temperature = self.temperature.at(progress) if isinstance(self.temperature, Schedule) else self.temperature
+        return global_trust(progress, self.exp_base, self.transit_time_ratio), temperature
+
+    def _knowledge_and_trust(self, z: Tensor, step: int | Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return p_T (N, C) and ε (N,), both without gradient."""
+        g, temperature = step if isinstance(step, Tensor) else self.schedule(step)
         knowledge = F.softmax(z.detach() / temperature, dim=-1)
-        g = global_trust(progress, self.exp_base, self.transit_time_ratio)
         return knowledge, g * local_trust(knowledge, self.trust)
 
 
@@ -168,7 +172,7 @@ class ProSelfLC(_Trusting):
         if self.target_gradient is None:
             object.__setattr__(self, "target_gradient", temperature_is_one)
 
-    def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
+    def _compute(self, z: Tensor, q: Tensor, step: int | Tensor | None, index: Tensor | None) -> LossOutput:
         knowledge, epsilon = self._knowledge_and_trust(z, step)
         if self.target_gradient:
             knowledge = F.softmax(z, dim=-1)
@@ -206,6 +210,6 @@ class ReweightingControl(_Trusting):
         (0.99, [[1.0, 0.0]])
     """
 
-    def _compute(self, z: Tensor, q: Tensor, step: int | None, index: Tensor | None) -> LossOutput:
+    def _compute(self, z: Tensor, q: Tensor, step: int | Tensor | None, index: Tensor | None) -> LossOutput:
         _, epsilon = self._knowledge_and_trust(z, step)
         return make_output(reweighted_cross_entropy(z, q, epsilon), q, epsilon)

@@ -32,11 +32,12 @@ from ser.training.batches import (
     valid_frames,
 )
 from ser.training.best_epochs import BestEpochs
+from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.evaluation import predict, subset_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
 from ser.training.optimizer import make_optimizer, set_learning_rate
 from ser.training.other_corpora import score_others
-from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets, uses_bfloat16
+from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets
 from ser.training.state import ENCODER, State, check_state, fingerprint
 from ser.training.task import Subset, Task
 from ser.training.utterance_table import utterance_table
@@ -150,7 +151,9 @@ class _Run:
         self.fingerprint = fingerprint(config, seed, task)
         self.model = self._initial_model(fresh=state is None)
         self.optimizer = make_optimizer(self.model, config.optimizer)
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device))
+        self.arithmetic = resolve_arithmetic(config, device)
+        self.arithmetic.apply()
+        self.autocast = self.arithmetic.autocast()
 
         num_classes = len(task.classes)
         self.loss = build_loss(config.loss.name, config.loss.parameters, self.total_steps, len(task.train), num_classes)

@@ -1,4 +1,4 @@
-"""What a training run is set up with: features, initial weights, targets, class weights, precision."""
+"""What a training run is set up with: features, initial weights, targets and class weights."""
 
 from __future__ import annotations
 
@@ -122,13 +122,3 @@ def inverse_frequencies(targets: Tensor, num_classes: int) -> Tensor:
     counts = shares.sum(dim=0)
     inverse = torch.where(counts > 0, len(targets) / (num_classes * counts), 0.0)
     return (shares * inverse).sum(dim=1)
-
-
-def uses_bfloat16(config: Config, device: torch.device) -> bool:
-    """Return whether a configuration trains under bfloat16 autocast on a device."""
-    if config.training.precision != "auto":
-        return config.training.precision == "bfloat16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_tile"))

@@ -33,7 +33,7 @@ from ser.models.encoders.classification import as_classification, check_expressi
 from ser.models.encoders.network import MASKED, Encoder
 from ser.models.encoders.parameters import LAST, WEIGHTED
 from ser.models.encoders.source import PREFIX, is_encoder, quiet
-from ser.training.setup import uses_bfloat16
+from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.utterance_table import PROBABILITY, SUBSET, TEST, VALIDATION
 from ser.utils.command_line import parse
 from ser.utils.command_names import command_line
@@ -236,7 +236,8 @@ def model_card(
     known, noise = CORPORA.get(corpus, AboutCorpus()), manifest.get("parts", {}).get("train", {})
     score, siblings = score_of(client, run, checkpoint.classes), _same_configuration(client, run)
     group_norm = getattr(encoder.config, "feat_extract_norm", "") == "group"
-    bfloat16 = own.encoder_precision == "bfloat16" or uses_bfloat16(config, checkpoint.device)
+    arithmetic = resolve_arithmetic(config, checkpoint.device)
+    bfloat16 = "bfloat16" in (own.encoder_precision, arithmetic.precision)
     layers = {WEIGHTED: f"a learned weighted sum of its {encoder.layers + 1} hidden states", LAST: "its last layer"}
     versions = {key.removeprefix("version."): text for key, text in tags.items() if key.startswith("version.")}
     records = shlex.join(["--experiment", str(study.experiment), "--study", str(study.name)])

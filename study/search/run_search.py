@@ -262,6 +262,7 @@ def trial_context(prepared: PreparedStudy, search: Search, resources: TrialResou
         folder=prepared.folder / search.folder,
         planned=search.planned,
         import_folder=str(Path.cwd()),
+        gpus=resources.gpus,
     )
 
 

@@ -97,6 +97,7 @@ class TrialContext:
         planned: Specifications of trials 1, 2, … of a confirmation; empty for a search.
         import_folder: Folder that the study was started in, where losses and models of the user's own may be; empty for
             none.
+        gpus: Share of a GPU that a trial has, from 0 to 1.
     """
 
     task: Task
@@ -108,6 +109,7 @@ class TrialContext:
     folder: Path
     planned: tuple[TrialSpecification, ...] = ()
     import_folder: str = ""
+    gpus: float = 0.0
 
     def trial(self, number: int, suggested: Mapping[str, Any]) -> TrialSpecification:
         """Return the specification of a trial.

@@ -14,8 +14,9 @@ from ser.config import Config
 from ser.losses import Loss, LossOutput
 from ser.training import loop as training
 from ser.training.batches import epoch_order
+from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.loop import DivergedError, EpochRecord, train
-from ser.training.setup import inverse_frequencies, uses_bfloat16
+from ser.training.setup import inverse_frequencies
 from ser.training.state import load_state, save_state
 from ser.training.task import Task
 from ser.utils.errors import UserError
@@ -425,8 +426,8 @@ def test_every_setting_reaches_the_weights(noisy: Task, key: str, value: Any) ->
 
 
 def test_precision_is_as_asked() -> None:
-    assert uses_bfloat16(config_of(training__precision="bfloat16"), CPU)
-    assert not uses_bfloat16(config_of(training__precision="float32"), CPU)
+    assert resolve_arithmetic(config_of(training__precision="bfloat16"), CPU).precision == "bfloat16"
+    assert resolve_arithmetic(config_of(training__precision="float32"), CPU).precision == "float32"
 
 
 def test_auto_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,7 +438,7 @@ def test_auto_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"architecture": "aarch64", "bf16": True}, False),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
-        assert uses_bfloat16(config_of(training__precision="auto"), CPU) == expected
+        assert (resolve_arithmetic(config_of(training__precision="auto"), CPU).precision == "bfloat16") == expected
 
 
 def test_bfloat16_trains_in_other_numbers_than_float32(noisy: Task) -> None:
