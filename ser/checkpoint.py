@@ -17,15 +17,15 @@ from torch import Tensor
 
 from ser.config import Config, stored
 from ser.corpora import Corpus
-from ser.features.front_ends import Compute, Extractor
-from ser.features.store import FeatureStore
+from ser.features.front_ends import Compute, Extractor, FrontEnd
+from ser.features.store import FeatureStore, is_stored
 from ser.models import Classifier
 from ser.models.encoders import PREFIX, EncoderFiles
 from ser.models.encoders.folder import SETTINGS
 from ser.models.encoders.source import carried
 from ser.training.batches import crop_frames, mean_over_segments
 from ser.training.device.arithmetic import resolve_arithmetic
-from ser.training.embeddings import extractor
+from ser.training.embeddings import device_of, extractor
 from ser.training.evaluation import predict
 from ser.training.state import ENCODER, fingerprint, load_state
 from ser.training.task import Task
@@ -49,6 +49,7 @@ class Checkpoint:
         model: Network, on ``device``.
         device: Device that predicts.
         fingerprint: Digest of configuration, seed, labels and training rows.
+        front_end: Name of the front end that the model was trained on.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Checkpoint:
     model: Classifier
     device: torch.device
     fingerprint: str
+    front_end: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -67,12 +69,42 @@ class Checkpoint:
 
     @cached_property
     def reader(self) -> Extractor:
-        """Return the front end that the model reads.
+        """Return the front end that the model reads; embeddings are computed on ``device``.
 
         Raises:
             UserError: The files of the network below a head are not available.
         """
-        return extractor(self.config)
+        return extractor(self.config, "cuda" if self.device.type == "cuda" else "cpu")
+
+    def reader_of(self, corpus: Corpus, folder: Path) -> Extractor:
+        """Return the front end of the training if the corpus's features of it are stored, else ``reader``.
+
+        The two differ for embeddings that were computed on another kind of device than ``device``.
+
+        Args:
+            corpus: The corpus.
+            folder: Folder of the feature stores.
+
+        Raises:
+            UserError: The files of the network below a head are not available.
+        """
+        trained = extractor(self.config, device_of(self.front_end))
+        return trained if is_stored(corpus, trained.front_end, folder) else self.reader
+
+    def warnings(self, front_end: FrontEnd) -> list[str]:
+        """Return a line for people if a head reads embeddings of another kind of device than it was trained on.
+
+        Args:
+            front_end: Front end that it reads now.
+        """
+        trained, read = device_of(self.front_end), device_of(front_end.name)
+        if trained == read:
+            return []
+        names = {"cpu": "a CPU", "cuda": "a GPU"}
+        return [
+            f"warning: the head was trained on embeddings that {names[trained]} computed, and reads those that "
+            f"{names[read]} computes, whose arithmetic differs; the probabilities may differ slightly"
+        ]
 
     @cached_property
     def compute(self) -> Compute:
@@ -196,8 +228,11 @@ def open_checkpoint(path: Path, below: Path | None = None) -> Checkpoint:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             known = {key: state[key] for key in ("manifest", "seed", "epoch", "fingerprint")}
-            checkpoint = Checkpoint(path=path, config=config, model=model.eval(), device=device, **known)
-            if config.model.reads_embeddings and checkpoint.reader.front_end.name != state["front_end"]:
+            front_end = state.get("front_end", "")
+            checkpoint = Checkpoint(
+                path=path, config=config, model=model.eval(), device=device, front_end=front_end, **known
+            )
+            if config.model.reads_embeddings and extractor(config, device_of(front_end)).front_end.name != front_end:
                 raise UserError(
                     f"its head was trained on embeddings of other weights than those now in "
                     f"{config.model.pretrained or config.model.name!r}. Restore that file."

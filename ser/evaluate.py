@@ -198,7 +198,11 @@ def _over_speakers(corpus: Corpus, probabilities: NDArray[np.float64], truth: ND
 
 def _open_store(checkpoint: Checkpoint, corpus: Corpus, folder: Path) -> FeatureStore:
     """Open the feature store that a checkpoint reads; progress is shown where it has to be built."""
-    return open_with_progress(corpus, checkpoint.reader, folder, make_console(stderr=True))
+    console = make_console(stderr=True)
+    store = open_with_progress(corpus, checkpoint.reader_of(corpus, folder), folder, console)
+    for line in checkpoint.warnings(store.front_end):
+        say(console, line)
+    return store
 
 
 def _publish(

@@ -70,6 +70,8 @@ def label(options: PredictOptions) -> int:
     labelled: list[tuple[Path, NDArray[np.float64]]] = []
     faults: list[tuple[str, str]] = []
     terminal = make_console(stderr=True)
+    for line in checkpoint.warnings(checkpoint.reader.front_end):
+        say(terminal, line)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("predicting", total=len(files))
         levels: list[tuple[float, float]] = []

@@ -28,7 +28,7 @@ from ser.models.initial_weights import FOLDER as WEIGHTS
 from ser.models.initial_weights import PRETRAINED, InitialWeights, name_or_path
 from ser.noise import check_level
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun, split
-from ser.training.embeddings import extractor
+from ser.training.embeddings import device_of, extractor, own_device
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import check_labels_fit, check_weights
 from ser.training.state import State, check_state, load_state, save_state
@@ -103,7 +103,8 @@ def main() -> int:
             say(console, weights.in_words(config.model.name, _given(options)))
         check_weights(config.model)
 
-    store = open_with_progress(corpus, extractor(config), options.features, console)
+    device = own_device() if state is None else device_of(state["front_end"])
+    store = open_with_progress(corpus, extractor(config, device), options.features, console)
     check_disjoint(corpus, fold, store.content)
     task = make_task(corpus, fold, store.path, options.noise, options.seed, labels=options.labels)
     if state is None:

@@ -164,7 +164,7 @@ def open_store(
 
     extractor = named_extractor(front_end) if isinstance(front_end, str) else front_end
     fingerprint = _fingerprint(corpus)
-    family = f"{corpus.name}-{corpus.audio_digest}-{extractor.front_end.name}-v{FORMAT}-"
+    family = _family(corpus, extractor.front_end)
     target = Path(folder).expanduser().absolute() / f"{family}{fingerprint}"
     with suppress(UserError):
         return FeatureStore.open(target)
@@ -192,6 +192,25 @@ def open_store(
             f"feature store {str(target)!r} cannot be written ({error.strerror or error}): make room there or choose "
             "another folder with --features. What has been computed is kept, and the same command resumes it."
         ) from error
+
+
+def is_stored(corpus: Corpus, front_end: FrontEnd, folder: str | Path) -> bool:
+    """Return whether a feature store of a corpus is there, so that opening it computes nothing.
+
+    Args:
+        corpus: The corpus.
+        front_end: Its front end.
+        folder: Folder of the stores.
+    """
+    with suppress(UserError):
+        FeatureStore.open(Path(folder).expanduser().absolute() / f"{_family(corpus, front_end)}{_fingerprint(corpus)}")
+        return True
+    return False
+
+
+def _family(corpus: Corpus, front_end: FrontEnd) -> str:
+    """Return the beginning of the names of a corpus's stores, whose end is a digest of the files."""
+    return f"{corpus.name}-{corpus.audio_digest}-{front_end.name}-v{FORMAT}-"
 
 
 def _announcement(corpus: Corpus, front_end: FrontEnd, folder: Path, size: float, done: int) -> str:

@@ -6,16 +6,21 @@ cuts an utterance into, in float32, evaluation mode and without augmentation.
 Of a speech encoder, the mean and the standard deviation of each hidden state over all frames of the utterance are
 stored. An utterance of up to 30 s, or the length that the encoder takes, is computed whole; a longer one in parts of
 equal length, whose frames are pooled together.
+
+Embeddings are computed on a CPU or on a GPU, and the name of a store ends with the kind of device if it is a GPU.
+There, float32 is that of IEEE 754 and never TF32.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +37,8 @@ from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import size
 from ser.models.initial_weights import weights_digest
 from ser.training.batches import crop_frames, mean_over_segments
+from ser.training.device.arithmetic import Arithmetic
+from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 
 ENCODER_FORMAT = 1
@@ -39,15 +46,53 @@ ENCODER_FORMAT = 1
 
 PART_SECONDS = 30
 
+ON_GPU = "-cuda"
+"""End of the names of embeddings that were computed on a GPU."""
 
-def extractor(config: Config) -> Extractor:
+Device = Literal["cpu", "cuda"]
+
+
+def own_device() -> Device:
+    """Return the kind of device that this machine computes embeddings on: ``cuda`` where torch sees a GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_of(front_end: str) -> Device:
+    """Return the kind of device that embeddings were computed on.
+
+    Args:
+        front_end: Name of their front end.
+
+    Example:
+        >>> device_of("hf-wav2vec2-1c0b52f7-cuda"), device_of("hf-wav2vec2-1c0b52f7")
+        ('cuda', 'cpu')
+    """
+    return "cuda" if front_end.endswith(ON_GPU) else "cpu"
+
+
+def device_of_stores(names: Iterable[str]) -> Device:
+    """Return the kind of device that the embeddings in feature stores were computed on; ``cuda`` if those of any were.
+
+    Args:
+        names: Names of the stores' folders.
+
+    Example:
+        >>> device_of_stores(["ravdess-0f3a-panns_16k-v4-77ab", "ravdess-0f3a-cnn14-embeddings-1c0b-cuda-v4-77ab"])
+        'cuda'
+    """
+    return "cuda" if any(re.search(rf"{ON_GPU}-v\d+-", name) for name in names) else "cpu"
+
+
+def extractor(config: Config, device: Device = "cpu") -> Extractor:
     """Return the front end that a configuration's model reads, with the function that computes its frames.
 
     The name of embeddings is that of the network and a digest of its width, front end, segments and the content of its
-    weights file, so that other weights under the same path lead to another feature store.
+    weights file, so that other weights under the same path lead to another feature store. It ends with ``-cuda`` if
+    they are computed on a GPU. A store that exists is opened on a machine without a GPU too.
 
     Args:
         config: Configuration.
+        device: Kind of device that computes embeddings; other front ends are computed on the CPU.
 
     Raises:
         UserError: ``model.pretrained`` of an embedding head cannot be read, or a package is not installed.
@@ -57,23 +102,28 @@ def extractor(config: Config) -> Extractor:
     if not model.reads_embeddings:
         return below
     if model.is_encoder:
-        return _encoder_extractor(config)
+        return _encoder_extractor(config, device)
     weights = weights_digest(Path(model.pretrained))
     follows_from = [model.base, model.width, model.features, config.training.crop_seconds, weights]
     with torch.device("meta"):
         size = model.build_network(num_classes=2).embedding_size
-    name = f"{model.base}-embeddings-{digest(follows_from)}"
-    return Extractor(FrontEnd(name, "vector", below.front_end.sample_rate, size), partial(_load, config, below))
+    name = _name(f"{model.base}-embeddings-{digest(follows_from)}", device)
+    spec = FrontEnd(name, "vector", below.front_end.sample_rate, size)
+    return Extractor(spec, partial(_load, config, below, device))
 
 
-def _encoder_extractor(config: Config) -> Extractor:
+def _name(name: str, device: Device) -> str:
+    return name + ON_GPU if device == "cuda" else name
+
+
+def _encoder_extractor(config: Config, device: Device) -> Extractor:
     """Return the extractor of the pooled layers of a frozen speech encoder."""
     own = config.model.encoder
     files = find_encoder(config.model.name, own.revision, weights=False)
     layers, hidden_size = size(files)
-    name = f"hf-{_kind(files)}-{digest([ENCODER_FORMAT, files.revision, own.encoder_precision])}"
+    name = _name(f"hf-{_kind(files)}-{digest([ENCODER_FORMAT, files.revision, own.encoder_precision])}", device)
     spec = FrontEnd(name, "vector", SAMPLE_RATE, 2 * (layers + 1) * hidden_size)
-    return Extractor(spec, partial(_load_encoder, config))
+    return Extractor(spec, partial(_load_encoder, config, device))
 
 
 @lru_cache(maxsize=64)  # a study asks for each configuration
@@ -82,13 +132,13 @@ def _kind(files: EncoderFiles) -> str:
     return re.sub(r"[^a-z0-9]+", "-", read_settings(files.folder, f"{PREFIX}{files.name}")["model_type"].lower())
 
 
-def _load_encoder(config: Config) -> Compute:
+def _load_encoder(config: Config, kind: Device) -> Compute:
     """Return the function that computes the pooled layers of a waveform; it is called from several threads."""
+    device = _device(kind)
     model = config.model.build_network(num_classes=2)
     assert isinstance(model, Encoder)
     model.load_published()
     model.prepare_inference()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     longest = min(PART_SECONDS * SAMPLE_RATE, model.max_frames or math.inf)
     # Threads share a CPU best with an utterance each; on a GPU they would only share its memory.
@@ -99,6 +149,7 @@ def _load_encoder(config: Config) -> Compute:
         parts = [torch.from_numpy(part)[None, :, None] for part in equal_parts(samples, longest, model.min_frames)]
         lengths = torch.tensor([min(len(samples), len(parts[0][0]))])
         with alone:
+            _use_float32(kind)
             found = torch.cat([model.statistics(part.to(device), lengths) for part in parts]).cpu()
         return pooled_together(found).numpy().reshape(1, -1)
 
@@ -141,11 +192,27 @@ def pooled_together(parts: Tensor) -> Tensor:
     return torch.stack([means.mean(dim=0), variance.sqrt()]).float()
 
 
-def _load(config: Config, below: Extractor) -> Compute:
+def _device(kind: Device) -> torch.device:
+    """Return a device of a kind; raise if there is none."""
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "the embeddings of this run were computed on a GPU, and torch sees no GPU here. Copy their feature store "
+            "from the machine where the run began, or resume on a machine with a GPU."
+        )
+    return torch.device(kind)
+
+
+def _use_float32(kind: Device) -> None:
+    """Let a GPU compute float32 as IEEE 754 has it; training may have chosen TF32 for the process since."""
+    if kind == "cuda":
+        Arithmetic(kind, "float32").apply()
+
+
+def _load(config: Config, below: Extractor, kind: Device) -> Compute:
     """Return the function that embeds a waveform; it is called from several threads."""
+    device = _device(kind)
     model = config.model.build_network(num_classes=2)
     load_pretrained(model, config.model.pretrained, config.model.features)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     spec, compute = below.front_end, below.load()
     frames = crop_frames(config.training.crop_seconds, spec)
@@ -157,6 +224,7 @@ def _load(config: Config, below: Extractor) -> Compute:
 
     def embedding(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         found = compute(samples)
+        _use_float32(kind)
         whole = FeatureStore(Path(), spec, found, np.array([0, len(found)]), np.array([""]))
         means = mean_over_segments(embed, whole, np.array([0]), frames, with_lengths=model.masks_padding)
         return means.astype(np.float32)

@@ -13,19 +13,19 @@ from ser.losses.registry import loss_class
 from ser.models import Classifier, load_pretrained
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import load
-from ser.training.embeddings import extractor
+from ser.training.embeddings import device_of, extractor
 from ser.training.task import Subset, Task
 from ser.utils.errors import UserError
 
 
 def open_features(config: Config, task: Task) -> FeatureStore:
-    """Open the feature store of a task.
+    """Open the feature store of a task; embeddings may have been computed on any kind of device.
 
     Raises:
         UserError: The store cannot be opened, or holds another front end than the model reads.
     """
     store = FeatureStore.open(task.store)
-    expected = extractor(config).front_end.name
+    expected = extractor(config, device_of(store.front_end.name)).front_end.name
     if store.front_end.name != expected:
         raise UserError(
             f"model {config.model.name} reads front end {expected}, but the feature store {str(task.store)!r} holds "

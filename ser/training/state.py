@@ -62,8 +62,8 @@ def check_state(state: State, config: Config, seed: int, task: Task, front_end: 
     identity = fingerprint(config, seed, task, state["manifest"])
     if (state["fingerprint"], state["front_end"]) != (identity, front_end):
         raise UserError(
-            "the checkpoint belongs to another configuration, seed, corpus or base network of a linear probe. "
-            "Resume with the options of its run, or start a new run."
+            "the checkpoint belongs to another configuration, seed, corpus, base network of a linear probe, or kind of "
+            "device that computed its embeddings. Resume with the options of its run, or start a new run."
         )
     if "utterances" not in state:
         raise UserError(

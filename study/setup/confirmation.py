@@ -23,7 +23,7 @@ from ser.fold_design import design_folds
 from ser.labels import LabelKind
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, split
-from ser.training.embeddings import extractor
+from ser.training.embeddings import Device, extractor
 from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name, without_password
@@ -47,6 +47,7 @@ from study.setup.prepare import (
     check_gpus,
     check_levels,
     claimed_folder,
+    embeddings_device,
     load_spaces,
     obtain_weights,
     open_records,
@@ -130,7 +131,8 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     folds = {fold.number: design.fold(corpus, fold.number) for fold in design.folds}
     check_levels(options, corpus, folds[1], basis.spaces)
     with claimed_folder(options) as lock:
-        extractors = [extractor(_config(one)) for one in with_weights(design.candidates, options)]
+        device = embeddings_device(options)
+        extractors = [extractor(_config(one), device) for one in with_weights(design.candidates, options)]
         stores = open_stores(corpus, extractors, options, console)
         tests = open_tests(corpus, others, extractors, options, console)
         data = StudyData(
@@ -411,7 +413,7 @@ def _plan_searches(
     """Return one search for each space and level, all of whose trials are known."""
     levels = {level_name(level): level for level in basis.options.noise}
     spaces = {space.name: space for space in basis.spaces}
-    tasks = _Tasks(data, folds, levels, tests)
+    tasks = _Tasks(data, folds, levels, tests, embeddings_device(basis.options))
     searches, declared = [], with_weights(design.candidates, basis.options)
     for noise, name in design.cells:
         candidates = [one for one in declared if (one.noise, one.space) == (noise, name)]
@@ -451,6 +453,7 @@ class _Tasks:
         folds: Its folds by number.
         levels: Noise levels, as given, by their names for records.
         tests: Tests on other corpora.
+        device: Kind of device that computes embeddings.
     """
 
     def __init__(
@@ -459,13 +462,14 @@ class _Tasks:
         folds: Mapping[int, Fold],
         levels: Mapping[str, str],
         tests: OtherTests,
+        device: Device,
     ) -> None:
-        self._data, self._folds, self._levels, self._tests = data, folds, levels, tests
+        self._data, self._folds, self._levels, self._tests, self._device = data, folds, levels, tests, device
         self._tasks: dict[tuple[int, int, str, LabelKind, str], Task] = {}
 
     def task(self, fold: int, seed: int, candidate: Candidate) -> Task:
         """Return the data of a candidate on a fold, with the noise draw of (seed, fold)."""
-        front_end = extractor(_config(candidate)).front_end.name
+        front_end = extractor(_config(candidate), self._device).front_end.name
         _, labels = space_and_labels(candidate.space)
         key = (fold, seed, candidate.noise, labels, front_end)
         if key not in self._tasks:

@@ -31,12 +31,13 @@ from ser.models.encoders import PREFIX
 from ser.models.initial_weights import weights_digest
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
+from ser.training.embeddings import Device, device_of_stores, own_device
 from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 from study.console import say
-from study.options import RECORD, SPACES, WEIGHTS_DIGEST, StudyOptions, read_record
+from study.options import FEATURES, RECORD, SPACES, WEIGHTS_DIGEST, StudyOptions, read_record
 from study.schema import KIND, SELECTIONS, TRIAL, TRUE_LABELS, VOTES, Tag
 from study.setup.prepared_study import PreparedStudy, RecordStore, Search, StudyData, release, search_folder
 from study.setup.resolve import check_pretrained, resolve
@@ -79,7 +80,9 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
             options.check_unchanged(data_digest)
         records = open_records(options)
         began = time.monotonic()
-        stores = open_stores(corpus, (space.extractor(options.defaults) for space in spaces), options, console)
+        device = embeddings_device(options)
+        extractors = (space.extractor(options.defaults, device) for space in spaces)
+        stores = open_stores(corpus, extractors, options, console)
         data = StudyData(corpus, fold, data_digest, stores, time.monotonic() - began)
         options.check_audio(data.audio_digest)
         check_disjoint(corpus, fold, data.store.content)
@@ -325,6 +328,20 @@ def _check_own_runs(options: StudyOptions, client: MlflowClient, experiment: str
             )
 
 
+def embeddings_device(options: StudyOptions) -> Device:
+    """Return the kind of device that computes the embeddings of a study.
+
+    That is the GPU of this machine, if it has one, unless ``--gpus-per-trial`` is 0. A study that is resumed keeps the
+    embeddings that it began with, wherever it is resumed.
+
+    Args:
+        options: The study's options.
+    """
+    if options.resume:
+        return device_of_stores(read_record(options.folder).get(FEATURES, ()))
+    return "cpu" if options.gpus_per_trial == 0 else own_device()
+
+
 def open_stores(
     corpus: Corpus, extractors: Iterable[Extractor], options: StudyOptions, console: Console
 ) -> dict[str, FeatureStore]:
@@ -346,7 +363,8 @@ def open_stores(
 
 def _plan_searches(options: StudyOptions, data: StudyData, spaces: Sequence[Space]) -> tuple[Search, ...]:
     """Return one search for each level and space; spaces that read the same front end share a task."""
-    front_ends = [space.extractor(options.defaults).front_end.name for space in spaces]
+    device = embeddings_device(options)
+    front_ends = [space.extractor(options.defaults, device).front_end.name for space in spaces]
     tasks: dict[tuple[str, LabelKind, str], Task] = {
         (level, kind, name): make_task(data.corpus, data.fold, store.path, level, options.seed, labels=kind)
         for level in options.noise
@@ -401,6 +419,7 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
             shared.model.features,
             options.select_on,
             *filter(None, [rows]),
+            *(["embeddings on cuda"] if shared.model.reads_embeddings and embeddings_device(options) == "cuda" else []),
         ]
     )
 

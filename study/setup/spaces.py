@@ -20,7 +20,7 @@ import search_spaces
 from ser.config import Config, LossConfig, complete, explicit
 from ser.features.front_ends import Extractor
 from ser.labels import LabelKind
-from ser.training.embeddings import extractor
+from ser.training.embeddings import Device, extractor
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.schema import method_name, space_and_labels
@@ -258,16 +258,18 @@ class Space:
         """
         return (Config.from_dotted(complete(defaults, values)) for values in self.examples())
 
-    def extractor(self, defaults: Mapping[str, Any]) -> Extractor:
+    def extractor(self, defaults: Mapping[str, Any], device: Device = "cpu") -> Extractor:
         """Return the extractor of the features that the models of this space read.
 
         Args:
             defaults: Default parameters by dotted name.
+            device: Kind of device that computes embeddings.
 
         Raises:
             UserError: The models read several front ends, or one that is not available.
         """
-        found = {read.front_end.name: read for read in map(extractor, self.configurations(defaults))}
+        read = (extractor(config, device) for config in self.configurations(defaults))
+        found = {one.front_end.name: one for one in read}
         if len(found) > 1:
             raise UserError(
                 f"space {self.name!r}: its models read {' and '.join(sorted(found))}, expected one front end for all. "

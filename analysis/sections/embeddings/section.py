@@ -21,7 +21,6 @@ from analysis.sections.embeddings.projection import LEAST, NEIGHBOURS, neighbour
 from ser.checkpoint import open_checkpoint
 from ser.corpora.names import emotions_in_words
 from ser.features.store import open_store
-from ser.training.embeddings import extractor
 from ser.utils.errors import DataErrors, UserError, unknown_name
 from ser.utils.hashing import hashed_uniform
 from study.schema import in_words
@@ -121,7 +120,7 @@ def embed(records: Records, method: Method, subset: str) -> Embedded:
     checkpoint = open_checkpoint(newest_of(run_id, trial).checkpoint)
     corpus = records.once(("corpus", trial.path.parent.parent), trial.load_corpus)
     checkpoint.check_corpus(corpus)
-    store = open_store(corpus, extractor(checkpoint.config), trial.features)
+    store = open_store(corpus, checkpoint.reader_of(corpus, trial.features), trial.features)
     rows = pd.Index(corpus.table["utterance_id"]).get_indexer(pd.Index(drawn["utterance_id"].astype(object)))
     vectors = checkpoint.embed(store, rows.astype(np.int64))
 
