@@ -38,11 +38,12 @@ class Mixing:
     """Share and partners by which the samples of a batch are mixed before the network sees them.
 
     Attributes:
-        share: λ in [0, 1], the share of the sample itself; that of its partner is 1 − λ.
-        partner: (N,) positions in the batch.
+        share: λ in [0, 1], the share of the sample itself; that of its partner is 1 − λ. A number, or a float64 tensor
+            without dimensions on the device of the values.
+        partner: (N,) positions in the batch, on the device of the values.
     """
 
-    share: float
+    share: float | Tensor
     partner: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class Mixing:
         Args:
             values: (N, …), floating point.
         """
-        return self.share * values + (1.0 - self.share) * values[self.partner.to(values.device)]
+        return self.share * values + (1.0 - self.share) * values[self.partner]
 
 
 class Loss(ABC):
@@ -79,14 +80,15 @@ class Loss(ABC):
             logits: (N, C), floating point. Half precision is computed in float32.
             targets: (N,) class indices, or (N, C) probabilities.
             step: Optimiser steps done so far, from 0 to the planned total. Required by losses that change during
-                training. In its place, the numbers that `schedule` gives for the step, as a tensor (K,) on the device
-                of the logits: a training loop that has them there waits for no copy, and can capture the step.
+                training. A loss with a `schedule` also takes the numbers of the step as a float64 tensor (K,) on the
+                device of the logits. On a GPU they are then read from its memory: a captured CUDA graph reads new
+                ones at every replay, and has no Python number that stays what it was at the capture.
             index: (N,) integers, positions of the samples in the training set. Required by losses that keep a state
                 for each utterance.
 
         Raises:
-            ValueError: If shapes or types do not match, if ``step`` is outside the plan, or if a required ``step`` or
-                ``index`` is missing.
+            ValueError: If shapes or types do not match, if ``step`` is outside the plan or a tensor that the loss does
+                not take, or if a required ``step`` or ``index`` is missing.
         """
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise ValueError(f"logits must be (N, C) with at least 2 classes, got {tuple(logits.shape)}")
@@ -96,7 +98,9 @@ class Loss(ABC):
                 f"got shape {tuple(targets.shape)}"
             )
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        return self._compute(z, as_distribution(targets, z.shape[1]).to(z.dtype), step, index)
+        q = as_distribution(targets, z.shape[1]).to(z.dtype)
+        numbers = self._numbers(step, z.device) if isinstance(step, Tensor) else self.schedule(step)
+        return self._compute(z, q, numbers or step, index)
 
     @abstractmethod
     def _compute(self, z: Tensor, q: Tensor, step: Any, index: Tensor | None) -> LossOutput:
@@ -105,20 +109,38 @@ class Loss(ABC):
         Args:
             z: Logits, (N, C), float32 or float64.
             q: Target distributions, (N, C), of the same type.
-            step: As in `__call__`; a tensor for a loss with a `schedule` alone.
+            step: The step, an integer or None. A loss with a `schedule` gets its K numbers instead, a tuple of floats
+                or of tensors without dimensions; each subclass declares which of the two it takes.
             index: As in `__call__`.
 
         Returns:
             The result, most easily made with `make_output`.
         """
 
-    def schedule(self, step: int) -> tuple[float, ...]:
-        """Return the numbers that the loss computes from the step alone; none for losses that take the step itself.
+    def schedule(self, step: int | None) -> tuple[float, ...]:
+        """Return the numbers that the loss uses in place of a step; none for losses that use the step or ignore it.
 
         Args:
-            step: Optimiser steps done so far.
+            step: Optimiser steps done so far; None if the caller gave none.
+
+        Returns:
+            K numbers, as many at every step.
         """
         return ()
+
+    def _numbers(self, step: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+        """Return the numbers in a tensor that a caller passes for a step."""
+        wanted = (len(self.schedule(0)),)
+        if wanted == (0,):
+            raise ValueError(
+                f"{type(self).__name__} has no schedule: pass the step as an integer, got a tensor {tuple(step.shape)}"
+            )
+        if step.shape != wanted or step.dtype != torch.float64 or step.device != device:
+            raise ValueError(
+                f"a tensor for the step of {type(self).__name__} must have the {wanted[0]} numbers of its schedule, "
+                f"float64 on {device}, got {tuple(step.shape)} of {step.dtype} on {step.device}"
+            )
+        return step.unbind()
 
     def mixing(self, size: int, rng: np.random.Generator) -> Mixing | None:
         """Draw how the training loop mixes a batch: inputs, targets and class weights; None for not at all.

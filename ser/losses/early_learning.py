@@ -60,7 +60,7 @@ class EarlyLearningRegularization(Loss):
 
     t̄ is the moving average of an utterance's predictions, 0 before the first. Each call updates it and then uses it,
     without gradient; ``index`` is required. The averages are the state of the loss: save and restore them together
-    with the network.
+    with the network. They move to the device of the logits in the first call, and are updated in place from then on.
 
     Args:
         num_samples: n ≥ 1, number of utterances in the training set.
@@ -101,7 +101,7 @@ class EarlyLearningRegularization(Loss):
         index = check_index(index, z)
         if z.shape[1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes, as the loss has, got {z.shape[1]}")
-        self.memory = self.memory.to(z.device)
+        self.memory = self.memory.to(z.device)  # a copy in the first call alone
         averages = update_averages(self.memory, index, F.softmax(z.detach(), dim=-1), self.momentum).to(z.dtype)
         regularizer = early_learning_regularizer(z, averages)
         return make_output(cross_entropy_with_logits(z, q) + self.strength * regularizer, q)

@@ -42,13 +42,15 @@ def estimate_transition(predictions: Tensor, quantile: float) -> Tensor:
         tensor([[0.7500, 0.2500],
                 [0.0000, 1.0000]])
     """
-    known = predictions[predictions.sum(dim=1) > 0]
-    transition = torch.eye(predictions.shape[1], dtype=predictions.dtype, device=predictions.device)
-    if not len(known):
-        return transition
-    anchors = known[known.argsort(dim=0, stable=True)[math.ceil(quantile * len(known)) - 1]]
-    found = anchors.argmax(dim=1) == torch.arange(len(anchors), device=anchors.device)
-    return torch.where(found.unsqueeze(1), anchors, transition)
+    trusted = torch.eye(predictions.shape[1], dtype=predictions.dtype, device=predictions.device)
+    known = predictions.sum(dim=1) > 0
+    # All shapes are those of the predictions, so that a GPU computes this without the host: utterances without
+    # prediction are sorted to the end.
+    order = predictions.masked_fill(~known.unsqueeze(1), math.inf).argsort(dim=0, stable=True)
+    place = (quantile * known.sum(dtype=torch.float64)).ceil().long() - 1
+    anchors = predictions[order.index_select(0, place.clamp(min=0).unsqueeze(0))[0]]
+    found = known.any() & (anchors.argmax(dim=1) == torch.arange(len(anchors), device=anchors.device))
+    return torch.where(found.unsqueeze(1), anchors, trusted)
 
 
 def true_label_posterior(logits: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,6 +80,10 @@ class ForwardCorrection(Loss):
     The gradient is p − q̃ with q̃_k = T_ky p_k / (Tᵀ p)_y, the probability of the true label given the prediction and
     the noisy label. These are the corrected targets; the trust is 1 − q̃_y. Where the training loop weights classes, T
     describes the weighted labels, on which it is used.
+
+    Which of the two computations a step is, follows from the step and the loaded state on the host. A CUDA graph
+    captures one of them: training takes one graph for the steps of the warm-up, and another for the later ones,
+    captured after the first of these, which estimates T.
 
     Args:
         num_samples: n ≥ 1, number of utterances in the training set.
@@ -115,6 +121,7 @@ class ForwardCorrection(Loss):
     quantile: float = 0.97
     predictions: Tensor = field(init=False, repr=False)
     transition: Tensor = field(init=False, repr=False)
+    _estimated: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -132,13 +139,15 @@ class ForwardCorrection(Loss):
         if z.shape[1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes, as the loss has, got {z.shape[1]}")
         warmup = progress_of(step, self.total_steps) < self.warmup_ratio
+        # Copies in the first call alone.
         self.predictions, self.transition = self.predictions.to(z.device), self.transition.to(z.device)
         if warmup:
             # Without momentum the average is the last prediction, or the mean of those in this batch.
             update_averages(self.predictions, check_index(index, z), F.softmax(z.detach(), dim=-1), momentum=0.0)
             return make_output(cross_entropy_with_logits(z, q), q)
-        if not self.transition.any():
+        if not self._estimated:
             self.transition = estimate_transition(self.predictions, self.quantile)
+            self._estimated = True
         log_noisy, posterior = true_label_posterior(z, self.transition.to(z.dtype))
         corrected = (posterior * q.unsqueeze(1)).sum(dim=2)
         kept = (posterior.diagonal(dim1=1, dim2=2) * q).sum(dim=1)
@@ -159,3 +168,4 @@ class ForwardCorrection(Loss):
         if got != wanted:
             raise ValueError(f"{type(self).__name__} has a state of {wanted}, got {got}")
         self.predictions, self.transition = state["predictions"].clone(), state["transition"].clone()
+        self._estimated = bool(self.transition.any())

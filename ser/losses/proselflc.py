@@ -21,6 +21,8 @@ from ser.utils.errors import UserError, unknown_name
 
 LOCAL_TRUSTS = ("entropy", "confidence", "global")
 
+_Numbers = tuple[float, float] | tuple[Tensor, Tensor]
+
 
 def global_trust(progress: float, exp_base: float, transit_time_ratio: float) -> float:
     """Return the global trust in the model, g(t) = 1 / (1 + exp(−B (t/Γ − τ))).
@@ -110,9 +112,9 @@ class _Trusting(Loss):
         temperature = self.temperature.at(progress) if isinstance(self.temperature, Schedule) else self.temperature
         return global_trust(progress, self.exp_base, self.transit_time_ratio), temperature
 
-    def _knowledge_and_trust(self, z: Tensor, step: int | Tensor | None) -> tuple[Tensor, Tensor]:
+    def _knowledge_and_trust(self, z: Tensor, step: _Numbers) -> tuple[Tensor, Tensor]:
         """Return p_T (N, C) and ε (N,), both without gradient."""
-        g, temperature = step if isinstance(step, Tensor) else self.schedule(step)
+        g, temperature = step
         knowledge = F.softmax(z.detach() / temperature, dim=-1)
         return knowledge, g * local_trust(knowledge, self.trust)
 
@@ -172,7 +174,7 @@ class ProSelfLC(_Trusting):
         if self.target_gradient is None:
             object.__setattr__(self, "target_gradient", temperature_is_one)
 
-    def _compute(self, z: Tensor, q: Tensor, step: int | Tensor | None, index: Tensor | None) -> LossOutput:
+    def _compute(self, z: Tensor, q: Tensor, step: _Numbers, index: Tensor | None) -> LossOutput:
         knowledge, epsilon = self._knowledge_and_trust(z, step)
         if self.target_gradient:
             knowledge = F.softmax(z, dim=-1)
@@ -210,6 +212,6 @@ class ReweightingControl(_Trusting):
         (0.99, [[1.0, 0.0]])
     """
 
-    def _compute(self, z: Tensor, q: Tensor, step: int | Tensor | None, index: Tensor | None) -> LossOutput:
+    def _compute(self, z: Tensor, q: Tensor, step: _Numbers, index: Tensor | None) -> LossOutput:
         _, epsilon = self._knowledge_and_trust(z, step)
         return make_output(reweighted_cross_entropy(z, q, epsilon), q, epsilon)
