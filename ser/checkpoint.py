@@ -24,7 +24,7 @@ from ser.models.encoders import PREFIX, EncoderFiles
 from ser.models.encoders.folder import SETTINGS
 from ser.models.encoders.source import carried
 from ser.training.batches import crop_frames, mean_over_segments
-from ser.training.device.arithmetic import resolve_arithmetic
+from ser.training.device.arithmetic import Arithmetic, inference_arithmetic
 from ser.training.embeddings import device_of, extractor
 from ser.training.evaluation import predict
 from ser.training.state import ENCODER, fingerprint, load_state
@@ -129,8 +129,9 @@ class Checkpoint:
             UserError: The predictions are not finite.
         """
         frames = crop_frames(self.config.training.crop_seconds, store.front_end)
-        autocast = resolve_arithmetic(self.config, self.device).autocast()
-        found = predict(self.model, store, rows, frames, self.device, autocast)
+        arithmetic = inference_arithmetic(self.config, self.device)
+        arithmetic.apply()
+        found = predict(self.model, store, rows, frames, self.device, arithmetic.autocast())
         if not np.isfinite(found).all():
             raise UserError(
                 f"checkpoint {str(self.path)!r} gives predictions that are not finite, because its "
@@ -139,7 +140,7 @@ class Checkpoint:
         return found
 
     def embed(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Compute embeddings, the input of the class head: the mean over the segments of each utterance.
+        """Compute embeddings, the input of the class head, in float32: the mean over the segments of each utterance.
 
         Args:
             store: Feature store with the front end of ``reader``.
@@ -149,6 +150,7 @@ class Checkpoint:
             (n, E) float64.
         """
         frames = crop_frames(self.config.training.crop_seconds, store.front_end)
+        Arithmetic("cuda" if self.device.type == "cuda" else "cpu", "float32").apply()
 
         @torch.no_grad()
         def compute(batch: Tensor, lengths: Tensor | None) -> Tensor:

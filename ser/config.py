@@ -86,7 +86,7 @@ class AugmentConfig:
             require(0 <= value <= 1000, f"augment.{name} is {value}; it must be from 0 to 1000.")
 
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "bfloat16", "tf32", "float32"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,12 @@ class TrainingConfig:
     """Balancing of classes by their frequency among the training targets: ``weighting`` weights the loss by the inverse
     frequency; ``sampling`` draws the utterances of an epoch with replacement, all classes equally often."""
     precision: Precision = "auto"
-    """``auto``: bfloat16 autocast where the processor has it in hardware, else float32."""
+    """Arithmetic of convolutions and matrix products: ``bfloat16`` (autocast), ``tf32`` on GPUs that have it,
+    ``float32`` as IEEE 754 has it on every device, or ``auto``: bfloat16 where the processor has it in hardware, else
+    float32."""
+    deterministic: bool = False
+    """Deterministic algorithms alone on a GPU: the same command gives equal numbers there, more slowly. Nothing changes
+    on a CPU."""
 
     def __post_init__(self) -> None:
         require(1 <= self.epochs <= 100_000, f"training.epochs is {self.epochs}; it must be from 1 to 100,000.")

@@ -39,7 +39,8 @@ def fingerprint(config: Config, seed: int, task: Task, saved: Mapping[str, Any] 
     """
     wording = {key: text for key, text in (saved or {}).items() if key in PROSE}
     # What an earlier version did not have is left out, as it was there: its runs keep their fingerprints.
-    former = [(f"loss.{key}", value) for key, value in loss_class(config.loss.name).former_defaults.items()]
+    former: list[tuple[str, Any]] = [("training.deterministic", False)]
+    former += [(f"loss.{key}", value) for key, value in loss_class(config.loss.name).former_defaults.items()]
     named = {key: value for key, value in config.to_dotted().items() if (key, value) not in former}
     former_kind = kind_of(task.manifest) == CONSENSUS
     manifest = {key: value for key, value in task.manifest.items() if not (key == "labels" and former_kind)}

@@ -408,6 +408,8 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
     """
     shared = options.shared
     weights = shared.model.pretrained and weights_digest(Path(shared.model.pretrained))
+    configuration = {**shared.to_dotted(), **options.fixed, "model.pretrained": weights}
+    del configuration["training.deterministic"]  # changes rounding alone, as another GPU does
     return digest(
         [
             corpus.digest,
@@ -415,7 +417,7 @@ def protocol(options: StudyOptions, corpus: Corpus, unit: str, fold: int, seed: 
             fold,
             options.validation,
             seed,
-            {**shared.to_dotted(), **options.fixed, "model.pretrained": weights, **_without_folder(shared.model)},
+            {**configuration, **_without_folder(shared.model)},
             shared.model.features,
             options.select_on,
             *filter(None, [rows]),
