@@ -60,7 +60,8 @@ class Arithmetic:
         for operation in (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn):
             operation.fp32_precision = "ieee"
         on_gpu = self.deterministic and self.device == "cuda"
-        torch.use_deterministic_algorithms(on_gpu)
+        if torch.are_deterministic_algorithms_enabled() != on_gpu:  # the switch imports torch's compiler: two seconds
+            torch.use_deterministic_algorithms(on_gpu)
         if on_gpu:
             # torch gives cuBLAS workspaces that make it deterministic; that of cuDNN's LSTM needs the variable.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -84,7 +85,9 @@ def resolve_arithmetic(config: Config, device: torch.device) -> Arithmetic:
     if precision == "auto":
         return Arithmetic(kind, "bfloat16" if has_bfloat16(kind) else "float32", deterministic)
     if precision == "tf32" and not has_tf32(kind):
-        lacking = f"this GPU ({torch.cuda.get_device_name()}) lacks it" if kind == "cuda" else "this training has none"
+        lacking = (
+            f"this GPU ({torch.cuda.get_device_name()}) lacks it" if kind == "cuda" else "this training is on a CPU"
+        )
         raise no_tf32(lacking)
     return Arithmetic(kind, precision, deterministic)
 

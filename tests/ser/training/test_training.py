@@ -14,7 +14,6 @@ from ser.config import Config
 from ser.losses import Loss, LossOutput
 from ser.training import loop as training
 from ser.training.batches import epoch_order
-from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import inverse_frequencies
 from ser.training.state import load_state, save_state
@@ -423,22 +422,6 @@ def test_every_setting_reaches_the_weights(noisy: Task, key: str, value: Any) ->
     rare = replace(noisy, train=replace(noisy.train, noisy=np.array([0] * 13 + [1] * 3)))
     (_, weights), (_, changed) = (run(config_of(training__epochs=1, **changes), rare) for changes in ({}, {key: value}))
     assert not same_weights(weights, changed)
-
-
-def test_precision_is_as_asked() -> None:
-    assert resolve_arithmetic(config_of(training__precision="bfloat16"), CPU).precision == "bfloat16"
-    assert resolve_arithmetic(config_of(training__precision="float32"), CPU).precision == "float32"
-
-
-def test_auto_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for capabilities, expected in (
-        ({"architecture": "x86_64", "avx512_bf16": True, "amx_tile": False}, True),
-        ({"architecture": "x86_64", "avx512_bf16": False, "amx_tile": True}, True),
-        ({"architecture": "x86_64", "avx512_bf16": False, "amx_tile": False}, False),
-        ({"architecture": "aarch64", "bf16": True}, False),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
-        assert (resolve_arithmetic(config_of(training__precision="auto"), CPU).precision == "bfloat16") == expected
 
 
 def test_bfloat16_trains_in_other_numbers_than_float32(noisy: Task) -> None:
