@@ -20,7 +20,6 @@ from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import size
 from ser.models.initial_weights import weights_digest
 from ser.training.batches import crop_frames, mean_over_segments
-from ser.training.device.arithmetic import Arithmetic
+from ser.training.device.arithmetic import Arithmetic, Device
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 
@@ -48,8 +47,6 @@ PART_SECONDS = 30
 
 ON_GPU = "-cuda"
 """End of the names of embeddings that were computed on a GPU."""
-
-Device = Literal["cpu", "cuda"]
 
 
 def own_device() -> Device:

@@ -31,7 +31,8 @@ from ser.models.encoders import PREFIX
 from ser.models.initial_weights import weights_digest
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
-from ser.training.embeddings import Device, device_of_stores, own_device
+from ser.training.device.arithmetic import Device
+from ser.training.embeddings import device_of_stores, own_device
 from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
 from ser.utils.errors import UserError

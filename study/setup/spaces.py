@@ -20,7 +20,8 @@ import search_spaces
 from ser.config import Config, LossConfig, complete, explicit
 from ser.features.front_ends import Extractor
 from ser.labels import LabelKind
-from ser.training.embeddings import Device, extractor
+from ser.training.device.arithmetic import Device
+from ser.training.embeddings import extractor
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
 from study.schema import method_name, space_and_labels
