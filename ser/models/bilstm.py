@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ser.models.classifier import Classifier, behind, check_features, initialise, scaled
+from ser.models.classifier import Classifier, behind, check_features, initialise, scaled, uploaded
 
 MEL_BINS = 64
 UNITS = 150
@@ -62,8 +62,8 @@ class BiLstm(Classifier):
         check_features(features, MEL_BINS, self.min_frames)
         count, frames, _ = features.shape
         if lengths is None:
-            lengths = torch.full((count,), frames)
-        valid = lengths.to(features.device).clamp(self.min_frames, frames)
+            lengths = torch.full((count,), frames, device=features.device)
+        valid = uploaded(lengths, features.device).clamp(self.min_frames, frames)
         beyond = behind(valid, frames)
         position = torch.arange(frames, device=features.device)
         order = torch.where(beyond, position, valid[:, None] - 1 - position)[:, :, None]

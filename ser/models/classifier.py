@@ -62,9 +62,11 @@ class Classifier(nn.Module):
 
         Args:
             features: (N, T, M), T ≥ ``min_frames`` frames of the front end.
-            lengths: (N,) numbers of valid frames, on any device; None if all frames are valid. In evaluation mode,
-                later frames have no influence as long as they are finite: the result is that of each utterance alone,
-                cut to its length. A length below ``min_frames`` counts as ``min_frames``.
+            lengths: (N,) numbers of valid frames, None if all frames are valid. The training loop passes a tensor on
+                the CPU, whatever the device of the features: decisions that follow from the lengths are then taken
+                without waiting for a GPU, and `uploaded` brings them there. In evaluation mode, later frames have no
+                influence as long as they are finite: the result is that of each utterance alone, cut to its length. A
+                length below ``min_frames`` counts as ``min_frames``.
 
         Returns:
             (N, ``embedding_size``).
@@ -142,6 +144,18 @@ def scaled(counts: tuple[int, ...], width: float) -> tuple[int, ...]:
     """
     factor = check_width(width)
     return tuple(max(1, round(count * factor)) for count in counts)
+
+
+def uploaded(values: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; the host does not wait for its copy to a GPU.
+
+    Args:
+        values: Tensor on any device; one on the CPU is copied from page-locked memory.
+        device: Where it is needed.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def behind(lengths: Tensor, frames: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser.models.classifier import Classifier, behind, check_features, initialise, scaled
+from ser.models.classifier import Classifier, behind, check_features, initialise, scaled, uploaded
 from ser.models.layers import Dropout, batch_norm_relu, convolve_3x3
 
 MEL_BINS = 64
@@ -113,7 +113,9 @@ class Panns(Classifier):
             (N, ``embedding_size``), non-negative.
         """
         check_features(features, MEL_BINS, self.min_frames)
-        valid = None if lengths is None else lengths.to(features.device).clamp(self.min_frames, features.shape[1])
+        valid = None
+        if lengths is not None:
+            valid = uploaded(lengths, features.device).clamp(self.min_frames, features.shape[1])
         x = _zeroed(self.bn0(features.transpose(1, 2)).transpose(1, 2).unsqueeze(1), valid)
         for number in range(1, len(self.channels) + 1):
             x = self.get_submodule(f"conv_block{number}")(x, valid)

@@ -6,18 +6,20 @@ of a batch are prepared each by itself, as transformers prepares one utterance w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ser.models.classifier import behind
+from ser.models.classifier import behind, uploaded
 from ser.models.encoders.folder import PREPROCESSOR, SAMPLE_RATE
 from ser.models.encoders.source import EncoderFiles
 from ser.utils.errors import UserError
 
 # Window and hop of Kaldi's filter banks, 25 and 10 ms at 16 kHz.
 WINDOW, HOP = 400, 160
+
+Samples = TypeVar("Samples", int, Tensor)
 
 
 class Inputs:
@@ -34,7 +36,15 @@ class Inputs:
     argument: str
 
     def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Return the encoder's input for waveforms (N, T) with (N,) valid samples, on the device of the waveforms."""
+        """Return the encoder's input.
+
+        Args:
+            waveform: (N, T), on any device.
+            lengths: (N,) valid samples, on the CPU.
+
+        Returns:
+            The input on the device of the waveforms.
+        """
         raise NotImplementedError
 
     def valid(self, lengths: Tensor, frames: int) -> Tensor:
@@ -82,6 +92,7 @@ class Waveform(Inputs):
 
     def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Return the normalised waveforms, (N, T), with zeros after the end of each."""
+        lengths = uploaded(lengths, waveform.device)
         beyond = behind(lengths, waveform.shape[1])
         waveform = waveform.masked_fill(beyond, 0.0)
         if not self.normalise:
@@ -92,13 +103,16 @@ class Waveform(Inputs):
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Return the frames that the convolutions compute."""
-        for kernel, stride in self.convolutions:
-            lengths = (lengths - kernel) // stride + 1
-        return lengths
+        return self._convolved(lengths)
 
     def positions(self, prepared: Tensor) -> int:
         """Return the number of frames after the convolutions."""
-        return int(self.frames(torch.tensor(prepared.shape[1])))
+        return self._convolved(prepared.shape[1])
+
+    def _convolved(self, samples: Samples) -> Samples:
+        for kernel, stride in self.convolutions:
+            samples = (samples - kernel) // stride + 1
+        return samples
 
 
 class Spectrogram(Inputs):
@@ -114,10 +128,14 @@ class Spectrogram(Inputs):
         self.extractor = extractor
 
     def prepare(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Return the spectrograms of the valid samples of each row."""
-        rows = [row[:length].cpu().numpy() for row, length in zip(waveform.float(), lengths.tolist(), strict=True)]
+        """Return the spectrograms of the valid samples of each row.
+
+        The extractor computes on the CPU, so that waveforms on a GPU are waited for.
+        """
+        on_cpu = waveform.float().cpu().numpy()
+        rows = [row[:length] for row, length in zip(on_cpu, lengths.tolist(), strict=True)]
         found: Tensor = self.extractor(rows, sampling_rate=SAMPLE_RATE, return_tensors="pt")[self.argument]
-        return found.to(waveform.device)
+        return uploaded(found, waveform.device)
 
 
 class FilterBank(Spectrogram):

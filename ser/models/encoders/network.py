@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ser.models.classifier import Classifier, Freeze, behind, check_features, initialise
+from ser.models.classifier import Classifier, Freeze, behind, check_features, initialise, uploaded
 from ser.models.encoders import source
 from ser.models.encoders.inputs import Inputs, check_length, make_inputs
 from ser.models.encoders.parameters import EncoderParameters
@@ -136,7 +136,7 @@ class Encoder(Classifier):
 
         Args:
             features: (N, T, 1) waveforms at 16 kHz, full scale ±1.
-            lengths: (N,) numbers of valid samples; None if all are valid.
+            lengths: See `Classifier.embed`.
 
         Returns:
             (L + 1, N, F, E) states, and (N, F) whether a frame is valid. Frames that are not valid are arbitrary. The
@@ -152,6 +152,7 @@ class Encoder(Classifier):
         all_states = features.new_zeros(self.layers + 1, len(features), frames, self.hidden_size)
         all_valid = torch.zeros(len(features), frames, dtype=torch.bool, device=features.device)
         for rows, states, valid in parts:
+            rows = uploaded(rows, features.device)
             all_states[:, rows, : valid.shape[1]] = states.to(all_states.dtype)
             all_valid[rows, : valid.shape[1]] = valid
         return all_states, all_valid
@@ -161,7 +162,7 @@ class Encoder(Classifier):
 
         Args:
             features: (N, T, 1) waveforms.
-            lengths: (N,) numbers of valid samples; None if all are valid.
+            lengths: See `Classifier.embed`.
 
         Returns:
             (N, 2, L + 1, E) float32.
@@ -173,7 +174,7 @@ class Encoder(Classifier):
         for rows, states, valid in self._passes(features, lengths):
             order.append(rows)
             found.append(torch.stack([_pool(state, valid) for state in states], dim=2))
-        return torch.cat(found)[torch.cat(order).argsort()]
+        return _in_order(order, found)
 
     def embed(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Pool the last hidden state of waveforms (N, T, 1) to (N, ``embedding_size``); see `Classifier.embed`."""
@@ -181,7 +182,7 @@ class Encoder(Classifier):
         for rows, states, valid in self._passes(features, lengths):
             order.append(rows)
             found.append(_pool(states[-1], valid))
-        pooled = torch.cat(found)[torch.cat(order).argsort()]
+        pooled = _in_order(order, found)
         return pooled.flatten(1) if self.parameters_of.pooling == "mean_std" else pooled[:, 0]
 
     def freeze(self, what: Freeze) -> None:
@@ -233,33 +234,36 @@ class Encoder(Classifier):
         return [name for name in names if name not in above]
 
     def _passes(self, features: Tensor, lengths: Tensor | None) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor]]:
-        """Run the encoder on the rows that can run together: their numbers, hidden states and valid frames."""
+        """Run the encoder on the rows that can run together: their numbers, hidden states and valid frames.
+
+        Whatever follows from the lengths is decided on the CPU; the numbers of the rows are there too.
+        """
         check_features(features, 1, self.min_frames)
         waveform = features.squeeze(2)
         if lengths is None:
-            valid = torch.full((len(features),), features.shape[1], device=features.device)
-        else:
-            valid = lengths.to(features.device).clamp(self.min_frames, features.shape[1])
+            lengths = torch.full((len(features),), features.shape[1])
+        host = lengths.cpu().clamp(self.min_frames, features.shape[1])
         if self.max_frames is not None:
-            check_length(self.files.name, int(valid.max()), self.max_frames)
+            check_length(self.files.name, int(host.max()), self.max_frames)
         if self.masks or self.fixed:
-            yield torch.arange(len(valid), device=valid.device), *self._run(waveform, valid)
+            yield torch.arange(len(host)), *self._run(waveform, host)
             return
-        for length in sorted(set(valid.tolist())):
-            rows = (valid == length).nonzero()[:, 0]
-            yield rows, *self._run(waveform[rows, :length], valid[rows])
+        for length in sorted(set(host.tolist())):
+            rows = (host == length).nonzero()[:, 0]
+            yield rows, *self._run(waveform[uploaded(rows, waveform.device), :length], host[rows])
 
-    def _run(self, waveform: Tensor, valid: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return hidden states and valid frames of waveforms (N, T) with (N,) valid samples."""
+    def _run(self, waveform: Tensor, host: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return hidden states and valid frames of waveforms (N, T) with (N,) valid samples, which are on the CPU."""
         with torch.autocast(waveform.device.type, enabled=False):
-            prepared = self.inputs.prepare(waveform, valid).to(self.encoder.dtype)
+            prepared = self.inputs.prepare(waveform, host).to(self.encoder.dtype)
+        valid = uploaded(host, waveform.device)
         arguments: dict[str, Any] = {}
         if self._group_norm is not None:
             kernel, stride = self.config.conv_kernel[0], self.config.conv_stride[0]
-            padded = bool((valid < waveform.shape[1]).any())
+            padded = int(host.min()) < waveform.shape[1]
             self._group_norm.valid = (valid - kernel) // stride + 1 if padded else None
-        if self.masks and not (mask := self.inputs.mask(valid, prepared)).all():
-            arguments["attention_mask"] = mask.long()
+        if self.masks and not self.inputs.mask(host.min(dim=0, keepdim=True).values, prepared).all():
+            arguments["attention_mask"] = self.inputs.mask(valid, prepared).long()
         if self.training and (unmasked := self._no_masks(prepared)) is not None:
             arguments["mask_time_indices"] = unmasked
         output = self.encoder(**{self.inputs.argument: prepared}, **arguments, output_hidden_states=True)
@@ -353,6 +357,13 @@ def _changes(files: EncoderFiles, config: Any, dropout: float, own: EncoderParam
                 f"model.{name} out."
             )
     return changes
+
+
+def _in_order(order: list[Tensor], found: list[Tensor]) -> Tensor:
+    """Join what was computed of groups of rows, whose numbers are on the CPU, in the order of the rows."""
+    if len(found) == 1:
+        return found[0]
+    return torch.cat(found)[uploaded(torch.cat(order).argsort(), found[0].device)]
 
 
 def _pool(states: Tensor, valid: Tensor) -> Tensor:
