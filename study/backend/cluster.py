@@ -16,7 +16,7 @@ from ser.utils.errors import UserError, first_line
 from study.backend import local
 from study.backend.gpus import compare_gpus, probe_gpus
 from study.backend.local import QUIET, worker_variables
-from study.backend.trial_resources import TrialResources, trial_resources
+from study.backend.trial_resources import GpuDemand, TrialResources, trial_resources
 from study.environment import CODE_ROOT
 from study.options import StudyOptions
 
@@ -29,19 +29,20 @@ ANSWER_SECONDS = 5
 NODE_SECONDS = 60
 
 
-def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
+def start_ray(options: StudyOptions, folders: Sequence[str], demand: GpuDemand) -> TrialResources:
     """Start a local Ray, or join the cluster at ``--address``, and check its nodes.
 
     Args:
         options: The study's options.
         folders: What every node must see under the same path, besides the code.
+        demand: What the trials take of GPUs.
 
     Returns:
         What a trial gets, and how many run at a time.
 
     Raises:
-        UserError: No cluster answers, a node lacks a folder or has GPUs that torch cannot use, or no node has room for
-            a trial.
+        UserError: No cluster answers, a node lacks a folder or has GPUs that torch cannot use, or no node or share of
+            a GPU has room for a trial.
     """
     if options.address is None:
         local.start(f"--resume --name {options.name}")
@@ -49,9 +50,10 @@ def start_ray(options: StudyOptions, folders: Sequence[str]) -> TrialResources:
         join(options.address)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     _check_nodes([*folders, str(CODE_ROOT)])
-    resources = trial_resources(nodes, options)
+    resources = trial_resources(nodes, options, demand)
     if resources.gpus:
-        _check_gpus(options.shared.training.precision == "auto")
+        memory = _check_gpus(options.shared.training.precision == "auto")
+        resources = trial_resources(nodes, options, demand, memory)
     if resources.count < 1:
         have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UserError(
@@ -117,14 +119,12 @@ def _check_nodes(paths: Sequence[str]) -> None:
             )
 
 
-def _check_gpus(same_precision: bool) -> None:
-    """Raise if torch cannot use all GPUs that Ray counts."""
+def _check_gpus(same_precision: bool) -> int:
+    """Raise if torch cannot use all GPUs that Ray counts; return the bytes of the smallest."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    compare_gpus(
-        {_called(node): node["Resources"]["GPU"] for node in nodes},
-        _ask(nodes, probe_gpus),
-        same_precision=same_precision,
-    )
+    found = _ask(nodes, probe_gpus)
+    compare_gpus({_called(node): node["Resources"]["GPU"] for node in nodes}, found, same_precision=same_precision)
+    return min((gpus.memory for gpus in found.values()), default=0)
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[[], Answer]) -> dict[str, Answer]:

@@ -18,28 +18,37 @@ class TorchGpus(NamedTuple):
         bfloat16: Whether all of them compute in bfloat16.
         build: Version of torch, and of CUDA that it is built for.
         error: Torch's own words about the first GPU that it cannot use; empty if there is none.
+        memory: Bytes of the smallest GPU that torch can use; 0 if there is none.
     """
 
     usable: int
     bfloat16: bool
     build: str
     error: str
+    memory: int = 0
 
 
 def probe_gpus() -> TorchGpus:
     """Try every GPU of this machine; the process holds memory on them until it ends."""
     version = torch.version.cuda or torch.version.hip
     built = f"torch {torch.__version__}, built {f'for CUDA {version}' if version else 'without CUDA'}"
-    usable, bfloat16, errors = 0, True, []
+    usable, bfloat16, errors, sizes = 0, True, [], []
     for device in range(max(1, torch.cuda.device_count())):  # without any, torch says why
         try:
             torch.zeros(1, device=f"cuda:{device}").add_(1).item()
             with torch.cuda.device(device):
                 bfloat16 = bfloat16 and bool(torch.cuda.is_bf16_supported(including_emulation=False))
             usable += 1
+            sizes.append(torch.cuda.get_device_properties(device).total_memory)
         except (RuntimeError, AssertionError) as error:
             errors.append(f"GPU {device}: {error}")
-    return TorchGpus(usable, bfloat16, built, (errors or [""])[0])
+    return TorchGpus(usable, bfloat16, built, (errors or [""])[0], min(sizes, default=0))
+
+
+def smallest_memory() -> int:
+    """Return the bytes of the smallest GPU of this machine, without using any; 0 if there is none."""
+    devices = range(torch.cuda.device_count())
+    return min((torch.cuda.get_device_properties(device).total_memory for device in devices), default=0)
 
 
 def compare_gpus(counted: Mapping[str, float], found: Mapping[str, TorchGpus], *, same_precision: bool) -> None:

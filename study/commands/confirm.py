@@ -161,7 +161,7 @@ def announce(confirmation: Confirmation, resources: TrialResources | None, conso
         comparison = f"{design.primary['method']} − {design.reference} at {design.primary['level']}"
         say(console, f"  primary   {comparison}, declared before the first training")
     if resources is not None:
-        say(console, f"  trial     {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time")
+        say(console, f"  trial     {resources.in_words}")
 
 
 def _folds(design: Design) -> list[str]:

@@ -23,9 +23,11 @@ from ser.training.utterance_table import PROBABILITY, TEST
 from ser.utils.errors import without_password
 from ser.utils.output_files import bytes_in, size_text
 from ser.utils.parallel import cores
+from study.backend.gpus import smallest_memory
 from study.backend.trial_resources import TrialResources, trial_resources
 from study.console import say
 from study.schema import FAILED, FINISHED, STOPPED, UTTERANCES, Tag
+from study.search.gpu_demand import gpu_demand
 from study.setup.design import Design
 from study.setup.power import MEASURED, Components, components_from_pilot, power_lines
 from study.setup.power import Design as PowerDesign
@@ -66,7 +68,8 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
         The exit code.
     """
     options, searches = prepared.options, prepared.searches
-    resources = trial_resources([{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}], options)
+    here = {"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}
+    resources = trial_resources([here], options, gpu_demand(searches, options), smallest_memory())
     spaces = {search.space.own_name: search for search in searches}
     measured = {name: measure(prepared, search, resources) for name, search in spaces.items()}
     trials = [search.trials(options) for search in searches]
@@ -86,6 +89,7 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
         f"  {name}: {_duration(cost.seconds)} a trial, measured on {where} of this machine"
         for name, cost in measured.items()
     ]
+    lines.append(f"  a trial has {resources.in_words} here")
     lines.append(
         f"  {_duration(seconds / resources.count)} with {resources.count} trial{'s' * (resources.count > 1)} at a time "
         f"here, {_duration(seconds)} one by one"

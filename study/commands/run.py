@@ -113,10 +113,7 @@ def _announce(prepared: PreparedStudy, resources: TrialResources, console: Conso
     built = "built" if data.store.built else "reused"
     say(console, f"  features  {built} in {data.seconds:.1f} s")
     say(console, f"  selection {prepared.selection.meaning}")
-    say(
-        console,
-        f"  trial     {prepared.models}; {resources.cpus:g} CPU, {resources.gpus:g} GPU; {resources.count} at a time",
-    )
+    say(console, f"  trial     {prepared.models}; {resources.in_words}")
     say(console, f"  records   {without_password(str(options.tracking_uri))}, experiment {options.experiment}")
     for line in (*fine_tuning_warning(prepared, resources), *disk_warning(prepared)):
         say(console, line)

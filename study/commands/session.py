@@ -23,6 +23,7 @@ from study.console import say
 from study.environment import environment
 from study.options import RECORD
 from study.schema import FAILED, FINISHED, STOPPED
+from study.search.gpu_demand import gpu_demand
 from study.search.journal import DASHBOARD, write_for_dashboard
 from study.search.parents import about_study, close_runs, complete_parent
 from study.search.progress import WholeStudy
@@ -138,7 +139,8 @@ def _run_searches(
     progress: _Progress,
 ) -> None:
     """Start Ray, open the searches, and run them one after the other."""
-    resources = start_ray(prepared.options, [str(prepared.folder), str(prepared.data.store.path)])
+    folders = [str(prepared.folder), str(prepared.data.store.path)]
+    resources = start_ray(prepared.options, folders, gpu_demand(prepared.searches, prepared.options))
     treat_signals_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
     stores = [store.path.name for store in prepared.data.all_stores]

@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ray import tune
 
-from ser.config import Config
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import over_classes
 from ser.models.initial_weights import weights_digest
@@ -21,6 +19,7 @@ from study.environment import environment
 from study.options import StudyOptions
 from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag, rate_tag, run_name
 from study.search.attempts import Attempts
+from study.search.gpu_demand import needs_gpu
 from study.search.journal import Entry, Journal
 from study.search.progress import SearchProgress, WholeStudy
 from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
@@ -167,14 +166,8 @@ def search_runs(prepared: PreparedStudy, search: Search, parent: str) -> SearchR
 
 
 def _needed(prepared: PreparedStudy, search: Search, resources: TrialResources) -> TrialResources:
-    """Return what the trials of a search need of what a trial can have: no GPU for classical models."""
-    return resources if needs_gpu(search, prepared.options.defaults) else replace(resources, gpus=0.0)
-
-
-def needs_gpu(search: Search, defaults: Mapping[str, Any]) -> bool:
-    """Return whether a trial of a search trains a network; classical models cannot use a GPU."""
-    planned = [Config.from_dotted(one.configuration) for one in search.planned]
-    return not all(config.model.is_classical for config in planned or search.space.configurations(defaults))
+    """Return what the trials of a search need of what a trial can have."""
+    return resources if needs_gpu(search, prepared.options) else replace(resources, gpus=0.0)
 
 
 def run_trials(

@@ -32,7 +32,7 @@ from ser.training.state import save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import run_command
 from ser.utils.errors import UserError
-from study.backend.trial_resources import trial_resources
+from study.backend.trial_resources import GpuDemand, trial_resources
 from study.options import StudyOptions
 from study.setup.prepare import _models
 from study.setup.spaces import load_space
@@ -321,7 +321,8 @@ def test_a_study_searches_heads_on_one_store(values: Values) -> None:
     assert len(names) == 1
     assert names.pop().startswith("cnn6-embeddings-")
     assert _models(spaces, options.defaults) == "embedding_head on cnn6 × 0.03125, batch 16"
-    assert trial_resources([{"CPU": 8.0, "GPU": 0.0}], replace(options, width=1.0)).cpus == 1.0
+    nodes = [{"CPU": 8.0, "GPU": 0.0}]
+    assert trial_resources(nodes, replace(options, width=1.0), GpuDemand(any=False)).cpus == 1.0
 
 
 def test_the_header_names_every_kind_of_model() -> None:

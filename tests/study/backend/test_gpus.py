@@ -59,6 +59,7 @@ import json, sys, time
 import ray
 from ser.utils.errors import UserError
 from study.backend.cluster import start_ray
+from study.backend.trial_resources import GpuDemand
 from study.options import StudyOptions
 
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
@@ -66,7 +67,7 @@ said = {}
 for name, options in {"default": {}, "none": {"gpus_per_trial": 0.0}}.items():
     began = time.monotonic()
     try:
-        resources = start_ray(StudyOptions(**options), [])
+        resources = start_ray(StudyOptions(**options), [], GpuDemand())
         said[name] = [resources.gpus, time.monotonic() - began]
     except UserError as error:
         said[name] = [str(error), time.monotonic() - began]

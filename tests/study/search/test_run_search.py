@@ -4,20 +4,22 @@ from pathlib import Path
 
 from ser.training.task import Task
 from study.options import StudyOptions
+from study.search.gpu_demand import needs_gpu
 from study.search.journal import Entry
-from study.search.run_search import Outcome, needs_gpu
+from study.search.run_search import Outcome
 from study.setup.prepared_study import Search
 from study.setup.spaces import Space, load_space
 from study.trial.specification import TrialSpecification
 
 
 def test_classical_trials_take_no_gpu():
-    base = StudyOptions().defaults
+    options = StudyOptions()
+    base = options.defaults
     for name, needed in (("classical", False), ("proselflc", True)):
         search = Search(load_space(name, {}), (), "clean", Task((), Path(), None, None, {}))
-        assert needs_gpu(search, base) is needed
+        assert needs_gpu(search, options) is needed
     planned = TrialSpecification({**base, "loss.name": "cross_entropy"}, 0, Task((), Path(), None, None, {}), {})
-    assert needs_gpu(Search(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), base)
+    assert needs_gpu(Search(Space("s", "", {}, {}, ()), (), "clean", planned.task, (planned,)), options)
 
 
 def test_repeated_configurations_are_counted():

@@ -13,7 +13,7 @@ from ser.corpora import load
 from ser.models.encoders import find_encoder
 from ser.splits import split
 from ser.utils.errors import UserError
-from study.backend.trial_resources import TrialResources, trial_resources
+from study.backend.trial_resources import GpuDemand, TrialResources, trial_resources
 from study.options import StudyOptions
 from study.search.repeating import repeating_command
 from study.setup.prepare import load_spaces, protocol
@@ -124,10 +124,11 @@ def test_trials_of_two_encoders_are_not_comparable_wherever_they_lie(
 def test_a_frozen_encoder_takes_one_cpu_and_a_fine_tuned_one_the_machine(options: StudyOptions) -> None:
     fine_tuned = replace(options, settings=FINE_TUNED)
     cpus, gpu = [{"CPU": 4.0, "GPU": 0.0}], [{"CPU": 4.0, "GPU": 1.0}]
-    assert trial_resources(cpus, options) == trial_resources(gpu, options) == TrialResources(1, 0, 4)
-    assert trial_resources(cpus, fine_tuned) == TrialResources(4, 0, 1)
-    assert trial_resources(gpu, fine_tuned) == TrialResources(1, 1, 1)
-    assert trial_resources(gpu, replace(options, gpus_per_trial=0.5)) == TrialResources(1, 0.5, 2)
+    frozen, tuned = GpuDemand(any=False), GpuDemand(trials=8)
+    assert trial_resources(cpus, options, frozen) == trial_resources(gpu, options, frozen) == TrialResources(1, 0, 4)
+    assert trial_resources(cpus, fine_tuned, tuned) == TrialResources(4, 0, 1)
+    assert trial_resources(gpu, fine_tuned, tuned) == TrialResources(1, 1, 1)
+    assert trial_resources(gpu, replace(options, gpus_per_trial=0.5), tuned) == TrialResources(1, 0.5, 2)
 
 
 @pytest.mark.parametrize(
