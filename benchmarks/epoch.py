@@ -74,6 +74,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
     from ser.features.store import open_store
     from ser.splits import split
     from ser.training import loop as training
+    from ser.training.device.epoch_plan import EpochPlanner
     from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
     from ser.training.task import make_task
     from study.trial import trainable
@@ -103,7 +104,7 @@ def worker(width: str, threads: str, seconds: str, corpus_name: str, root: str, 
         (EventLog, "take", "records"),
     ):
         clock.patch(owner, name, part)
-    clock.watch(training, "gather")
+    clock.watch(EpochPlanner, "plan")
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         client = MlflowClient(tracking_uri=uri)

@@ -23,10 +23,11 @@ from ser.models import Classifier
 from ser.models.encoders import PREFIX, EncoderFiles
 from ser.models.encoders.folder import SETTINGS
 from ser.models.encoders.source import carried
-from ser.training.batches import crop_frames, mean_over_segments
+from ser.training.batches import crop_frames
 from ser.training.device.arithmetic import Arithmetic, inference_arithmetic
+from ser.training.device.features import DeviceFeatures
 from ser.training.embeddings import device_of, extractor
-from ser.training.evaluation import predict
+from ser.training.evaluation import SegmentedUtterances, predict
 from ser.training.state import ENCODER, fingerprint, load_state
 from ser.training.task import Task
 from ser.utils.command_names import command_line
@@ -128,10 +129,9 @@ class Checkpoint:
         Raises:
             UserError: The predictions are not finite.
         """
-        frames = crop_frames(self.config.training.crop_seconds, store.front_end)
         arithmetic = inference_arithmetic(self.config, self.device)
         arithmetic.apply()
-        found = predict(self.model, store, rows, frames, self.device, arithmetic.autocast())
+        found = predict(self.model, self._segmented(store, rows), arithmetic.autocast())
         if not np.isfinite(found).all():
             raise UserError(
                 f"checkpoint {str(self.path)!r} gives predictions that are not finite, because its "
@@ -149,14 +149,17 @@ class Checkpoint:
         Returns:
             (n, E) float64.
         """
-        frames = crop_frames(self.config.training.crop_seconds, store.front_end)
         Arithmetic("cuda" if self.device.type == "cuda" else "cpu", "float32").apply()
 
         @torch.no_grad()
         def compute(batch: Tensor, lengths: Tensor | None) -> Tensor:
-            return self.model.embed(batch.to(self.device), lengths)
+            return self.model.embed(batch, lengths)
 
-        return mean_over_segments(compute, store, rows, frames, with_lengths=self.model.masks_padding)
+        return self._segmented(store, rows).mean(compute, with_lengths=self.model.masks_padding)
+
+    def _segmented(self, store: FeatureStore, rows: NDArray[np.int64]) -> SegmentedUtterances:
+        frames = crop_frames(self.config.training.crop_seconds, store.front_end)
+        return SegmentedUtterances(DeviceFeatures(store, self.device), rows, frames)
 
     def check_corpus(self, corpus: Corpus) -> None:
         """Check that a corpus is that of the training: its name, classes and all columns of the table.

@@ -1,8 +1,7 @@
-"""Fixed-length crops and segments from the feature store, and SpecAugment."""
+"""Crops and segments of utterances: which frames, in which order, and what SpecAugment masks of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +13,6 @@ from torch import Tensor
 from ser.config import AugmentConfig
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
-from ser.losses import Mixing
-
-MIN_SEGMENT_SECONDS = 1.0
-EVALUATION_BATCH = 64
 
 
 def crop_frames(seconds: float, front_end: FrontEnd) -> int:
@@ -25,7 +20,13 @@ def crop_frames(seconds: float, front_end: FrontEnd) -> int:
     return 1 if front_end.kind == "vector" else round(seconds * front_end.sample_rate / front_end.hop_length)
 
 
-def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
+def gather(
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    frames: int,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Copy one window of each utterance from the store.
 
     Args:
@@ -33,13 +34,16 @@ def gather(store: FeatureStore, rows: NDArray[np.int64], starts: NDArray[np.int6
         rows: (n,) utterances.
         starts: (n,) first frame of each window.
         frames: Length T of the windows.
+        out: (n, T, M) array to write to; None for a new one.
 
     Returns:
         (n, T, M) frames, padded with silence after the end of an utterance.
     """
+    windows = np.empty((len(rows), frames, store.frames.shape[1]), dtype=np.float32) if out is None else out
     if store.front_end.kind == "vector":  # a row is an utterance
-        return np.asarray(store.frames)[rows, None]
-    windows = np.full((len(rows), frames, store.frames.shape[1]), store.front_end.silence, dtype=np.float32)
+        # Rows are within the store. "raise", the default, would copy them twice.
+        return np.take(np.asarray(store.frames), rows[:, None], axis=0, out=windows, mode="clip")
+    windows.fill(store.front_end.silence)
     for window, row, start in zip(windows, rows, starts, strict=True):
         piece = store.utterance(int(row))[start : start + frames]
         window[: len(piece)] = piece
@@ -115,46 +119,41 @@ def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments
     return Segments(owner, position * frames)
 
 
-def mean_over_segments(
-    compute: Callable[[Tensor, Tensor | None], Tensor],
-    store: FeatureStore,
-    rows: NDArray[np.int64],
-    frames: int,
-    *,
-    with_lengths: bool,
-) -> NDArray[np.float64]:
-    """Compute the mean over the segments of each utterance.
+def draw_masks(
+    n: int, frames: int, bins: int, config: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw the ranges of time and of frequency that SpecAugment masks in the crops of a batch.
 
     Args:
-        compute: Function of (S, T, M) segments and their (S,) valid frames, or None, to (S, K) values.
-        store: Feature store.
-        rows: (n,) utterances.
-        frames: Length T of a segment.
-        with_lengths: Whether ``compute`` gets the valid frames.
+        n: Number of crops.
+        frames: T, length of a crop.
+        bins: M, number of mel bins.
+        config: Numbers and widths of the masks.
+        generator: Random generator on the CPU.
 
     Returns:
-        (n, K) float64.
+        (n, masks, 2) first position and the one after the last, of time and of frequency.
     """
-    cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
-    outputs: list[Tensor] = []
-    for begin in range(0, len(cut.owner), EVALUATION_BATCH):
-        owners = rows[cut.owner[begin : begin + EVALUATION_BATCH]]
-        starts = cut.starts[begin : begin + EVALUATION_BATCH]
-        lengths = torch.from_numpy(valid_frames(store, owners, starts, frames)) if with_lengths else None
-        outputs.append(compute(torch.from_numpy(gather(store, owners, starts, frames)), lengths).double())
-    found = torch.cat(outputs).cpu().numpy()
-    sums = np.zeros((len(rows), found.shape[1]))
-    np.add.at(sums, cut.owner, found)
-    return np.asarray(sums / np.bincount(cut.owner)[:, None])
+    plans = (
+        (frames, config.time_masks, min(config.time_mask_frames, frames // 4)),
+        (bins, config.frequency_masks, min(config.frequency_mask_bins, bins)),
+    )
+    drawn = []
+    for size, count, widest in plans:
+        # As in the paper: a width from 0 to the widest, then a start that keeps the mask inside.
+        width = (torch.rand((n, count, 1), generator=generator) * (widest + 1)).floor()
+        start = (torch.rand((n, count, 1), generator=generator) * (size - width + 1)).floor()
+        drawn.append(torch.cat([start, start + width], dim=2))
+    return drawn[0], drawn[1]
 
 
-def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Replace random ranges of time and frequency by the mean of the crop (SpecAugment).
+def spec_augment(log_mel: Tensor, time: Tensor, frequency: Tensor) -> Tensor:
+    """Replace ranges of time and frequency by the mean of the crop (SpecAugment).
 
     Args:
         log_mel: (n, T, M) crops.
-        config: Numbers and widths of the masks.
-        generator: Random generator on the CPU.
+        time: (n, masks, 2) from ``draw_masks``, on the device of the crops.
+        frequency: (n, masks, 2), of the mel bins.
 
     Returns:
         (n, T, M), a new tensor.
@@ -162,32 +161,12 @@ def spec_augment(log_mel: Tensor, config: AugmentConfig, generator: torch.Genera
     Source:
         Park et al., "SpecAugment", Interspeech 2019.
     """
-    n, frames, bins = log_mel.shape
-    masked = torch.zeros((n, frames, bins), dtype=torch.bool, device=log_mel.device)
-    plans = (
-        (1, frames, config.time_masks, min(config.time_mask_frames, frames // 4)),
-        (2, bins, config.frequency_masks, min(config.frequency_mask_bins, bins)),
-    )
-    for axis, size, count, widest in plans:
-        # As in the paper: a width from 0 to the widest, then a start that keeps the mask inside.
-        width = (torch.rand((n, count, 1), generator=generator) * (widest + 1)).floor()
-        start = (torch.rand((n, count, 1), generator=generator) * (size - width + 1)).floor()
-        position = torch.arange(size)
-        hit = ((position >= start) & (position < start + width)).any(dim=1).to(log_mel.device)
-        masked |= hit.unsqueeze(3 - axis)
+    in_time, in_frequency = _masked(time, log_mel.shape[1]), _masked(frequency, log_mel.shape[2])
+    masked = in_time[:, :, None] | in_frequency[:, None, :]
     return torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
 
 
-def mix_crops(mixing: Mixing, crops: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Mix the crops of a batch; a mixture is valid as far as the longer of its two crops.
-
-    Args:
-        mixing: Shares and partners.
-        crops: (n, T, M).
-        lengths: (n,) valid frames, or None for a network that does not mask padding.
-
-    Returns:
-        (n, T, M) mixtures, and their (n,) valid frames or None.
-    """
-    longer = None if lengths is None else torch.maximum(lengths, lengths[mixing.partner])
-    return mixing(crops), longer
+def _masked(ranges: Tensor, size: int) -> Tensor:
+    """Return whether a position is in one of the (n, masks, 2) ranges: (n, size)."""
+    position = torch.arange(size, device=ranges.device)
+    return ((position >= ranges[:, :, :1]) & (position < ranges[:, :, 1:])).any(dim=1)

@@ -35,8 +35,10 @@ from ser.models.encoders.folder import SAMPLE_RATE, read_settings
 from ser.models.encoders.network import Encoder
 from ser.models.encoders.source import size
 from ser.models.initial_weights import weights_digest
-from ser.training.batches import crop_frames, mean_over_segments
+from ser.training.batches import crop_frames
 from ser.training.device.arithmetic import Arithmetic, Device
+from ser.training.device.features import DeviceFeatures
+from ser.training.evaluation import SegmentedUtterances
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 
@@ -216,14 +218,14 @@ def _load(config: Config, below: Extractor, kind: Device) -> Compute:
 
     @torch.no_grad()
     def embed(batch: Tensor, lengths: Tensor | None) -> Tensor:
-        found: Tensor = model.embed(batch.to(device), lengths)
+        found: Tensor = model.embed(batch, lengths)
         return found
 
     def embedding(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         found = compute(samples)
         _use_float32(kind)
         whole = FeatureStore(Path(), spec, found, np.array([0, len(found)]), np.array([""]))
-        means = mean_over_segments(embed, whole, np.array([0]), frames, with_lengths=model.masks_padding)
-        return means.astype(np.float32)
+        utterance = SegmentedUtterances(DeviceFeatures(whole, device), np.array([0]), frames)
+        return utterance.mean(embed, with_lengths=model.masks_padding).astype(np.float32)
 
     return embedding

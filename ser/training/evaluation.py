@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser.features.store import FeatureStore
 from ser.metrics import classification
 from ser.models import Classifier
-from ser.training.batches import mean_over_segments
+from ser.training.batches import crop_frames, segments, valid_frames
+from ser.training.device.features import DeviceFeatures, page_locked
 from ser.training.task import Subset
+
+MIN_SEGMENT_SECONDS = 1.0
+EVALUATION_BATCH = 64
+
+
+class SegmentedUtterances:
+    """Utterances cut into consecutive segments, which are planned once and may be evaluated many times.
+
+    Args:
+        features: Features of the utterances.
+        rows: (n,) utterances.
+        frames: Length T of a segment.
+    """
+
+    def __init__(self, features: DeviceFeatures, rows: NDArray[np.int64], frames: int) -> None:
+        store = features.store
+        cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
+        owners = rows[cut.owner]
+        lengths = torch.from_numpy(valid_frames(store, owners, cut.starts, frames))
+        self._owner = cut.owner
+        self._windows = features.windows(owners, cut.starts, frames)
+        self._lengths = page_locked(lengths, features.device)
+
+    def mean(self, compute: Callable[[Tensor, Tensor | None], Tensor], *, with_lengths: bool) -> NDArray[np.float64]:
+        """Compute the mean over the segments of each utterance.
+
+        Args:
+            compute: Function of (S, T, M) segments on the device and their (S,) valid frames on the CPU, or None, to
+                (S, K) values.
+            with_lengths: Whether ``compute`` gets the valid frames.
+
+        Returns:
+            (n, K) float64.
+        """
+        batches = zip(self._windows.batches(EVALUATION_BATCH), self._lengths.split(EVALUATION_BATCH), strict=True)
+        outputs = [compute(batch, lengths if with_lengths else None).double() for batch, lengths in batches]
+        found = torch.cat(outputs).cpu().numpy()
+        counts = np.bincount(self._owner)
+        sums = np.zeros((len(counts), found.shape[1]))
+        np.add.at(sums, self._owner, found)
+        return np.asarray(sums / counts[:, None])
 
 
 @torch.no_grad()
-def predict(
-    model: Classifier,
-    store: FeatureStore,
-    rows: NDArray[np.int64],
-    frames: int,
-    device: torch.device,
-    autocast: torch.autocast,
-) -> NDArray[np.float64]:
+def predict(model: Classifier, utterances: SegmentedUtterances, autocast: torch.autocast) -> NDArray[np.float64]:
     """Predict class probabilities of utterances: the mean over all segments of each.
 
     Args:
         model: Network; left in evaluation mode.
-        store: Feature store.
-        rows: (n,) utterances.
-        frames: Length of a segment.
-        device: Device of the model.
+        utterances: Utterances, whose features are on the device of the network.
         autocast: Precision of the computation.
 
     Returns:
@@ -40,10 +73,10 @@ def predict(
 
     def probabilities(batch: Tensor, lengths: Tensor | None) -> Tensor:
         with autocast:
-            logits: Tensor = model(batch.to(device), lengths)
+            logits: Tensor = model(batch, lengths)
         return logits.double().softmax(dim=1)
 
-    means = mean_over_segments(probabilities, store, rows, frames, with_lengths=model.masks_padding)
+    means = utterances.mean(probabilities, with_lengths=model.masks_padding)
     return np.asarray(means / means.sum(axis=1, keepdims=True))
 
 

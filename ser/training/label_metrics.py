@@ -36,27 +36,40 @@ def changed_labels(noisy: Tensor, output: LossOutput, targets: Tensor | None = N
 class BatchLog:
     """Outputs of network and loss in the training steps of an epoch, kept on the device.
 
-    Metrics are computed from all of them at once, after the epoch; a step only keeps references to small tensors.
+    Metrics are computed from all of them at once, after the epoch. A step only writes its rows into a buffer, which is
+    made in the first step and serves all epochs.
+
+    Args:
+        size: Largest number of samples in an epoch.
     """
 
-    def __init__(self) -> None:
-        self._steps: list[tuple[Tensor, ...]] = []
+    def __init__(self, size: int) -> None:
+        self._size, self._count = size, 0
+        # Logits, corrected targets, loss and trust in one tensor, so that there is one write.
+        self._buffer: Tensor | None = None
 
-    def add(self, index: Tensor, logits: Tensor, output: LossOutput) -> None:
+    @torch.no_grad()
+    def add(self, logits: Tensor, output: LossOutput) -> None:
         """Add one batch.
 
         Args:
-            index: (N,) positions in the training subset.
             logits: (N, C).
             output: Output of the loss.
         """
-        kept = (index, logits, output.per_sample, output.corrected_targets, output.trust)
-        self._steps.append(tuple(tensor.detach() for tensor in kept))
+        numbers = (output.per_sample.unsqueeze(1), output.trust.unsqueeze(1))
+        columns = [tensor.detach() for tensor in (logits, output.corrected_targets, *numbers)]
+        if self._buffer is None:
+            self._buffer = torch.cat(columns, dim=1).new_empty((self._size, sum(part.shape[1] for part in columns)))
+        torch.cat(columns, dim=1, out=self._buffer[self._count : self._count + len(logits)])
+        self._count += len(logits)
 
-    def joined(self) -> tuple[Tensor, Tensor, LossOutput]:
-        """Return all batches as one, without gradient: index (N,), logits (N, C) and the output of the loss."""
-        index, logits, per_sample, corrected, trust = (torch.cat(tensors) for tensors in zip(*self._steps, strict=True))
-        return index, logits, LossOutput(per_sample.mean(), per_sample, corrected, trust)
+    def joined(self) -> tuple[Tensor, LossOutput]:
+        """Return all batches as one, without gradient: logits (N, C) and the output of the loss; begin a new epoch."""
+        assert self._buffer is not None
+        rows, self._count = self._buffer[: self._count], 0
+        logits, corrected = rows[:, :-2].chunk(2, dim=1)
+        per_sample, trust = rows[:, -2].contiguous(), rows[:, -1].contiguous()
+        return logits.contiguous(), LossOutput(per_sample.mean(), per_sample, corrected.contiguous(), trust)
 
 
 class LabelMetrics:
@@ -129,15 +142,19 @@ class LabelMetrics:
             of clean and of mislabelled utterances, ``accuracy_clean`` and ``accuracy_mislabelled``. A metric whose
             denominator is 0 is left out.
         """
+        # One copy from the device instead of one for each number.
+        values = torch.cat([self._sums, self._confusion.flatten(), self._trust.flatten()]).cpu()
+        sums, cells, bins = values.split([len(self._sums), self._confusion.numel(), self._trust.numel()])
+        confusion = cells.view_as(self._confusion)
         (
             loss, trust, changed, known, judged, corrected, mislabelled, memorised, right_mislabelled, right_clean,
-        ) = self._sums.tolist()  # fmt: skip
+        ) = sums.tolist()  # fmt: skip
         count = self._count
         result = {"loss": loss / count, "trust": trust / count, "labels_changed": changed / count}
-        result |= self._trust_quantiles()
-        support, hits = self._confusion.sum(dim=1), self._confusion.diagonal()
+        result |= self._trust_quantiles(bins.view_as(self._trust))
+        support, hits = confusion.sum(dim=1), confusion.diagonal()
         present = support > 0
-        f1 = 2 * hits / (support + self._confusion.sum(dim=0)).clamp(min=1)
+        f1 = 2 * hits / (support + confusion.sum(dim=0)).clamp(min=1)
         result["uar"] = float((hits[present] / support[present]).mean())
         result["f1_weighted"] = float((f1 * support).sum() / support.sum())
         if known:
@@ -152,9 +169,9 @@ class LabelMetrics:
             result["accuracy_clean"] = right_clean / (known - mislabelled)
         return result
 
-    def _trust_quantiles(self) -> dict[str, float]:
+    def _trust_quantiles(self, bins: Tensor) -> dict[str, float]:
         """Return each quantile as the mean trust of its bin, which is exact for a constant trust."""
-        counts, sums = self._trust.cpu()
+        counts, sums = bins
         reached = counts.cumsum(0) / self._count
         found = {}
         for share in TRUST_QUANTILES:

@@ -6,7 +6,6 @@ labels, evaluate, record.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,33 +14,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ser.config import Config
 from ser.features.store import FeatureStore
-from ser.losses import as_distribution, build_loss
+from ser.losses import build_loss
 from ser.models import Classifier
 from ser.models.encoders.network import Encoder
-from ser.training.batches import (
-    crop_frames,
-    epoch_order,
-    gather,
-    mix_crops,
-    random_starts,
-    spec_augment,
-    valid_frames,
-)
+from ser.training.batches import crop_frames
 from ser.training.best_epochs import BestEpochs
 from ser.training.device.arithmetic import resolve_arithmetic
-from ser.training.evaluation import predict, subset_metrics
+from ser.training.device.epoch_plan import EpochPlan, EpochPlanner
+from ser.training.device.features import DeviceFeatures, fits
+from ser.training.device.gpu_memory import is_out_of_memory, out_of_memory
+from ser.training.evaluation import SegmentedUtterances, predict, subset_metrics
 from ser.training.label_metrics import BatchLog, LabelMetrics, UtteranceLog
-from ser.training.optimizer import make_optimizer, set_learning_rate
+from ser.training.optimizer import (
+    learning_rates,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    set_learning_rate,
+)
 from ser.training.other_corpora import score_others
-from ser.training.setup import inverse_frequencies, load_weights, open_features, training_targets
+from ser.training.setup import load_weights, open_features
 from ser.training.state import ENCODER, State, check_state, fingerprint
 from ser.training.task import Subset, Task
 from ser.training.utterance_table import utterance_table
-from ser.utils.errors import UserError
 from ser.utils.hashing import derived_seed
 
 if TYPE_CHECKING:
@@ -131,12 +130,10 @@ def train(
         run = _Run(config, task, seed, torch.device(device), state)
         for epoch in range(run.first_epoch, config.training.epochs + 1):
             yield run.epoch(epoch)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the GPU is out of memory with model.width {config.model.width}, training.batch_size "
-            f"{config.training.batch_size}, training.crop_seconds {config.training.crop_seconds}. Reduce one of them, "
-            "or run fewer trials on a GPU (--gpus-per-trial)."
-        ) from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(config) from error
+        raise
 
 
 class _Run:
@@ -157,14 +154,14 @@ class _Run:
 
         num_classes = len(task.classes)
         self.loss = build_loss(config.loss.name, config.loss.parameters, self.total_steps, len(task.train), num_classes)
-        targets = training_targets(self.loss, task.train)
-        self.balance = inverse_frequencies(targets, num_classes)
-        weighting = config.training.class_balance == "weighting"
-        self.weights = (self.balance.float() if weighting else torch.ones(len(task.train))).to(device)
-        self.targets = targets.to(device)
+        self.features = DeviceFeatures(self.store, device, resident=fits(self.store, device))
+        self.planner = EpochPlanner(config, task, self.features, self.loss, seed, with_lengths=self.model.masks_padding)
+        self.validation = SegmentedUtterances(self.features, task.validation.rows, self.frames)
+        self.test: SegmentedUtterances | None = None  # planned when it is first predicted
         self.noisy = torch.tensor(task.train.noisy, device=device)
         self.truth = torch.tensor(task.train.truth, device=device)
 
+        self.log = BatchLog(len(task.train))
         self.utterances = UtteranceLog(len(task.train), num_classes, device)
         self.best = BestEpochs(task.test)
         self.first_epoch = 1
@@ -184,8 +181,7 @@ class _Run:
     def _resume(self, state: State) -> None:
         check_state(state, self.config, self.seed, self.task, self.store.front_end.name)
         self.model.load_state_dict(state["model"])
-        # A copy, because the optimizer would otherwise update the caller's tensors.
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.loss.load_state_dict(state["loss"])
         self.utterances.load_state_dict(state["utterances"])
         self.best.load_state_dict(state)
@@ -194,80 +190,62 @@ class _Run:
     def epoch(self, epoch: int) -> EpochRecord:
         """Train, evaluate and record one epoch."""
         finished = epoch == self.config.training.epochs
-        metrics = self._label_metrics(self._train(epoch), epoch)
-        validation = self._predict(self.task.validation)
+        plan = self.planner.plan(epoch)
+        self._train(plan, epoch)
+        metrics = self._label_metrics(plan, epoch)
+        validation = self._predict(self.validation)
         self._check_finite(epoch, metrics["train/loss"], validation)
         metrics |= subset_metrics("val", validation, self.task.validation)
-        metrics |= self.best.update(epoch, metrics, self._predict, finished=finished)
+        metrics |= self.best.update(epoch, metrics, self._predict_test, finished=finished)
         table = others = None
         if finished:
             table = self._table(validation)
-            scored, others = score_others(self.task.others, self._predict_rows)
+            scored, others = score_others(self.task.others, self._predict_other)
             metrics |= scored
         return EpochRecord(epoch, epoch * self.steps_per_epoch, metrics, finished, self._state(epoch), table, others)
 
-    def _train(self, epoch: int) -> BatchLog:
-        """Do the training steps of an epoch."""
-        config, rows = self.config, self.task.train.rows
-        rng = np.random.default_rng(derived_seed(self.seed, "epoch", epoch))
-        masks = torch.Generator().manual_seed(derived_seed(self.seed, "masks", epoch))
-        mixes = np.random.default_rng(derived_seed(self.seed, "mixing", epoch))
+    def _train(self, plan: EpochPlan, epoch: int) -> None:
+        """Do the training steps of an epoch; on a GPU the host waits in none of them."""
+        config = self.config
         torch.manual_seed(derived_seed(self.seed, "dropout", epoch))
         # transformers draws the masked spans of speech encoders from NumPy's global generator.
         np.random.seed(derived_seed(self.seed, "spans", epoch) % 2**32)
-        log = BatchLog()
         self.model.train()
-        order = epoch_order(self.balance, config.training.class_balance, rng)
-        starts = random_starts(self.store.lengths[rows], self.frames, rng)
-        for batch in range(self.steps_per_epoch):
-            step = (epoch - 1) * self.steps_per_epoch + batch
-            chosen = order[batch * config.training.batch_size : (batch + 1) * config.training.batch_size]
-            crops, lengths = self._crops(rows[chosen], starts[chosen], masks)
-            index = torch.from_numpy(chosen).to(self.device)
-            targets, weight = self.targets[index], self.weights[index]
-            if (mixing := self.loss.mixing(len(chosen), mixes)) is not None:
-                crops, lengths = mix_crops(mixing, crops, lengths)
-                targets, weight = mixing(as_distribution(targets, len(self.task.classes))), mixing(weight)
+        for step, batch in enumerate(plan.batches(), start=plan.first_step):
             set_learning_rate(self.optimizer, config.optimizer, step, self.total_steps)
             with self.autocast:
-                logits = self.model(crops, lengths)
-            output = self.loss(logits.float(), targets, step, index=index)
+                logits = self.model(batch.crops, batch.lengths)
+            output = self.loss(logits.float(), batch.targets, batch.step, index=batch.index)
             self.optimizer.zero_grad(set_to_none=True)
-            objective = (output.per_sample * weight).sum() / weight.sum()
+            objective = (output.per_sample * batch.weight).sum() / batch.weight.sum()
             objective.backward()  # type: ignore[no-untyped-call]
             if config.optimizer.gradient_clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.gradient_clip)
             self.optimizer.step()
-            log.add(index, logits, output)
-        return log
+            self.log.add(logits, output)
 
-    def _crops(
-        self, rows: NDArray[np.int64], starts: NDArray[np.int64], masks: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return masked crops (n, T, M), and their valid frames (n,) for a network that masks padding."""
-        crops = torch.from_numpy(gather(self.store, rows, starts, self.frames)).to(self.device)
-        if self.store.front_end.kind == "log_mel":
-            crops = spec_augment(crops, self.config.augment, masks)
-        if not self.model.masks_padding:
-            return crops, None
-        return crops, torch.from_numpy(valid_frames(self.store, rows, starts, self.frames))
-
-    def _label_metrics(self, log: BatchLog, epoch: int) -> dict[str, float]:
+    def _label_metrics(self, plan: EpochPlan, epoch: int) -> dict[str, float]:
         """Return ``train/*``, and note the last output for each utterance."""
-        index, logits, output = log.joined()
-        noisy, targets = self.noisy[index], self.targets[index]
+        logits, output = self.log.joined()
+        noisy = self.noisy[plan.index]
         label_metrics = LabelMetrics(len(self.task.classes), self.device)
-        label_metrics.update(logits, noisy, self.truth[index], output, targets)
-        self.utterances.update(index, logits, noisy, output, epoch, targets)
+        label_metrics.update(logits, noisy, self.truth[plan.index], output, plan.targets)
+        self.utterances.update(plan.index, logits, noisy, output, epoch, plan.targets)
         metrics = {f"train/{name}": value for name, value in label_metrics.metrics().items()}
-        metrics["train/lr"] = self.optimizer.param_groups[0]["lr"]
-        return metrics
+        last_step = epoch * self.steps_per_epoch - 1
+        rates = learning_rates(self.optimizer, self.config.optimizer, last_step, self.total_steps)
+        return metrics | {"train/lr": rates[0]}
 
-    def _predict(self, subset: Subset) -> NDArray[np.float64]:
-        return self._predict_rows(self.store, subset.rows)
+    def _predict(self, utterances: SegmentedUtterances) -> NDArray[np.float64]:
+        return predict(self.model, utterances, self.autocast)
 
-    def _predict_rows(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return predict(self.model, store, rows, self.frames, self.device, self.autocast)
+    def _predict_test(self, test: Subset) -> NDArray[np.float64]:
+        if self.test is None:
+            self.test = SegmentedUtterances(self.features, test.rows, self.frames)
+        return self._predict(self.test)
+
+    def _predict_other(self, store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._predict(SegmentedUtterances(DeviceFeatures(store, self.device), rows, self.frames))
 
     def _check_finite(self, epoch: int, loss: float, predictions: NDArray[np.float64]) -> None:
         # The loss of the epoch is computed before its last step; only the predictions show the effect of that one.
@@ -292,7 +270,7 @@ class _Run:
             "manifest": self.task.manifest,  # with the class names
             "epoch": epoch,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "loss": self.loss.state_dict(),
             "utterances": self.utterances.state_dict(),
             **self.best.state_dict(),
