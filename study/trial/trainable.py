@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from ray import tune
 from ser.config import Config
 from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
+from ser.training.device.gpu_memory import is_out_of_memory, limit_memory, out_of_memory, release_memory
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.state import State
 from ser.utils.durable_files import sync_folder
@@ -97,13 +99,14 @@ class Attempt:
             return self._step()
         except (DivergedError, UserError) as error:
             # A diverged training diverges again everywhere; other errors may be those of this machine.
-            self.close()
             final = isinstance(error, DivergedError)
-            return {EPOCH: self._epoch, FAILURE: str(error), FAILURE_FINAL: final, "done": True}
+            failed = {EPOCH: self._epoch, FAILURE: str(error), FAILURE_FINAL: final, "done": True}
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             return {EPOCH: self._epoch, SUSPENDED: f"{error.strerror} ({self._folder})", "done": True}
+        self.close()  # only now: the error refers to everything that the training had in memory
+        return failed
 
     def close(self, *, stopped: bool = False) -> None:
         """End the attempt; another process may continue the trial.
@@ -114,9 +117,12 @@ class Attempt:
         if stopped and self._training is not None and self._unsaved is not None:
             with suppress(OSError):  # the disk may be full; then an earlier state remains
                 self._write(self._unsaved)
-        if self._training is not None:
-            self._training.close()
+        if self._training is None:
+            return
+        self._training.close()
         self._training = self._unsaved = None
+        if self._context.device == "cuda":
+            release_memory()
 
     def _step(self) -> dict[str, Any]:
         began, before = time.monotonic(), len(self._reported)
@@ -163,6 +169,8 @@ class Attempt:
         self._folder.mkdir(exist_ok=True)
         config = Config.from_dotted(self._trial.configuration)
         torch.set_num_threads(context.threads)
+        if context.device == "cuda":
+            _limit_memory(config, context.gpus)
         state, _ = load_newest(self._folder)
         self._reported = [] if state is None else list(state.pop(REPORTED, []))
         self._epoch = state["epoch"] if state is not None else 0
@@ -217,8 +225,9 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """Train one epoch."""
         try:
             return self._attempt.step()
-        except Exception:
-            # The trial continues in another process; the threads of this one must not run at the same time.
+        except Exception as error:
+            # The trial continues in another process; threads and memory of this one must not be in its way.
+            traceback.clear_frames(error.__traceback__)
             self._attempt.close()
             raise
 
@@ -237,6 +246,16 @@ def _device(kind: str) -> str:
     """Return a name of the device that this process has, for people, without asking the device itself."""
     host = socket.gethostname()
     return f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES', '0')} of {host}" if kind == "cuda" else host
+
+
+def _limit_memory(config: Config, gpus: float) -> None:
+    """Limit this process to its share of a GPU, whose context may find no room already."""
+    try:
+        limit_memory(gpus)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(config) from error
+        raise
 
 
 def _train_epochs(
