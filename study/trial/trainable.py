@@ -117,9 +117,8 @@ class Attempt:
         if stopped and self._training is not None and self._unsaved is not None:
             with suppress(OSError):  # the disk may be full; then an earlier state remains
                 self._write(self._unsaved)
-        if self._training is None:
-            return
-        self._training.close()
+        if self._training is not None:
+            self._training.close()
         self._training = self._unsaved = None
         if self._context.device == "cuda":
             release_memory()
