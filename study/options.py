@@ -31,7 +31,7 @@ from ser.models.initial_weights import PRETRAINED, InitialWeights, weights_diges
 from ser.splits import FORMER_AUTO, SplitBy, Validation
 from ser.utils.durable_files import replace_text
 from ser.utils.errors import UserError, shown, without_password
-from study.schema import SelectionName
+from study.schema import Keep, SelectionName
 
 Scheduler = Literal["none", "asha", "hyperband", "median"]
 Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random"]
@@ -51,6 +51,7 @@ _OF_THE_CALL = {"resume", "widen", "address", "time_budget", "list_spaces", "pla
 _CHANGEABLE = {
     *_OF_THE_CALL,
     "trials",
+    "keep",
     "max_concurrent",
     "cpus_per_trial",
     "gpus_per_trial",
@@ -116,6 +117,8 @@ class TrainingOptions:
     """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, 0 for a frozen network."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
+    keep: Keep | None = None
+    """Networks of finished trials to keep: best (of each search; its default), all (of a confirmation) or none."""
     time_budget: str | None = None
     """Trials end at their next epoch after this time, such as 90m or 8h; --resume continues them."""
     address: str | None = None
@@ -409,6 +412,7 @@ class StudyOptions(TrainingOptions):
                 f"there is no study {self.name!r} below {str(self.folder.parent)!r} to resume. "
                 f"There: {', '.join(known) or 'none'}. Name the --storage-path of the study if it is elsewhere."
             ) from error
+        saved.setdefault("keep", "all")  # begun before there was a choice
         if "classes" not in saved:  # begun by version 0.1
             saved["classes"] = FORMER
             saved["split_by"] = FORMER_AUTO if saved["split_by"] == "auto" else saved["split_by"]

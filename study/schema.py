@@ -80,6 +80,7 @@ class Tag:
     SEED = "seed"
     FOLD = "fold"
     SPLIT = "split"
+    ARITHMETIC = "arithmetic"  # of its network, such as cuda bfloat16; absent in earlier versions, classical models
     STATUS = "status"
     OLD_STATUS = "fidelity"  # name of STATUS in studies of version 0.1
     FAILURE = "failure"
@@ -291,6 +292,9 @@ def exposure_of(tags: Mapping[str, str]) -> str:
 
 
 SelectionName = Literal["noisy", "clean", "soft"]
+
+Keep = Literal["best", "all", "none"]
+"""Networks of finished trials that stay on disk: the best of each search, all, or none."""
 
 # What the validation utterances must have for a selection rule.
 TRUE_LABELS, VOTES = "true labels", "votes"

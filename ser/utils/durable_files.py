@@ -39,6 +39,21 @@ def replace_bytes(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file under its own name alone; a kill can leave a part of it, which its reader has to recognise.
+
+    For folders that machines share, where renaming need not be safe.
+
+    Raises:
+        OSError: If the disk is full or not available.
+    """
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush new names in a folder to the disk, so that they survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)

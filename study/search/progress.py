@@ -16,7 +16,7 @@ from rich.text import Text
 from study.console import make_console, say
 from study.schema import FAILED, FINISHED, STOPPED, Selection
 from study.search.journal import Entry
-from study.trial.specification import DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
+from study.trial.specification import AGAIN_KEY, DONE, EPOCH, FAILURE, SUSPENDED, TRIAL_KEY
 
 BAR_FROM = 110
 """Columns of a terminal from which the progress has a bar."""
@@ -193,6 +193,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
         epochs: dict[int, int] = {}
         for trial in trials:
             number = trial.config[TRIAL_KEY]
+            if trial.config.get(AGAIN_KEY):
+                continue  # has ended before
             epochs[number] = max(epochs.get(number, 0), (trial.last_result or {}).get(EPOCH, 0))
         running = sum(count for number, count in epochs.items() if number not in self._done)
         trained = max(sum(count - self._before.get(number, 0) for number, count in epochs.items()), 0)
@@ -240,6 +242,8 @@ class SearchProgress(Callback):  # type: ignore[misc]
             outcome = f"failed: {result[FAILURE]}"
         elif not result.get(DONE):
             outcome = f"ended early, after epoch {result.get(EPOCH, 0)}"
+        elif trial.config.get(AGAIN_KEY):
+            outcome = "its network has been trained again; its records are unchanged"
         elif score is None:
             outcome = "ended without a score"
         else:
@@ -248,7 +252,7 @@ class SearchProgress(Callback):  # type: ignore[misc]
             self._best = score if better else self._best
             over = self._over.get(trial.config[TRIAL_KEY], "")
             outcome = f"{self._selection.metric} {score:.3f}{over}{' (best)' * better}"
-        if SUSPENDED not in result:
+        if SUSPENDED not in result and not trial.config.get(AGAIN_KEY):
             self._done.add(trial.config[TRIAL_KEY])
         self._show(trials)
         self.tell(f"{'trial' if self._in_order else 'training'} {trial.config[TRIAL_KEY]}: {outcome}")

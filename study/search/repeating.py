@@ -28,7 +28,8 @@ def repeating_command(script: str, options: Mapping[str, Any], more: Sequence[st
         options: Options as a study records them, also those of earlier versions.
         more: Further words of the call, such as the options that name the store.
     """
-    default = {**StudyOptions().to_json(), "model": StudyOptions().network}
+    kept = "best" if script == "study/run.py" else "all"
+    default = {**StudyOptions().to_json(), "model": StudyOptions().network, "keep": kept}
     words = []
     # Studies begun before classes could be chosen had all of them; folds of version 0.1 cannot be chosen.
     given = {FORMER: ALL, FORMER_AUTO: "auto"}

@@ -21,6 +21,7 @@ from study.schema import DESIGN, FAILED, FINISHED, SEARCH_RECORD, STOPPED, Tag, 
 from study.search.attempts import Attempts
 from study.search.gpu_demand import needs_gpu
 from study.search.journal import Entry, Journal
+from study.search.kept_networks import KeptNetworks
 from study.search.progress import SearchProgress, WholeStudy
 from study.search.searcher import EndOfSearch, StudyScheduler, StudySearch
 from study.search.trial_logs import TrialLogs, read_logs
@@ -51,7 +52,8 @@ class Outcome:
         entries: Its trials.
         planned: Number of planned trials.
         suspended: Why trials were left unfinished, if the machine was at fault; otherwise empty.
-        unended: Trials that have not ended, those among them that failed in an earlier session and are tried again.
+        unended: Trials that have not ended, those among them that failed in an earlier session and are tried again; or
+            finished ones whose networks were lost.
     """
 
     entries: tuple[Entry, ...]
@@ -120,18 +122,31 @@ def run_search(
     metric, classes = prepared.selection.metric, len(search.task.classes)
     over = {number: over_classes(task.absent, classes, metric) for number, task in enumerate(tasks, start=1)}
     place = prepared.searches.index(search)
-    progress = SearchProgress(
-        search.title, journal.entries(), planned, prepared.epochs, prepared.selection, over, whole, place
-    )
+    folder = prepared.folder / search.folder
+    networks = KeptNetworks(folder, journal, prepared.selection, prepared.options.keep or "all")
     attempts = Attempts(set() if left_out is None else left_out)
-    searcher = StudySearch(
-        journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell
-    )
-    if searcher.left and not searcher.out_of_time:
+    notes = [networks.missing(), networks.remove_unkept()]
+    for _ in range(2):  # the second time for networks that were lost with the processes that wrote them
+        progress = SearchProgress(
+            search.title, journal.entries(), planned, prepared.epochs, prepared.selection, over, whole, place
+        )
+        for note in filter(None, notes):
+            progress.tell(note)
+        searcher = StudySearch(
+            journal, logs, prepared.selection, planned, resources.count, deadline, attempts, progress.tell, networks
+        )
+        if not searcher.left or searcher.out_of_time:
+            break
         resources = _needed(prepared, search, resources)
         trainable = tune.with_parameters(StudyTrial, context=trial_context(prepared, search, resources))
-        run_trials(searcher, trainable, resources, prepared.folder / search.folder, [progress])
-    return Outcome(tuple(journal.entries()), planned, searcher.suspended, searcher.unended)
+        run_trials(searcher, trainable, resources, folder, [progress])
+        networks.remove_unkept()
+        if searcher.unended or searcher.suspended or not (lost := networks.lost()):
+            break
+        numbers = ", ".join(str(entry.number) for entry in lost)
+        notes = [f"trained again for networks that were lost with the processes that wrote them: trial {numbers}"]
+    unended = searcher.unended or len(networks.lost())
+    return Outcome(tuple(journal.entries()), planned, searcher.suspended, unended)
 
 
 def open_logs(
@@ -256,6 +271,8 @@ def trial_context(prepared: PreparedStudy, search: Search, resources: TrialResou
         planned=search.planned,
         import_folder=str(Path.cwd()),
         gpus=resources.gpus,
+        keep=options.keep or "all",
+        mode=prepared.selection.mode,
     )
 
 

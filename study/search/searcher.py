@@ -25,13 +25,16 @@ from ser.utils.errors import UserError, first_line
 from study.schema import FAILED, FINISHED, RUNNING, STOPPED, Selection
 from study.search.attempts import Attempts, Death
 from study.search.journal import Entry, Journal
+from study.search.kept_networks import KeptNetworks
 from study.search.trial_logs import TrialLogs
 from study.trial.specification import (
+    AGAIN_KEY,
     ATTEMPT_KEY,
     DEVICE,
     DONE,
     EPOCH,
     EVENTS,
+    EXCEED_KEY,
     FAILURE,
     FAILURE_FINAL,
     SUSPENDED,
@@ -57,9 +60,16 @@ class _Running:
     pruned: bool = False
     error: str = ""
 
+    @property
+    def again(self) -> bool:
+        """Return whether a trial that has finished is trained again for its network alone."""
+        return self.entry.status == FINISHED
+
 
 class StudySearch(Searcher):  # type: ignore[misc]
     """Searcher that suggests unfinished trials first, then new ones up to a fixed number, then those that died.
+
+    Before all of them come trials that have finished, and whose networks were lost on their way to the disk.
 
     Args:
         journal: Journal of the search.
@@ -70,6 +80,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         deadline: ``time.monotonic()`` after which trials end at their next epoch, infinity for none.
         attempts: Account of processes that died.
         say: Called with what people should know.
+        networks: The networks of its trials; None where nobody asks which are kept.
     """
 
     def __init__(
@@ -82,10 +93,11 @@ class StudySearch(Searcher):  # type: ignore[misc]
         deadline: float = math.inf,
         attempts: Attempts | None = None,
         say: Callable[[str], None] = lambda text: None,
+        networks: KeptNetworks | None = None,
     ) -> None:
         super().__init__(metric=selection.metric, mode=selection.mode)
         self._journal, self._logs, self._trials, self._slots, self._deadline = journal, logs, trials, slots, deadline
-        self._attempts, self._say = attempts or Attempts(), say
+        self._attempts, self._say, self._networks = attempts or Attempts(), say, networks
         unended = [
             entry
             for entry in journal.entries()
@@ -96,6 +108,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             if logs[entry.number].status == FINISHED:
                 self._finish(entry.number)
         self._unfinished = [entry for entry in unended if logs[entry.number].status != FINISHED]
+        self._lost = [] if networks is None else networks.lost()
         self._died: list[Entry] = []
         self._issued = len(journal.entries())
         self._running: dict[str, _Running] = {}
@@ -114,7 +127,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
     @property
     def left(self) -> int:
         """Return the number of trials that are still to be suggested."""
-        return len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
+        return len(self._lost) + len(self._unfinished) + len(self._died) + max(0, self._trials - self._issued)
 
     @property
     def unended(self) -> int:
@@ -137,7 +150,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 if len(self._running) >= self._slots:
                     return None
                 if (entry := self._next()) is not None:
-                    configuration = configuration_of(entry, self._logs[entry.number].attempts + 1)
+                    exceed = None if self._networks is None else self._networks.to_exceed(entry)
+                    configuration = configuration_of(entry, self._logs[entry.number].attempts + 1, exceed)
                     self._running[trial_id] = _Running(entry)
                     return configuration
                 if self._running:
@@ -151,8 +165,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """Return the next trial to run, None if there is none at the moment; fail those that cannot be trained."""
         while self.left:
             # Those that died come last, so that another trial gets the device on which one has died.
-            if self._unfinished or (self._issued >= self._trials and self._died):
-                entry = (self._unfinished or self._died).pop(0)
+            if self._lost or self._unfinished or (self._issued >= self._trials and self._died):
+                entry = (self._lost or self._unfinished or self._died).pop(0)
             else:
                 entry = self._journal.suggest()
                 self._issued += 1
@@ -183,6 +197,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
         except OSError as error:
             self._suspend(error)
         stop = running.pruned or self.out_of_time or self.suspended
+        if result.get(DONE):
+            # The next trial begins while the network is written; where none begins, the process waits for its end.
+            stop = self.left and not (self.out_of_time or self.suspended)
         return str(StudyScheduler.STOP if stop else StudyScheduler.CONTINUE)
 
     def _place(self, trial_id: str, running: _Running, result: dict[str, Any]) -> str:
@@ -197,7 +214,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return str(StudyScheduler.NOOP)
         self._attempts.placed(device)
         running.device = device
-        self._logs.begin(running.entry)
+        if not running.again:
+            self._logs.begin(running.entry)
         return str(StudyScheduler.CONTINUE)
 
     def _record(self, running: _Running, result: dict[str, Any]) -> None:
@@ -234,6 +252,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def _complete(self, running: _Running, result: dict[str, Any], error: bool) -> None:
         number = running.entry.number
         log = self._logs[number]
+        if running.again:
+            self._complete_again(running, result, error)
+            return
         if error:
             self._try_again(running)
             return
@@ -254,6 +275,14 @@ class StudySearch(Searcher):  # type: ignore[misc]
             else:
                 self._unfinished.append(running.entry)
 
+    def _complete_again(self, running: _Running, result: dict[str, Any], error: bool) -> None:
+        """Say why a network was lost again, if it was; the records of its trial stay as they are."""
+        if SUSPENDED in result:
+            self.suspended = result[SUSPENDED]
+        elif error or FAILURE in result:
+            why = result.get(FAILURE) or running.error or "its process died"
+            self._say(f"trial {running.entry.number}: its network could not be trained again: {why}")
+
     def _finish(self, number: int) -> None:
         """Record in the journal what the event log says of a finished trial."""
         log = self._logs[number]
@@ -262,6 +291,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._journal.finish(number, log.last_epoch, value)
         else:
             self._journal.fail(number, f"{self.metric} is {value}", final=True)
+        if self._networks is not None:
+            self._networks.remove_beaten()
 
     def _fail(self, entry: Entry, reason: str, *, final: bool) -> None:
         log = self._logs[entry.number]
@@ -353,6 +384,14 @@ def _error_of(trial: Trial) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def configuration_of(entry: Entry, attempt: int = 1) -> dict[str, Any]:
-    """Return the configuration of a trial for Tune, with the numbers of the trial and of the attempt."""
-    return {**entry.configuration, TRIAL_KEY: entry.number, ATTEMPT_KEY: attempt}
+def configuration_of(entry: Entry, attempt: int = 1, exceed: float | None = None) -> dict[str, Any]:
+    """Return the configuration of a trial for Tune, with the numbers of the trial and of the attempt.
+
+    Args:
+        entry: The trial.
+        attempt: Number of the attempt.
+        exceed: Objective that it has to exceed for its network to be kept; None where none has.
+    """
+    more: dict[str, Any] = {} if exceed is None else {EXCEED_KEY: exceed}
+    more |= {AGAIN_KEY: True} if entry.status == FINISHED else {}
+    return {**entry.configuration, TRIAL_KEY: entry.number, ATTEMPT_KEY: attempt, **more}

@@ -23,7 +23,8 @@ from ser.fold_design import design_folds
 from ser.labels import LabelKind
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, split
-from ser.training.embeddings import Device, extractor
+from ser.training.device.arithmetic import Device
+from ser.training.embeddings import extractor
 from ser.training.task import Task, make_task
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name, without_password
@@ -175,6 +176,7 @@ def _resumed(asked: ConfirmOptions) -> _Basis:
             cpus_per_trial=asked.cpus_per_trial,
             gpus_per_trial=asked.gpus_per_trial,
             max_concurrent=asked.max_concurrent,
+            keep=asked.keep,
             time_budget=asked.time_budget,
             address=asked.address,
             plan=asked.plan,
@@ -195,7 +197,11 @@ def _of_defaults(asked: ConfirmOptions) -> _Basis:
     check_noise(options)
     experiment = chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root)
     options = replace(
-        options, experiment=experiment, tracking_uri=chosen_uri(options.tracking_uri), model=options.network
+        options,
+        experiment=experiment,
+        tracking_uri=chosen_uri(options.tracking_uri),
+        model=options.network,
+        keep=asked.keep or "all",
     )
     options = with_encoder(replace(options, name=options.name or _new_name(options)))
     spaces = tuple(load_spaces(options))
@@ -241,6 +247,7 @@ def _of_search(asked: ConfirmOptions) -> _Basis:
         cpus_per_trial=asked.cpus_per_trial,
         gpus_per_trial=asked.gpus_per_trial,
         max_concurrent=asked.max_concurrent,
+        keep=asked.keep or "all",
         time_budget=asked.time_budget,
         address=asked.address,
         plan=asked.plan,

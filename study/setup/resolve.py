@@ -185,5 +185,6 @@ def _with_names(options: StudyOptions) -> StudyOptions:
         tracking_uri=chosen_uri(options.tracking_uri),
         experiment=chosen_experiment(options.experiment) or data_name(options.corpus, options.corpus_root),
         model=options.network,
+        keep=options.keep or "best",
         name=options.name or f"{options.corpus}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
     )

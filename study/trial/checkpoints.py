@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,16 +73,39 @@ def save_checkpoint(state: State, folder: Path, attempt: int = 0, keep: int = KE
         raise
     sync_folder(folder)
     kept = [path, *(other for other in checkpoints(folder) if other != path)][:keep]
-    for other in checkpoints(folder):
-        if other not in kept and _attempt(other) <= attempt:
-            _remove(other)
+    _remove_others(folder, kept, attempt)
     return path
+
+
+def remove_checkpoints(folder: Path, attempt: int | None = None) -> None:
+    """Remove the checkpoints of a trial.
+
+    Args:
+        folder: Folder of the trial.
+        attempt: Number of the attempt whose files and those of earlier ones are removed; None for all.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for attempt in (1, 2):
+        ...         file = save_checkpoint({"epoch": 3, "model": {}}, Path(folder), attempt)
+        ...     remove_checkpoints(Path(folder), attempt=1)
+        ...     print([path.name for path in checkpoints(Path(folder))])
+        ['epoch_0003-2.pt']
+    """
+    _remove_others(folder, (), attempt)
+
+
+def _remove_others(folder: Path, kept: Collection[Path], attempt: int | None) -> None:
+    for other in checkpoints(folder):
+        if other not in kept and (attempt is None or _attempt(other) <= attempt):
+            _remove(other)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint files in a folder, newest attempt and epoch first, torn ones included."""
     found = [path for path in folder.glob("epoch_*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (-_attempt(path), -_epoch(path), path.name))
+    return sorted(found, key=lambda path: (-_attempt(path), -epoch_of(path), path.name))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
@@ -117,7 +141,8 @@ def load_newest(folder: Path) -> tuple[State | None, list[Path]]:
         return None, [*torn, path]
 
 
-def _epoch(path: Path) -> int:
+def epoch_of(path: Path) -> int:
+    """Return the epoch after which a checkpoint was saved."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else 0
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser.config import complete
+from study.schema import Keep
 
 if TYPE_CHECKING:
     from ser.training.task import Task
 
 # Keys of the trial's number, and of its attempt's, in the configuration that Tune hands to it.
 TRIAL_KEY, ATTEMPT_KEY = "trial", "attempt"
+
+# Further keys of that configuration, each absent unless it is needed: the objective that the trial has to exceed for its
+# network to be kept; and whether it has finished before, and is trained again for its network alone.
+EXCEED_KEY, AGAIN_KEY = "exceed", "again"
 
 # Keys of the results that a trial reports to Tune, besides its objective. The first result of an attempt says where it
 # runs, before anything can go wrong there; EVENTS are for the trial's event log.
@@ -98,6 +103,8 @@ class TrialContext:
         import_folder: Folder that the study was started in, where losses and models of the user's own may be; empty for
             none.
         gpus: Share of a GPU that a trial has, from 0 to 1.
+        keep: Networks of finished trials that stay on disk.
+        mode: ``max`` or ``min``: which objective is better.
     """
 
     task: Task
@@ -110,6 +117,19 @@ class TrialContext:
     planned: tuple[TrialSpecification, ...] = ()
     import_folder: str = ""
     gpus: float = 0.0
+    keep: Keep = "all"
+    mode: str = "max"
+
+    def keeps(self, objective: float, exceed: float | None) -> bool:
+        """Return whether the network of a trial that has finished is to be kept, as far as the trial can know.
+
+        Args:
+            objective: Its objective.
+            exceed: The best objective of the trials that had finished when it began; None without any.
+        """
+        if self.keep != "best":
+            return self.keep == "all"
+        return exceed is None or (objective > exceed if self.mode == "max" else objective < exceed)
 
     def trial(self, number: int, suggested: Mapping[str, Any]) -> TrialSpecification:
         """Return the specification of a trial.

@@ -1,8 +1,9 @@
 """One trial: trains a configuration epoch by epoch, reports to Tune, and saves everything that a restart needs.
 
-A trial's process writes checkpoints and tables of its last epoch, nothing else. What it measures goes to the study's
-process with Tune's results; the checkpoint holds it too, because a result can be lost with the process that waits for
-it.
+A trial's process writes checkpoints, and after its last epoch tables and what it has reported, nothing else. What it
+measures goes to the study's process with Tune's results; the checkpoint holds it too, because a result can be lost with
+the process that waits for it. The network of a trial that has finished is written only if it is to be kept, while the
+next trial of the process trains.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import traceback
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,17 +29,20 @@ from ser.training.classical import train_classical
 from ser.training.device.gpu_memory import is_out_of_memory, limit_memory, out_of_memory, release_memory
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.state import State
-from ser.utils.durable_files import sync_folder
+from ser.utils.durable_files import write_durably
 from ser.utils.errors import UserError
 from study.schema import ACROSS_CORPORA, SECONDS, UTTERANCES
-from study.trial.checkpoints import load_newest, save_checkpoint
+from study.trial.checkpoints import load_newest, remove_checkpoints, save_checkpoint
+from study.trial.ended import ENDED, Ended, Saver, on_host, read_ended
 from study.trial.hardware import hardware_tags, system_metrics
 from study.trial.specification import (
+    AGAIN_KEY,
     ATTEMPT_KEY,
     DEVICE,
     DONE,
     EPOCH,
     EVENTS,
+    EXCEED_KEY,
     FAILURE,
     FAILURE_FINAL,
     SUSPENDED,
@@ -64,21 +68,25 @@ class Attempt:
     """Attempt of one process at a trial, from its newest checkpoint on.
 
     Args:
-        configuration: Suggested parameters by dotted name, and the numbers of the trial and of the attempt.
+        configuration: Suggested parameters by dotted name, and what ``study.search.searcher`` adds to them.
         context: What all trials of the search share.
+        saver: Writer of the networks of all trials of the process; by default one of this trial alone.
     """
 
-    def __init__(self, configuration: Mapping[str, Any], context: TrialContext) -> None:
+    def __init__(self, configuration: Mapping[str, Any], context: TrialContext, saver: Saver | None = None) -> None:
         values = dict(configuration)
         self.number, self._attempt = int(values.pop(TRIAL_KEY)), int(values.pop(ATTEMPT_KEY))
-        self._context = context
+        self._exceed: float | None = values.pop(EXCEED_KEY, None)
+        self._again = bool(values.pop(AGAIN_KEY, False))
+        self._context, self._saver = context, saver or Saver()
         self._trial = context.trial(self.number, values)
         self._folder = trial_folder(context.folder, self.number)
         self._placed = False
         self._epoch = 0
-        self._saved_at, self._saving_took = time.monotonic(), 0.0
+        self._saved_at = time.monotonic()
         self._unsaved: EpochRecord | None = None
         self._reported: list[dict[str, Any]] = []
+        self._last: dict[str, Any] | None = None  # result of a trial whose network is being written
         self._training: Generator[EpochRecord] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -86,8 +94,9 @@ class Attempt:
 
         Returns:
             Result for Tune: the device; or the objective, the epoch and the events to record; ``finished`` after the
-            last epoch; or, with ``done``, the reason of a ``failure``, or ``suspended`` where the machine and not the
-            trial is at fault.
+            last epoch, without ``done`` where the next step would wait for the network on its way to the disk; or,
+            with ``done``, the reason of a ``failure``, or ``suspended`` where the machine and not the trial is at
+            fault.
 
         Raises:
             Exception: An unexpected error, such as one of the GPU, after which another process may try again.
@@ -123,7 +132,18 @@ class Attempt:
         if self._context.device == "cuda":
             release_memory()
 
+    def give_up(self) -> None:
+        """End the attempt at a trial that was stopped for good, and remove its states unless all are kept."""
+        if self._training is not None and self._context.keep != "all":
+            self.close()
+            remove_checkpoints(self._folder, self._attempt)
+        self.close(stopped=True)
+
     def _step(self) -> dict[str, Any]:
+        if self._last is not None:
+            self._saver.join()
+            return {**self._last, "done": True}
+        self._saver.check()
         began, before = time.monotonic(), len(self._reported)
         events: list[dict[str, Any]] = []
         if self._training is None:
@@ -139,22 +159,44 @@ class Attempt:
         self._epoch = record.epoch
         seconds, busy = time.monotonic() - began, system_metrics(self._context.device)
         metrics = {**record.metrics, SECONDS: seconds, **busy}
-        self._reported.append(epoch_event(record.epoch, metrics))
+        if not self._again:
+            self._reported.append(epoch_event(record.epoch, metrics))
+            self._write_tables(record)
+        result = {self._context.objective: metrics[self._context.objective], EPOCH: record.epoch}
+        events += self._reported[before:]
+        if not record.finished:
+            self._save(record)
+            return {**result, EVENTS: [] if self._again else events, DONE: False, "done": False}
+        if self._finish(record, metrics[self._context.objective]):
+            self._last = {**result, DONE: True}
+        return {**result, EVENTS: [] if self._again else events, DONE: True, "done": self._last is None}
+
+    def _write_tables(self, record: EpochRecord) -> None:
+        """Write the tables of the last epoch."""
         for name, table in ((UTTERANCES, record.utterances), (ACROSS_CORPORA, record.others)):
             if table is not None:
                 content = table.to_parquet(index=False)
-                _write_file(self._folder / name, content)
+                write_durably(self._folder / name, content)
                 self._reported.append(artifact_event(name, content))
-        self._save(record)
-        if record.finished:
-            self.close()
-        return {
-            self._context.objective: metrics[self._context.objective],
-            EPOCH: record.epoch,
-            EVENTS: events + self._reported[before:],
-            DONE: record.finished,
-            "done": record.finished,
-        }
+
+    def _finish(self, record: EpochRecord, objective: float) -> bool:
+        """Write what the trial has reported, and begin to write its network; return whether that is kept."""
+        self._saver.join()
+        keeps = self._again or self._context.keeps(objective, self._exceed)
+        if not self._again:
+            Ended(record.epoch, self._reported, keeps).write(self._folder)
+        if keeps:
+            # Two thirds of a state are the optimizer's. Nothing changes these tensors any more.
+            state = on_host({key: value for key, value in record.state.items() if key != "optimizer"})
+            self._saver.start(partial(self._write_network, {**state, REPORTED: self._reported}))
+        else:
+            remove_checkpoints(self._folder, self._attempt)
+        self.close()
+        return keeps
+
+    def _write_network(self, state: State) -> None:
+        save_checkpoint(state, self._folder, self._attempt, keep=1)
+        (self._folder / ENDED).unlink(missing_ok=True)  # the checkpoint holds it
 
     def _begin(self) -> dict[str, Any] | None:
         """Open the newest state of the trial; return the result if the trial has ended already."""
@@ -170,32 +212,37 @@ class Attempt:
         torch.set_num_threads(context.threads)
         if context.device == "cuda":
             _limit_memory(config, context.gpus)
+        ended = read_ended(self._folder)
         state, _ = load_newest(self._folder)
-        self._reported = [] if state is None else list(state.pop(REPORTED, []))
         self._epoch = state["epoch"] if state is not None else 0
-        if self._epoch >= config.training.epochs:
+        if ended is not None:
+            self._reported = list(ended.events)
+        elif state is not None:
+            self._reported = list(state.get(REPORTED, []))
+        if self._epoch >= config.training.epochs or (ended is not None and not self._again):
             metrics: Mapping[str, Any] = next(
                 (event["metrics"] for event in reversed(self._reported) if event["kind"] == EPOCH), {}
             )
-            return {**metrics, EPOCH: self._epoch, EVENTS: self._reported, DONE: True, "done": True}
+            epoch = self._epoch if ended is None else ended.epoch
+            return {**metrics, EPOCH: epoch, EVENTS: self._reported, DONE: True, "done": True}
         self._training = _train_epochs(config, state, self._trial, context.device)
         return None
 
     def _save(self, record: EpochRecord) -> None:
-        """Save the state after an epoch if that is due; after the last epoch it always is."""
+        """Save the state after an epoch if that is due."""
         began = time.monotonic()
         self._unsaved = record
-        if not record.finished and began - self._saved_at < math.sqrt(2 * self._saving_took * BETWEEN_KILLS):
+        if began - self._saved_at < math.sqrt(2 * self._saver.took * BETWEEN_KILLS):
             return
         self._write(record)
         self._unsaved = None
         self._saved_at = time.monotonic()
-        self._saving_took = self._saved_at - began
+        self._saver.took = self._saved_at - began
 
     def _write(self, record: EpochRecord) -> None:
-        """Write a checkpoint; after the last epoch without the optimizer, two thirds of its size."""
-        state = {key: value for key, value in record.state.items() if not (record.finished and key == "optimizer")}
-        save_checkpoint({**state, REPORTED: self._reported}, self._folder, self._attempt, 1 if record.finished else 2)
+        """Write a checkpoint, with what has been reported."""
+        self._saver.join()
+        save_checkpoint({**record.state, REPORTED: self._reported}, self._folder, self._attempt)
 
 
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
@@ -211,13 +258,16 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         assert context is not None
         if context.import_folder and context.import_folder not in sys.path:
             sys.path.append(context.import_folder)  # last, so that it hides no package
-        self._context = context
-        self._attempt = Attempt(config, context)
+        self._context, self._saver = context, Saver()
+        self._attempt = Attempt(config, context, self._saver)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; all state of the previous one belonged to its attempt."""
-        self.cleanup()
-        self._attempt = Attempt(new_config, self._context)
+        """Take the next trial; all state of the previous one belonged to its attempt.
+
+        A trial that has not ended by itself was stopped for good: a study that ends takes no next trial.
+        """
+        self._attempt.give_up()
+        self._attempt = Attempt(new_config, self._context, self._saver)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -231,8 +281,9 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             raise
 
     def cleanup(self) -> None:
-        """End the attempt; one that has not ended by itself was stopped early."""
+        """End the attempt; one that has not ended by itself was stopped early. Wait for the network that is written."""
         self._attempt.close(stopped=True)
+        self._saver.end()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: a trial saves and finds its own checkpoints."""
@@ -268,12 +319,3 @@ def _train_epochs(
     metrics, utterances, others = train_classical(config, features, trial.task, trial.seed)
     epochs = config.training.epochs
     yield EpochRecord(epochs, 1, metrics, True, {"epoch": epochs}, utterances, others)
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    """Write a file durably, without a second name: the event that follows holds its digest."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
