@@ -22,6 +22,8 @@ class RecordsOptions:
     """MLflow experiment; default: MLFLOW_EXPERIMENT_NAME, else the one that holds --study, or the newest trial."""
     study: str | None = None
     """Name of a search or a confirmation, shown with what matches it; default: what matches the newest trial."""
+    arithmetic: str | None = None
+    """Arithmetic of the trials, such as "cuda bfloat16", or any; default: that of the newest trial of each stage."""
     output: Path = Path("results")
     """Folder of the tables and figures."""
 

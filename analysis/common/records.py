@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,7 +43,15 @@ from study.schema import (
 from study.setup.resolve import absolute, data_name
 from study.tracking.artifacts import read_document, read_table
 from study.tracking.confirmations import confirmed_table
-from study.tracking.matching import Matched, find_experiment, match, newest_of, several_contents, space_names
+from study.tracking.matching import (
+    ANY_ARITHMETIC,
+    Matched,
+    find_experiment,
+    match,
+    newest_of,
+    several_contents,
+    space_names,
+)
 from study.tracking.opening import open_existing
 from study.tracking.searches import Trials, absent_remarks, classes_of_any, trials_of
 from study.tracking.store import search_all
@@ -71,6 +80,7 @@ class Records:
         runs: Every run of the experiment, of any kind.
         matched: The trials that are shown, and those that do not match them.
         study: Name of the study or confirmation that was asked for.
+        arithmetic: Arithmetic that was asked for.
         named: Trials that were asked for by their run ids.
         space_names: Run id → name under which the run's space is shown, of the trials and their parents.
         results: What was read or computed once, by the key of ``once``; artifacts by run id and file name.
@@ -87,6 +97,7 @@ class Records:
     runs: tuple[Run, ...] = field(default=(), repr=False)
     matched: Matched = field(default_factory=Matched, repr=False)
     study: str | None = None
+    arithmetic: str | None = None
     named: tuple[Run, ...] = field(default=(), repr=False)
     space_names: Mapping[str, str] = field(default_factory=dict, repr=False)
     results: dict[Hashable, Any] = field(default_factory=dict, repr=False)
@@ -232,7 +243,11 @@ class Records:
         """
         studies = {run.data.tags[Tag.STUDY] for run in self.matched.confirmed or self.matched.search}
         study = self.study or (next(iter(studies)) if len(studies) == 1 else None)
-        return self.command(script, *(() if study is None else ("--study", study)))
+        return self.command(
+            script,
+            *(() if study is None else ("--study", study)),
+            *(() if self.arithmetic is None else ("--arithmetic", self.arithmetic)),
+        )
 
     def confirm_command(self, *options: str) -> str:
         """Return the command that confirms the search that is shown.
@@ -270,7 +285,7 @@ class Records:
         shown = {run.info.run_id for run in (*self.matched.search, *self.matched.confirmed)}
         every = (*self.matched.search, *self.matched.confirmed, *self.matched.others)
         stages = [[run for run in every if run.data.tags[Tag.STAGE] == stage] for stage in (SEARCH, CONFIRM)]
-        if self.study is not None or self.named or not all(stages):
+        if self.study is not None or self.arithmetic is not None or self.named or not all(stages):
             return ""
         search, confirmed = map(newest_of, stages)
         if {search.info.run_id, confirmed.info.run_id} <= shown:
@@ -319,10 +334,12 @@ class Records:
         shown = (*self.matched.search, *self.matched.confirmed)
         digests = {run.data.tags.get(Tag.CORPUS_DIGEST) for run in shown}
         studies: dict[tuple[str, str], list[Run]] = {}
-        for run in sorted(self.matched.others, key=lambda run: -run.info.start_time):
+        otherwise = {run.info.run_id for run in self.matched.otherwise}
+        others = [run for run in self.matched.others if run.info.run_id not in otherwise]
+        for run in sorted(others, key=lambda run: -run.info.start_time):
             if self.study in (None, run.data.tags[Tag.STUDY]) and not self.named:
                 studies.setdefault((run.data.tags[Tag.STAGE], run.data.tags[Tag.STUDY]), []).append(run)
-        lines = []
+        lines = self._computed_otherwise(script)
         for (stage, study), runs in list(studies.items())[:MOST_NAMED]:
             other = runs[0].data.tags.get(Tag.CORPUS_DIGEST) not in digests
             why = "another corpus or another state of it" if other else "another fold, seed, size, plan or selection"
@@ -337,6 +354,20 @@ class Records:
                 f"Left out: {counted(sum(map(len, rest)), 'trial')} of {len(rest)} older searches and confirmations."
             )
         return lines
+
+    def _computed_otherwise(self, script: str) -> list[str]:
+        """Return a sentence on the trials that match what is shown but for their arithmetic."""
+        found = Counter(run.data.tags[Tag.ARITHMETIC] for run in self.matched.otherwise)
+        if not found or self.named:
+            return []
+        matching = (*self.matched.search, *self.matched.confirmed)
+        shown = {run.data.tags.get(Tag.ARITHMETIC, "not recorded") for run in matching}
+        study = () if self.study is None else ("--study", self.study)
+        return [
+            f"Left out: {counted(found.total(), 'trial')} computed in other arithmetic ({listing(sorted(found))}) than "
+            f"those shown ({listing(sorted(shown))}). To show all: --arithmetic {ANY_ARITHMETIC}. To show those alone: "
+            f"{self.command(script, *study, '--arithmetic', min(found))}"
+        ]
 
     def _running(self) -> list[str]:
         shown = {run.data.tags[Tag.STUDY] for run in (*self.matched.search, *self.matched.confirmed)}
@@ -371,10 +402,19 @@ def open_records(options: RecordsOptions) -> Records:
     name, identifier = find_experiment(client, uri, asked, options.study, (SEARCH, CONFIRM))
     runs = search_all(client, [identifier], "")
     named = tuple(run for run in runs if run.info.run_id in options.run_ids)
-    matched = match(runs, named[0].data.tags.get(Tag.STUDY) if named else options.study)
+    recorded = {run.data.tags[Tag.ARITHMETIC] for run in runs if Tag.ARITHMETIC in run.data.tags}
+    if options.arithmetic not in {None, ANY_ARITHMETIC, *recorded}:
+        raise unknown_name("arithmetic", str(options.arithmetic), {ANY_ARITHMETIC, *recorded})
+    matched = match(runs, named[0].data.tags.get(Tag.STUDY) if named else options.study, options.arithmetic)
     if not (matched.search or matched.confirmed):
-        if known := {run.data.tags[Tag.STUDY] for run in matched.others if options.study is not None}:
-            raise unknown_name("study", str(options.study), known)
+        known = {run.data.tags[Tag.STUDY] for run in matched.others}
+        if options.study is not None and options.study not in known and known:
+            raise unknown_name("study", options.study, known)
+        if options.arithmetic is not None and known:
+            raise UserError(
+                f"no trial of study {options.study!r} was computed in {options.arithmetic}. Leave --arithmetic out, or "
+                f"show all: --arithmetic {ANY_ARITHMETIC}."
+            )
         if not named:
             raise UserError(
                 f"experiment {name!r} in {uri} has no trial of a study. Run a study first: "
@@ -398,6 +438,7 @@ def open_records(options: RecordsOptions) -> Records:
         runs=tuple(runs),
         matched=matched,
         study=options.study,
+        arithmetic=options.arithmetic,
         named=named,
         space_names=names,
     )

@@ -136,6 +136,7 @@ def _facts(records: Records, found: Provenance) -> list[Fact]:
     machine = facts(
         MACHINE,
         *((name.partition(".")[2], listed(name)) for name in _tags(found, HARDWARE)),
+        ("arithmetic", listed(Tag.ARITHMETIC)),
         ("git commit", listed(MLFLOW_GIT_COMMIT)),
     )
     versions = [Fact(VERSIONS, name.removeprefix(VERSION), listed(name), "") for name in _tags(found, VERSION)]

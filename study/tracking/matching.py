@@ -20,6 +20,10 @@ from study.schema import CONFIRM, KIND, PARENT, SEARCH, SELECTIONS, TRIAL, Tag
 from study.tracking.store import find_run, quoted
 
 UNKNOWN_CONTENT = "unknown"
+
+ANY_ARITHMETIC = "any"
+"""Value in place of an arithmetic, for trials of all."""
+
 SHORTEST_DIGEST = 6
 
 NEEDED = (
@@ -36,6 +40,7 @@ class Matched:
         search: Trials of searches, all of one protocol.
         confirmed: Trials of confirmations, all of one protocol, of the same data.
         others: Trials of either stage that do not match the newest one.
+        otherwise: Those of the others that match it but for their arithmetic.
         foreign: Number of runs that call themselves trials but lack tags of one; they are ignored.
         by_data: Whether the confirmations are of published defaults, on the data of the search but not of its protocol.
     """
@@ -43,6 +48,7 @@ class Matched:
     search: tuple[Run, ...] = ()
     confirmed: tuple[Run, ...] = ()
     others: tuple[Run, ...] = ()
+    otherwise: tuple[Run, ...] = ()
     foreign: int = 0
     by_data: bool = False
 
@@ -56,21 +62,29 @@ def confirm_protocol(protocol: str) -> str:
     return digest(["confirm", protocol])
 
 
-def match(runs: Iterable[Run], study: str | None = None) -> Matched:
+def match(runs: Iterable[Run], study: str | None = None, arithmetic: str | None = None) -> Matched:
     """Match the newest trial with those that it can be shown with.
+
+    Trials of a stage have one arithmetic; a search and its confirmation may have two.
 
     Args:
         runs: Runs of an experiment, of any kind.
         study: Name of a search or a confirmation to which the newest trial shall belong; None for any.
+        arithmetic: Arithmetic of the trials, or ``ANY_ARITHMETIC``; None for that of the newest trial of each stage.
 
     Returns:
-        The trials that belong together; none if there is no trial, or none of that study.
+        The trials that belong together; none if there is no trial, or none of that study or arithmetic.
     """
     trials = [run for run in runs if run.data.tags.get(KIND) == TRIAL]
     staged = {stage: [run for run in trials if run.data.tags.get(Tag.STAGE) == stage] for stage in (SEARCH, CONFIRM)}
     searched, confirmed = (list(filter(is_whole, found)) for found in staged.values())
     foreign = sum(map(len, staged.values())) - len(searched) - len(confirmed)
-    asked = [run for run in (*searched, *confirmed) if study in (None, run.data.tags[Tag.STUDY])]
+    asked = [
+        run
+        for run in (*searched, *confirmed)
+        if study in (None, run.data.tags[Tag.STUDY])
+        and arithmetic in (None, ANY_ARITHMETIC, run.data.tags.get(Tag.ARITHMETIC))
+    ]
     if not asked:
         return Matched(others=(*searched, *confirmed), foreign=foreign)
     newest = newest_of(asked)
@@ -85,9 +99,16 @@ def match(runs: Iterable[Run], study: str | None = None) -> Matched:
         if not kept_search and not any(run.data.tags[Tag.SOURCE] for run in same):
             kept_search = _of_same_data(newest, searched)
             by_data = bool(kept_search)
-    shown = {run.info.run_id for run in (*kept_search, *kept_confirmed)}
-    others = tuple(run for run in (*searched, *confirmed) if run.info.run_id not in shown)
-    return Matched(tuple(kept_search), tuple(kept_confirmed), others, foreign, by_data)
+    comparable = [run for kept in (kept_search, kept_confirmed) for run in _of_arithmetic(kept, arithmetic)]
+    shown = {run.info.run_id for run in comparable}
+    return Matched(
+        search=tuple(run for run in kept_search if run.info.run_id in shown),
+        confirmed=tuple(run for run in kept_confirmed if run.info.run_id in shown),
+        others=tuple(run for run in (*searched, *confirmed) if run.info.run_id not in shown),
+        otherwise=tuple(run for run in (*kept_search, *kept_confirmed) if run.info.run_id not in shown),
+        foreign=foreign,
+        by_data=by_data,
+    )
 
 
 def is_whole(run: Run) -> bool:
@@ -215,6 +236,32 @@ def _newest(client: MlflowClient, experiments: list[str], stage: str) -> Run | N
     query = f"tags.`{KIND}` = '{TRIAL}' and tags.`{Tag.STAGE}` = {quoted(stage)}"
     found = client.search_runs(experiments, query, max_results=1, order_by=["attributes.start_time DESC"])
     return found[0] if found else None
+
+
+def _of_arithmetic(runs: Sequence[Run], asked: str | None) -> list[Run]:
+    """Return the trials of an arithmetic, and those without one: of earlier versions, and of classical models."""
+    recorded = [run for run in runs if Tag.ARITHMETIC in run.data.tags]
+    if not recorded or asked == ANY_ARITHMETIC:
+        return list(runs)
+    if asked is not None:
+        return [run for run in runs if run.data.tags.get(Tag.ARITHMETIC, asked) == asked]
+    newest = newest_of(recorded)
+    return [run for run in runs if Tag.ARITHMETIC not in run.data.tags or _is_computed_alike(run, newest)]
+
+
+def _is_computed_alike(run: Run, other: Run) -> bool:
+    """Return whether two trials have one arithmetic, but for a precision that their configurations have chosen.
+
+    The precision is a part of the configuration unless it is ``auto``, so that a space may choose it or search it.
+    """
+    one, two = (each.data.tags[Tag.ARITHMETIC] for each in (run, other))
+    chosen = any(each.data.params.get("training.precision", "auto") != "auto" for each in (run, other))
+    return one == two or (chosen and _devices(one) == _devices(two))
+
+
+def _devices(arithmetic: str) -> list[str]:
+    """Return the kinds of devices that computed a training, one after the other."""
+    return [word for word in arithmetic.split() if word in ("cpu", "cuda")]
 
 
 def _same(run: Run, other: Run, *tags: str) -> bool:

@@ -15,14 +15,18 @@ from ambivalent_ser import __version__
 from study.environment import CODE_ROOT
 from study.schema import Tag
 
-PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "torchaudio", "ray", "optuna", "mlflow", "numpy", "pandas", "scikit-learn")
 OWN_FILE = "study/tracking/provenance.py"
 
 
-def environment_tags() -> dict[str, str]:
-    """Return the versions of Python, of this project and of its main dependencies, and the git commit of a checkout."""
+def environment_tags(*more: str) -> dict[str, str]:
+    """Return the versions of Python, of this project and of its main dependencies, and the git commit of a checkout.
+
+    Args:
+        more: Further packages that are used.
+    """
     tags = {"version.python": platform.python_version(), "version.ambivalent-ser": __version__}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         with suppress(PackageNotFoundError):
             tags[f"version.{package}"] = version(package)
     return {**tags, **commit_tags(CODE_ROOT)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mlflow.entities import Run
 from ser.labels import CONSENSUS
 from ser.metrics.absent_classes import absent_lines
 from ser.metrics.classification import METRICS
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError
 from study.schema import (
     FAILED,
@@ -58,6 +61,7 @@ class Trials:
         selection: Rule by which configurations are chosen.
         chance: UAR of guessing.
         others: Number of trials left out, because their protocol differs (corpus, fold, epochs, width, …).
+        otherwise: Arithmetic → number of trials left out because of it alone.
         contents: Spaces of one name and different content: name → name in the table → studies.
         absent: Sentences on UAR that is over fewer than all classes, from ``absent_remarks``.
     """
@@ -68,13 +72,22 @@ class Trials:
     others: int
     contents: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     absent: Sequence[str] = ()
+    otherwise: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def left_out(self) -> list[str]:
-        """Return a sentence on the trials with another protocol, if there are any."""
-        if not self.others:
-            return []
-        return [f"{self.others} other trials were left out: another corpus, state of it, fold, size or plan."]
+        """Return sentences on the trials with another protocol or another arithmetic, if there are any."""
+        lines = []
+        if self.others:
+            lines.append(f"{self.others} other trials were left out: another corpus, state of it, fold, size or plan.")
+        if self.otherwise:
+            count, names = sum(self.otherwise.values()), ", ".join(sorted(self.otherwise))
+            show = f"{command_line('analysis/best_runs.py')} --arithmetic {shlex.quote(min(self.otherwise))}"
+            lines.append(
+                f"{count} trial{'s' * (count > 1)} of the same protocol left out, because computed in other arithmetic "
+                f"({names}) than the newest. To show them: {show}"
+            )
+        return lines
 
     @property
     def not_recorded(self) -> list[tuple[str, int, int]]:
@@ -105,7 +118,9 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     if study is not None:
         query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
     found = match(search_all(client, [experiment], query))
-    return trials_of(found.search, space_names(found.search), len(found.others))
+    otherwise = Counter(run.data.tags[Tag.ARITHMETIC] for run in found.otherwise)
+    trials = trials_of(found.search, space_names(found.search), len(found.others) - otherwise.total())
+    return trials and replace(trials, otherwise=otherwise)
 
 
 def trials_of(runs: Sequence[Run], names: Mapping[str, str], others: int = 0) -> Trials | None:

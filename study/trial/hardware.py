@@ -17,10 +17,11 @@ from ser.utils.parallel import cores
 from study.schema import SYSTEM
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
+DRIVER = Path("/sys/module/nvidia/version")
 
 
 def hardware_tags(device: str, threads: int) -> dict[str, str]:
-    """Return processor, threads and GPU of this process as tags of a run.
+    """Return processor, threads, GPU and the libraries that compute there as tags of a run.
 
     Args:
         device: ``"cuda"`` or ``"cpu"``.
@@ -29,6 +30,14 @@ def hardware_tags(device: str, threads: int) -> dict[str, str]:
     tags = {"hardware.cpu": f"{_processor()}, {cores()} cores", "hardware.threads": str(threads)}
     if device == "cuda":
         tags["hardware.gpu"] = torch.cuda.get_device_name()
+        # Of this process: the study's own, which records the other versions, may be on a machine without a GPU.
+        versions = {
+            "cuda": torch.version.cuda,
+            "rocm": torch.version.hip,
+            "cudnn": torch.backends.cudnn.version(),
+            "nvidia-driver": _driver(),
+        }
+        tags |= {f"version.{name}": str(version) for name, version in versions.items() if version}
     return tags
 
 
@@ -62,6 +71,14 @@ def system_metrics(device: str) -> dict[str, float]:
             found["gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
             found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
     return {f"{SYSTEM}{name}": round(float(value), 1) for name, value in found.items()}
+
+
+def _driver() -> str:
+    """Return the version of Nvidia's driver; empty where it cannot be read."""
+    try:
+        return DRIVER.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _processor() -> str:

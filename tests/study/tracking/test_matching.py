@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from study.schema import CONFIRM, PARENT, PILOT, SEARCH, TRIAL, Tag
-from study.tracking.matching import confirm_protocol, match, several_contents, space_names
+from study.tracking.matching import ANY_ARITHMETIC, confirm_protocol, match, several_contents, space_names
 
 
 def run(run_id, start, stage, study, protocol, corpus="one", source="", **tags):
@@ -18,7 +18,8 @@ def run(run_id, start, stage, study, protocol, corpus="one", source="", **tags):
     if stage == CONFIRM:
         known |= {Tag.CANDIDATE: "search-1" if source else "default", Tag.SOURCE: source}
     known |= {name.replace("_", "."): value for name, value in tags.items()}
-    return SimpleNamespace(info=SimpleNamespace(run_id=run_id, start_time=start), data=SimpleNamespace(tags=known))
+    data = SimpleNamespace(tags=known, params={})
+    return SimpleNamespace(info=SimpleNamespace(run_id=run_id, start_time=start), data=data)
 
 
 def search(run_id, start, study="s", protocol="P", corpus="one", **tags):
@@ -33,9 +34,9 @@ def ids(runs):
     return [run.info.run_id for run in runs]
 
 
-def shown(runs, study=None):
+def shown(runs, study=None, arithmetic=None):
     """Return the ids of what is shown of the search, of the confirmation, and of what is left out."""
-    found = match(runs, study)
+    found = match(runs, study, arithmetic)
     return ids(found.search), ids(found.confirmed), ids(found.others)
 
 
@@ -108,6 +109,67 @@ def test_runs_of_others_pilots_and_copies_without_tags_are_no_trials():
     unknown.data.tags[Tag.SELECT_ON] = "luck"
     found = match([stranger, half, unknown, run("p", 7, PILOT, "p", "P"), search("s1", 1)])
     assert (ids(found.search), ids(found.confirmed), ids(found.others), found.foreign) == (["s1"], [], [], 2)
+
+
+# Arithmetic
+
+BFLOAT16, FLOAT32, ON_CPU = "cuda bfloat16", "cuda float32", "cpu bfloat16"
+
+
+def chosen(precision, *runs):
+    """Let runs have a configuration that chooses the precision."""
+    for one in runs:
+        one.data.params["training.precision"] = precision
+    return runs
+
+
+def test_trials_of_another_arithmetic_than_the_newest_are_left_out_and_named_as_such():
+    runs = [
+        search("s1", 1, arithmetic=ON_CPU), search("s2", 2, arithmetic=BFLOAT16), search("s3", 3, arithmetic=BFLOAT16),
+        search("t1", 9, "t", "Q", arithmetic=ON_CPU),
+    ]  # fmt: skip
+    found = match(runs, "s")
+    assert (ids(found.search), ids(found.others), ids(found.otherwise)) == (["s2", "s3"], ["s1", "t1"], ["s1"])
+    assert shown(runs[:3], arithmetic=ON_CPU) == (["s1"], [], ["s2", "s3"])
+    assert shown(runs[:3], arithmetic=ANY_ARITHMETIC) == (["s1", "s2", "s3"], [], [])
+    assert shown(runs[:3], arithmetic=FLOAT32) == ([], [], ["s1", "s2", "s3"])
+
+
+def test_the_newest_trial_of_an_arithmetic_decides_on_the_protocol_too():
+    runs = [search("s1", 1, arithmetic=ON_CPU), search("t1", 2, "t", "Q", arithmetic=BFLOAT16)]
+    assert shown(runs, arithmetic=ON_CPU) == (["s1"], [], ["t1"])
+
+
+@pytest.mark.parametrize("newest", [0, 5])
+def test_trials_without_an_arithmetic_match_any(newest):
+    runs = [search("s1", newest), search("s2", 1, arithmetic=ON_CPU)]
+    assert shown(runs) == (["s1", "s2"], [], [])
+    assert shown([search("s1", 1), search("s2", 2)])[0] == ["s1", "s2"]
+    # Nor do they decide between others.
+    assert shown([*runs, search("s3", 2, arithmetic=BFLOAT16)]) == (["s1", "s3"], [], ["s2"])
+
+
+def test_a_search_on_gpus_belongs_to_its_confirmation_on_cpus():
+    runs = [search("s1", 1, arithmetic=BFLOAT16), confirm("c1", 2, arithmetic=ON_CPU)]
+    assert shown(runs) == (["s1"], ["c1"], [])
+    assert shown(runs, "s")[:2] == shown(runs, "c")[:2] == (["s1"], ["c1"])
+    mixed = [*runs, confirm("c2", 3, arithmetic=BFLOAT16)]
+    assert shown(mixed) == (["s1"], ["c2"], ["c1"])
+
+
+def test_a_precision_that_configurations_choose_is_one_of_their_parameters_and_the_device_is_not():
+    runs = chosen("bfloat16", search("s1", 1, arithmetic=BFLOAT16)) + chosen(
+        "float32", search("s2", 2, arithmetic=FLOAT32)
+    )
+    assert shown(runs)[0] == ["s1", "s2"]
+    assert shown([*runs, search("s3", 3, arithmetic=BFLOAT16)])[0] == ["s1", "s2", "s3"]
+    assert shown([*chosen("bfloat16", search("s0", 0, arithmetic=ON_CPU)), *runs])[0] == ["s1", "s2"]
+
+
+def test_a_trial_that_two_devices_have_computed_matches_neither():
+    runs = [search("s1", 1, arithmetic=f"{BFLOAT16}, then {ON_CPU}"), search("s2", 2, arithmetic=ON_CPU)]
+    assert shown(runs) == (["s2"], [], ["s1"])
+    assert shown(chosen("bfloat16", *runs))[0] == ["s2"]
 
 
 # Spaces
