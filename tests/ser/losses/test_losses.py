@@ -232,6 +232,16 @@ def test_only_losses_that_change_over_time_need_the_step(variant, targets):
         assert torch.equal(variant(logits, targets, step=None).per_sample, variant(logits, targets).per_sample)
 
 
+@pytest.mark.parametrize("step", [torch.tensor(STEP), torch.tensor([0.5, 1.0]).double(), torch.tensor([]).double()])
+def test_a_loss_without_a_schedule_takes_no_tensor_for_the_step(variant, targets, step):
+    loss = variant.fresh()
+    if not loss.schedule(STEP):
+        with pytest.raises(ValueError, match=f"{type(loss).__name__} has no schedule: pass the step as an integer"):
+            variant(logits_and_labels()[0], targets, step, loss)
+    else:
+        assert variant.name in PROGRESSIVE - WITH_STATE
+
+
 def test_a_loss_is_immutable_and_does_not_change_between_calls(variant, targets):
     logits, _ = logits_and_labels()
     loss = variant.fresh()

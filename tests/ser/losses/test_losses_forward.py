@@ -90,6 +90,7 @@ def test_utterances_without_prediction_do_not_count():
     gaps = torch.cat([torch.zeros(90, 2), predictions, torch.zeros(5, 2)])
     assert torch.equal(estimate_transition(gaps, 0.5), estimate_transition(predictions, 0.5))
     assert torch.equal(estimate_transition(torch.zeros(3, 4), 0.97), torch.eye(4))
+    assert torch.equal(estimate_transition(torch.zeros(3, 1), 0.97), torch.eye(1))
 
 
 def test_a_class_that_is_never_predicted_has_no_anchor_and_keeps_its_labels():
@@ -151,6 +152,23 @@ def test_a_state_brings_another_loss_to_the_same_numbers_and_is_not_shared(cut):
     for step, expected in zip(range(cut, STEPS), following, strict=True):
         assert torch.equal(one(logits * (step + 1), labels, step, index=index).per_sample, expected)
     assert all(torch.equal(one.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_state_says_whether_the_matrix_was_estimated():
+    logits, labels = logits_and_labels()
+    loss, index = forward(quantile=1.0), torch.arange(6)
+    loss(logits, labels, 4, index=index)
+    before = copy.deepcopy(loss.state_dict())
+    loss(logits, labels, 5)
+    after = copy.deepcopy(loss.state_dict())
+    loss(logits * -3, labels, 4, index=index)  # other predictions
+    loss.load_state_dict(after)
+    loss(logits, labels, 6)
+    assert torch.equal(loss.transition, after["transition"])
+    before["predictions"] = torch.eye(6, 4)
+    loss.load_state_dict(before)
+    loss(logits, labels, 6)
+    assert torch.equal(loss.transition, torch.eye(4))
 
 
 def test_a_run_resumed_in_or_after_the_warm_up_gives_the_numbers_of_an_uninterrupted_one(task_at):

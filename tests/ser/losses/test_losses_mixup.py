@@ -17,6 +17,16 @@ def test_values_are_mixed_with_those_of_the_partners() -> None:
     assert mixing(torch.tensor([1.0, 2.0, 5.0])).tolist() == [1.25, 2.75, 4.0]
 
 
+def test_a_share_in_a_tensor_gives_what_the_number_gives_to_the_bit() -> None:
+    values, partner = torch.randn(7, 30, generator=torch.Generator().manual_seed(0)), torch.arange(6, -1, -1)
+    for share in shares(0.2, 20):
+        held = torch.tensor([0.1, share], dtype=torch.float64)[1]
+        for given in (values, values.double(), values.abs()[:, 0]):
+            mixed = Mixing(held, partner)(given)
+            assert torch.equal(mixed, Mixing(share, partner)(given))
+            assert mixed.dtype == given.dtype
+
+
 @pytest.mark.parametrize(
     ("alpha", "mean"),
     [

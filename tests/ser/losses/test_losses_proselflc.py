@@ -112,6 +112,56 @@ def test_faulty_schedules_are_refused(arguments, message):
         Schedule(*arguments)
 
 
+# The numbers of a step.
+
+TEMPERATURES = (
+    0.4,
+    Schedule("constant", 0.7),
+    Schedule("linear", 1.0, 0.4),
+    Schedule("cosine", 2.0, 0.5),
+)
+
+
+def test_the_schedule_of_a_step_is_its_global_trust_and_temperature():
+    # g(t) = 1 / (1 + exp(−log 3 · (t/Γ − 0))) is 3/4 at the end.
+    loss = proselflc(exp_base=math.log(3), transit_time_ratio=0.0, temperature=Schedule("linear", 1.0, 0.4))
+    assert loss.schedule(0) == (0.5, 1.0)
+    assert loss.schedule(TOTAL_STEPS) == pytest.approx((0.75, 0.4))
+
+
+@pytest.mark.parametrize("trust", ["entropy", "confidence", "global"])
+@pytest.mark.parametrize("make", [proselflc, control])
+def test_the_numbers_of_a_step_as_a_tensor_give_what_the_step_gives_to_the_bit(make, trust):
+    for temperature in (1.0, *TEMPERATURES):
+        loss = make(trust=trust, temperature=temperature)
+        plan = torch.tensor([loss.schedule(step) for step in range(TOTAL_STEPS + 1)], dtype=torch.float64)
+        for dtype in (torch.float32, torch.float64):
+            logits = logits_and_labels()[0].detach().to(dtype).requires_grad_()
+            for step in (0, 10, STEP, TOTAL_STEPS):
+                by_step, by_numbers = loss(logits, soft_labels(), step), loss(logits, soft_labels(), plan[step])
+                for name in ("loss", "per_sample", "corrected_targets", "trust"):
+                    assert torch.equal(getattr(by_numbers, name), getattr(by_step, name))
+                    assert getattr(by_numbers, name).dtype == getattr(by_step, name).dtype
+                gradients = [torch.autograd.grad(output.loss, logits)[0] for output in (by_numbers, by_step)]
+                assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        torch.tensor(60),
+        torch.tensor([0.5, 1.0]),  # float32 would round g(t)
+        torch.tensor([0.5], dtype=torch.float64),
+        torch.tensor([[0.5, 1.0]], dtype=torch.float64),
+        torch.tensor([0.5, 1.0], dtype=torch.float64, device="meta"),
+    ],
+)
+def test_a_tensor_that_is_not_the_schedule_of_a_step_is_refused(numbers):
+    logits, labels = logits_and_labels()
+    with pytest.raises(ValueError, match="must have the 2 numbers of its schedule, float64 on cpu, got"):
+        proselflc()(logits, labels, numbers)
+
+
 # ProSelfLC: gradient identities, each against autograd.
 
 

@@ -31,6 +31,27 @@ LOSS = '''
 
         def _compute(self, z, q, step, index):
             return make_output(self.scale * (torch.softmax(z, dim=1) - q).abs().sum(dim=1), q)
+
+
+    @dataclass(frozen=True)
+    class Rising(AbsoluteError):
+        total_steps: int = 1
+
+        def _compute(self, z, q, step, index):
+            output = super()._compute(z, q, step, index)
+            return make_output(output.per_sample * (step / self.total_steps), q)
+
+
+    @dataclass(frozen=True)
+    class Scheduled(AbsoluteError):
+        total_steps: int = 1
+
+        def schedule(self, step):
+            return (step / self.total_steps,)
+
+        def _compute(self, z, q, step, index):
+            (share,) = step
+            return make_output(super()._compute(z, q, step, index).per_sample * share, q)
 '''
 NETWORK = '''
     import torch
@@ -79,6 +100,17 @@ def test_an_own_loss_is_built_with_its_parameters() -> None:
     assert type(loss) is loss_class("own_package.losses.AbsoluteError")
     output = loss(torch.zeros(1, 2), torch.tensor([0]))
     assert output.loss.item() == pytest.approx(2.0)
+
+
+def test_an_own_loss_gets_the_step_or_the_numbers_of_its_schedule() -> None:
+    logits, labels = torch.zeros(1, 2), torch.tensor([0])  # Σ |q − p| = 1
+    for name in ("Rising", "Scheduled"):
+        loss = build_loss(f"own_package.losses.{name}", {}, **SIZES)
+        assert [loss(logits, labels, step).loss.item() for step in (0, 5, 10)] == [0.0, 0.5, 1.0]
+    scheduled = build_loss("own_package.losses.Scheduled", {}, **SIZES)
+    assert scheduled(logits, labels, torch.tensor([0.5], dtype=torch.float64)).loss.item() == 0.5
+    with pytest.raises(ValueError, match="Rising has no schedule: pass the step as an integer"):
+        build_loss("own_package.losses.Rising", {}, **SIZES)(logits, labels, torch.tensor(5))
 
 
 def test_an_own_network_is_built_with_width_and_dropout() -> None:
