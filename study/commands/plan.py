@@ -76,8 +76,10 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     seconds = sum(
         measured[search.space.own_name].seconds * count for search, count in zip(searches, trials, strict=True)
     )
-    disk = sum(measured[search.space.own_name].weights * count for search, count in zip(searches, trials, strict=True))
-    disk += max(cost.state for cost in measured.values()) * 2 * resources.count
+    disk = sum(measured[search.space.own_name].weights * kept_networks(prepared, search) for search in searches)
+    # Each trial that runs has two states, and the network of the one before may be on its way to the disk.
+    busiest = max(cost.state * 2 + cost.weights * (options.keep != "none") for cost in measured.values())
+    most = disk + busiest * resources.count
     total = sum(trials)
     count = f"{len(searches)} search{'es' * (len(searches) > 1)}"
     lines = [
@@ -98,7 +100,10 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
         lines.append("  trials that run at the same time slow each other down; the measured one ran alone")
     if options.scheduler != "none":
         lines.append(f"  --scheduler {options.scheduler} can only reduce that")
-    lines.append(f"  {size_text(disk)} of checkpoints below {options.storage_path}")
+    lines.append(
+        f"  {size_text(disk)} of checkpoints below {options.storage_path} at the end (--keep {options.keep or 'all'}), up to "
+        f"{size_text(most)} while trials run"
+    )
     for store in prepared.data.all_stores:
         built = "built now, and kept" if store.built else "there already"
         lines.append(f"  {size_text(store.size)} of features, {built}: {store.path}")
@@ -106,7 +111,7 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     is_new = uri.startswith(SQLITE) and not database_file(uri).exists()
     created = ", which the study will create" if is_new else ""
     lines.append(f"  records in {without_password(uri)}{created}, experiment {options.experiment}")
-    if disk > (free := shutil.disk_usage(options.storage_path).free):
+    if most > (free := shutil.disk_usage(options.storage_path).free):
         lines.append(f"  warning: the checkpoints do not fit: {size_text(free)} are free there")
     for line in lines:
         say(console, line)
@@ -299,15 +304,27 @@ def disk_used(prepared: PreparedStudy) -> str:
 
 def disk_warning(prepared: PreparedStudy) -> list[str]:
     """Return a line for people if the networks that a study keeps will not fit on its disk; else none."""
-    needed = sum(search.trials(prepared.options) * _network_bytes(prepared, search) for search in prepared.searches)
+    needed = sum(kept_networks(prepared, search) * _network_bytes(prepared, search) for search in prepared.searches)
     needed -= bytes_in(prepared.folder)  # of trials that have ended
     free = shutil.disk_usage(prepared.options.storage_path).free
     if needed <= free:
         return []
+    fewer = "" if prepared.options.keep == "none" else ", or keep fewer with --keep"
     return [
         f"  warning: the trained networks take {size_text(needed)}, and {size_text(free)} are free in "
-        f"{prepared.options.storage_path}; the study will stop when the disk is full (choose another --storage-path)"
+        f"{prepared.options.storage_path}; the study will stop when the disk is full (choose another "
+        f"--storage-path{fewer})"
     ]
+
+
+def kept_networks(prepared: PreparedStudy, search: Search) -> int:
+    """Return the number of networks of a search that stay on disk.
+
+    Args:
+        prepared: The study.
+        search: One of its searches.
+    """
+    return {"all": search.trials(prepared.options), "best": 1, "none": 0}[prepared.options.keep or "all"]
 
 
 def level_lines(prepared: PreparedStudy) -> list[str]:

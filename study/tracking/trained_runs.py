@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from ser.config import Config, corpus_defaults, model_defaults, parse_value
 from ser.corpora import Corpus, load, parse_options
+from ser.models.classical import CLASSICAL
+from ser.noise import level_name
+from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, without_password
 from study.options import RECORD, StudyOptions
-from study.schema import KIND, TRIAL, Tag
+from study.schema import KIND, SEARCH, TRIAL, Tag, status_of
 from study.tracking.opening import open_existing
-from study.trial.checkpoints import newest_checkpoint
+from study.trial.checkpoints import epoch_of, newest_checkpoint
+from study.trial.ended import read_ended
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,16 @@ class TrialFolder:
         study: Options of the study.
         features: Folder of the study's feature stores.
         fold: Number of the fold that it was trained on.
+        tags: Tags of its run.
+        params: Its configuration by dotted name, as its run has it.
     """
 
     path: Path
     study: StudyOptions
     features: Path
     fold: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
 
     def load_corpus(self) -> Corpus:
         """Load the corpus of the study.
@@ -85,11 +96,12 @@ def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
         UserError: There is no such run, it is no trial's, or its folder is not on this machine.
     """
     try:
-        tags = client.get_run(run_id).data.tags
+        data = client.get_run(run_id).data
     except MlflowException as error:
         raise UserError(
             f"there is no run {run_id!r} in {where} ({first_line(error)}). Check the id and --tracking-uri."
         ) from None
+    tags = data.tags
     if tags.get(KIND) != TRIAL or Tag.FOLDER not in tags:
         raise UserError(
             f"run {run_id!r} in {where} is not a trial. Give the id of a child run, such as those in best_runs.csv."
@@ -104,7 +116,7 @@ def find_trial(run_id: str, client: MlflowClient, where: str) -> TrialFolder:
         )
     storage = study.parents[1]
     options = StudyOptions(name=study.name, storage_path=storage, resume=True).resumed()
-    return TrialFolder(folder, options, storage / "features", int(tags[Tag.FOLD]))
+    return TrialFolder(folder, options, storage / "features", int(tags[Tag.FOLD]), dict(tags), dict(data.params))
 
 
 def newest_of(run_id: str, trial: TrialFolder) -> Trained:
@@ -115,12 +127,56 @@ def newest_of(run_id: str, trial: TrialFolder) -> Trained:
         trial: Folder from ``find_trial``.
 
     Raises:
-        UserError: The trial has no whole checkpoint.
+        UserError: The trial has no whole checkpoint, or has ended without its network.
     """
     checkpoint, torn = newest_checkpoint(trial.path)
-    if checkpoint is None:
+    ended, study = read_ended(trial.path), trial.study
+    if checkpoint is not None and (ended is None or epoch_of(checkpoint) >= ended.epoch):
+        return Trained(checkpoint, study, trial.features, trial.fold)
+    if ended is not None and ended.keeps:
         raise UserError(
-            f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
-            "or resume the study."
+            f"the network of run {run_id!r} is not whole: it is being written now, or its process was killed before it "
+            f"was. If study {study.name!r} does not run, resume it: it trains again what it keeps."
         )
-    return Trained(checkpoint, trial.study, trial.features, trial.fold)
+    if status_of(trial.tags, "") and study.keep != "all" and not torn:
+        raise UserError(_not_kept(run_id, trial))
+    raise UserError(
+        f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
+        "or resume the study."
+    )
+
+
+def _not_kept(run_id: str, trial: TrialFolder) -> str:
+    """Return why a trial that has ended has no network, and the command that trains it again."""
+    study, name = trial.study, trial.params.get("model.name", "")
+    if name in CLASSICAL:
+        return f"run {run_id!r} has trained {name}, a classical model, which has no network. Choose another run."
+    kept = "the network of each search's best trial alone" if study.keep == "best" else "no networks"
+    about = f"the network of run {run_id!r} was not kept: study {study.name!r} keeps {kept} (--keep {study.keep})."
+    if trial.tags.get(Tag.STAGE) != SEARCH:
+        return f"{about} Repeat the confirmation under another --name, with --keep all."
+    return f"{about} Choose its best run, or train this one again:\n  {training_command(run_id, trial)}"
+
+
+def training_command(run_id: str, trial: TrialFolder) -> str:
+    """Return the command that trains the network of a search's trial alone, with the same data, labels and seed.
+
+    Args:
+        run_id: MLflow id of its run, after which the output folder is named.
+        trial: Folder from ``find_trial``.
+    """
+    study, params = trial.study, trial.params
+    default = StudyOptions()
+    level = next(one for one in study.noise if level_name(one) == trial.tags[Tag.NOISE])
+    words = ["--corpus", study.corpus, "--noise", level, "--labels", trial.tags.get(Tag.LABELS, default.labels[0])]
+    for option in ("corpus_root", "corpus_options", "classes", "split_by", "validation", "exclude"):
+        value = getattr(study, option)
+        if value != getattr(default, option):
+            words += [f"--{option.replace('_', '-')}", *(value if isinstance(value, tuple) else [str(value)])]
+    words += ["--fold", str(trial.fold), "--seed", str(study.seed), "--features", str(trial.features)]
+    name, loss = params["model.name"], params["loss.name"]
+    given = {"model.name": name, "loss.name": loss}
+    usual = Config.from_dotted({**corpus_defaults(study.corpus), **model_defaults(name), **given}).to_dotted()
+    settings = [f"{key}={text}" for key, text in params.items() if key in given or parse_value(text) != usual.get(key)]
+    words += ["--output", f"results/train/{run_id}", "--set", *settings]
+    return f"{command_line('ser.train')} {shlex.join(words)}"
