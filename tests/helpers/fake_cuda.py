@@ -166,8 +166,8 @@ class Wait:
     """A point at which the host waits for the device.
 
     Args:
-        kind: ``item`` (also float, bool, int of a tensor), ``copy to the GPU``, ``copy to the CPU``, ``shape`` (an
-            operation whose result has a shape that depends on the data) or ``synchronize``.
+        kind: ``item`` (a Python number from a tensor, also by float, bool or equal), ``copy to the GPU``,
+            ``copy to the CPU``, ``shape`` (of the result depends on the data) or ``synchronize``.
         what: The operation.
         where: File below the repository, line and its text; the last one of ``ser`` on the stack.
         size: Bytes that are copied.
@@ -257,16 +257,22 @@ def place() -> str:
 
 
 def _innermost(frame: FrameType | None) -> str | None:
+    """Return the line of ``ser`` on a stack, and the line of a package other than torch that it has called."""
     import linecache
+
+    import torch
 
     import ser
 
     root = Path(ser.__file__).parent
+    passed_over = (f"{Path(torch.__file__).parent}{os.sep}", f"{ROOT / 'tests'}{os.sep}", "<")
+    below = ""
     while frame is not None:
-        name = frame.f_code.co_filename
+        name, line = frame.f_code.co_filename, frame.f_lineno
         if name.startswith(f"{root}{os.sep}"):
-            line = linecache.getline(name, frame.f_lineno).strip()
-            return f"{Path(name).relative_to(root.parent)}:{frame.f_lineno}  {line}"
+            return f"{Path(name).relative_to(root.parent)}:{line}  {linecache.getline(name, line).strip()}{below}"
+        if not below and "site-packages" in name and not name.startswith(passed_over):
+            below = f"  (in {name.partition('site-packages/')[2]}:{line})"
         frame = frame.f_back
     return None
 
@@ -358,14 +364,12 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
     properties = SimpleNamespace(
         name="fake GPU", total_memory=gpu.total_bytes, major=9, minor=0, multi_processor_count=132
     )
-    nothing: dict[str, Any] = dict.fromkeys(
-        (
-            "_lazy_init init set_device manual_seed manual_seed_all reset_peak_memory_stats ipc_collect "
-            "set_sync_debug_mode reset_accumulated_memory_stats"
-        ).split()
+    nothing = (
+        *("_lazy_init", "init", "set_device", "manual_seed", "manual_seed_all", "ipc_collect", "set_sync_debug_mode"),
+        *("reset_peak_memory_stats", "reset_accumulated_memory_stats"),
     )
     answers: dict[str, Any] = {
-        **nothing,
+        **dict.fromkeys(nothing),
         "is_available": True,
         "is_initialized": True,
         "is_bf16_supported": True,
@@ -383,6 +387,7 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
         **{name: partial(_answer, value) for name, value in answers.items()},
         "mem_get_info": lambda device=None: (gpu.free_bytes, gpu.total_bytes),
         "set_per_process_memory_fraction": fraction,
+        "get_per_process_memory_fraction": lambda device=None: gpu.memory_fraction or 1.0,
         "empty_cache": empty_cache,
         "synchronize": lambda device=None: gpu.wait("synchronize", "device"),
         "Stream": partial(FakeStream, gpu),

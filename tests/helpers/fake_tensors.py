@@ -19,10 +19,10 @@ GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 # Operations whose result has a shape that depends on the data, or that check their data on the host.
 WAITING = {
-    "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive", "bincount",
-    "multinomial", "equal", "_linalg_check_errors", "linalg_eigh", "_linalg_eigh", "_linalg_svd", "linalg_eig",
-    "linalg_lstsq", "histogram",
-}  # fmt: skip
+    *("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive", "bincount"),
+    *("multinomial", "histogram", "_linalg_check_errors", "linalg_lstsq", "linalg_eig", "_linalg_eigh", "_linalg_svd"),
+}
+ITEMS = {"_local_scalar_dense", "equal", "allclose", "is_nonzero"}  # whose result is a Python number
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 
 _active: list[FakeGpu] = []
@@ -110,9 +110,8 @@ def compute(func: Any, args: Any, kwargs: Any) -> Any:
     _log(gpu, func, args, kwargs, tensors)
     if name in ("_to_copy", "copy_"):
         return _copy(gpu, name, func, args, kwargs)
-    if name == "_local_scalar_dense":
+    if name in ITEMS:
         gpu.wait("item", name)
-        return func(args[0]._memory)
     if name in INDEXING:
         args = _indices_on_gpu(gpu, name, args)
     elif name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
