@@ -1,7 +1,8 @@
 """Processes that died: how often a trial is tried again, and which devices are left out.
 
 One broken GPU fails at once, is free first, and gets the next trial. So deaths are counted by device as well as by
-trial.
+trial. Trials that share a device can also die together: under MPS an error of one ends all of them, and nothing says
+whose it was. Such deaths count once, for the trial whose death is reported first.
 """
 
 from __future__ import annotations
@@ -51,14 +52,20 @@ class Attempts:
     _devices: set[str] = field(default_factory=set)
     _deaths: list[Death] = field(default_factory=list)
     _suspects: dict[str, set[int]] = field(default_factory=dict)  # device → trials that died there in their first step
+    _there: dict[str, set[int]] = field(default_factory=dict)  # device → trials that it got last
+    _shaken: dict[str, set[int]] = field(default_factory=dict)  # device → trials there, without an epoch since a death
 
-    def placed(self, device: str) -> None:
+    def placed(self, device: str, trial: int) -> None:
         """Take note of a device that a trial has got."""
         self._devices.add(device)
+        for trials in (*self._there.values(), *self._shaken.values()):
+            trials.discard(trial)
+        self._there.setdefault(device, set()).add(trial)
 
-    def succeeded(self, device: str) -> None:
+    def succeeded(self, device: str, trial: int) -> None:
         """Take note of an epoch: the device works, so what died in its first step there was not the device's fault."""
         self._suspects.pop(device, None)
+        self._shaken.get(device, set()).discard(trial)
 
     def died(self, death: Death) -> str | None:
         """Take note of a death.
@@ -69,6 +76,13 @@ class Attempts:
         Returns:
             Why the trial is not tried again; None if it is.
         """
+        there = self._there.get(death.device, set())
+        there.discard(death.trial)
+        shaken = self._shaken.setdefault(death.device, set())
+        if death.trial in shaken:
+            shaken.discard(death.trial)
+            return None
+        shaken |= there
         self._deaths.append(death)
         if death.first_step and death.device:
             suspects = self._suspects.setdefault(death.device, set())

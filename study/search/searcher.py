@@ -212,7 +212,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._blocking.add(trial_id)
             self._unfinished.insert(0, running.entry)
             return str(StudyScheduler.NOOP)
-        self._attempts.placed(device)
+        self._attempts.placed(device, running.entry.number)
         running.device = device
         if not running.again:
             self._logs.begin(running.entry)
@@ -228,7 +228,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 running.epoch = event["epoch"]
                 value = event["metrics"].get(self.metric, math.nan)
                 running.pruned |= self._journal.report(number, running.epoch, value)
-                self._attempts.succeeded(running.device)
+                self._attempts.succeeded(running.device, number)
 
     def note_error(self, trial_id: str, error: BaseException | None) -> None:
         """Take note of the error of a process, before ``on_trial_complete`` says that it has died."""

@@ -234,22 +234,68 @@ def test_a_success_clears_a_device():
     """Let every other trial die on one device: no device is left out, for there is a success in between."""
     attempts = Attempts()
     for number in range(1, 20):
-        attempts.placed("GPU 0")
-        attempts.placed("GPU 1")
+        attempts.placed("GPU 0", number)
+        attempts.placed("GPU 1", 100 + number)
         if number % 2:
             assert attempts.died(Death(number, 0, "GPU 0", "", True)) is None
         else:
-            attempts.succeeded("GPU 0")
+            attempts.succeeded("GPU 0", number)
     assert not attempts.left_out
 
 
 def test_deaths_later_than_the_first_step_are_the_trials_own():
     attempts = Attempts()
-    attempts.placed("GPU 0")
-    attempts.placed("GPU 1")
+    attempts.placed("GPU 0", 9)
     for number in (1, 2, 3, 4):
+        attempts.placed("GPU 1", number)
         assert attempts.died(Death(number, 5, "GPU 1", "", False)) is None
     assert not attempts.left_out
+
+
+def die_together(attempts, numbers, device="GPU 1", epoch=0):
+    """Place trials on one device, where they die together; return why each of them is not tried again."""
+    for number in numbers:
+        attempts.placed(device, number)
+    return [attempts.died(Death(number, epoch, device, "CUDA error: an illegal access", True)) for number in numbers]
+
+
+def test_trials_that_share_a_device_and_die_together_count_once():
+    attempts = Attempts()
+    attempts.placed("GPU 0", 9)
+    for first in (1, 2, 3, 4):  # the error of another one is reported first each time
+        numbers = [first, *({1, 2, 3, 4} - {first})]
+        assert die_together(attempts, numbers) == [None] * 4
+        attempts.placed("GPU 1", 8)
+        attempts.succeeded("GPU 1", 8)  # the device works
+    assert not attempts.left_out
+    # One that is first three times in an epoch has failed; the others are still tried again.
+    assert die_together(attempts, [1, 2, 3]) == [None] * 3
+    reasons = die_together(attempts, [1, 2, 3])
+    assert "3 processes died in epoch 1 (GPU 1)" in reasons[0]
+    assert reasons[1:] == [None, None]
+
+
+def test_a_shared_device_where_all_die_in_their_first_step_twice_is_left_out():
+    attempts = Attempts()
+    attempts.placed("GPU 0", 9)
+    assert die_together(attempts, [1, 2, 3, 4]) == [None] * 4
+    assert not attempts.left_out  # one error may have ended all four
+    assert die_together(attempts, [5, 6, 7, 8]) == [None] * 4
+    assert attempts.left_out == {"GPU 1"}
+
+
+def test_a_death_after_an_epoch_in_between_is_another_one():
+    attempts = Attempts()
+    for number in (1, 2):
+        attempts.placed("GPU 0", number)
+    assert attempts.died(Death(1, 0, "GPU 0", "", True)) is None
+    attempts.succeeded("GPU 0", 2)
+    reasons = []
+    for _ in range(MAX_ATTEMPTS):
+        reasons.append(attempts.died(Death(2, 1, "GPU 0", "", False)))
+        attempts.placed("GPU 0", 2)
+    assert reasons[:-1] == [None, None]
+    assert reasons[-1]
 
 
 def test_a_search_on_a_device_that_is_left_out_from_before_uses_another(context):
@@ -263,7 +309,7 @@ def test_a_search_on_a_device_that_is_left_out_from_before_uses_another(context)
 
 def test_processes_that_die_before_they_have_a_device_count_and_leave_none_out():
     attempts = Attempts()
-    attempts.placed("GPU 0")
+    attempts.placed("GPU 0", 9)
     for number in (1, 2):
         reasons = [attempts.died(Death(number, 0, "", "ImportError: no", True)) for _ in range(MAX_ATTEMPTS)]
         assert reasons[:-1] == [None] * (MAX_ATTEMPTS - 1)
