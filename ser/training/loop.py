@@ -23,7 +23,7 @@ from ser.models import Classifier
 from ser.models.encoders.network import Encoder
 from ser.training.batches import crop_frames
 from ser.training.best_epochs import BestEpochs
-from ser.training.device.arithmetic import resolve_arithmetic
+from ser.training.device.arithmetic import resolve_arithmetic, together
 from ser.training.device.epoch_plan import EpochPlan, EpochPlanner
 from ser.training.device.features import DeviceFeatures, fits
 from ser.training.device.gpu_memory import is_out_of_memory, out_of_memory
@@ -38,7 +38,7 @@ from ser.training.optimizer import (
 )
 from ser.training.other_corpora import score_others
 from ser.training.setup import load_weights, open_features
-from ser.training.state import ENCODER, State, check_state, fingerprint
+from ser.training.state import ARITHMETIC, ENCODER, State, check_state, fingerprint
 from ser.training.task import Subset, Task
 from ser.training.utterance_table import utterance_table
 from ser.utils.hashing import derived_seed
@@ -149,7 +149,7 @@ class _Run:
         self.model = self._initial_model(fresh=state is None)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.arithmetic = resolve_arithmetic(config, device)
-        self.arithmetic.apply()
+        self.computed_in = together(state and state.get(ARITHMETIC), self.arithmetic.name)
         self.autocast = self.arithmetic.autocast()
 
         num_classes = len(task.classes)
@@ -189,6 +189,7 @@ class _Run:
 
     def epoch(self, epoch: int) -> EpochRecord:
         """Train, evaluate and record one epoch."""
+        self.arithmetic.apply()  # every time: others of this process may have applied their own
         finished = epoch == self.config.training.epochs
         plan = self.planner.plan(epoch)
         self._train(plan, epoch)
@@ -269,6 +270,7 @@ class _Run:
             "seed": self.seed,
             "manifest": self.task.manifest,  # with the class names
             "epoch": epoch,
+            ARITHMETIC: self.computed_in,
             "model": self.model.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
             "loss": self.loss.state_dict(),

@@ -21,6 +21,9 @@ State = dict[str, Any]
 ENCODER = "encoder"
 """Key of the settings that the state of a fine-tuned speech encoder carries: name of the file → its text."""
 
+ARITHMETIC = "arithmetic"
+"""Key of what a training was computed in (``ser.training.device.arithmetic.together``)."""
+
 PROSE = ("definition", "note")
 """Keys of the noise manifest whose wording may differ between versions for the same labels."""
 

@@ -28,10 +28,10 @@ from ser.features.store import FeatureStore
 from ser.training.classical import train_classical
 from ser.training.device.gpu_memory import is_out_of_memory, limit_memory, out_of_memory, release_memory
 from ser.training.loop import DivergedError, EpochRecord, train
-from ser.training.state import State
+from ser.training.state import ARITHMETIC, State
 from ser.utils.durable_files import write_durably
 from ser.utils.errors import UserError
-from study.schema import ACROSS_CORPORA, SECONDS, UTTERANCES
+from study.schema import ACROSS_CORPORA, SECONDS, UTTERANCES, Tag
 from study.trial.checkpoints import load_newest, remove_checkpoints, save_checkpoint
 from study.trial.ended import ENDED, Ended, Saver, on_host, read_ended
 from study.trial.hardware import hardware_tags, system_metrics
@@ -146,17 +146,20 @@ class Attempt:
         self._saver.check()
         began, before = time.monotonic(), len(self._reported)
         events: list[dict[str, Any]] = []
-        if self._training is None:
+        if first := self._training is None:
             if (ended := self._begin()) is not None:
                 return ended
             # What an earlier process has reported goes again with the first epoch: it may have been lost.
             before, began = 0, time.monotonic()
-            events.append(tags_event(hardware_tags(self._context.device, self._context.threads)))
             system_metrics(self._context.device)  # the CPU's use is since the last call
         assert self._training is not None
         self._unsaved = None  # its tensors are about to change
         record = next(self._training)
         self._epoch = record.epoch
+        if first:
+            computed_in = {Tag.ARITHMETIC: record.state[ARITHMETIC]} if ARITHMETIC in record.state else {}
+            tags = {**hardware_tags(self._context.device, self._context.threads), **computed_in}
+            events.append(tags_event(tags))
         seconds, busy = time.monotonic() - began, system_metrics(self._context.device)
         metrics = {**record.metrics, SECONDS: seconds, **busy}
         if not self._again:

@@ -1,10 +1,7 @@
 """Tests of the arithmetic of a training: torch computes in what is asked for, and devices without it are refused."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,6 @@ from ser.training.task import Task
 from ser.utils.errors import UserError
 from ser.utils.hashing import digest
 
-ROOT = Path(__file__).resolve().parents[4]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = {"model.width": 0.03, "training.epochs": 2, "training.batch_size": 8, "training.crop_seconds": 0.5}
 
@@ -177,12 +173,3 @@ def test_a_training_that_was_resumed_elsewhere_names_all_that_computed_it():
     for now in ("cuda bfloat16", "cuda bfloat16", "cpu float32", "cpu float32", "cuda bfloat16"):
         found = arithmetic.together(found, now)
     assert found == "cuda bfloat16, then cpu float32, then cuda bfloat16"
-
-
-def test_an_import_sets_nothing():
-    code = (
-        "import torch, ser.train, ser.predict, study.trial.trainable\n"
-        "print(torch.backends.cudnn.conv.fp32_precision, torch.backends.mkldnn.conv.fp32_precision)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["tf32", "none"]
