@@ -101,7 +101,7 @@ def show_plan(prepared: PreparedStudy, console: Console) -> int:
     if options.scheduler != "none":
         lines.append(f"  --scheduler {options.scheduler} can only reduce that")
     lines.append(
-        f"  {size_text(disk)} of checkpoints below {options.storage_path} at the end (--keep {options.keep or 'all'}), up to "
+        f"  {size_text(disk)} of checkpoints below {options.storage_path} (--keep {options.keep or 'all'}), up to "
         f"{size_text(most)} while trials run"
     )
     for store in prepared.data.all_stores:

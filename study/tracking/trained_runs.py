@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from ser.config import Config, corpus_defaults, model_defaults, parse_value
 from ser.corpora import Corpus, load, parse_options
+from ser.labels import CONSENSUS
 from ser.models.classical import CLASSICAL
 from ser.noise import level_name
 from ser.utils.command_names import command_line
@@ -168,7 +169,8 @@ def training_command(run_id: str, trial: TrialFolder) -> str:
     study, params = trial.study, trial.params
     default = StudyOptions()
     level = next(one for one in study.noise if level_name(one) == trial.tags[Tag.NOISE])
-    words = ["--corpus", study.corpus, "--noise", level, "--labels", trial.tags.get(Tag.LABELS, default.labels[0])]
+    words = ["--corpus", study.corpus, "--noise", level]
+    words += ["--labels", kind] if (kind := trial.tags.get(Tag.LABELS, CONSENSUS)) != CONSENSUS else []
     for option in ("corpus_root", "corpus_options", "classes", "split_by", "validation", "exclude"):
         value = getattr(study, option)
         if value != getattr(default, option):

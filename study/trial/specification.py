@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Keys of the trial's number, and of its attempt's, in the configuration that Tune hands to it.
 TRIAL_KEY, ATTEMPT_KEY = "trial", "attempt"
 
-# Further keys of that configuration, each absent unless it is needed: the objective that the trial has to exceed for its
+# Further keys of that configuration, each absent unless needed: the objective that the trial has to exceed for its
 # network to be kept; and whether it has finished before, and is trained again for its network alone.
 EXCEED_KEY, AGAIN_KEY = "exceed", "again"
 
