@@ -36,11 +36,17 @@ ONE_BY_ONE, FUSED, SIDE_BY_SIDE = "one by one", "fused", "side by side, 1 thread
 
 
 class FusedCnn14(nn.Module):
-    """Network of k CNN14 without dropout: convolutions with k groups, linear layers as products of k matrices."""
+    """Network of k CNN14 without dropout: convolutions with k groups, linear layers as products of k matrices.
 
-    def __init__(self, trials: int, width: float) -> None:
+    Args:
+        trials: k.
+        width: Width of each CNN14.
+        memory_format: Order of the activations in memory.
+    """
+
+    def __init__(self, trials: int, width: float, memory_format: torch.memory_format) -> None:
         super().__init__()
-        self.trials = trials
+        self.trials, self.memory_format = trials, memory_format
         channels = scaled(Cnn14.channels, width)
         self.bn0 = nn.BatchNorm1d(trials * 64)
         layers = [pair for before, after in pairwise((1, *channels)) for pair in ((before, after), (after, after))]
@@ -57,7 +63,7 @@ class FusedCnn14(nn.Module):
         """Map features (N, k, T, 64) to logits (k, N, C)."""
         n, trials, frames, bins = features.shape
         x = self.bn0(features.permute(0, 1, 3, 2).reshape(n, trials * bins, frames))
-        x = x.view(n, trials, bins, frames).transpose(2, 3).contiguous(memory_format=torch.channels_last)
+        x = x.view(n, trials, bins, frames).transpose(2, 3).contiguous(memory_format=self.memory_format)
         for number, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             x = F.relu_(norm(convolution(x)))
             if number % 2 and number < 2 * Cnn14.halvings:
@@ -67,6 +73,17 @@ class FusedCnn14(nn.Module):
         return F.relu(x @ self.fc1.to(x.dtype)) @ self.head.to(x.dtype)
 
 
+def fused_format(device: str) -> torch.memory_format:
+    """Return the order in memory in which convolutions with groups are fast on a device.
+
+    On GPUs they are reported to be 35 times slower with channels last, which is the faster order for all others there.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    return torch.contiguous_format if device == "cuda" else torch.channels_last
+
+
 def worker(variant: str, trials: str, width: str, threads: str) -> None:
     """Train, and print the clips per second of all trials."""
     torch.set_num_threads(int(threads))
@@ -74,13 +91,15 @@ def worker(variant: str, trials: str, width: str, threads: str) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     k = 1 if variant == SIDE_BY_SIDE else int(trials)
     networks: list[nn.Module]
+    memory_format = torch.channels_last
     if variant == FUSED:
-        networks = [FusedCnn14(k, float(width))]
+        memory_format = fused_format(device.type)
+        networks = [FusedCnn14(k, float(width), memory_format)]
     else:
         networks = [build_model("cnn14", CLASSES, float(width), 0.0) for _ in range(k)]
     inputs, labels = torch.randn(BATCH, k, FRAMES, 64) * 20 - 40, torch.randint(0, CLASSES, (k, BATCH))
     inputs, labels = inputs.to(device), labels.to(device)
-    networks = [network.to(device=device, memory_format=torch.channels_last) for network in networks]  # type: ignore[call-overload]
+    networks = [network.to(device=device, memory_format=memory_format) for network in networks]  # type: ignore[call-overload]
     optimizers = [torch.optim.AdamW(network.parameters(), fused=True) for network in networks]
     seconds = []
     for _ in range(STEPS):

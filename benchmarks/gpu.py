@@ -1,12 +1,13 @@
-"""The GPU path on one GPU, in six minutes: python benchmarks/gpu.py.
+"""The GPU path on one GPU, in eight minutes: python benchmarks/gpu.py.
 
-Shows that the numbers of a GPU are those of the CPU, what a training step costs against the loop that the field writes,
-what sharing a GPU gains, and what happens when memory runs out. Needs torch, torchaudio and NumPy, pandas for the part
-``train``, and no network: features, labels and waveforms are made up. ``--device cpu --small`` runs tiny settings
-of the parts that need no GPU.
+Shows that the numbers of a GPU are those of the CPU, that no training step waits for it, how fast steps are against the
+loop that the field writes and against what the memory allows, what sharing a GPU gains, whether two runs are equal, and
+what happens when memory runs out. Needs torch, torchaudio and NumPy, and no network: features, labels and waveforms are
+made up. ``--small`` is a first look in a minute. ``--device cpu`` tests the script itself with tiny settings.
 
-Each part runs in a process of its own, so that an error of CUDA, a crash or a hang costs the others nothing. Results
-are written after every row.
+Each part runs in a process of its own with a limit of time, so that an error of CUDA, a crash or a hang costs the
+others nothing. The most important parts come first, and results are written after every row, so a run that is cut short
+has answers too.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,53 +31,52 @@ if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
 import torch
 
-from benchmarks.gpu_parts import CLASSES, MELS, ON_A_GPU_ONLY, PARTS, Row, Settings
-from benchmarks.measure import table
-from ser.features.front_ends import FRONT_ENDS
-from ser.features.store import FORMAT
-from ser.training import Subset, Task
+from benchmarks.gpu_parts.common import Row, Settings, made_task, make_settings
+from benchmarks.gpu_parts.device_step import capture_check, compiled
+from benchmarks.gpu_parts.memory import memory, store
+from benchmarks.gpu_parts.report import as_markdown
+from benchmarks.gpu_parts.same_numbers import equality, numbers, whole_training
+from benchmarks.gpu_parts.sharing import mps_daemon, sharing
+from benchmarks.gpu_parts.steps import describe_machine, field_speed, first_speed, own_speed
+from benchmarks.gpu_parts.waits import waits
+from ser.training import Task
 
-SMALL: Row = {"widths": (0.03125,), "batches": (4,), "frames": 64, "steps": 2, "repeats": 2, "matrix": 256}
-SMALL |= {"processes": (1, 2), "seconds": 0.3}
+PARTS: dict[str, tuple[Callable[[Settings, Task], Iterator[Row]], float]] = {
+    "machine": (describe_machine, 60),
+    "numbers": (numbers, 60),
+    "waits": (waits, 60),
+    "first speed": (first_speed, 60),
+    "sharing": (sharing, 75),
+    "sharing, MPS": (sharing, 75),
+    "capture": (capture_check, 60),
+    "equality": (equality, 60),
+    "memory": (memory, 30),
+    "train": (whole_training, 45),
+    "store": (store, 45),
+    "field speed": (field_speed, 60),
+    "own speed": (own_speed, 75),
+    "compiled": (compiled, 180),
+}
+"""Name → function, and the seconds after which it is stopped. The most important parts come first."""
 
-
-def made_task(folder: Path, settings: Settings) -> Task:
-    """Write a feature store of noise in which each class has a louder band, and return its task."""
-    frames, utterances = settings.frames * 6 // 5, 96  # longer than a crop
-    rng, rows = np.random.default_rng(0), np.arange(utterances)
-    labels = rows % CLASSES
-    values = rng.normal(-50, 10, (utterances, frames, MELS)).astype("<f4")
-    for value, label in zip(values, labels, strict=True):
-        value[:, 10 * label : 10 * label + 10] += 20
-    values.tofile(folder / "frames.f32")
-    np.save(folder / "offsets.npy", np.arange(utterances + 1) * frames)
-    np.save(folder / "content.npy", rows.astype("U16"))
-    np.save(folder / "levels.npy", np.zeros((utterances, 2), dtype=np.float32))
-    files = ("frames.f32", "offsets.npy", "content.npy", "levels.npy")
-    sizes = {name: (folder / name).stat().st_size for name in files}
-    meta = {"format": FORMAT, "front_end": asdict(FRONT_ENDS["panns_16k"]), "sizes": sizes}
-    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-
-    def subset(rows: Any) -> Subset:
-        noisy = np.where(rng.random(len(rows)) < 0.2, rng.integers(0, CLASSES, len(rows)), labels[rows])
-        soft = 0.9 * np.eye(CLASSES)[noisy] + 0.1 / CLASSES
-        ids, unknown = tuple(f"u{row}" for row in rows), ("unknown",) * len(rows)
-        return Subset(rows, ids, noisy, labels[rows], soft, unknown, unknown)
-
-    names = tuple(f"class {number}" for number in range(CLASSES))
-    return Task(names, folder, subset(rows[:72]), subset(rows[72:]), {"level": "made up"})
+SHORTEST = 5.0
+"""Seconds without which a part is not begun."""
 
 
 def run_part(name: str, settings: Settings, connection: Any) -> None:
     """Send the rows of a part, and its error if it fails, from a process of its own."""
+    os.setsid()  # so that the processes that it starts end with it
     if settings.device == "cpu":
         torch.set_num_threads(1)  # tiny networks are slower with more
     try:
         with tempfile.TemporaryDirectory() as folder:
-            for row in PARTS[name][0](settings, made_task(Path(folder), settings)):
+            for cache in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):  # compilation is timed from the beginning
+                os.environ[cache] = str(Path(folder) / cache)
+            store = Path(folder) / "store"
+            store.mkdir()
+            for row in PARTS[name][0](settings, made_task(store, settings.frames * 6 // 5)):
                 connection.send(row)
     except Exception as error:
         traceback.print_exc()
@@ -99,73 +102,78 @@ def collect(name: str, settings: Settings, limit: float, keep: Callable[[Row], N
             else:
                 result["rows"].append(received)
                 keep(result)
-        process.kill()
     except EOFError:  # the part has ended
-        process.join()
+        process.join(SHORTEST)
         result["error"] = error or (f"exit status {process.exitcode}" if process.exitcode else None)
-    process.join()
+    finally:
+        with suppress(ProcessLookupError):  # nothing of the part is left
+            os.killpg(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        process.kill()
+        process.join()
     result["seconds"] = time.perf_counter() - began
     keep(result)
     return result
 
 
-def as_markdown(results: Mapping[str, Row]) -> str:
-    """Return a table of each part."""
-    blocks = []
-    for name, result in results.items():
-        blocks.append(f"**{name}**, {result['seconds']:.0f} s")
-        if columns := list(dict.fromkeys(key for row in result["rows"] for key in row)):
-            blocks.append(table(columns, [[cell(row.get(key)) for key in columns] for row in result["rows"]]))
-        if result["error"]:
-            blocks.append(f"Error: {result['error']}")
-    return "\n\n".join(blocks) + "\n"
+def write(path: Path, text: str) -> None:
+    """Replace a file, so that it is whole whenever the script is stopped."""
+    path.with_name(f"{path.name}.writing").write_text(text, encoding="utf-8")
+    path.with_name(f"{path.name}.writing").replace(path)
 
 
-def cell(value: Any) -> str:
-    """Return a value as text for a table, without characters that end a cell."""
-    text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace("|", "/").split())
-
-
-def main(device: str, small: bool, parts: Sequence[str], seconds: float, output: Path) -> None:
+def main(device: str, small: bool, parts: Sequence[str], seconds: float | None, output: Path) -> None:
     """Run the parts, and write and print their tables.
 
     Args:
-        device: ``cuda`` or ``cpu``.
-        small: Use tiny settings.
+        device: ``cuda``, or ``cpu`` with tiny settings.
+        small: Use small settings on a GPU.
         parts: Names of ``PARTS``.
-        seconds: Time for all of them; parts that would begin later are left out.
+        seconds: Time for all of them; parts that would begin later are left out. None is 480, or 60 with ``small``.
         output: Folder for ``gpu.json`` and ``gpu.md``.
     """
-    settings = Settings(device, **(SMALL if small else {}))
+    end = time.perf_counter() + (seconds or (60.0 if small else 480.0))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("stopped"))  # ends parts and the MPS daemon
+    settings = make_settings(device, small)
     output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Row] = {}
-    end = time.perf_counter() + seconds
+    left_out: list[str] = []
+
+    def keep_all() -> None:
+        content = {"benchmark": "gpu", "settings": asdict(settings), "parts": results, "left_out": left_out}
+        write(output / "gpu.json", json.dumps(content, indent=1) + "\n")
+        write(output / "gpu.md", as_markdown(results, left_out))
 
     def run(name: str) -> None:
         def keep(result: Row) -> None:
             results[name] = result
-            content = {"benchmark": "gpu", "settings": asdict(settings), "parts": results}
-            (output / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            (output / "gpu.md").write_text(as_markdown(results), encoding="utf-8")
+            keep_all()
 
-        collect(name, settings, min(PARTS[name][1], end - time.perf_counter()), keep)
+        with mps_daemon() if name == "sharing, MPS" else nullcontext((None, "")) as (pipes, reason):
+            limit = min(PARTS[name][1], end - time.perf_counter())
+            if reason:
+                keep({"rows": [{"skipped": reason}], "seconds": 0.0, "error": None})
+            else:
+                collect(name, replace(settings, pipes=pipes), limit, keep)
 
     run("machine")
-    if results["machine"]["error"]:  # CUDA may not work after a fork
+    if results["machine"]["error"] and settings.start == "fork":  # CUDA may not work after a fork
         settings = replace(settings, start="spawn")
         run("machine")
     for name in parts:
-        if name != "machine" and time.perf_counter() < end and (device == "cuda" or name not in ON_A_GPU_ONLY):
+        if end - time.perf_counter() < SHORTEST:
+            left_out.append(name)
+        elif name != "machine":
             run(name)
+    keep_all()
     print((output / "gpu.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--small", action="store_true", help="tiny settings, for a test")
+    parser.add_argument("--small", action="store_true", help="a first look in a minute")
     parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts to run")
-    parser.add_argument("--seconds", type=float, default=360.0, help="time for all parts")
+    parser.add_argument("--seconds", type=float, help="time for all parts: 480, or 60 with --small")
     parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="folder for gpu.json and gpu.md")
     main(**vars(parser.parse_args()))
