@@ -23,7 +23,7 @@ from ser.models import Classifier
 from ser.models.encoders.network import Encoder
 from ser.training.batches import crop_frames
 from ser.training.best_epochs import BestEpochs
-from ser.training.device.arithmetic import resolve_arithmetic, together
+from ser.training.device.arithmetic import not_deterministic, resolve_arithmetic, together
 from ser.training.device.epoch_plan import EpochPlan, EpochPlanner
 from ser.training.device.features import DeviceFeatures, fits
 from ser.training.device.gpu_memory import is_out_of_memory, out_of_memory
@@ -99,7 +99,8 @@ def train(
     Raises:
         UserError: ``state`` belongs to another configuration, seed or task; ``model.pretrained`` does not fit; the
             feature store is of another front end than the network reads; the loss needs votes that the corpus lacks;
-            or the GPU is out of memory.
+            the GPU is out of memory; the device lacks ``training.precision``; or a GPU has no deterministic algorithm
+            where ``training.deterministic`` asks for it.
         DivergedError: The loss or a prediction is not finite.
 
     Example:
@@ -133,6 +134,8 @@ def train(
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise out_of_memory(config) from error
+        if (explained := not_deterministic(error)) is not None:
+            raise explained from error
         raise
 
 
@@ -149,7 +152,7 @@ class _Run:
         self.model = self._initial_model(fresh=state is None)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.arithmetic = resolve_arithmetic(config, device)
-        self.computed_in = together(state and state.get(ARITHMETIC), self.arithmetic.name)
+        self.computed_in = together((state or {}).get(ARITHMETIC), self.arithmetic.name)
         self.autocast = self.arithmetic.autocast()
 
         num_classes = len(task.classes)

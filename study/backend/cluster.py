@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
@@ -14,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ser.utils.errors import UserError, first_line
 from study.backend import local
-from study.backend.gpus import compare_gpus, probe_gpus
+from study.backend.arithmetic import Abilities, common_arithmetic, cpu_abilities
+from study.backend.gpus import TorchGpus, compare_gpus, probe_gpus
 from study.backend.local import QUIET, worker_variables
 from study.backend.trial_resources import GpuDemand, TrialResources, trial_resources
 from study.environment import CODE_ROOT
@@ -41,8 +43,8 @@ def start_ray(options: StudyOptions, folders: Sequence[str], demand: GpuDemand) 
         What a trial gets, and how many run at a time.
 
     Raises:
-        UserError: No cluster answers, a node lacks a folder or has GPUs that torch cannot use, or no node or share of
-            a GPU has room for a trial.
+        UserError: No cluster answers, a node lacks a folder or has GPUs that torch cannot use, no node or share of a
+            GPU has room for a trial, or nodes would compute trials differently or not as asked.
     """
     if options.address is None:
         local.start(f"--resume --name {options.name}")
@@ -51,16 +53,21 @@ def start_ray(options: StudyOptions, folders: Sequence[str], demand: GpuDemand) 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     _check_nodes([*folders, str(CODE_ROOT)])
     resources = trial_resources(nodes, options, demand)
+    precision = options.shared.training.precision
     if resources.gpus:
-        memory = _check_gpus(options.shared.training.precision == "auto")
-        resources = trial_resources(nodes, options, demand, memory)
+        gpus = _usable_gpus()
+        resources = trial_resources(nodes, options, demand, min((each.memory for each in gpus.values()), default=0))
+        found = common_arithmetic("cuda", precision, {node: each.abilities for node, each in gpus.items()})
+    else:
+        found = common_arithmetic("cpu", precision, _cpus())
     if resources.count < 1:
         have = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UserError(
             f"a trial asks for {resources.cpus:g} CPU(s) and {resources.gpus:g} GPU(s), but the nodes have {have}. "
             "Lower --cpus-per-trial or --gpus-per-trial."
         )
-    return resources
+    arithmetic, warning = found
+    return replace(resources, arithmetic=arithmetic, warning=warning)
 
 
 def join(address: str) -> None:
@@ -119,12 +126,25 @@ def _check_nodes(paths: Sequence[str]) -> None:
             )
 
 
-def _check_gpus(same_precision: bool) -> int:
-    """Raise if torch cannot use all GPUs that Ray counts; return the bytes of the smallest."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+def _usable_gpus() -> dict[str, TorchGpus]:
+    """Return the GPUs of each node that has any; raise if torch cannot use all that Ray counts."""
+    nodes = _nodes_with("GPU")
     found = _ask(nodes, probe_gpus)
-    compare_gpus({_called(node): node["Resources"]["GPU"] for node in nodes}, found, same_precision=same_precision)
-    return min((gpus.memory for gpus in found.values()), default=0)
+    compare_gpus({_called(node): node["Resources"]["GPU"] for node in nodes}, found)
+    return found
+
+
+def _cpus() -> dict[str, Abilities]:
+    """Return what the CPU of each node computes that has any; this machine needs no other process for that."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = _nodes_with("CPU")
+    own = {_called(node): cpu_abilities() for node in nodes if node["NodeID"] == here}
+    return {**own, **_ask([node for node in nodes if node["NodeID"] != here], cpu_abilities)}
+
+
+def _nodes_with(resource: str) -> list[Mapping[str, Any]]:
+    """Return the nodes that have some of a resource."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(resource)]
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[[], Answer]) -> dict[str, Answer]:

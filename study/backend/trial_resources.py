@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ser.training.device.arithmetic import Arithmetic
 from ser.training.device.gpu_memory import CONTEXT, gigabytes
 from ser.utils.errors import UserError
 from study.options import StudyOptions
@@ -42,12 +43,16 @@ class TrialResources:
         gpus: GPUs of a trial, from 0 to 1.
         count: Trials that run at a time.
         sharing: How trials share a GPU, for people; empty where they do not.
+        arithmetic: What the trials' networks are computed in; None before the nodes are asked.
+        warning: What a user may want to know about it; mostly empty.
     """
 
     cpus: float
     gpus: float
     count: int
     sharing: str = field(default="", compare=False, repr=False)
+    arithmetic: Arithmetic | None = field(default=None, compare=False, repr=False)
+    warning: str = field(default="", compare=False, repr=False)
 
     @property
     def in_words(self) -> str:
@@ -58,7 +63,8 @@ class TrialResources:
             '1 CPU, 0.5 GPU (2 share a GPU); 4 at a time'
         """
         sharing = f" ({self.sharing})" if self.sharing else ""
-        return f"{self.cpus:g} CPU, {self.gpus:.3g} GPU{sharing}; {self.count} at a time"
+        arithmetic = f"; {self.arithmetic.name}" if self.arithmetic else ""
+        return f"{self.cpus:g} CPU, {self.gpus:.3g} GPU{sharing}; {self.count} at a time{arithmetic}"
 
 
 def trial_resources(

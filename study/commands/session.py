@@ -23,6 +23,7 @@ from study.console import say
 from study.environment import environment
 from study.options import RECORD
 from study.schema import FAILED, FINISHED, STOPPED
+from study.search.arithmetic import earlier_arithmetic, without_networks
 from study.search.gpu_demand import gpu_demand
 from study.search.journal import DASHBOARD, write_for_dashboard
 from study.search.parents import about_study, close_runs, complete_parent
@@ -140,7 +141,9 @@ def _run_searches(
 ) -> None:
     """Start Ray, open the searches, and run them one after the other."""
     folders = [str(prepared.folder), str(prepared.data.store.path)]
-    resources = start_ray(prepared.options, folders, gpu_demand(prepared.searches, prepared.options))
+    options, searches = prepared.options, prepared.searches
+    resources = start_ray(options, folders, gpu_demand(searches, options))
+    resources = without_networks(resources, searches, options)
     treat_signals_as_interrupt()  # again, because Ray sets a handler of its own
     # Only now: a study that could not begin must not take a name.
     stores = [store.path.name for store in prepared.data.all_stores]
@@ -157,6 +160,9 @@ def _run_searches(
     logs = [open_logs(prepared, search, parent, resources, progress.courier) for search, parent in opened]
     if lacking := sum(repeat_if_deleted(own.deliver) for own in logs):
         say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
+    for warning in (resources.warning, earlier_arithmetic(resources, searches, logs, options)):
+        if warning:
+            say(console, f"  {warning}")
     left_out: set[str] = set()
     about = about_study(prepared)
     whole = WholeStudy(

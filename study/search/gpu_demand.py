@@ -35,7 +35,7 @@ def needs_gpu(search: Search, options: StudyOptions) -> bool:
         options: The study's options.
     """
     asked = bool(options.gpus_per_trial)
-    models = [config.model for config in _configurations(search, options.defaults)]
+    models = [config.model for config in configurations(search, options.defaults)]
     return not all(model.is_classical or (model.reads_embeddings and not asked) for model in models)
 
 
@@ -45,7 +45,7 @@ def _memory(searches: Iterable[Search], options: StudyOptions) -> int | None:
         return None  # the share is given
     largest = 0
     for search in searches:
-        configs = [config for config in _configurations(search, options.defaults) if not config.model.is_classical]
+        configs = [config for config in configurations(search, options.defaults) if not config.model.is_classical]
         if any(config.model.width > NARROW_WIDTH for config in configs):
             return None
         store, classes = FeatureStore.open(search.task.store), len(search.task.classes)
@@ -62,8 +62,13 @@ def _seconds(config: Config) -> float:
     return config.training.batch_size * config.training.crop_seconds
 
 
-def _configurations(search: Search, defaults: Mapping[str, Any]) -> Iterator[Config]:
-    """Yield the planned configurations of a search, or examples of its space."""
+def configurations(search: Search, defaults: Mapping[str, Any]) -> Iterator[Config]:
+    """Return the planned configurations of a search, or examples of its space.
+
+    Args:
+        search: The search.
+        defaults: Default parameters of the study by dotted name.
+    """
     if search.planned:
         return (Config.from_dotted(one.configuration) for one in search.planned)
     return search.space.configurations(defaults)

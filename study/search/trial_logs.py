@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.config import Config
-from study.schema import absent_tag
+from study.schema import Tag, absent_tag
 from study.search.journal import Entry
 from study.tracking.event_log import RECORDS, EventLog
 from study.tracking.upload import Courier, Delivery, SearchRuns, stored
@@ -47,6 +47,10 @@ class TrialLogs:
         deliveries = stored(self._courier.client, self._runs, self._logs)
         self._courier.add(deliveries)
         return sum(one.pending > 0 for one in deliveries)
+
+    def arithmetics(self) -> list[str]:
+        """Return the arithmetic of each trial that has one on record."""
+        return [log.tags[Tag.ARITHMETIC] for log in self._logs.values() if Tag.ARITHMETIC in log.tags]
 
     def __getitem__(self, number: int) -> EventLog:
         """Return the event log of a trial, which may not have begun."""

@@ -55,6 +55,7 @@ class EventLog:
         last_metrics: Metrics of the last epoch, empty before the first.
         seconds: Seconds spent on the epochs on record.
         status: ``finished``, ``stopped`` or ``failed``; None for a trial that has not ended, or continues.
+        tags: Tags that its process has reported.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +68,7 @@ class EventLog:
         self.seconds = 0.0
         self.status: str | None = None
         self._artifacts: set[tuple[str, str | None]] = set()
-        self._tags: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
         self._ends: list[int] = []  # where each line ends, in bytes
         if self._path.exists():
             with self._path.open("rb") as file:
@@ -118,7 +119,7 @@ class EventLog:
                 self._append(EPOCH, epoch=event["epoch"], metrics=metrics)
             elif event["kind"] == ARTIFACT and (event["name"], event["digest"]) not in self._artifacts:
                 self._append(ARTIFACT, name=event["name"], digest=event["digest"])
-            elif event["kind"] == TAGS and not event["tags"].items() <= self._tags.items():
+            elif event["kind"] == TAGS and not event["tags"].items() <= self.tags.items():
                 self._append(TAGS, tags=event["tags"])
 
     def end(self, status: str, failure: str | None = None) -> None:
@@ -153,4 +154,4 @@ class EventLog:
         elif line["kind"] == END:
             self.status = ending(line)
         elif line["kind"] == TAGS:
-            self._tags |= line["tags"]
+            self.tags |= line["tags"]

@@ -256,11 +256,19 @@ def _is_computed_alike(run: Run, other: Run) -> bool:
     """
     one, two = (each.data.tags[Tag.ARITHMETIC] for each in (run, other))
     chosen = any(each.data.params.get("training.precision", "auto") != "auto" for each in (run, other))
-    return one == two or (chosen and _devices(one) == _devices(two))
+    return one == two or (chosen and devices_of(one) == devices_of(two))
 
 
-def _devices(arithmetic: str) -> list[str]:
-    """Return the kinds of devices that computed a training, one after the other."""
+def devices_of(arithmetic: str) -> list[str]:
+    """Return the kinds of devices that computed a training, one after the other.
+
+    Args:
+        arithmetic: Value of its tag.
+
+    Example:
+        >>> devices_of("cuda bfloat16, then cpu float32")
+        ['cuda', 'cpu']
+    """
     return [word for word in arithmetic.split() if word in ("cpu", "cuda")]
 
 

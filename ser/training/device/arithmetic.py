@@ -138,6 +138,21 @@ def no_tf32(lacking: str) -> UserError:
     )
 
 
+def not_deterministic(error: RuntimeError) -> UserError | None:
+    """Return the error of an operation that ``training.deterministic`` rules out; None for any other.
+
+    Args:
+        error: Error of torch.
+    """
+    operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not found:
+        return None
+    return UserError(
+        f"training.deterministic is true, and torch has no deterministic {operation} for GPUs, which the loss or the "
+        "network uses. Choose another one, or leave training.deterministic out."
+    )
+
+
 def emulation_warning(arithmetic: Arithmetic, where: str = "") -> str:
     """Return a warning if bfloat16 is emulated, which is right but slow; else an empty string.
 

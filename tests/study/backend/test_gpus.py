@@ -7,43 +7,71 @@ import sys
 import pytest
 import torch
 
+from ser.training.device.arithmetic import Arithmetic
 from ser.utils.errors import UserError
+from study.backend.arithmetic import Abilities, common_arithmetic, cpu_abilities
 from study.backend.gpus import TorchGpus, compare_gpus, probe_gpus
 from study.environment import CODE_ROOT
 
-GOOD = TorchGpus(2, True, "torch 2.9, built for CUDA 12.8", "")
-OLD = TorchGpus(2, False, "torch 2.9, built for CUDA 12.8", "")
+NEW, OLD = Abilities([True] * 2, [True] * 2), Abilities([False] * 2, [False] * 2)
+GOOD = TorchGpus(2, NEW, "torch 2.9, built for CUDA 12.8", "")
 NO_DRIVER = TorchGpus(
-    0, False, "torch 2.9, built for CUDA 13.0", "The driver is too old (found version 11040).\nUpdate it."
+    0, Abilities([], []), "torch 2.9, built for CUDA 13.0", "The driver is too old (found version 11040).\nUpdate it."
 )
 
 
 def test_nodes_whose_gpus_all_work_pass():
-    compare_gpus({"this machine": 2.0, "node b": 2.0}, {"this machine": GOOD, "node b": GOOD}, same_precision=True)
-    compare_gpus({"this machine": 1.0}, {"this machine": GOOD}, same_precision=True)
+    compare_gpus({"this machine": 2.0, "node b": 2.0}, {"this machine": GOOD, "node b": GOOD})
+    compare_gpus({"this machine": 1.0}, {"this machine": GOOD})
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
         (NO_DRIVER, ["counts 2 GPU(s) on node b, but torch can use 0", "too old (found version 11040)", "CUDA 13.0"]),
-        (TorchGpus(1, True, "torch", "GPU 1: out of memory"), ["torch can use 1 (GPU 1: out of memory"]),
-        (TorchGpus(1, True, "torch", ""), ["torch can use 1 (it sees no other"]),
+        (TorchGpus(1, NEW, "torch", "GPU 1: out of memory"), ["torch can use 1 (GPU 1: out of memory"]),
+        (TorchGpus(1, NEW, "torch", ""), ["torch can use 1 (it sees no other"]),
     ],
 )
 def test_a_node_with_a_gpu_that_torch_cannot_use_is_named_with_torchs_words(found, said):
     with pytest.raises(UserError) as raised:
-        compare_gpus({"this machine": 2.0, "node b": 2.0}, {"this machine": GOOD, "node b": found}, same_precision=True)
+        compare_gpus({"this machine": 2.0, "node b": 2.0}, {"this machine": GOOD, "node b": found})
     for words in (*said, "--gpus-per-trial 0", "pytorch.org"):
         assert words in str(raised.value)
     assert "Update." not in str(raised.value)
 
 
-def test_gpus_that_would_choose_another_precision_are_an_error_unless_it_is_given():
-    counted, found = {"this machine": 2.0, "node b": 2.0}, {"this machine": GOOD, "node b": OLD}
-    with pytest.raises(UserError, match=r"GPUs of node b do not compute in bfloat16.*--precision float32"):
-        compare_gpus(counted, found, same_precision=True)
-    compare_gpus(counted, found, same_precision=False)
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("nodes", [{"this machine": NEW, "node b": OLD}, {"node b": Abilities([True, False], [])}])
+def test_devices_that_would_choose_another_precision_are_an_error_unless_it_is_given(kind, nodes):
+    with pytest.raises(UserError, match=r"the .PUs of node b do not compute in bfloat16.*float32"):
+        common_arithmetic(kind, "auto", nodes)
+    assert common_arithmetic(kind, "float32", nodes) == (Arithmetic(kind, "float32"), "")
+    arithmetic, warning = common_arithmetic(kind, "bfloat16", nodes)
+    assert arithmetic.name == f"{kind} bfloat16"
+    assert "of node b emulates bfloat16" in warning
+
+
+@pytest.mark.parametrize(
+    ("kind", "abilities", "precision", "expected"),
+    [
+        ("cuda", NEW, "auto", "cuda bfloat16"),
+        ("cuda", OLD, "auto", "cuda float32"),
+        ("cuda", NEW, "tf32", "cuda tf32"),
+        ("cpu", Abilities([True], [False]), "auto", "cpu bfloat16"),
+        ("cpu", Abilities([False], [False]), "auto", "cpu float32"),
+    ],
+)
+def test_equal_devices_have_one_arithmetic(kind, abilities, precision, expected):
+    arithmetic, warning = common_arithmetic(kind, precision, {"this machine": abilities, "node b": abilities})
+    assert (arithmetic.name, warning) == (expected, "")
+
+
+def test_tf32_needs_gpus_that_have_it_on_every_node():
+    with pytest.raises(UserError, match=r"tf32.*the GPUs of node b do not have it"):
+        common_arithmetic("cuda", "tf32", {"this machine": NEW, "node b": OLD})
+    with pytest.raises(UserError, match=r"tf32.*trials run on CPUs"):
+        common_arithmetic("cpu", "tf32", {"this machine": cpu_abilities()})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ser.config import Config
-from ser.training import train
+from ser.training import loop, train
 from ser.training.device import arithmetic
 from ser.training.device.arithmetic import Arithmetic, inference_arithmetic, resolve_arithmetic
 from ser.training.state import fingerprint
@@ -173,3 +173,20 @@ def test_a_training_that_was_resumed_elsewhere_names_all_that_computed_it():
     for now in ("cuda bfloat16", "cuda bfloat16", "cpu float32", "cpu float32", "cuda bfloat16"):
         found = arithmetic.together(found, now)
     assert found == "cuda bfloat16, then cpu float32, then cuda bfloat16"
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, task_at: Callable[..., Task]
+):
+    Arithmetic("cuda", "float32", deterministic=True).apply()
+    with pytest.raises(RuntimeError) as raised:
+        torch.ones(2).put_(torch.tensor([0]), torch.ones(1))
+    Arithmetic("cuda", "float32").apply()
+
+    def fails(*_: Any) -> None:
+        raise raised.value
+
+    monkeypatch.setattr(loop, "set_learning_rate", fails)
+    with pytest.raises(UserError, match=r"training\.deterministic is true.* no deterministic put_ for GPUs"):
+        next(train(config_of("float32"), task_at("clean"), seed=0))
+    assert arithmetic.not_deterministic(RuntimeError("CUDA error: uncorrectable ECC error encountered")) is None
