@@ -22,6 +22,6 @@ if [[ -e $storage/studies/$name/study.json ]]; then set -- --resume; fi
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
-srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
+srun cluster/mps.sh run ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
     python study/run.py --address "$address" --name "$name" --storage-path "$storage" \
     --tracking-uri "$MLFLOW_TRACKING_URI" "$@"

@@ -114,7 +114,7 @@ class TrainingOptions:
     cpus_per_trial: float | None = None
     """CPUs of a trial; default 1 on a GPU, for a width up to .25 or a frozen network, else all of the machine."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, at most 1, fractions allowed; default 1 where there is one, 0 for a frozen network."""
+    """Share of a GPU for a trial; default 1 where there is one, 0.25 to 1 for a width up to .25, 0 for a frozen network."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
     keep: Keep | None = None

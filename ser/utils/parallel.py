@@ -24,12 +24,27 @@ ALLOCATOR = {
 }
 """Environment variables for a process that trains; they must be set before the process starts."""
 
+# Several trials, one after the other, with batches of other sizes: memory that is mapped piece by piece does not fall
+# into pieces that fit no batch, so that a trial does not run out of its share while some of it is free.
+GPU_ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""Environment variables of torch's allocator on GPUs, for ``training_variables``."""
+
+FORMER_GPU_ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+"""Former name of the variable, which torch still reads."""
+
 MAX_THREADS = 8
 GROUP_SIZE = 8
 """Items that a thread takes at a time; with single items, switching threads dominates (docs/performance.md)."""
 
 GROUPS_AHEAD = 2
 """Groups of items that may wait for each thread."""
+
+
+def training_variables() -> dict[str, str]:
+    """Return the environment variables for a process that trains; on GPUs the user's own, if there are any."""
+    names = (*GPU_ALLOCATOR, FORMER_GPU_ALLOCATOR)
+    own = {name: os.environ[name] for name in names if name in os.environ}
+    return {**ALLOCATOR, **(own or GPU_ALLOCATOR)}
 
 
 def cores() -> int:

@@ -20,7 +20,7 @@ import ray
 
 from ser.utils.command_line import EXIT_INTERRUPTED
 from ser.utils.errors import UserError, first_line
-from ser.utils.parallel import ALLOCATOR, cores
+from ser.utils.parallel import cores, training_variables
 from study.backend.guard import Process, descendants, lives, name_of, start_guard
 from study.environment import CODE_ROOT, environment
 
@@ -96,7 +96,7 @@ class _Local:
 def worker_variables() -> dict[str, str]:
     """Return the environment variables of every process that runs trials."""
     path = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"PYTHONPATH": path, **ALLOCATOR}
+    return {"PYTHONPATH": path, **training_variables()}
 
 
 def start(resume: str) -> None:

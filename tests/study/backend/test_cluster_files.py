@@ -20,13 +20,14 @@ from ray.dashboard.modules.job.cli import submit
 from ray.scripts import scripts
 from ray.scripts.symmetric_run import symmetric_run
 
+from ser.utils.parallel import FORMER_GPU_ALLOCATOR, GPU_ALLOCATOR
 from study.options import StudyOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = ROOT / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
 LAUNCHER = ("aws.yaml", "on_premises.yaml")
-OWN_VARIABLES = {"PYTHONPATH"}
+OWN_VARIABLES = {"PYTHONPATH", *GPU_ALLOCATOR, FORMER_GPU_ALLOCATOR}
 
 
 def loaded(name):
@@ -80,7 +81,7 @@ def test_the_launcher_files_agree_with_rays_schema(name):
 def test_the_start_commands_of_the_launcher_files_are_rays(name):
     for command in start_commands(name):
         assert flags(command) <= flags_of(scripts.start)
-        assert "ray stop" in command or "RAY_AUTH_MODE=token" in command
+        assert "ray stop" in command or "RAY_AUTH_MODE=token" in command or command.endswith("cluster/mps.sh start")
 
 
 def test_the_number_of_machines_is_constant_during_a_study():
@@ -192,7 +193,8 @@ def recorded(tmp_path):
 def test_slurm_starts_a_study_and_then_resumes_it(recorded, tmp_path):
     words = recorded("first", "--space", "proselflc", "--noise", "clean")
     start, study = words[: words.index("--")], words[words.index("--") + 1 :]
-    assert start == ["ray", "symmetric-run", "--address", "node1:23456", "--min-nodes", "2"]
+    wrapper = ["cluster/mps.sh", "run"]
+    assert start == [*wrapper, "ray", "symmetric-run", "--address", "node1:23456", "--min-nodes", "2"]
     assert study[:2] == ["python", "study/run.py"]
     asked = tyro.cli(StudyOptions, args=study[2:])
     assert (asked.name, asked.space, asked.noise, asked.resume) == ("first", ("proselflc",), ("clean",), False)
@@ -203,3 +205,93 @@ def test_slurm_starts_a_study_and_then_resumes_it(recorded, tmp_path):
     (tmp_path / "results" / "studies" / "first" / "study.json").write_text("{}", encoding="utf-8")
     again = tyro.cli(StudyOptions, args=recorded("first", "--space", "proselflc")[words.index("--") + 3 :])
     assert (again.name, again.space, again.resume) == ("first", StudyOptions().space, True)
+
+
+DAEMON = """#!/bin/sh
+log="{log}"
+pipe="$CUDA_MPS_PIPE_DIRECTORY/control"
+if [ "$1" = -d ]; then
+    echo "daemon $CUDA_MPS_PIPE_DIRECTORY ${{CUDA_VISIBLE_DEVICES-all}}" >> "$log"
+    [ "$FAIL" ] && exit 1
+    touch "$pipe"
+    exit 0
+fi
+[ -e "$pipe" ] || exit 1
+read -r command
+echo "$command" >> "$log"
+[ "$command" = quit ] && rm "$pipe"
+exit 0
+"""
+
+
+@pytest.fixture
+def mps(tmp_path):
+    """Return a function that runs mps.sh with a control program that logs what it is asked, and that log."""
+    log, bin_ = tmp_path / "log", tmp_path / "bin"
+    log.touch()
+    bin_.mkdir()
+    (bin_ / "nvidia-cuda-mps-control").write_text(DAEMON.format(log=log), encoding="utf-8")
+    (bin_ / "nvidia-cuda-mps-control").chmod(0o755)
+
+    def run(*arguments, installed=True, **variables):
+        path = f"{bin_}:{os.environ['PATH']}" if installed else os.environ["PATH"]
+        environment = {"PATH": path, "CUDA_VISIBLE_DEVICES": "2,3", **variables}
+        done = subprocess.run(
+            ["bash", str(CLUSTER / "mps.sh"), *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        logged = log.read_text(encoding="utf-8").splitlines()
+        log.write_text("", encoding="utf-8")
+        return done, logged
+
+    return run
+
+
+def test_mps_serves_all_gpus_of_a_command_and_ends_with_it(mps):
+    show = 'echo "$CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES"; exit 3'
+    done, logged = mps("run", "bash", "-c", show)
+    folder, seen = done.stdout.split()
+    assert (done.returncode, seen) == (3, "2,3")  # the daemon alone sees all GPUs
+    assert folder.startswith("/tmp/mps.")
+    assert logged == [f"daemon {folder} all", "quit"]
+    assert not Path(folder).exists()
+
+
+def test_mps_ends_after_a_command_that_a_signal_ends_in_order(mps):
+    code = "kill -TERM $PPID; sleep 0.2; echo saved; exit 130"
+    done, logged = mps("run", "bash", "-c", code)
+    assert (done.returncode, done.stdout) == (130, "saved\n")
+    assert logged[-1] == "quit"
+
+
+def test_mps_is_started_once_on_a_machine_and_stopped(mps, tmp_path):
+    own = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path / "pipe")}
+    assert mps("start", **own)[1] == [f"daemon {tmp_path}/pipe all"]
+    assert mps("start", **own)[1] == ["get_server_list"]
+    # A daemon that is there already, as a cluster's own, is used and not ended.
+    done, logged = mps("run", "echo", "done", **own)
+    assert (done.stdout, logged) == ("done\n", ["get_server_list"])
+    assert mps("stop", **own)[1] == ["quit"]
+    done, logged = mps("stop", **own)
+    assert (done.returncode, logged) == (0, [])
+
+
+def test_without_mps_trials_take_turns(mps):
+    done, logged = mps("run", "echo", "done", installed=False)
+    assert (done.returncode, done.stdout, logged) == (0, "done\n", [])
+    for action in ("start", "stop"):
+        assert mps(action, installed=False)[0].returncode == 0
+    done, _ = mps("run", "echo", "done", FAIL="1")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert "GPUs are shared in turn" in done.stderr
+
+
+def test_every_way_to_start_workers_with_gpus_starts_mps():
+    for name in LAUNCHER:
+        commands = loaded(name)["worker_start_ray_commands"]
+        (place,) = [number for number, command in enumerate(commands) if command.endswith("cluster/mps.sh start")]
+        assert "ray start" in commands[place + 1]
+    workers = loaded("kuberay.yaml")["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert workers["containers"][0]["args"] == ["/opt/ambivalent/cluster/mps.sh start"]
+    image = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
+    assert "WORKDIR /opt/ambivalent\n" in image
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in image
