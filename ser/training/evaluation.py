@@ -33,7 +33,7 @@ class SegmentedUtterances:
         cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
         owners = rows[cut.owner]
         lengths = torch.from_numpy(valid_frames(store, owners, cut.starts, frames))
-        self._owner = cut.owner
+        self.rows, self._owner = rows, cut.owner
         self._windows = features.windows(owners, cut.starts, frames)
         self._lengths = page_locked(lengths, features.device)
 
@@ -51,10 +51,9 @@ class SegmentedUtterances:
         batches = zip(self._windows.batches(EVALUATION_BATCH), self._lengths.split(EVALUATION_BATCH), strict=True)
         outputs = [compute(batch, lengths if with_lengths else None).double() for batch, lengths in batches]
         found = torch.cat(outputs).cpu().numpy()
-        counts = np.bincount(self._owner)
-        sums = np.zeros((len(counts), found.shape[1]))
+        sums = np.zeros((len(self.rows), found.shape[1]))
         np.add.at(sums, self._owner, found)
-        return np.asarray(sums / counts[:, None])
+        return np.asarray(sums / np.bincount(self._owner)[:, None])
 
 
 @torch.no_grad()

@@ -3,17 +3,25 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ser.features.front_ends import SILENCE_DB
 from ser.features.store import FeatureStore
 from ser.metrics import classification as evaluation
 from ser.models import build_model
-from ser.training import batches
-from ser.training.evaluation import predict, subset_metrics
+from ser.training import evaluation as segmented
+from ser.training.device.features import DeviceFeatures
+from ser.training.evaluation import SegmentedUtterances, predict, subset_metrics
 from ser.training.task import Subset
 
 CPU = torch.device("cpu")
 FLOAT32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+def predictions(
+    model: torch.nn.Module, store: FeatureStore, rows: NDArray[np.int64], frames: int
+) -> NDArray[np.float64]:
+    return predict(model, SegmentedUtterances(DeviceFeatures(store, CPU), rows, frames), FLOAT32)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def test_predictions_are_the_mean_over_an_utterances_segments(model: torch.nn.Mo
     rows = np.array([4, 3, 0])
     assert store.lengths[rows].tolist() == [126, 53, 100]
     model.train()  # predict has to see to it
-    probabilities = predict(model, store, rows, 50, CPU, FLOAT32)
+    probabilities = predictions(model, store, rows, 50)
     windows = {4: [(0, 50), (50, 100)], 3: [(0, 50)], 0: [(0, 50), (50, 100)]}
     with torch.no_grad():
         for row, found in zip(rows, probabilities, strict=True):
@@ -48,20 +56,20 @@ def test_a_short_utterance_is_predicted_with_silence_after_it(model: torch.nn.Mo
     model.eval()
     with torch.no_grad():
         expected = model(torch.from_numpy(padded)).double().softmax(dim=1)[0].numpy()
-    assert predict(model, store, np.array([3]), 80, CPU, FLOAT32)[0] == pytest.approx(expected, abs=1e-6)
+    assert predictions(model, store, np.array([3]), 80)[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_predictions_do_not_depend_on_batch_size_or_order(
     model: torch.nn.Module, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.arange(len(store))
-    whole = predict(model, store, rows, 50, CPU, FLOAT32)
+    whole = predictions(model, store, rows, 50)
     assert whole.shape == (24, 2)
     assert whole.sum(axis=1) == pytest.approx(np.ones(24))
     assert whole.std(axis=0).min() > 1e-3
-    monkeypatch.setattr(batches, "EVALUATION_BATCH", 5)
-    assert predict(model, store, rows, 50, CPU, FLOAT32) == pytest.approx(whole, abs=1e-6)
-    assert predict(model, store, rows[::-1].copy(), 50, CPU, FLOAT32)[::-1] == pytest.approx(whole, abs=1e-6)
+    monkeypatch.setattr(segmented, "EVALUATION_BATCH", 5)
+    assert predictions(model, store, rows, 50) == pytest.approx(whole, abs=1e-6)
+    assert predictions(model, store, rows[::-1].copy(), 50)[::-1] == pytest.approx(whole, abs=1e-6)
 
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from ser.config import AugmentConfig
 from ser.features.front_ends import FRONT_ENDS, SILENCE_DB
 from ser.features.store import FeatureStore
-from ser.training.batches import crop_frames, gather, random_starts, segments, spec_augment, valid_frames
+from ser.training.batches import (
+    crop_frames,
+    draw_masks,
+    gather,
+    random_starts,
+    segments,
+    spec_augment,
+    valid_frames,
+)
 
 
 def store_of(lengths: list[int]) -> FeatureStore:
@@ -114,8 +122,12 @@ def test_segments_leave_out_less_than_the_shortest(lengths: list[int], frames: i
 CROPS = torch.rand((40, 100, 64), generator=torch.Generator().manual_seed(0))
 
 
+def augmented(crops: torch.Tensor, config: AugmentConfig, seed: int = 0) -> torch.Tensor:
+    return spec_augment(crops, *draw_masks(*crops.shape, config, torch.Generator().manual_seed(seed)))
+
+
 def masked(config: AugmentConfig, seed: int = 0, crops: torch.Tensor = CROPS) -> NDArray[np.bool_]:
-    return (spec_augment(crops, config, torch.Generator().manual_seed(seed)) != crops).numpy()
+    return (augmented(crops, config, seed) != crops).numpy()
 
 
 def stretches(line: NDArray[np.bool_]) -> int:
@@ -167,7 +179,7 @@ def test_masks_along_both_axes_come_together() -> None:
 
 def test_masks_hold_the_crops_own_mean() -> None:
     crops = CROPS * torch.arange(1, 41)[:, None, None]
-    result = spec_augment(crops, AugmentConfig(), torch.Generator().manual_seed(0))
+    result = augmented(crops, AugmentConfig())
     hit = result != crops
     expected = crops.mean(dim=(1, 2), keepdim=True).expand_as(crops)
     assert torch.equal(result[hit], expected[hit])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ser.config import Config
 from ser.training import loop as training
+from ser.training.evaluation import SegmentedUtterances
 from ser.training.loop import EpochRecord, train
 from ser.training.state import load_state, save_state
 from ser.training.task import Task
@@ -45,8 +46,8 @@ def predicted(tested: Task, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the predictions by those above; return the list of the subsets that are predicted."""
     calls: list[str] = []
 
-    def predict(_model: object, _store: object, rows: NDArray[np.int64], *_: object) -> NDArray[np.float64]:
-        calls.append("validation" if rows is tested.validation.rows else "test")
+    def predict(_model: object, utterances: SegmentedUtterances, *_: object) -> NDArray[np.float64]:
+        calls.append("validation" if utterances.rows is tested.validation.rows else "test")
         epoch = calls.count("validation") - 1
         return np.eye(2)[(VALIDATION if calls[-1] == "validation" else TEST)[epoch]]
 

@@ -24,8 +24,9 @@ from ser.models import Classifier, LinearProbe, build_model, load_pretrained
 from ser.predict import predict_files
 from ser.splits import split
 from ser.training import embeddings
+from ser.training.device.features import DeviceFeatures
 from ser.training.embeddings import extractor
-from ser.training.evaluation import predict
+from ser.training.evaluation import SegmentedUtterances, predict
 from ser.training.loop import EpochRecord, train
 from ser.training.setup import check_weights
 from ser.training.state import save_state
@@ -193,8 +194,12 @@ def test_the_head_predicts_what_the_whole_network_with_it_would(
     head.load_state_dict(last.state["model"])
     network.load_state_dict(last.state["model"], strict=False)
     rows, exact = np.arange(len(tones)), torch.autocast("cpu", torch.bfloat16, enabled=False)
-    found = predict(head, vectors, rows, 1, torch.device("cpu"), exact)
-    np.testing.assert_allclose(found, predict(network, store, rows, 150, torch.device("cpu"), exact), atol=1e-5)
+    of_head, of_network = (
+        SegmentedUtterances(DeviceFeatures(each, torch.device("cpu")), rows, frames)
+        for each, frames in ((vectors, 1), (store, 150))
+    )
+    found = predict(head, of_head, exact)
+    np.testing.assert_allclose(found, predict(network, of_network, exact), atol=1e-5)
     assert found.std(axis=0).min() > 1e-3
 
 

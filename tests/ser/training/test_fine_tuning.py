@@ -16,8 +16,9 @@ from ser.corpora import Corpus
 from ser.features.store import FeatureStore, open_store
 from ser.models import Classifier, build_model
 from ser.splits import split
-from ser.training import loop as training
-from ser.training.evaluation import predict
+from ser.training.device import epoch_plan
+from ser.training.device.features import DeviceFeatures
+from ser.training.evaluation import SegmentedUtterances, predict
 from ser.training.loop import EpochRecord, train
 from ser.training.optimizer import make_optimizer
 from ser.training.setup import check_weights, load_weights
@@ -235,7 +236,7 @@ def test_a_waveform_is_not_masked_by_spec_augment(
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(training, "spec_augment", refuse)
+    monkeypatch.setattr(epoch_plan, "spec_augment", refuse)
     run(config_of(tiny), wave_task)
 
 
@@ -250,12 +251,12 @@ def test_predictions_are_those_of_each_utterance_alone_where_the_network_is_give
         torch.manual_seed(0)
         model = config.build(2).eval()
         model.head.weight.data.mul_(20)
-        found = predict(model, features, rows, frames, torch.device("cpu"), exact)
+        of_cpu = DeviceFeatures(features, torch.device("cpu"))
+        found = predict(model, SegmentedUtterances(of_cpu, rows, frames), exact)
         shortest = features.utterance(3)
         assert len(shortest) < frames
         with torch.no_grad():
             alone = model(torch.from_numpy(shortest.copy())[None]).double().softmax(dim=1)[0].numpy()
         assert found[0] == pytest.approx(alone, abs=1e-5)
-        assert predict(model, features, rows, 4 * frames, torch.device("cpu"), exact)[0] == pytest.approx(
-            alone, abs=1e-5
-        )
+        longer = predict(model, SegmentedUtterances(of_cpu, rows, 4 * frames), exact)
+        assert longer[0] == pytest.approx(alone, abs=1e-5)

@@ -163,17 +163,19 @@ def test_scores_over_batches_are_scikit_learns_over_all(batches: list[list[tuple
     assert metrics["loss"] == pytest.approx(sum(noisy) / len(noisy))
 
 
-def test_batches_come_back_as_one_batch_without_gradient() -> None:
-    log, corrected = BatchLog(), torch.tensor([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]])
-    logits = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
-    for rows in (slice(0, 2), slice(2, 3)):
-        losses = logits[rows].sum(dim=1)
-        output = LossOutput(losses.mean(), losses, corrected[rows], corrected[rows, 0])
-        log.add(torch.tensor([4, 0, 2])[rows], logits[rows], output)
-    index, joined, output = log.joined()
-    assert index.tolist() == [4, 0, 2]
-    assert torch.equal(joined, logits)
-    assert output.per_sample.tolist() == [3.0, 7.0, 11.0]
-    assert torch.equal(output.corrected_targets, corrected)
-    assert torch.equal(output.trust, corrected[:, 0])
-    assert not any(tensor.requires_grad for tensor in (joined, output.per_sample))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_come_back_as_one_batch_without_gradient_in_every_epoch(dtype: torch.dtype) -> None:
+    log = BatchLog(4)  # room for more than an epoch has
+    for epoch in range(2):
+        corrected = torch.tensor([[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]]) + epoch
+        logits = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
+        for rows in (slice(0, 2), slice(2, 3)):
+            losses = logits[rows].sum(dim=1)
+            output = LossOutput(losses.mean(), losses, corrected[rows], corrected[rows, 0])
+            log.add(logits[rows].to(dtype), output)
+        joined, output = log.joined()
+        assert torch.equal(joined, logits)
+        assert output.per_sample.tolist() == [3.0, 7.0, 11.0]
+        assert torch.equal(output.corrected_targets, corrected)
+        assert torch.equal(output.trust, corrected[:, 0])
+        assert not any(tensor.requires_grad for tensor in (joined, output.per_sample))

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ser.config import Config
+from ser.features.store import FeatureStore
 from ser.losses import CrossEntropy, LossOutput, Mixing
-from ser.training import loop as training
-from ser.training.batches import mix_crops
+from ser.losses.mixup import Mixup
+from ser.training.device.epoch_plan import EpochPlanner
+from ser.training.device.features import DeviceFeatures
 from ser.training.loop import EpochRecord, train
 from ser.training.state import load_state, save_state
 from ser.training.task import Task
@@ -41,23 +43,46 @@ def unbalanced(task_at: Callable[..., Task]) -> Task:
     return replace(task, train=replace(task.train, noisy=np.array([0] * 12 + [1] * 4)))
 
 
-def test_a_mixture_is_valid_as_far_as_its_longer_crop() -> None:
-    mixing = Mixing(0.5, torch.tensor([1, 2, 0]))
-    crops = torch.arange(6.0).reshape(3, 2, 1)
-    mixed, lengths = mix_crops(mixing, crops, torch.tensor([2, 1, 1]))
-    assert mixed.flatten().tolist() == [1, 2, 3, 4, 2, 3]
-    assert lengths is not None
-    assert lengths.tolist() == [2, 1, 2]
-    vectors, none = mix_crops(mixing, crops[:, :1], None)  # stored embeddings: one frame each
-    assert vectors.flatten().tolist() == [1, 3, 2]
-    assert none is None
-
-
 class Partners(CrossEntropy):
     """Loss that replaces each sample by its partner."""
 
     def mixing(self, size: int, rng: np.random.Generator) -> Mixing | None:
         return Mixing(0.0, torch.from_numpy(rng.permutation(size)))
+
+
+class Neighbours(CrossEntropy):
+    """Loss that mixes each sample with the one after it, in batches of three and more."""
+
+    def mixing(self, size: int, rng: np.random.Generator) -> Mixing | None:
+        return Mixing(0.25, torch.arange(size).roll(-1)) if size > 2 else None
+
+
+@pytest.mark.parametrize("with_lengths", [True, False])
+def test_a_mixture_is_valid_as_far_as_its_longer_crop(task_at: Callable[..., Task], with_lengths: bool) -> None:
+    task = task_at("clean")
+    task = replace(task, train=task.train.take(np.arange(5)))
+    features = DeviceFeatures(FeatureStore.open(task.store), torch.device("cpu"))
+    changes = {"training.batch_size": 3, "training.crop_seconds": 0.8, "augment.time_masks": 0}
+    config = Config.from_dotted(SETTINGS | changes | {"augment.frequency_masks": 0})
+    mixed, plain = (
+        list(EpochPlanner(config, task, features, loss, seed=0, with_lengths=with_lengths).plan(1).batches())
+        for loss in (Neighbours(), CrossEntropy())
+    )
+    first, last = mixed
+    own = plain[0]
+    torch.testing.assert_close(first.crops, 0.25 * own.crops + 0.75 * own.crops[[1, 2, 0]])
+    one_hot = torch.nn.functional.one_hot(own.targets, 2).float()
+    torch.testing.assert_close(first.targets, 0.25 * one_hot + 0.75 * one_hot[[1, 2, 0]])
+    torch.testing.assert_close(first.weight, 0.25 * own.weight + 0.75 * own.weight[[1, 2, 0]])
+    assert torch.equal(last.crops, plain[1].crops)  # of two samples: not mixed
+    assert torch.equal(last.targets, plain[1].targets)
+    if not with_lengths:
+        assert first.lengths is own.lengths is None
+        return
+    assert first.lengths is not None
+    assert own.lengths is not None
+    assert len(own.lengths.unique()) > 1
+    assert torch.equal(first.lengths, torch.maximum(own.lengths, own.lengths[[1, 2, 0]]))
 
 
 def test_inputs_targets_and_class_weights_are_mixed_alike(unbalanced: Task) -> None:
@@ -118,8 +143,14 @@ def test_a_resumed_run_mixes_as_an_uninterrupted_one(unbalanced: Task, tmp_path:
 
 def test_each_epoch_is_mixed_in_its_own_way(unbalanced: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     mixings: list[Mixing] = []
-    monkeypatch.setattr(
-        training, "mix_crops", lambda mixing, *batch: mixings.append(mixing) or mix_crops(mixing, *batch)
-    )
+    draw = Mixup.mixing
+
+    def record(self: Mixup, size: int, rng: np.random.Generator) -> Mixing | None:
+        mixing = draw(self, size, rng)
+        assert mixing is not None
+        mixings.append(mixing)
+        return mixing
+
+    monkeypatch.setattr(Mixup, "mixing", record)
     last_of(MIXUP | {"training.batch_size": 16}, unbalanced)
     assert len({mixing.share for mixing in mixings}) == len({tuple(mixing.partner.tolist()) for mixing in mixings}) == 3

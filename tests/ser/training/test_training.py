@@ -14,6 +14,7 @@ from ser.config import Config
 from ser.losses import Loss, LossOutput
 from ser.training import loop as training
 from ser.training.batches import epoch_order
+from ser.training.device import epoch_plan
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import inverse_frequencies
 from ser.training.state import load_state, save_state
@@ -167,15 +168,15 @@ class Recording:
 
     def __init__(self, loss: Loss, total_steps: int) -> None:
         self.loss, self.total_steps = loss, total_steps
-        self.targets, self.mixing = loss.targets, loss.mixing
+        self.targets, self.mixing, self.schedule = loss.targets, loss.mixing, loss.schedule
         self.state_dict, self.load_state_dict = loss.state_dict, loss.load_state_dict
-        self.steps: list[int] = []
+        self.steps: list[Any] = []
         self.sizes: list[int] = []
         self.labels: list[Any] = []
         self.index: list[int] = []
 
-    def __call__(self, logits: Tensor, targets: Tensor, step: int, *, index: Tensor) -> LossOutput:
-        self.steps.append(step)
+    def __call__(self, logits: Tensor, targets: Tensor, step: int | Tensor, *, index: Tensor) -> LossOutput:
+        self.steps.append(tuple(step.tolist()) if isinstance(step, Tensor) else step)
         self.sizes.append(len(targets))
         self.labels += targets.tolist()
         self.index += index.tolist()
@@ -202,7 +203,7 @@ def test_the_loss_sees_every_planned_step_and_every_noisy_label(
     run(with_loss(loss), noisy)
     (recording,) = recordings
     assert recording.total_steps == 9
-    assert recording.steps == list(range(9))
+    assert recording.steps == [recording.schedule(step) or step for step in range(9)]
     assert recording.sizes == [6, 6, 4] * 3
     for epoch in range(3):
         assert sorted(recording.labels[16 * epoch : 16 * (epoch + 1)]) == sorted(noisy.train.noisy)
@@ -222,7 +223,7 @@ def test_the_plan_stays_when_training_is_resumed(noisy: Task, recordings: list[R
 def test_every_epoch_has_its_own_crops_and_masks(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     crops: list[Tensor] = []
     masks: list[Tensor] = []
-    augment = training.spec_augment
+    augment = epoch_plan.spec_augment
 
     def recording(log_mel: Tensor, *more: Any) -> Tensor:
         result = augment(log_mel, *more)
@@ -230,7 +231,7 @@ def test_every_epoch_has_its_own_crops_and_masks(noisy: Task, monkeypatch: pytes
         masks.append(result != log_mel)
         return result
 
-    monkeypatch.setattr(training, "spec_augment", recording)
+    monkeypatch.setattr(epoch_plan, "spec_augment", recording)
     run(config_of(training__batch_size=16), noisy)
     assert len(crops) == 3
     for drawn in (crops, masks):
@@ -364,7 +365,7 @@ def test_a_gpu_without_memory_is_reported_with_the_settings_to_reduce(
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "gather", refuse)
+    monkeypatch.setattr(epoch_plan, "spec_augment", refuse)
     with pytest.raises(UserError, match=r"model\.width 0\.03, training\.batch_size 6, training\.crop_seconds 0\.5"):
         list(train(config_of(), noisy, seed=0))
 

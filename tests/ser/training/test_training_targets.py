@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ser.config import Config
 from ser.losses import CrossEntropy, LossOutput, SoftLabels
-from ser.training import loop as training
+from ser.training.device.epoch_plan import EpochPlanner
 from ser.training.loop import EpochRecord, train
 from ser.training.setup import training_targets
 from ser.training.task import Task
@@ -78,7 +78,7 @@ def test_soft_labels_learn_the_same_whatever_became_of_the_labels(task_at: Calla
 
 
 def test_soft_labels_need_votes_before_training_starts(noisy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "gather", lambda *_: pytest.fail("training has started"))
+    monkeypatch.setattr(EpochPlanner, "plan", lambda *_: pytest.fail("training has started"))
     with pytest.raises(UserError, match=r"'soft_labels'.*the corpus has no votes"):
         records(replace(noisy, train=replace(noisy.train, soft=None)), "soft_labels")
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ser.config import Config
 from ser.losses import LossOutput
 from ser.training import loop as training
+from ser.training.device import epoch_plan
 from ser.training.label_metrics import UtteranceLog
 from ser.training.loop import train
 from ser.training.state import load_state, save_state
@@ -230,7 +231,7 @@ def test_what_sampling_does_not_draw_keeps_its_older_value_or_none(
     noisy: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = iter([np.array([0, 0, 1, 2]), np.array([1, 1, 1, 3])])
-    monkeypatch.setattr(training, "epoch_order", lambda *_: next(orders))
+    monkeypatch.setattr(epoch_plan, "epoch_order", lambda *_: next(orders))
     five = noisy.train.take(np.arange(5))
     config = config_of(training__epochs=2, training__batch_size=5)
     first, last = (copy.deepcopy(record.state) for record in train(config, replace(noisy, train=five), seed=0))
