@@ -197,10 +197,12 @@ def _indices_on_gpu(gpu: FakeGpu, name: str, args: Any) -> Any:
     of, indices, *rest = args
     if not isinstance(of, CudaTensor):
         raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+    from_host = "put" in name and not isinstance(rest[0], CudaTensor)  # as in ``values[places] = 1``
     if any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices):
-        fill = "put" in name and rest[0].numel() == 1 and sum(index is not None for index in indices) == 1
-        if not fill:
+        if not (from_host and rest[0].numel() == 1 and sum(index is not None for index in indices) == 1):
             gpu.wait("shape", f"{name} by a mask")
+    elif from_host:
+        gpu.wait("copy to the GPU", "value on the CPU", rest[0].element_size())
     moved = []
     for index in indices:
         if index is not None and not isinstance(index, CudaTensor):
