@@ -102,7 +102,8 @@ class TrainingOptions:
     batch_size: int | None = None
     """Crops per optimiser step; default 16 for synthetic, else 32."""
     precision: Precision | None = None
-    """Arithmetic of the networks: auto (bfloat16 where the hardware has it), bfloat16, or the plain float32."""
+    """Arithmetic of the networks: auto (bfloat16 where the hardware has it, else float32), bfloat16, tf32 (of GPUs), or
+    float32, that of IEEE 754 everywhere."""
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE ...")] = ()
     """Configuration keys to fix for every trial; a fixed key is not searched."""
     split_by: SplitBy = "auto"
@@ -114,7 +115,7 @@ class TrainingOptions:
     cpus_per_trial: float | None = None
     """CPUs of a trial; default 1 on a GPU, for a width up to .25 or a frozen network, else all of the machine."""
     gpus_per_trial: float | None = None
-    """Share of a GPU for a trial; default 1 where there is one, 0.25 to 1 for a width up to .25, 0 for a frozen network."""
+    """Share of a GPU for a trial; default 1 if there is one, 0.25 to 1 for a width up to .25, 0 for frozen networks."""
     max_concurrent: int | None = None
     """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
     keep: Keep | None = None

@@ -33,7 +33,7 @@ from ser.models.encoders.classification import as_classification, check_expressi
 from ser.models.encoders.network import MASKED, Encoder
 from ser.models.encoders.parameters import LAST, WEIGHTED
 from ser.models.encoders.source import PREFIX, is_encoder, quiet
-from ser.training.device.arithmetic import resolve_arithmetic
+from ser.training.device.arithmetic import inference_arithmetic
 from ser.training.utterance_table import PROBABILITY, SUBSET, TEST, VALIDATION
 from ser.utils.command_line import parse
 from ser.utils.command_names import command_line
@@ -236,8 +236,8 @@ def model_card(
     known, noise = CORPORA.get(corpus, AboutCorpus()), manifest.get("parts", {}).get("train", {})
     score, siblings = score_of(client, run, checkpoint.classes), _same_configuration(client, run)
     group_norm = getattr(encoder.config, "feat_extract_norm", "") == "group"
-    arithmetic = resolve_arithmetic(config, checkpoint.device)
-    bfloat16 = "bfloat16" in (own.encoder_precision, arithmetic.precision)
+    computed_in = tags.get(Tag.ARITHMETIC) or inference_arithmetic(config, checkpoint.device).name
+    reduced = [name for name in ("bfloat16", "tf32") if name in f"{own.encoder_precision} {computed_in}"]
     layers = {WEIGHTED: f"a learned weighted sum of its {encoder.layers + 1} hidden states", LAST: "its last layer"}
     versions = {key.removeprefix("version."): text for key, text in tags.items() if key.startswith("version.")}
     records = shlex.join(["--experiment", str(study.experiment), "--study", str(study.name)])
@@ -261,7 +261,7 @@ def model_card(
         longest=f"{30 if frozen else config.training.crop_seconds:g}",
         hears_padding=group_norm or encoder.config.model_type not in MASKED,
         group_norm=group_norm,
-        arithmetic="bfloat16" if bfloat16 else "float32",
+        arithmetic=" and ".join(reduced) or "float32",
         labels="the corpus's own labels" if kind == CONSENSUS else LABELS_IN_WORDS[kind],
         rate=noise.get("rate"),
         flipped=noise.get("flipped"),

@@ -300,7 +300,7 @@ def search_tags(prepared: PreparedStudy, search: Search) -> dict[str, str]:
         Tag.PLANNED_TRIALS: str(search.trials(options)),
         **({} if prepared.design is None else _design_tags(prepared.design)),
         **_weights_tags(options),
-        **environment_tags(),
+        **environment_tags(*(["transformers"] if options.shared.model.is_encoder else [])),
     }
 
 
