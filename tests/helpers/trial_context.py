@@ -15,11 +15,13 @@ from ser.training.task import Task
 from study.schema import SELECTIONS, Tag
 from study.search.attempts import Attempts
 from study.search.journal import Journal
+from study.search.kept_networks import KeptNetworks
 from study.search.searcher import StudyScheduler, StudySearch
 from study.search.trial_logs import TrialLogs, read_logs
 from study.setup.spaces import load_space
 from study.tracking.event_log import EventLog
 from study.tracking.upload import Delivery, SearchRuns, deliver, stored
+from study.trial.ended import Saver
 from study.trial.specification import DEVICE, TrialContext
 from study.trial.trainable import Attempt
 
@@ -87,9 +89,12 @@ class Driver:
         self.journal = Journal(context.folder, load_space(SPACE, parameters), SELECTIONS["noisy"], 0)
         courier: Any = SimpleNamespace(client=None, add=lambda deliveries: None)
         self.logs = TrialLogs(context, {Tag.SEED: "0"}, DATASET, runs_of("0", "driver"), courier)
+        self.networks = KeptNetworks(context.folder, self.journal, SELECTIONS["noisy"], context.keep)
         self.search = StudySearch(
-            self.journal, self.logs, SELECTIONS["noisy"], trials, 1, attempts=attempts, say=self.said.append
-        )
+            self.journal, self.logs, SELECTIONS["noisy"], trials, 1, attempts=attempts, say=self.said.append,
+            networks=self.networks,
+        )  # fmt: skip
+        self._saver = Saver()
         self._scheduler = StudyScheduler(self.search)
         self._begun = 0
         self._over = False
@@ -98,12 +103,14 @@ class Driver:
         """Run the search to its end, or some epochs far as before a kill; return the trials' results."""
         results: list[dict[str, Any]] = []
         while (configuration := self._suggest()) is not None:
-            attempt = Attempt(configuration, self.context)
+            attempt = Attempt(configuration, self.context, self._saver)
             while (result := self._step(attempt)) is not None:
                 if DEVICE not in result:
                     results.append(result)
                     if len(results) == epochs:
                         return results
+        self._saver.end()
+        self.networks.remove_unkept()
         return results
 
     def _suggest(self) -> dict[str, Any] | None:
