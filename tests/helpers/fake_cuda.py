@@ -103,10 +103,10 @@ def missing() -> str:
     if torch.version.cuda or torch.version.hip:
         return "the fake GPU needs a torch without CUDA (the CPU build)"
     try:
-        from torch.utils import _python_dispatch, _pytree
+        from torch.utils import _python_dispatch
 
         _ = torch.Tensor._make_wrapper_subclass, torch._C._disabled_torch_function_impl, torch._VF.lstm
-        _ = _python_dispatch.TorchDispatchMode, _pytree.tree_map_only, torch.cuda._lazy_init
+        _ = _python_dispatch.TorchDispatchMode, torch.cuda._lazy_init
     except (ImportError, AttributeError) as error:
         return f"torch {torch.__version__} lacks what the fake GPU is made of: {error}"
     if compiler() is None:
@@ -171,12 +171,14 @@ class Wait:
         what: The operation.
         where: File below the repository, line and its text; the last one of ``ser`` on the stack.
         size: Bytes that are copied.
+        before: Number of operations that were logged when it came.
     """
 
     kind: str
     what: str
     where: str
     size: int = 0
+    before: int = 0
 
     def __str__(self) -> str:
         return f"{self.kind} ({self.what}): {self.where}"
@@ -225,7 +227,7 @@ class FakeGpu:
 
     def wait(self, kind: str, what: str, size: int = 0) -> None:
         """Log a wait, after which all copies are done."""
-        self.waits.append(Wait(kind, what, place(), size))
+        self.waits.append(Wait(kind, what, place(), size, len(self.calls)))
         self.finish_copies()
 
     def finish_copies(self) -> None:
@@ -373,6 +375,7 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
         "is_available": True,
         "is_initialized": True,
         "is_bf16_supported": True,
+        "is_tf32_supported": True,
         "is_current_stream_capturing": False,
         "device_count": 1,
         "current_device": 0,

@@ -10,7 +10,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tests.helpers.fake_cuda import Call, FakeGpu
 
@@ -101,43 +100,56 @@ class OnGpu(TorchDispatchMode):
 
 def compute(func: Any, args: Any, kwargs: Any) -> Any:
     """Do an operation, on the CPU if it is one on the GPU."""
-    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-    on_gpu = [tensor for tensor in tensors if isinstance(tensor, CudaTensor)]
+    leaves = list(_leaves((*args, *kwargs.values())))
     target = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
+    on_gpu = [value for value in leaves if isinstance(value, CudaTensor)]
     if not on_gpu and target != "cuda":
         return func(*args, **kwargs)
     gpu, name = _active[-1], func.overloadpacket.__name__
-    _log(gpu, func, args, kwargs, tensors)
+    _log(gpu, func, name, leaves)
     if name in ("_to_copy", "copy_"):
         return _copy(gpu, name, func, args, kwargs)
     if name in ITEMS:
         gpu.wait("item", name)
     if name in INDEXING:
         args = _indices_on_gpu(gpu, name, args)
-    elif name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
-        gpu.wait("shape", name)
-    _check_devices(name, args, kwargs)
+    else:
+        _check_devices(name, leaves)
+        if name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+            gpu.wait("shape", name)
     wrapped = {id(tensor._memory): tensor for tensor in on_gpu}
+    held = {key: _held(value) for key, value in kwargs.items()}
     if target == "cuda":
-        kwargs = {**kwargs, "device": CPU}
-    found = func(*tree_map_only(CudaTensor, _memory, args), **tree_map_only(CudaTensor, _memory, kwargs))
-    if target == "cpu":
-        return found
-    # An operation in place returns its own argument.
-    return tree_map_only(
-        Tensor, lambda tensor: wrapped[id(tensor)] if id(tensor) in wrapped else CudaTensor(tensor), found
-    )
+        held["device"] = CPU
+    found = func(*map(_held, args), **held)
+    return found if target == "cpu" else _on_gpu(found, wrapped)
 
 
-def _memory(tensor: CudaTensor) -> Tensor:
-    return tensor._memory
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
-def _log(gpu: FakeGpu, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
-    leaves = tree_leaves((args, kwargs))
+def _held(value: Any) -> Any:
+    """Return an argument with the memory of its tensors in their place."""
+    if isinstance(value, CudaTensor):
+        return value._memory
+    return type(value)(map(_held, value)) if isinstance(value, list | tuple) else value
+
+
+def _on_gpu(value: Any, wrapped: dict[int, CudaTensor]) -> Any:
+    """Return a result with its tensors on the GPU; an operation in place returns its own argument."""
+    if isinstance(value, Tensor):
+        return wrapped[id(value)] if id(value) in wrapped else CudaTensor(value)
+    return type(value)(_on_gpu(each, wrapped) for each in value) if isinstance(value, list | tuple) else value
+
+
+def _log(gpu: FakeGpu, func: Any, name: str, leaves: list[Any]) -> None:
     numbers = tuple(value for value in leaves if isinstance(value, int | float) and not isinstance(value, bool))
-    dtypes = tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
-    name = func.overloadpacket.__name__
+    dtypes = tuple(str(value.dtype).removeprefix("torch.") for value in leaves if isinstance(value, Tensor))
     launches = not (func.is_view or name in ("detach", "_local_scalar_dense", "lift_fresh") or name.startswith("empty"))
     gpu.calls.append(Call(str(func), dtypes, numbers, launches))
     if launches and gpu.out_of_memory_after <= 0:
@@ -145,10 +157,10 @@ def _log(gpu: FakeGpu, func: Any, args: Any, kwargs: Any, tensors: list[Tensor])
     gpu.out_of_memory_after -= launches
 
 
-def _check_devices(name: str, args: Any, kwargs: Any) -> None:
+def _check_devices(name: str, leaves: list[Any]) -> None:
     """Raise if a tensor of the CPU takes part; one without dimensions may, because it is handed over as a number."""
-    for tensor in tree_leaves((args, kwargs)):
-        if isinstance(tensor, Tensor) and not isinstance(tensor, CudaTensor) and tensor.ndim and not tensor.is_meta:
+    for tensor in leaves:
+        if isinstance(tensor, Tensor) and not isinstance(tensor, CudaTensor) and tensor.ndim:
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found cuda:0 and {tensor.device} in {name}"
             )
@@ -209,6 +221,7 @@ def _indices_on_gpu(gpu: FakeGpu, name: str, args: Any) -> Any:
             gpu.wait("copy to the GPU", "index on the CPU", index.numel() * index.element_size())
             index = CudaTensor(index)
         moved.append(index)
+    _check_devices(name, rest)
     return of, moved, *rest
 
 
@@ -240,7 +253,7 @@ def lstm(values: Tensor, *arguments: Any) -> Any:
     if not isinstance(values, CudaTensor):
         return _lstm(values, *arguments)
     states, weights, *options = arguments
-    _check_devices("lstm", (states, weights), {})
+    _check_devices("lstm", [*states, *weights])
     tensors = [values, *states, *weights]
     dtypes = tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
     _active[-1].calls.append(Call("cudnn.lstm", dtypes, (), True))

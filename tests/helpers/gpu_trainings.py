@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from ser.models import build_model
 from ser.training import Subset, Task
 from ser.training.embeddings import extractor
 from ser.training.loop import EpochRecord, train
-from tests.helpers.fake_cuda import FakeGpu
+from tests.helpers.fake_cuda import Call, FakeGpu, Wait
 
 CLASSES = ("angry", "calm", "happy")
-TRAIN, VALIDATION = 12, 6
+TRAIN, VALIDATION, STEPS = 16, 6, 4  # utterances of both, and steps of an epoch
 SELF_CORRECTION = {"loss.transit_time_ratio": 0.5, "loss.exp_base": 10.0}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "proselflc": SELF_CORRECTION,
@@ -92,7 +92,8 @@ def make_task(config: Config, folder: Path, validation: int = VALIDATION) -> Tas
         return Subset(rows, names, noisy, labels[rows], soft, unknown, unknown)
 
     rows, rng = np.arange(len(labels)), np.random.default_rng(1)
-    return Task(CLASSES, store, subset(rows[:TRAIN], rng), subset(rows[TRAIN:], rng), {"level": "made up"})
+    manifest = {"classes": list(CLASSES), "corpus": "made up", "corpus_digest": "", "level": "made up", "seed": 0}
+    return Task(CLASSES, store, subset(rows[:TRAIN], rng), subset(rows[TRAIN:], rng), manifest)
 
 
 def _write_store(store: Path, spec: FrontEnd, labels: np.ndarray[Any, Any]) -> None:
@@ -112,57 +113,51 @@ def _write_store(store: Path, spec: FrontEnd, labels: np.ndarray[Any, Any]) -> N
     (store / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def steps_of(task: Task, config: Config, steps: int) -> Task:
-    """Return the task with as many training utterances as an epoch of some steps has; they repeat."""
-    rows = np.arange(config.training.batch_size * steps) % len(task.train)
-    return replace(task, train=task.train.take(rows))
-
-
 @dataclass
 class Epoch:
-    """What the last of some epochs did.
+    """What an epoch did on the fake GPU.
 
     Args:
         record: Its record.
-        waits: Its waits: description → number.
-        launches: Its operations on the device.
+        waits: Its waits.
+        calls: Its operations.
     """
 
     record: EpochRecord
-    waits: Counter[str]
-    launches: int
+    waits: list[Wait]
+    calls: list[Call]
+
+    def __post_init__(self) -> None:
+        updates = [place for place, call in enumerate(self.calls) if call.name.startswith("aten._fused_adamw_")]
+        groups = len(updates) // STEPS
+        self._steps = list(pairwise(updates[groups - 1 :: groups]))  # each from one last update to the next
+
+    @property
+    def steps(self) -> list[list[Call]]:
+        """Return the operations of each step but the first."""
+        return [self.calls[begin + 1 : end + 1] for begin, end in self._steps]
+
+    @property
+    def waits_of_steps(self) -> list[str]:
+        """Return the waits of all steps but the first."""
+        (begin, _), (_, end) = self._steps[0], self._steps[-1]
+        return [str(wait) for wait in self.waits if begin < wait.before <= end]
 
 
 def train_epochs(
     gpu: FakeGpu, config: Config, task: Task, epochs: int = 1, state: Mapping[str, Any] | None = None
 ) -> Epoch:
-    """Train some epochs on the fake GPU.
+    """Train some epochs on the fake GPU, and return what the last one did.
 
     Args:
         gpu: The device.
         config: Configuration.
         task: Data.
-        epochs: Number of epochs; the log is of the last one.
+        epochs: Number of epochs.
         state: State to resume from.
     """
     records = train(config, task, seed=0, device="cuda", state=None if state is None else dict(state))
     for _ in range(epochs):
         gpu.clear()
         record = next(records)
-    return Epoch(record, Counter(map(str, gpu.waits)), gpu.launches)
-
-
-def waits_of_a_step(gpu: FakeGpu, config: Config, task: Task, epochs: int = 1) -> tuple[dict[str, float], Epoch, float]:
-    """Return the waits of a step by description, the longer epoch, and the operations of a step.
-
-    They are the difference of an epoch of three steps and one of one step, so that what an epoch does once cancels.
-
-    Args:
-        gpu: The device.
-        config: Configuration.
-        task: Data.
-        epochs: Number of epochs of which the last one counts.
-    """
-    one, three = (train_epochs(gpu, config, steps_of(task, config, steps), epochs) for steps in (1, 3))
-    more = {what: (three.waits[what] - one.waits[what]) / 2 for what in three.waits | one.waits}
-    return {what: count for what, count in more.items() if count}, three, (three.launches - one.launches) / 2
+    return Epoch(record, list(gpu.waits), list(gpu.calls))
