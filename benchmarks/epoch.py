@@ -3,7 +3,7 @@
 Runs a short trial and a longer one after it in one process, as a slot of the study does, with evaluation, label
 metrics, checkpoints and records in a real MLflow store, and measures the time of each part. The first trial includes
 the imports; the fixed cost of the second is the time before its first step and after its last evaluation. The network
-of a finished trial is written in the background; the benchmark waits for it before the next trial, and states that time.
+of a finished trial is written in the background; the benchmark waits for it before the next trial and states that time.
 """
 
 from __future__ import annotations
