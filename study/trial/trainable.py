@@ -114,7 +114,8 @@ class Attempt:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             return {EPOCH: self._epoch, SUSPENDED: f"{error.strerror} ({self._folder})", "done": True}
-        self.close()  # only now: the error refers to everything that the training had in memory
+        self.close()
+        self.release()  # only now: the error has referred to everything that the training had in memory
         return failed
 
     def close(self, *, stopped: bool = False) -> None:
@@ -129,6 +130,9 @@ class Attempt:
         if self._training is not None:
             self._training.close()
         self._training = self._unsaved = None
+
+    def release(self) -> None:
+        """Give back the memory of the GPU, once nothing refers to what the attempt had there."""
         if self._context.device == "cuda":
             release_memory()
 
@@ -270,6 +274,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         A trial that has not ended by itself was stopped for good: a study that ends takes no next trial.
         """
         self._attempt.give_up()
+        self._attempt.release()
         self._attempt = Attempt(new_config, self._context, self._saver)
         return True
 
@@ -279,8 +284,9 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             return self._attempt.step()
         except Exception as error:
             # The trial continues in another process; threads and memory of this one must not be in its way.
-            traceback.clear_frames(error.__traceback__)
             self._attempt.close()
+            traceback.clear_frames(error.__traceback__)
+            self._attempt.release()
             raise
 
     def cleanup(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 
 import torch
@@ -92,10 +93,16 @@ def free_memory(device: torch.device) -> int:
 
 
 def release_memory() -> None:
-    """Return the memory that no tensor uses to the GPU, for other processes, and begin a new count of the peak."""
+    """Return the memory that no tensor uses to the GPU, for other processes, and begin a new count of the peak.
+
+    What still has memory is collected first: a network may be in a cycle of references, as the first one of a process
+    is by an error within torch's own imports. That takes .25 s, so it is left out where only libraries can have any.
+    """
     if not torch.cuda.is_initialized():
         return
     with suppress(RuntimeError):  # after an error of the GPU every call fails; the first error is the one to report
+        if torch.cuda.memory_allocated() > WORKSPACE:
+            gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
