@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_page_has_code_for_each_kind_of_extension():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     assert len(COMMANDS) == 7
 
 
@@ -62,6 +62,13 @@ def test_the_loss_and_its_space(folder):
     sizes = {"total_steps": 10, "num_samples": 1, "num_classes": 2}
     loss = build_loss("my_package.loss.AbsoluteError", {"scale": 2.0}, **sizes)
     assert loss(torch.zeros(1, 2), torch.tensor([0])).loss.item() == pytest.approx(2.0)
+    rising = build_loss("my_package.rising.Rising", {}, **sizes)
+    half = torch.tensor(rising.schedule(5), dtype=torch.float64)
+    assert (
+        rising(torch.zeros(1, 2), torch.tensor([0]), half).loss
+        == rising(torch.zeros(1, 2), torch.tensor([0]), 5).loss
+        == 0.5
+    )
     space = load_space("my_package/space.py", {})
     assert "loss.scale" in "\n".join(space.describe())
 

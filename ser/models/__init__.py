@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from ser.models.bilstm import BiLstm
-from ser.models.classifier import Classifier
+from ser.models.classifier import Classifier, uploaded
 from ser.models.linear_probe import LINEAR_PROBE, LinearProbe
 from ser.models.panns import Cnn6, Cnn10, Cnn14
 from ser.models.pretrained import LoadReport, load_pretrained
@@ -27,6 +27,7 @@ __all__ = [
     "build_model",
     "load_pretrained",
     "model_class",
+    "uploaded",
 ]
 
 MODELS: dict[str, type[Classifier]] = {
