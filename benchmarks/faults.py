@@ -62,10 +62,10 @@ def cluster(module):
     module._usable_gpus = dict
 
 def prepare(module):
-    module.check_gpus = lambda options: None
+    module.check_gpus = lambda options, spaces: None
 
 def confirmation(module):
-    module.check_gpus = lambda options: None
+    module.check_gpus = lambda options, spaces: None
 
 PATCHES = {
     "ray": ray, "study.trial.trainable": trainable, "study.backend.cluster": cluster, "study.setup.prepare": prepare,

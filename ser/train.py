@@ -28,10 +28,11 @@ from ser.models.initial_weights import FOLDER as WEIGHTS
 from ser.models.initial_weights import PRETRAINED, InitialWeights, name_or_path
 from ser.noise import check_level
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun, split
+from ser.training.device.arithmetic import Arithmetic, Device, emulation_warning, resolve_arithmetic
 from ser.training.embeddings import device_of, extractor, own_device
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import check_labels_fit, check_weights
-from ser.training.state import State, check_state, load_state, save_state
+from ser.training.state import ARITHMETIC, State, check_state, load_state, save_state
 from ser.training.task import Task, make_task
 from ser.utils.command_line import parse, run_command
 from ser.utils.command_names import command_line
@@ -90,6 +91,7 @@ def main() -> int:
     check_labels(options.labels, options.noise)
     config = _configuration(options)
     check_labels_fit(config, options.labels)
+    arithmetic = resolve_arithmetic(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
@@ -113,15 +115,23 @@ def main() -> int:
     say(
         console,
         f"{config.loss.name} on {corpus.name} {options.noise}{of_votes}, fold {fold.number} of {fold.count}: "
-        f"{len(task.train)} train, {len(task.validation)} validation utterances; {options.output}",
+        f"{len(task.train)} train, {len(task.validation)} validation utterances; {arithmetic.name}; {options.output}",
     )
     for note in (*corpus.notes, *class_lines(corpus, fold)):
         say(console, note)
     levels = level_warnings(corpus.table["utterance_id"].tolist(), store.levels)
-    for line in (fold.warning, *levels):
+    for line in (fold.warning, *levels, emulation_warning(arithmetic), _resumed_elsewhere(state, arithmetic)):
         if line:
             say(console, f"warning: {line}")
-    return _train(options, config, task, state, console)
+    return _train(options, config, task, state, arithmetic.device, console)
+
+
+def _resumed_elsewhere(state: State | None, arithmetic: Arithmetic) -> str:
+    """Return a warning if a run that is resumed was computed in another arithmetic so far; else an empty string."""
+    before = (state or {}).get(ARITHMETIC, arithmetic.name)
+    if before == arithmetic.name:
+        return ""
+    return f"the run was computed in {before} so far, and resumes in {arithmetic.name}, which gives other numbers."
 
 
 def _fold(options: TrainOptions, config: Config, corpus: Corpus, state: State | None) -> Fold:
@@ -175,9 +185,10 @@ def _weights(options: TrainOptions) -> InitialWeights | None:
     return InitialWeights(name_or_path(options.pretrained), options.features.absolute().parent / WEIGHTS)
 
 
-def _train(options: TrainOptions, config: Config, task: Task, state: State | None, console: Console) -> int:
+def _train(
+    options: TrainOptions, config: Config, task: Task, state: State | None, device: Device, console: Console
+) -> int:
     """Train, write and print each epoch; return the exit code."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     began, absent = time.monotonic(), task.absent
     try:
         for record in train(config, task, seed=options.seed, state=state, device=device):

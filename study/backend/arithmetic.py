@@ -47,7 +47,7 @@ def common_arithmetic(kind: Device, precision: Precision, nodes: Mapping[str, Ab
         >>> common_arithmetic("cuda", "auto", {"this machine": new, "node b": new})[0].name
         'cuda bfloat16'
         >>> common_arithmetic("cuda", "bfloat16", {"this machine": new, "node b": old})[1]
-        'warning: the GPU of node b emulates bfloat16, which takes longer than float32. auto chooses what is fast.'
+        'the GPU of node b emulates bfloat16, which takes longer than float32. auto chooses what is fast.'
     """
     emulating = [node for node, found in nodes.items() if not all(found.bfloat16)]
     if precision == "auto":

@@ -162,7 +162,7 @@ def _run_searches(
         say(console, f"  resumed   the store lacks records of {lacking} trials, which are delivered now")
     for warning in (resources.warning, earlier_arithmetic(resources, searches, logs, options)):
         if warning:
-            say(console, f"  {warning}")
+            say(console, f"  warning: {warning}")
     left_out: set[str] = set()
     about = about_study(prepared)
     whole = WholeStudy(

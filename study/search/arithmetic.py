@@ -49,7 +49,7 @@ def earlier_arithmetic(
         return ""
     count = found.total()
     return (
-        f"warning: {count} trial{'s' * (count > 1)} of this study {'were' if count > 1 else 'was'} computed in "
+        f"{count} trial{'s' * (count > 1)} of this study {'were' if count > 1 else 'was'} computed in "
         f"{' or '.join(sorted(found))}, and those of now are in {resources.arithmetic.name}. Their numbers agree in "
         "distribution only: analyses show the newest, and name the others as left out. To have one arithmetic, stop "
         "this study, and resume it where it began."

@@ -115,7 +115,7 @@ def prepare_confirmation(asked: ConfirmOptions, console: Console) -> Confirmatio
     options = basis.options
     for line in _about_search(basis):
         say(console, line)
-    check_gpus(options)
+    check_gpus(options, basis.spaces)
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )

@@ -31,7 +31,7 @@ from ser.models.encoders import PREFIX
 from ser.models.initial_weights import weights_digest
 from ser.noise import level_name
 from ser.splits import FORMER_AUTO, Fold, check_disjoint, rows_digest, split
-from ser.training.device.arithmetic import Device
+from ser.training.device.arithmetic import Device, has_tf32, no_tf32
 from ser.training.embeddings import device_of_stores, own_device
 from ser.training.setup import check_labels_fit, check_weights, training_targets
 from ser.training.task import Task, make_task
@@ -66,7 +66,7 @@ def prepare(asked: StudyOptions, console: Console) -> PreparedStudy:
     """
     options = resolve(asked)
     spaces = load_spaces(options)
-    check_gpus(options)
+    check_gpus(options, spaces)
     corpus = load(
         options.corpus, options.corpus_root, options.exclude, parse_options(options.corpus_options), options.classes
     )
@@ -194,13 +194,30 @@ def _check_labels(space: Space, defaults: Mapping[str, Any]) -> None:
             raise UserError(f"space {space.own_name!r}: {error}") from error
 
 
-def check_gpus(options: StudyOptions) -> None:
-    """Raise if GPUs are asked for on a machine without any; those of a cluster are counted once it is joined."""
-    if options.gpus_per_trial and options.address is None and not torch.cuda.is_available():
+def check_gpus(options: StudyOptions, spaces: Iterable[Space]) -> None:
+    """Check that this machine has the GPUs that trials need; those of a cluster are known once it is joined.
+
+    Args:
+        options: The study's options.
+        spaces: Its spaces.
+
+    Raises:
+        UserError: GPUs are asked for, and there is none; or TF32, and trials run on CPUs or on a GPU without it.
+    """
+    asked, here = options.gpus_per_trial, options.address is None
+    if asked and here and not torch.cuda.is_available():
         raise UserError(
-            f"--gpus-per-trial {options.gpus_per_trial:g}: torch sees no GPU on this machine. Leave the option out to "
-            "train on CPUs, or join a cluster with --address."
+            f"--gpus-per-trial {asked:g}: torch sees no GPU on this machine. Leave the option out to train on CPUs, or "
+            "join a cluster with --address."
         )
+    for config in (config for space in spaces for config in space.configurations(options.defaults)):
+        model = config.model
+        if config.training.precision != "tf32" or model.is_classical:
+            continue
+        if asked == 0 or (model.reads_embeddings and not asked) or (here and not torch.cuda.is_available()):
+            raise no_tf32("trials run on CPUs")
+        if here and not has_tf32("cuda"):
+            raise no_tf32(f"this machine's {torch.cuda.get_device_name()} lacks it")
 
 
 def check_levels(options: StudyOptions, corpus: Corpus, fold: Fold, spaces: Sequence[Space]) -> None:

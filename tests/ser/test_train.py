@@ -330,3 +330,35 @@ def test_a_level_far_from_the_others_is_said_before_training(table: Path, argume
     warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: 1 of")]
     assert [f": {names[1]} (" in line for line in warnings] == [True, True]
     assert done.stdout.index(warnings[0]) < done.stdout.index("  1  ")
+
+
+def test_tf32_without_a_gpu_is_refused_before_features_are_computed(
+    call: Callable[..., tuple[int, str]], arguments: Arguments, tmp_path: Path
+):
+    given = arguments(
+        tmp_path / "run", "--features", str(tmp_path / "new"), settings=(*SMALL, "training.precision=tf32")
+    )
+    code, message = call(given)
+    assert code == 2
+    assert "training.precision is tf32" in message
+    assert "float32" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_run_is_computed_in_is_printed_and_a_warning_where_it_resumes_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Arguments, tmp_path: Path
+):
+    def printed(bfloat16: bool, *more: str) -> str:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16})
+        monkeypatch.setattr(sys, "argv", ["train", *arguments(tmp_path / "run", *more)])
+        assert run_command(train.main) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "; cpu bfloat16; " in printed(True)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["arithmetic"] == "cpu bfloat16"
+    assert "warning: the run was computed in cpu bfloat16 so far, and resumes in cpu float32" in printed(
+        False, "--resume"
+    )
+    assert "so far" not in printed(True, "--resume")

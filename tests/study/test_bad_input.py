@@ -80,6 +80,8 @@ def ravdess_tree(root, emotions=range(1, 9), actors=range(1, 5)):
         (["--batch-size", "1"], ["batch_size", "2"]),
         (["--precision", "float16"], ["float16", "float32"]),
         (["--precision", "float32", "--set", "training.precision=auto"], ["training.precision", "both"]),
+        (["--precision", "tf32", "--gpus-per-trial", "0"], ["precision is tf32", "trials run on CPUs", "float32"]),
+        (["--set", "training.deterministic=1"], ["training.deterministic", "true or false"]),
         (["--model", "cnn15"], ["cnn15", "cnn14"]),
         (["--fold", "9"], ["fold 9", "1 to 5"]),
         (["--gpus-per-trial", "2"], ["--gpus-per-trial", "at most one"]),

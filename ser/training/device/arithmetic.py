@@ -171,7 +171,7 @@ def emulated(where: str) -> str:
     Args:
         where: Name of the device.
     """
-    return f"warning: {where} emulates bfloat16, which takes longer than float32. auto chooses what is fast."
+    return f"{where} emulates bfloat16, which takes longer than float32. auto chooses what is fast."
 
 
 def together(before: str | None, now: str) -> str:

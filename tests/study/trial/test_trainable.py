@@ -142,6 +142,16 @@ def test_a_trial_says_where_it_runs_reports_and_finishes(context, folder, record
     assert "optimizer" not in state
 
 
+def test_a_trial_records_what_it_is_computed_in_and_all_of_it_if_it_resumes_elsewhere(context, monkeypatch, recorded):
+    auto = replace(context, defaults={**context.defaults, "training.precision": "auto"})
+    for there, epochs in ((True, 1), (False, None)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=there: {"avx512_bf16": found})
+        Driver(auto).run(epochs)
+    run, _ = recorded()
+    assert run.data.tags["arithmetic"] == "cpu bfloat16, then cpu float32"
+    assert run.info.status == "FINISHED"
+
+
 def test_a_trials_process_writes_nothing_but_checkpoints_and_the_table(context, folder):
     """Write no log and no lock, and rename nothing: another place than a shared folder must do."""
     attempt(context)
