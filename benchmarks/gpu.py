@@ -160,6 +160,8 @@ def main(device: str, small: bool, parts: Sequence[str], seconds: float | None, 
     if results["machine"]["error"] and settings.start == "fork":  # CUDA may not work after a fork
         settings = replace(settings, start="spawn")
         run("machine")
+    if error := results["machine"]["error"]:
+        sys.exit(f"{device} cannot be used here: {error}. Run it on a machine with a GPU, or with --device cpu.")
     for name in parts:
         if end - time.perf_counter() < SHORTEST:
             left_out.append(name)

@@ -62,8 +62,8 @@ SMALL: Row = {"widths": (1.0, 0.125), "batches": (32,), "losses": SOME_LOSSES}
 SMALL |= {"steps": 10, "repeats": 1, "processes": (1, 4), "seconds": 2.0}
 """For a first look on a GPU."""
 
-TINY: Row = {"widths": (0.0625, 0.03125), "batches": (4,), "frames": 64, "steps": 2, "repeats": 1, "matrix": 256}
-TINY |= {"copied": 2**20, "losses": SOME_LOSSES, "processes": (1, 2), "seconds": 0.2}
+TINY: Row = {"widths": (1 / 32,), "batches": (4, 2), "losses": ("proselflc", "elr"), "frames": 64, "steps": 1}
+TINY |= {"repeats": 1, "matrix": 256, "copied": 2**20, "processes": (1, 2), "seconds": 0.2, "crowded": (8, 0.05)}
 """For a test on a CPU."""
 
 

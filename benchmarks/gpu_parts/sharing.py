@@ -124,7 +124,7 @@ def share(settings: Settings, task: Task, number: int, barrier: Any, speeds: Any
         barrier: Where a round begins.
         speeds: Queue for the results.
     """
-    batch, steps = settings.batches[0], 30 if settings.device == "cuda" else 1
+    batch, steps = settings.batches[0], 4 * settings.steps
     try:
         torch.set_num_threads(1)
         epochs = epochs_of(settings, task, settings.widths[-1], batch, steps)
