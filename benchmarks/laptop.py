@@ -39,7 +39,6 @@ from ser.training import train
 from ser.training.task import make_task
 from ser.utils.parallel import ALLOCATOR
 
-CROPS = (5.0, 3.0)
 SCHEDULERS = ("none", "asha", "hyperband", "median")
 SCORE = "val_noisy/uar"
 
@@ -64,6 +63,7 @@ def main(
     noise: str = "noisy-B",
     width: float = 0.125,
     epochs: int = 15,
+    crops: tuple[float, float] = (5.0, 3.0),
     folds: int = 6,
     configurations: int = 12,
     orders: int = 100,
@@ -78,6 +78,7 @@ def main(
         noise: Noise level.
         width: Width of CNN14.
         epochs: Epochs of a training.
+        crops: Two lengths of crops in seconds; the schedulers' trainings have the second.
         folds: Folds whose trainings are compared, at least 2; 0 leaves the crops out.
         configurations: Configurations that are trained for the schedulers; 0 leaves them out.
         orders: Orders in which the searches are replayed.
@@ -88,7 +89,7 @@ def main(
 
     shared = {
         "model.width": width, "model.dropout": 0.0, "training.batch_size": 16, "training.epochs": epochs,
-        "training.crop_seconds": CROPS[-1],
+        "training.crop_seconds": crops[-1],
     }  # fmt: skip
     chosen = load_space(space, shared)
     results = Results("laptop", {"corpus": corpus, "noise": noise, "space": space, "epochs": epochs})
@@ -99,7 +100,7 @@ def main(
     trainings = {
         (crop_name(crop), fold): {**point, "training.crop_seconds": crop}
         for fold in range(1, folds + 1)
-        for crop in CROPS
+        for crop in crops
     }
     searched = {(f"configuration {number}", first): complete(shared, own) for number, own in enumerate(examples)}
     trainings |= searched
@@ -117,7 +118,7 @@ def main(
     for (variant, _), found in measured.items():
         results.rounds.setdefault(variant, []).append(found)
     if folds:
-        print(crops_table(results))
+        print(crops_table(results, *map(crop_name, crops)))
     if configurations:
         found = [measured[training] for training in searched]
         print("\n" + schedulers_table(found, grace_period(chosen, shared, epochs), orders))
@@ -129,11 +130,10 @@ def crop_name(seconds: float) -> str:
     return f"crops of {seconds:g} s"
 
 
-def crops_table(results: Results) -> str:
+def crops_table(results: Results, long: str, short: str) -> str:
     """Return processor time and test UAR of both lengths of crops, and their differences over the folds."""
     from scipy import stats
 
-    long, short = (crop_name(seconds) for seconds in CROPS)
     rows = [
         [name, results.cell(name, "cpu_seconds"), f"{np.mean(results.values(name, 'test_uar')):.3f}", ""]
         for name in (long, short)
@@ -186,7 +186,8 @@ def replay(curves: np.ndarray[Any, Any], scheduler: Any, grace: int) -> tuple[in
     from study.setup.pruners import make_pruner
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", pruner=make_pruner(scheduler, grace, curves.shape[1]))
+    pruner = make_pruner(scheduler, grace, curves.shape[1])
+    study = optuna.create_study(study_name="replay", direction="maximize", pruner=pruner)  # the name decides brackets
     trained, finished = 0, []
     for number, curve in enumerate(curves):
         trial = study.ask()
