@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ser.features.store import FeatureStore
 from study.backend.trial_resources import TrialResources
+from study.commands import plan
 from study.commands.plan import costs, disk_warning, fine_tuning_warning, level_lines, measure, show_plan
 from study.options import StudyOptions
 from study.setup.prepare import prepare
@@ -40,7 +41,7 @@ def prepared(corpus, tmp_path_factory):
     options = StudyOptions(
         space=("cross_entropy",), corpus="table", corpus_root=corpus, noise=("clean",), name="planned", experiment="e",
         epochs=2, trials=3, width=0.03, batch_size=8, settings=SETTINGS, storage_path=folder / "out",
-        tracking_uri=f"sqlite:///{folder}/m.db",
+        tracking_uri=f"sqlite:///{folder}/m.db", keep="all",
     )  # fmt: skip
     return prepare(options, Console())
 
@@ -71,6 +72,26 @@ def test_a_study_that_cannot_fit_says_so_before_it_starts(prepared, monkeypatch)
     trained.write_bytes(b"0" * int(weights))
     assert disk_warning(prepared) == []
     trained.unlink()
+    fewer = replace(prepared, options=replace(prepared.options, keep="best"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=weights))
+    assert disk_warning(fewer) == []
+    assert "keep fewer with --keep" in disk_warning(prepared)[0]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert disk_warning(fewer)
+    assert disk_warning(replace(prepared, options=replace(prepared.options, keep="none"))) == []
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("all", 3), ("best", 1), ("none", 0)])
+def test_a_plan_says_the_disk_of_the_networks_that_are_kept(prepared, capsys, monkeypatch, keep, kept):
+    """Let a network take 1 MB, its optimizer 2 MB, and two trials run at a time."""
+    monkeypatch.setattr(PreparedStudy, "release", lambda _: None)
+    monkeypatch.setattr(plan, "measure", lambda *_: plan.TrialCost(1.0, 1e6, 3e6))
+    monkeypatch.setattr(plan, "trial_resources", lambda *_: TrialResources(1.0, 0.0, 2))
+    show_plan(replace(prepared, options=replace(prepared.options, keep=keep)), Console(width=200))
+    most = kept + 2 * (2 * 3 + (keep != "none"))
+    printed = capsys.readouterr().out
+    assert f"{f'{kept} MB' if kept else '0 kB'} of checkpoints" in printed
+    assert f"(--keep {keep}), up to {most} MB while trials run" in printed
 
 
 def test_the_end_says_what_a_study_takes(prepared):
