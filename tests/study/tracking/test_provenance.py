@@ -39,7 +39,8 @@ def checkout(tmp_path, monkeypatch):
 def test_versions_are_recorded():
     tags = environment_tags()
     assert tags["version.ambivalent-ser"] == __version__
-    assert {"version.python", "version.torch", "version.ray", "version.optuna"} <= tags.keys()
+    assert {"version.python", "version.torch", "version.torchaudio", "version.ray", "version.optuna"} <= tags.keys()
+    assert environment_tags("filelock", "no such package").keys() - tags.keys() == {"version.filelock"}
 
 
 def test_the_commit_of_a_checkout_is_recorded_and_whether_it_was_changed(checkout):
