@@ -16,7 +16,6 @@ from ser.models.encoders.source import find_encoder
 from tests.helpers.fake_cuda import fake_cuda, run_on_fake_cuda
 from tests.helpers.tiny_encoders import CONFIGURATIONS, tiny_encoder
 
-FEW = ["Wav2Vec2", "Data2VecAudio"]
 ON_CPU = ("Wav2Vec2Bert", "Whisper", "AST")
 """Kinds whose spectrogram transformers computes on the CPU, for which the waveforms are copied there."""
 SAMPLES = 14000
@@ -55,8 +54,9 @@ def passes(kinds: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check(kinds: list[str]) -> None:
-    for kind, found in run_on_fake_cuda(passes, kinds).items():
+@pytest.mark.slow
+def test_only_transformers_waits_and_the_numbers_are_those_of_a_cpu() -> None:
+    for kind, found in run_on_fake_cuda(passes, list(CONFIGURATIONS)).items():
         assert all(result["agree"] for result in found.values()), kind
         whole, padded, on_gpu = (
             [wait for wait in result["waits"] if "= self.encoder(" not in wait] for result in found.values()
@@ -66,12 +66,3 @@ def check(kinds: list[str]) -> None:
         assert len(on_gpu) == len(padded) + 1, kind  # for the lengths
         if kind not in ("SEWD", *ON_CPU):  # SEW-D makes a constant on the CPU
             assert found["whole"]["waits"] == [], kind
-
-
-def test_only_transformers_waits_and_the_numbers_are_those_of_a_cpu() -> None:
-    check(FEW)
-
-
-@pytest.mark.slow
-def test_that_holds_for_all_kinds() -> None:
-    check([kind for kind in CONFIGURATIONS if kind not in FEW])
