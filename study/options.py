@@ -117,7 +117,7 @@ class TrainingOptions:
     gpus_per_trial: float | None = None
     """Share of a GPU for a trial; default 1 if there is one, 0.25 to 1 for a width up to .25, 0 for frozen networks."""
     max_concurrent: int | None = None
-    """Trials at a time; default as many as fit. With 1 the study gives the same numbers every time."""
+    """Trials at a time; default as many as fit. With 1 a study on CPUs gives the same numbers every time."""
     keep: Keep | None = None
     """Networks of finished trials to keep: best (of each search; its default), all (of a confirmation) or none."""
     time_budget: str | None = None
