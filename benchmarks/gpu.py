@@ -107,7 +107,7 @@ def collect(name: str, settings: Settings, limit: float, keep: Callable[[Row], N
         result["error"] = error or (f"exit status {process.exitcode}" if process.exitcode else None)
     finally:
         with suppress(ProcessLookupError):  # nothing of the part is left
-            os.killpg(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
     result["seconds"] = time.perf_counter() - began

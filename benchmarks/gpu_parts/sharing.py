@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.gpu_parts.common import Row, Settings, attempt, epochs_of
 from ser.training import Task
+from ser.training.device.gpu_memory import limit_memory
 
 CONTROL = "nvidia-cuda-mps-control"
 PATIENCE = 60.0
@@ -127,6 +128,8 @@ def share(settings: Settings, task: Task, number: int, barrier: Any, speeds: Any
     batch, steps = settings.batches[0], 4 * settings.steps
     try:
         torch.set_num_threads(1)
+        if settings.device == "cuda":
+            limit_memory(1 / max(settings.processes))  # as the study limits a trial to its share
         epochs = epochs_of(settings, task, settings.widths[-1], batch, steps)
         list(islice(epochs, 2))
         for processes in settings.processes:
