@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
 
 from ser.config import OptimizerConfig
 from ser.models import build_model
-from ser.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
+from ser.training.optimizer import (
+    learning_rate_factor,
+    learning_rates,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    set_learning_rate,
+)
+from tests.helpers.fake_cuda import fake_cuda, run_on_fake_cuda
 
 
 def test_training_that_continues_from_a_state_dict_gives_the_same_weights() -> None:
@@ -55,3 +66,67 @@ def test_a_constant_learning_rate_stays_at_its_peak(step: int, expected: float) 
 
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
     assert learning_rate_factor(OptimizerConfig(warmup_ratio=0), 0, 100) == 1.0
+
+
+# On a GPU
+
+RATES = OptimizerConfig(lr=0.01, warmup_ratio=0, base_lr_factor=0.5)
+
+
+def train_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        set_learning_rate(optimizer, RATES, step, 6)
+        optimizer.zero_grad(set_to_none=True)
+        x = torch.arange(64.0 * 64).view(1, 64, 64).sin() * (step + 1)
+        model(x.to(next(model.parameters()).device)).square().sum().backward()
+        optimizer.step()
+
+
+def moved_between_devices() -> dict[str, Any]:
+    """Train three steps on one device and three on the other, with all ways to go."""
+    found: dict[str, Any] = {}
+    with fake_cuda() as gpu, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for first in ("cpu", "cuda"):
+            for second in ("cpu", "cuda"):
+                torch.manual_seed(0)
+                model = build_model("cnn6", 2, 1 / 32, dropout=0.0).to(first)
+                optimizer = make_optimizer(model, RATES)  # type: ignore[arg-type]
+                train_steps(model, optimizer, range(3))
+                state = optimizer_state(optimizer)
+                weights = {name: value.cpu() for name, value in model.state_dict().items()}
+                model = build_model("cnn6", 2, 1 / 32, dropout=0.0)
+                model.load_state_dict(weights)
+                model = model.to(second)
+                resumed = make_optimizer(model, RATES)  # type: ignore[arg-type]
+                load_optimizer_state(resumed, state)
+                gpu.clear()
+                set_learning_rate(resumed, RATES, 3, 6)
+                waits = [str(wait) for wait in gpu.waits]
+                train_steps(model, resumed, range(3, 6))
+                rates = [group["lr"] for group in resumed.param_groups]
+                found[f"{first}, {second}"] = {
+                    "saved": [group["lr"] for group in state["param_groups"]],
+                    "capturable": [group["capturable"] for group in state["param_groups"]],
+                    "where": [rate.device.type if isinstance(rate, torch.Tensor) else "number" for rate in rates],
+                    "steps": sorted({(one["step"].device.type, one["step"].item()) for one in resumed.state.values()}),
+                    "planned": learning_rates(resumed, RATES, 5, 6),
+                    "rates": [float(rate) for rate in rates],
+                    "waits": waits,
+                    "weight": next(model.parameters()).flatten()[:5].tolist(),
+                }
+    return found
+
+
+def test_a_run_resumes_on_any_device_from_a_state_of_any_with_plain_learning_rates() -> None:
+    found = run_on_fake_cuda(moved_between_devices)
+    saved = [0.01 * learning_rate_factor(RATES, 2, 6) * factor for factor in (1, 1, 0.5, 0.5)]
+    for name, of in found.items():
+        second = name.split(", ")[1]
+        assert of["saved"] == pytest.approx(saved, rel=1e-6), name
+        assert of["capturable"] == [False] * 4, name
+        assert of["where"] == ["cuda" if second == "cuda" else "number"] * 4, name
+        assert of["steps"] == [[second, 6.0]], name
+        assert of["rates"] == pytest.approx(of["planned"], rel=1e-6), name
+        assert of["waits"] == [], name
+        assert of["weight"] == pytest.approx(found["cpu, cpu"]["weight"], rel=1e-4), name
