@@ -111,3 +111,36 @@ def test_a_study_where_ray_counts_a_gpu_that_torch_lacks_ends_before_it_starts()
     assert "Ray counts 1 GPU(s) on this machine, but torch can use 0" in said["default"][0]
     assert "--gpus-per-trial 0" in said["default"][0]
     assert said["none"][0] == 0.0  # nothing is asked where no GPU is used
+
+
+SHARING = """
+import json, os, time
+import ray
+from study.backend import cluster
+from study.backend.arithmetic import Abilities
+from study.backend.gpus import TorchGpus
+from study.backend.trial_resources import GpuDemand
+from study.options import StudyOptions
+
+class Slot:
+    def gpu(self):
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+able = Abilities((True, True), (True, True))
+cluster.probe_gpus = lambda: TorchGpus(2, able, "torch", "", 24 * 10**9)
+resources = cluster.start_ray(StudyOptions(width=0.125), [], GpuDemand(memory=2 * 10**9, trials=40))
+slots = ray.remote(Slot).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+placed = [slots.remote() for _ in range(resources.count)]
+found = ray.get([slot.gpu.remote() for slot in placed], timeout=120)
+print(json.dumps([resources.in_words, found]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_trials_of_narrow_networks_share_the_gpus_that_ray_counts():
+    done = subprocess.run([sys.executable, "-c", SHARING], cwd=CODE_ROOT, capture_output=True, text=True, check=True)
+    words, found = json.loads(done.stdout.splitlines()[-1])
+    assert words == "1 CPU, 0.25 GPU (4 share a GPU: narrow network, at most about 2.6 GB of 6.0 GB each); 8 at a time"
+    assert sorted(found) == ["0"] * 4 + ["1"] * 4

@@ -67,6 +67,20 @@ def test_a_folder_that_cannot_be_written_to_or_is_full_is_an_error(variables, sh
         local.temporary_folder()
 
 
+def test_workers_have_torchs_expandable_segments_unless_the_user_has_other_settings(monkeypatch):
+    current, former = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+    for name in (current, former):
+        monkeypatch.delenv(name, raising=False)
+    assert local.worker_variables()[current] == "expandable_segments:True"
+    for name, other in ((former, current), (current, former)):
+        monkeypatch.setenv(name, "max_split_size_mb:64")
+        variables = local.worker_variables()
+        assert variables[name] == "max_split_size_mb:64"
+        assert other not in variables
+        assert variables["MALLOC_MMAP_MAX_"] == "0"
+        monkeypatch.delenv(name)
+
+
 def sleeper():
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
