@@ -171,7 +171,7 @@ def test_the_first_wait_of_a_step_is_reported_with_its_line(tmp_path, monkeypatc
     assert modes == ["error"] * 3 + ["default"]
 
 
-# An MPS daemon that writes a log, makes its socket and waits until it is told to quit.
+# An MPS daemon that writes a log, makes its socket and waits for the command to quit.
 DAEMON = """#!/bin/sh
 if [ "$1" = -f ]; then
   echo "started without $CUDA_VISIBLE_DEVICES" > "$CUDA_MPS_LOG_DIRECTORY/control.log"

@@ -127,7 +127,7 @@ def equality(settings: Settings, task: Task) -> Iterator[Row]:
         largest = max(float((one[name] - other[name]).abs().max()) for name in one)
         return {"equal": largest == 0, "largest_difference": largest, "seconds": time.perf_counter() - began}
 
-    # cuBLAS is told of determinism once in a process, at its first product: the deterministic runs come first.
+    # cuBLAS asks for determinism once in a process, at its first product, so the deterministic runs come first.
     for deterministic in (True, False):
         for width in dict.fromkeys((settings.widths[-1], settings.widths[0])):
             yield attempt(compare, width=width, deterministic=deterministic)
