@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ser.losses import LOSSES, Loss, build_loss
 from tests.helpers.fake_cuda import fake_cuda, run_on_fake_cuda
+from tests.helpers.gpu_operations import refused
 from tests.helpers.loss_cases import BATTERY
 
 STEPS, SAMPLES, CLASSES = 100, 24, 6
@@ -29,6 +30,7 @@ def every_loss() -> dict[str, dict[str, Any]]:
         labels = torch.randint(CLASSES, (16,), generator=generator)
         targets = labels if LOSSES[name].targets == "noisy" else torch.rand(16, CLASSES, generator=generator)
         results: dict[str, list[float]] = {}
+        nondeterministic: set[str] = set()
         with fake_cuda() as gpu:
             for device in ("cpu", "cuda"):
                 loss, index = made(title), torch.randint(SAMPLES, (16,), generator=generator.manual_seed(1)).to(device)
@@ -41,10 +43,11 @@ def every_loss() -> dict[str, dict[str, Any]]:
                     output.loss.backward()  # type: ignore[no-untyped-call]
                     numbers.append([(call.name, call.numbers) for call in gpu.calls])
                     waits.append([str(wait) for wait in gpu.waits])
+                    nondeterministic |= refused(gpu.calls)
                     assert z.grad is not None
                     parts: list[Tensor] = [z.grad, output.per_sample.detach(), output.corrected_targets, output.trust]
                     results.setdefault(device, []).extend(value for part in parts for value in part.flatten().tolist())
-        found[title] = {"results": results, "numbers": numbers[2:], "waits": waits}
+        found[title] = {"results": results, "numbers": numbers[2:], "waits": waits, "refused": sorted(nondeterministic)}
     return found
 
 
@@ -58,6 +61,10 @@ def test_nothing_waits(on_gpu: Any, title: str) -> None:
     first, *others = on_gpu[title]["waits"]
     assert others == [[], [], []]
     assert all(".to(z.device)" in wait for wait in first)  # the state moves there once
+
+
+def test_all_operations_have_deterministic_algorithms(on_gpu: Any) -> None:
+    assert {title: found["refused"] for title, found in on_gpu.items() if found["refused"]} == {}
 
 
 @pytest.mark.parametrize("title", sorted(BATTERY))

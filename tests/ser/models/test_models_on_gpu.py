@@ -14,6 +14,7 @@ from ser.models.classifier import uploaded
 from ser.models.encoders.head import LayerHead
 from ser.models.encoders.parameters import EncoderParameters
 from tests.helpers.fake_cuda import FakeGpu, fake_cuda, run_on_fake_cuda
+from tests.helpers.gpu_operations import refused
 
 LENGTHS = torch.tensor([64, 33, 50])
 PROBES = ("linear probe", "head on weighted", "head on last")
@@ -37,14 +38,19 @@ def networks() -> dict[str, tuple[Classifier, Tensor]]:
 
 
 def passes(model: Classifier, features: Tensor, lengths: Tensor | None, gpu: FakeGpu) -> dict[str, Any]:
-    """Do a forward and a backward pass on CPU and GPU: what waits there, and whether logits and gradients agree."""
+    """Do a forward and a backward pass on CPU and GPU.
+
+    Returns:
+        What waits on the GPU, or is refused where only deterministic algorithms are allowed; and whether logits and
+        gradients agree.
+    """
     results, waits = [], []
     for device in ("cpu", "cuda"):
         one, x = copy.deepcopy(model).to(device), features.to(device)
         gpu.clear()
         logits = one(x, lengths)
         logits.logsumexp(dim=1).sum().backward()
-        waits = [str(wait) for wait in gpu.waits]
+        waits = [*map(str, gpu.waits), *refused(gpu.calls)]
         gradients = [parameter.grad for parameter in one.parameters() if parameter.grad is not None]
         results.append(torch.cat([tensor.detach().flatten().cpu() for tensor in (logits, *gradients)]))
     return {"waits": waits, "agree": torch.allclose(*results, rtol=1e-4, atol=1e-5)}
