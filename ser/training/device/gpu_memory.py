@@ -98,7 +98,7 @@ def release_memory() -> None:
     What still has memory is collected first: a network may be in a cycle of references, as the first one of a process
     is by an error within torch's own imports. That takes .25 s, so it is left out where only libraries can have any.
     """
-    if not torch.cuda.is_initialized():
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
     with suppress(RuntimeError):  # after an error of the GPU every call fails; the first error is the one to report
         if torch.cuda.memory_allocated() > WORKSPACE:
