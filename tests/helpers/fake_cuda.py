@@ -302,10 +302,10 @@ def fake_cuda(**settings: Any) -> Iterator[FakeGpu]:
 class FakeStream:
     """Stream on which everything is done at once."""
 
+    _gpu: FakeGpu
     device_index = cuda_stream = 0
 
-    def __init__(self, gpu: FakeGpu, *_: Any, **__: Any) -> None:
-        self._gpu = gpu
+    def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def synchronize(self) -> None:
         self._gpu.wait("synchronize", "stream")
@@ -314,7 +314,9 @@ class FakeStream:
         return True
 
     def record_event(self, event: FakeEvent | None = None) -> FakeEvent:
-        return event or FakeEvent(self._gpu)
+        import torch
+
+        return event or torch.cuda.Event()  # type: ignore[return-value]
 
     def wait_event(self, event: FakeEvent) -> None: ...
 
@@ -324,8 +326,9 @@ class FakeStream:
 class FakeEvent:
     """Event that is done when it is recorded."""
 
-    def __init__(self, gpu: FakeGpu, *_: Any, **__: Any) -> None:
-        self._gpu = gpu
+    _gpu: FakeGpu
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def record(self, stream: FakeStream | None = None) -> None: ...
 
@@ -346,7 +349,9 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
     """Replace what asks the driver."""
     import torch
 
-    default = FakeStream(gpu)
+    # Types, because annotations of other packages join them with None.
+    stream_type, event_type = (type(kind.__name__, (kind,), {"_gpu": gpu}) for kind in (FakeStream, FakeEvent))
+    default = stream_type()
     current = [default]
 
     @contextmanager
@@ -393,8 +398,8 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
         "get_per_process_memory_fraction": lambda device=None: gpu.memory_fraction or 1.0,
         "empty_cache": empty_cache,
         "synchronize": lambda device=None: gpu.wait("synchronize", "device"),
-        "Stream": partial(FakeStream, gpu),
-        "Event": partial(FakeEvent, gpu),
+        "Stream": stream_type,
+        "Event": event_type,
         "stream": on_stream,
         "current_stream": lambda device=None: current[-1],
         "default_stream": lambda device=None: default,
