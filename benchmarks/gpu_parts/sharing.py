@@ -92,6 +92,8 @@ def sharing(settings: Settings, task: Task) -> Iterator[Row]:
             trial.start()
 
         def measure(processes: int) -> Row:
+            if barrier.broken:
+                raise RuntimeError("a trial of an earlier round has failed")
             with suppress(BrokenBarrierError):  # a process that fails says why in the queue
                 barrier.wait(PATIENCE)
             found = [speeds.get(timeout=PATIENCE) for _ in range(1 if barrier.broken else processes)]

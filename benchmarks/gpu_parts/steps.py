@@ -35,7 +35,12 @@ FIELD, FIELD_MIXED, OURS = "field, float32", "field, bf16, channels last", "this
 def describe_machine(settings: Settings, task: Task) -> Iterator[Row]:
     """Describe the machine and measure its peak and bandwidth; fails where the device cannot be used."""
     torch.zeros(1, device=settings.device)
-    yield machine()
+    about: Row = {**machine()}
+    if settings.device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        about |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+        about |= {"gpu_gb": total / 1e9, "free_gb": free / 1e9}
+    yield about
     one = torch.randn(settings.matrix, settings.matrix, device=settings.device).bfloat16()
     peak = 2 * settings.matrix**3 / time_steps(settings, lambda: one @ one, 10)
     source = torch.zeros(settings.copied, dtype=torch.uint8, device=settings.device)
