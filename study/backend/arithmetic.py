@@ -12,11 +12,11 @@ from ser.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Abilities:
-    """What the CPU, or each GPU, of a node computes without emulating it.
+    """Precisions that the CPU, or each GPU, of a node computes in without emulating them.
 
     Args:
-        bfloat16: Whether it computes in bfloat16.
-        tf32: Whether it computes in TF32.
+        bfloat16: Whether each computes in bfloat16.
+        tf32: Whether each computes in TF32.
     """
 
     bfloat16: Sequence[bool]

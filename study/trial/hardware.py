@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -30,11 +31,12 @@ def hardware_tags(device: str, threads: int) -> dict[str, str]:
     tags = {"hardware.cpu": f"{_processor()}, {cores()} cores", "hardware.threads": str(threads)}
     if device == "cuda":
         tags["hardware.gpu"] = torch.cuda.get_device_name()
+        cudnn: Any = torch.backends.cudnn
         # Of this process: the study's own, which records the other versions, may be on a machine without a GPU.
         versions = {
             "cuda": torch.version.cuda,
             "rocm": torch.version.hip,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": cudnn.version(),
             "nvidia-driver": _driver(),
         }
         tags |= {f"version.{name}": str(version) for name, version in versions.items() if version}

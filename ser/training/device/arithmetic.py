@@ -1,7 +1,7 @@
 """The arithmetic of a network: what a device computes convolutions and matrix products in, and by which algorithms.
 
 float32 is that of IEEE 754 on every device, also where bfloat16 leaves an operation in float32. On a GPU torch computes
-convolutions in TF32 unless it is told otherwise, which keeps 10 of 23 bits of the factors.
+convolutions in TF32 by default, which keeps 10 of 23 bits of the factors.
 """
 
 from __future__ import annotations
