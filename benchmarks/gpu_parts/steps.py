@@ -115,7 +115,7 @@ def measure(settings: Settings, task: Task, width: float, batch: int, variant: s
     if variant == CAPTURED:
         return time_variant(settings, width, batch, variant)
     if variant == OURS:
-        number = settings.steps * (1 if width >= 1 else 4)  # so that an epoch's other work matters little
+        number = 4 * settings.steps  # so that an epoch's other work matters little
         epochs = epochs_of(settings, task, width, batch, number)
         return {"seconds_of_step": time_steps(settings, lambda: next(epochs), 1, number)}
     step = field_step(settings, width, batch, mixed=variant == FIELD_MIXED)
