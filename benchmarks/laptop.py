@@ -64,7 +64,7 @@ def main(
     width: float = 0.125,
     epochs: int = 15,
     crops: tuple[float, float] = (5.0, 3.0),
-    folds: int = 6,
+    folds: int = 5,
     configurations: int = 12,
     orders: int = 100,
     output: Path = OUTPUT,

@@ -135,7 +135,7 @@ def test_a_checkpoint_reads_stored_embeddings_of_its_training_and_else_computes_
     np.testing.assert_allclose(checkpoint.predict(here, rows), checkpoint.predict(gpu_store, rows), atol=1e-6)
 
 
-def test_a_head_of_a_cpu_is_told_from_one_of_a_gpu(
+def test_a_head_of_a_cpu_warns_on_a_gpu(
     trained: Path, configs: dict[str, Config], tones: Corpus, tmp_path: Path
 ) -> None:
     """On a GPU, a checkpoint of a CPU is served by the GPU, and the line names them the other way round."""
