@@ -20,7 +20,7 @@ MAX_SHARING = 4
 
 @dataclass(frozen=True)
 class GpuDemand:
-    """What the trials of a study take of GPUs.
+    """Demand of a study's trials for GPUs.
 
     Args:
         any: Whether a trial takes a GPU at all; heads on stored embeddings and classical models do not.
