@@ -26,10 +26,11 @@ What ``gpu`` is asked for:
 
 The numbers are right: operations are computed on the CPU, with the CUDA branches of torch's composite operations. So
 control flow, losses and states are as they would be. Mixed devices are an error, as on a GPU. A copy from page-locked
-memory with ``non_blocking=True`` does not wait; one from other memory does, because CUDA stages it in the host's time
-(and waits for more than 64 KiB). A copy to the CPU with ``non_blocking=True`` holds garbage (NaN) until something has
-synchronised, and page-locked memory that changes while it is copied is an error. Streams and events exist, but all
-work is done at once, so missing ``wait_stream`` is not found.
+memory with ``non_blocking=True`` does not wait, if it is contiguous (torch makes a pageable copy of any other). A copy
+from other memory does, because CUDA stages it in the host's time, and waits for more than 64 KiB. A copy to the CPU
+with ``non_blocking=True`` holds garbage (NaN) until something has synchronised, and page-locked memory that changes
+while it is copied is an error. Streams and events exist, but all work is done at once, so a missing ``wait_stream`` is
+not found. An LSTM is one operation, as cuDNN's; other layers are not those of cuDNN.
 
 Needs a C++ compiler (``CXX``, else c++ or g++) for three seconds once, and a torch built without CUDA.
 """

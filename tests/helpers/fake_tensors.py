@@ -181,15 +181,15 @@ def _copy(gpu: FakeGpu, name: str, func: Any, args: Any, kwargs: Any) -> Any:
     from_gpu, size = isinstance(source, CudaTensor), source.numel() * source.element_size()
     held = source._memory if from_gpu else source
     if to_gpu and not from_gpu:
-        if not (non_blocking and held.is_pinned()):
-            gpu.wait("copy to the GPU", "pageable memory" if non_blocking else "blocking", size)
-        else:
+        if non_blocking and held.is_pinned() and held.is_contiguous():
             gpu.copied_from(held)
+        else:
+            gpu.wait("copy to the GPU", "through pageable memory" if non_blocking else "blocking", size)
     into = None if target is None else target._memory if to_gpu else target
     if from_gpu and not to_gpu:
         # Without a target, torch copies to page-locked memory.
-        if not (non_blocking and (into is None or into.is_pinned())):
-            gpu.wait("copy to the CPU", "pageable memory" if non_blocking else "blocking", size)
+        if not (non_blocking and (into is None or (into.is_pinned() and into.is_contiguous()))):
+            gpu.wait("copy to the CPU", "through pageable memory" if non_blocking else "blocking", size)
         elif into is None:
             copied = func(held, **kwargs).pin_memory()
             gpu.copy_later(copied, copied)

@@ -22,6 +22,7 @@ def waiting() -> dict[str, tuple[list[str], Callable[[], Any]]]:
     x = torch.tensor([3.0, 1.0, 2.0], device="cuda")
     whole = torch.tensor([2, 0, 1], device="cuda")
     mask, host, other = x > 1.5, torch.ones(3), torch.ones(3, device="cuda")
+    columns = torch.ones(3, 2).pin_memory()
 
     def set_by_mask() -> None:
         other[mask] = x[:2]
@@ -42,6 +43,7 @@ def waiting() -> dict[str, tuple[list[str], Callable[[], Any]]]:
         "to the GPU": ([UP], lambda: host.to("cuda")),
         "cuda()": ([UP], host.cuda),
         "page-locked, but blocking": ([UP], lambda: host.pin_memory().to("cuda")),
+        "page-locked, but not contiguous": ([UP], lambda: columns[:, 0].to("cuda", non_blocking=True)),
         "from pageable memory": ([UP], lambda: host.to("cuda", non_blocking=True)),
         "copy_ to the GPU": ([UP], lambda: x.clone().copy_(host)),
         "tensor": ([UP], lambda: torch.tensor([1.0], device="cuda")),
