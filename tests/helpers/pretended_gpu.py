@@ -1,4 +1,4 @@
-"""A GPU whose tensors are those of the CPU, for tests of what is asked of a device."""
+"""A GPU whose tensors are those of the CPU, for tests of what embeddings ask of a device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ser.features.store import FeatureStore
+from ser.training import embeddings
+from ser.training.device.features import DeviceFeatures
+
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> list[type]:
-    """Let torch see a GPU: what is moved there stays where it is.
+    """Let torch see a GPU: networks, tensors and features that are moved there stay where they are.
 
     Returns:
         The types of what is moved there, in order, filled from now on.
@@ -18,6 +22,12 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> list[type]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for kind in (Tensor, nn.Module):
         monkeypatch.setattr(kind, "to", _noting(kind.to, moved))
+
+    def features(store: FeatureStore, device: torch.device) -> DeviceFeatures:
+        moved.extend([Tensor] * (device.type == "cuda"))
+        return DeviceFeatures(store, torch.device("cpu"))
+
+    monkeypatch.setattr(embeddings, "DeviceFeatures", features)
     return moved
 
 
