@@ -162,7 +162,12 @@ def schedulers_table(found: Sequence[Measurement], grace: int, orders: int) -> s
         trained = np.mean([epochs_trained for _, epochs_trained in replays]) / curves.size
         lost = [100 * float(np.mean(scores[best] - scores[top])) for scores in (last, tests)]
         rows.append(
-            [scheduler, f"{trained:.0%}", f"{np.mean(best == top):.0%}", *(f"{points:+.1f}" for points in lost)]
+            [
+                scheduler,
+                f"{trained:.0%}",
+                f"{np.mean(last[best] == last.max()):.0%}",
+                *(f"{points:+.1f}" for points in lost),
+            ]
         )
     header = ("scheduler", "epochs trained", "finds the best", "its validation UAR, points", "its test UAR, points")
     about = f"{len(curves)} configurations, none stopped before epoch {grace} of {epochs}, {orders} orders:"
