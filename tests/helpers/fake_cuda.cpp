@@ -1,4 +1,4 @@
-// Tells a torch without CUDA that there is one GPU, so that tensors may claim to lie on it and have gradients. Nothing
+// Shows a torch without CUDA one GPU, so that tensors may claim to lie on it and have gradients. Nothing
 // runs on it: tests/helpers/fake_cuda.py computes every operation on the CPU.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
