@@ -213,6 +213,10 @@ def summary(table: pd.DataFrame, selection: Selection, options: StudyOptions, de
                 f"{len(design.trained_folds) * len(design.trained_seeds)} trainings"
                 + (f"; in {seen} the search had trained on the test speakers" if seen else "")
             )
+    arithmetic = Counter(row["arithmetic"] for row in trials.to_dict("records") if row.get("arithmetic"))
+    if len(arithmetic) > 1:
+        counts = ", ".join(f"{name}: {count}" for name, count in sorted(arithmetic.items()))
+        lines.append(f"The trainings differ in arithmetic ({counts}): analyses show the newest and name the others.")
     if design.pilot:
         return "\n".join(lines)
     lines += absent_lines(

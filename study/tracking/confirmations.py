@@ -35,7 +35,8 @@ TEST_SCORES = {
 
 COLUMNS = (
     "study", "design", "noise", "rate", "space", "candidate", "source", "seed", "fold", "exposure", "status",
-    "selected", "parameters", "searched", "start", "run_id", "absent", *TEST_SCORES,
+    "selected", "parameters", "searched", "start", "run_id", "absent", "arithmetic",
+    *TEST_SCORES,
 )  # fmt: skip
 
 
@@ -51,8 +52,8 @@ def confirmed_table(runs: Sequence[Run], names: Mapping[str, str] | None = None)
         ``rate``, ``space``, ``candidate``, ``source``, ``seed``, ``fold``, ``exposure`` (what a search did with the
         fold's test speakers: ``unseen``, ``trained_by`` or ``chosen_by``), ``status``, ``selected`` (the
         selection score on the validation subset), ``parameters`` (all, by dotted name), ``searched`` (names of those
-        that a search varied), ``start`` (ms), ``run_id``, ``absent`` (JSON of the classes that its
-        subsets lack, empty if none does), and the columns of ``TEST_SCORES``.
+        that a search varied), ``start`` (ms), ``run_id``, ``absent`` (JSON of the classes that its subsets
+        lack, empty if none does), ``arithmetic`` (empty if it is not on record), and the columns of ``TEST_SCORES``.
     """
     rows = [_row(run, (names or {}).get(run.info.run_id, run.data.tags[Tag.SPACE])) for run in runs]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -79,6 +80,7 @@ def _row(run: Run, space: str) -> dict[str, object]:
         "start": run.info.start_time,
         "run_id": run.info.run_id,
         "absent": tags.get(Tag.ABSENT, ""),
+        "arithmetic": tags.get(Tag.ARITHMETIC, ""),
         **{column: metrics.get(metric) for column, metric in TEST_SCORES.items()},
     }
 

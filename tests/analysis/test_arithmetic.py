@@ -4,12 +4,17 @@ import shlex
 
 import pytest
 
+from analysis.common.designs import read_design
 from analysis.common.records import open_records
 from analysis.options import RecordsOptions
 from analysis.page.reproduction import section
 from ser.utils.errors import UserError
-from study.schema import Tag
+from study.commands.confirm import summary
+from study.options import StudyOptions
+from study.schema import SELECTIONS, Tag
+from study.tracking.confirmations import confirmed_table
 from study.tracking.searches import read_trials
+from study.tracking.store import search_all
 
 GPU, CPU = {Tag.ARITHMETIC: "cuda bfloat16"}, {Tag.ARITHMETIC: "cpu float32"}
 SKILLS = {("cross_entropy", "clean"): [0.4, 0.6]}
@@ -75,3 +80,21 @@ def test_a_confirmation_says_which_trials_of_the_search_it_leaves_out(store):
     )
     assert line.endswith("analysis/best_runs.py --arithmetic 'cuda bfloat16'")
     assert read_trials(store.client, store.experiment, "s").left_out == []
+
+
+def test_the_summary_of_a_confirmation_says_where_its_trainings_differ(made_store):
+    skills = {("cross_entropy", "clean", "default"): 0.6}
+    made_store.confirm(skills, study="c", folds=(3,), tags=GPU)
+    design, _ = read_design(made_store.records(), "c")
+    options = StudyOptions(name="c", experiment="made", tracking_uri=made_store.uri)
+
+    query = "tags.kind = 'trial' and tags.stage = 'confirm'"
+
+    def said():
+        table = confirmed_table(search_all(made_store.client, [made_store.experiment], query))
+        return summary(table, SELECTIONS["noisy"], options, design)
+
+    assert "differ in arithmetic" not in said()
+    run = search_all(made_store.client, [made_store.experiment], query)[0]
+    made_store.client.set_tag(run.info.run_id, Tag.ARITHMETIC, "cpu float32")
+    assert "The trainings differ in arithmetic (cpu float32: 1, cuda bfloat16: 2): analyses show" in said()
