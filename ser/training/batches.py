@@ -122,7 +122,7 @@ def segments(lengths: NDArray[np.int64], frames: int, shortest: int) -> Segments
 def draw_masks(
     n: int, frames: int, bins: int, config: AugmentConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw the ranges of time and of frequency that SpecAugment masks in the crops of a batch.
+    """Draw what SpecAugment masks in the crops of a batch.
 
     Args:
         n: Number of crops.
@@ -132,7 +132,7 @@ def draw_masks(
         generator: Random generator on the CPU.
 
     Returns:
-        (n, masks, 2) first position and the one after the last, of time and of frequency.
+        (n, T) whether a frame is masked, and (n, M) whether a mel bin is masked, on the CPU.
     """
     plans = (
         (frames, config.time_masks, min(config.time_mask_frames, frames // 4)),
@@ -143,17 +143,18 @@ def draw_masks(
         # As in the paper: a width from 0 to the widest, then a start that keeps the mask inside.
         width = (torch.rand((n, count, 1), generator=generator) * (widest + 1)).floor()
         start = (torch.rand((n, count, 1), generator=generator) * (size - width + 1)).floor()
-        drawn.append(torch.cat([start, start + width], dim=2))
+        position = torch.arange(size)
+        drawn.append(((position >= start) & (position < start + width)).any(dim=1))
     return drawn[0], drawn[1]
 
 
-def spec_augment(log_mel: Tensor, time: Tensor, frequency: Tensor) -> Tensor:
+def spec_augment(log_mel: Tensor, in_time: Tensor, in_frequency: Tensor) -> Tensor:
     """Replace ranges of time and frequency by the mean of the crop (SpecAugment).
 
     Args:
         log_mel: (n, T, M) crops.
-        time: (n, masks, 2) from ``draw_masks``, on the device of the crops.
-        frequency: (n, masks, 2), of the mel bins.
+        in_time: (n, T) whether a frame is masked, on the device of the crops.
+        in_frequency: (n, M) whether a mel bin is masked, on the device of the crops.
 
     Returns:
         (n, T, M), a new tensor.
@@ -161,12 +162,5 @@ def spec_augment(log_mel: Tensor, time: Tensor, frequency: Tensor) -> Tensor:
     Source:
         Park et al., "SpecAugment", Interspeech 2019.
     """
-    in_time, in_frequency = _masked(time, log_mel.shape[1]), _masked(frequency, log_mel.shape[2])
     masked = in_time[:, :, None] | in_frequency[:, None, :]
     return torch.where(masked, log_mel.mean(dim=(1, 2), keepdim=True), log_mel)
-
-
-def _masked(ranges: Tensor, size: int) -> Tensor:
-    """Return whether a position is in one of the (n, masks, 2) ranges: (n, size)."""
-    position = torch.arange(size, device=ranges.device)
-    return ((position >= ranges[:, :, :1]) & (position < ranges[:, :, 1:])).any(dim=1)

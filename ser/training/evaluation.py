@@ -48,7 +48,8 @@ class SegmentedUtterances:
         Returns:
             (n, K) float64.
         """
-        batches = zip(self._windows.batches(EVALUATION_BATCH), self._lengths.split(EVALUATION_BATCH), strict=True)
+        lengths_of_batches = torch.split(self._lengths, EVALUATION_BATCH)
+        batches = zip(self._windows.batches(EVALUATION_BATCH), lengths_of_batches, strict=True)
         outputs = [compute(batch, lengths if with_lengths else None).double() for batch, lengths in batches]
         found = torch.cat(outputs).cpu().numpy()
         sums = np.zeros((len(self.rows), found.shape[1]))

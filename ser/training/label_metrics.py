@@ -144,7 +144,7 @@ class LabelMetrics:
         """
         # One copy from the device instead of one for each number.
         values = torch.cat([self._sums, self._confusion.flatten(), self._trust.flatten()]).cpu()
-        sums, cells, bins = values.split([len(self._sums), self._confusion.numel(), self._trust.numel()])
+        sums, cells, bins = torch.split(values, [len(self._sums), self._confusion.numel(), self._trust.numel()])
         confusion = cells.view_as(self._confusion)
         (
             loss, trust, changed, known, judged, corrected, mislabelled, memorised, right_mislabelled, right_clean,

@@ -52,7 +52,7 @@ class EpochPlan:
         index: (n,) positions in the training subset, on the device.
         targets: (n,) labels or (n, C) distributions, on the device.
         weight: (n,) class weights, on the device.
-        masks: (n, masks, 2) masks of time and frequency, on the device; None for features that are not masked.
+        masks: (n, T) masked frames and (n, M) masked mel bins, on the device; None for features that are not masked.
         mixings: How each batch is mixed, or None.
         schedule: (steps, K) numbers of ``Loss.schedule``, on the device; None for losses that take the step itself.
         num_classes: C.
@@ -160,10 +160,10 @@ class EpochPlanner:
         mixings: Sequence[Mixing | None],
     ) -> Tensor:
         """Return the valid frames of all crops; a mixture is valid as far as the longer of its two crops."""
-        own = torch.from_numpy(valid_frames(self._features.store, rows, starts, self._frames)).split(list(sizes))
+        valid = torch.from_numpy(valid_frames(self._features.store, rows, starts, self._frames))
         mixed = [
             lengths if mixing is None else torch.maximum(lengths, lengths[mixing.partner])
-            for lengths, mixing in zip(own, mixings, strict=True)
+            for lengths, mixing in zip(torch.split(valid, list(sizes)), mixings, strict=True)
         ]
         return page_locked(torch.cat(mixed), self._features.device)
 
@@ -179,5 +179,5 @@ def _on_device(mixings: Sequence[Mixing | None], device: torch.device) -> list[M
         return list(mixings)
     shares = upload(torch.tensor([mixing.share for mixing in drawn], dtype=torch.float64), device)
     partners = upload(torch.cat([mixing.partner for mixing in drawn]), device)
-    moved = map(Mixing, shares, partners.split([len(mixing.partner) for mixing in drawn]))
+    moved = map(Mixing, shares, torch.split(partners, [len(mixing.partner) for mixing in drawn]))
     return [None if mixing is None else next(moved) for mixing in mixings]

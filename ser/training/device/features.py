@@ -91,7 +91,8 @@ class Windows:
     def _ahead(self, slices: list[slice]) -> Iterator[Tensor]:
         """Yield batches of windows of the host, each copied while the network computes on the one before."""
         device, bins = self._features.device, self._features.store.frames.shape[1]
-        copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        computing = torch.cuda.current_stream(device)
 
         def copy(here: slice) -> tuple[Tensor, torch.cuda.Event]:
             # Torch gives page-locked memory out again as soon as the copy from it is done, so two buffers serve.
