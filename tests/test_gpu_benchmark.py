@@ -121,7 +121,7 @@ def all_calls_of_two_steps(losses):
 
 
 def test_a_captured_step_would_freeze_no_number_and_wait_for_nothing():
-    losses = ["cross_entropy", "proselflc", "reweighting_control", "elr", "forward_correction"]
+    losses = ["proselflc", "elr", "forward_correction"]
     found = run_on_fake_cuda(all_calls_of_two_steps, losses)
     assert found == {loss: [[], True] for loss in losses}
 
@@ -206,8 +206,10 @@ def is_alive(pid):
 def test_the_mps_daemon_is_ended_in_any_case(tmp_path, monkeypatch, obeys):
     pid = write_daemon(tmp_path, obeys=obeys)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(sharing, "GRACE", 0.5)
     with contextlib.suppress(KeyboardInterrupt), mps_daemon() as (pipes, reason):
+        monkeypatch.setattr(sharing, "GRACE", 0.5)
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.01)
         seen = reason, Path(pipes, "control").exists(), is_alive(int(pid.read_text()))
         raise KeyboardInterrupt
     assert seen == ("", True, True)
@@ -242,8 +244,8 @@ def test_a_part_runs_in_a_spawned_process():
 def test_a_part_that_hangs_is_stopped_and_keeps_its_rows(monkeypatch, capsys):
     monkeypatch.setitem(gpu.PARTS, "slow", (slow_part, 60))
     kept = []
-    result = gpu.collect("slow", make_settings("cpu", False), 1.0, lambda result: kept.append(len(result["rows"])))
-    assert (result["rows"], result["error"]) == ([{"first": 1}], "stopped after 1 s")
+    result = gpu.collect("slow", make_settings("cpu", False), 3.0, lambda result: kept.append(len(result["rows"])))
+    assert (result["rows"], result["error"]) == ([{"first": 1}], "stopped after 3 s")
     assert kept == [1, 1]
 
 
