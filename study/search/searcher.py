@@ -196,10 +196,10 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._record(running, result)
         except OSError as error:
             self._suspend(error)
-        stop = running.pruned or self.out_of_time or self.suspended
+        stop = running.pruned or self.out_of_time or bool(self.suspended)
         if result.get(DONE):
             # The next trial begins while the network is written; where none begins, the process waits for its end.
-            stop = self.left and not (self.out_of_time or self.suspended)
+            stop = self.left > 0 and not (self.out_of_time or self.suspended)
         return str(StudyScheduler.STOP if stop else StudyScheduler.CONTINUE)
 
     def _place(self, trial_id: str, running: _Running, result: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ class Ended:
     """
 
     epoch: int
-    events: Sequence[Mapping[str, Any]]
+    events: Sequence[dict[str, Any]]
     keeps: bool
 
     def write(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class Saver:
     """Writer of a process's networks: one at a time, in a thread, while the next trial trains.
 
     Attributes:
-        took: Seconds that the last state of a trial that goes on took; 0 before the first.
+        took: Seconds that saving the last state of an unfinished trial took; 0 before the first.
     """
 
     def __init__(self) -> None:

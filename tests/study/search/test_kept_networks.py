@@ -21,7 +21,7 @@ NOISY, SOFT = SELECTIONS["noisy"], SELECTIONS["soft"]
 
 
 class Search:
-    """A search whose trials end as they are told to.
+    """Search whose trials end as a test asks.
 
     Args:
         folder: Its folder.
