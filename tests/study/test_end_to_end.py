@@ -139,11 +139,20 @@ def test_every_epoch_is_one_point_of_every_metric_and_none_is_of_the_test_fold(c
         assert run.data.metrics["last/val_uar"] == uars[-1]
 
 
-def test_a_finished_trial_keeps_its_last_checkpoint_alone(folder, done):
-    trials = list((folder / "out" / "studies" / "small").glob("*/trial_*"))
+def best_of(runs, space, level):
+    """Return the best run of a search: the first that began, of equal ones."""
+    own = [run for run in kind(runs, "trial") if (run.data.tags["space"], run.data.tags["noise"]) == (space, level)]
+    return min(own, key=lambda run: (-run.data.metrics["val_noisy/uar"], run.info.start_time))
+
+
+def test_a_search_keeps_the_last_checkpoint_of_its_best_trial_alone(folder, runs, done):
+    trials = {trial: list(trial.glob("*.pt")) for trial in (folder / "out" / "studies" / "small").glob("*/trial_*")}
     assert len(trials) == len(SPACES) * len(LEVELS) * TRIALS
-    kept = [[path.name.partition("-")[0] for path in trial.glob("*.pt")] for trial in trials]
-    assert kept == [[f"epoch_{EPOCHS:04d}"]] * len(trials)
+    assert {len(kept) for kept in trials.values()} == {0, 1}
+    best = {Path(best_of(runs, space, level).data.tags["folder"]) for space in SPACES for level in LEVELS}
+    assert {trial for trial, kept in trials.items() if kept} == best
+    assert all(trials[trial][0].name.startswith(f"epoch_{EPOCHS:04d}-") for trial in best)
+    assert not list((folder / "out" / "studies" / "small").glob("*/*/ended.json"))
 
 
 def test_the_published_defaults_are_tried_first(runs):
@@ -363,7 +372,7 @@ def test_published_defaults_are_confirmed_without_a_search_and_seeds_added_later
 def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(
     client, runs, folder, tmp_path, call_here
 ):
-    run = next(run for run in kind(runs, "trial") if run.data.tags["noise"] == "noisy-A")
+    run = best_of(runs, SPACES[0], "noisy-A")
     scored = call("study/evaluate.py", folder, "--run", run.info.run_id, "--output", "scored")
     assert scored.returncode == 0, scored.stderr
     report = json.loads((folder / "scored" / "report.json").read_text())
@@ -373,6 +382,10 @@ def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(
     assert used.returncode == 0, used.stderr
     assert len(pd.read_csv(folder / "p.csv")) == 1
     assert client.get_run(run.info.run_id).data.to_dictionary() == run.data.to_dictionary()
+    other = next(one for one in kind(runs, "trial") if not list(Path(one.data.tags["folder"]).glob("*.pt")))
+    unkept = call_here("study/evaluate.py", folder, "--run", other.info.run_id)
+    assert unkept.returncode == 2
+    assert "(--keep best). Choose its best run, or train this one again:" in unkept.stderr
     unknown = call_here("study/evaluate.py", folder, "--run", "nothing")
     assert unknown.returncode == 2
     assert "there is no run 'nothing'" in unknown.stderr
