@@ -307,7 +307,7 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
         "model.name": "random_forest", "model.trees": 20, "model.min_samples_split": 3, "optimizer.lr": 1e-3,
         "optimizer.weight_decay": 0.01,
     }  # fmt: skip
-    (reported,) = Driver(context, parameters=parameters).run()
+    *_, reported = Driver(context, parameters=parameters).run()
     deliver_all(context.folder, runs_of(experiment, "s"), client)
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "finished")
