@@ -46,6 +46,7 @@ from study.trial.specification import (
     FAILURE,
     FAILURE_FINAL,
     SUSPENDED,
+    TAGS,
     TRIAL_KEY,
     TrialContext,
     TrialSpecification,
@@ -71,6 +72,9 @@ class Attempt:
         configuration: Suggested parameters by dotted name, and what ``study.search.searcher`` adds to them.
         context: What all trials of the search share.
         saver: Writer of the networks of all trials of the process; by default one of this trial alone.
+
+    Attributes:
+        placed: Whether it has said where it runs.
     """
 
     def __init__(self, configuration: Mapping[str, Any], context: TrialContext, saver: Saver | None = None) -> None:
@@ -81,7 +85,7 @@ class Attempt:
         self._context, self._saver = context, saver or Saver()
         self._trial = context.trial(self.number, values)
         self._folder = trial_folder(context.folder, self.number)
-        self._placed = False
+        self.placed = False
         self._epoch = 0
         self._saved_at = time.monotonic()
         self._unsaved: EpochRecord | None = None
@@ -101,8 +105,8 @@ class Attempt:
         Raises:
             Exception: An unexpected error, such as one of the GPU, after which another process may try again.
         """
-        if not self._placed:
-            self._placed = True
+        if not self.placed:
+            self.placed = True
             return {DEVICE: _device(self._context.device), EPOCH: 0, DONE: False, "done": False}
         try:
             return self._step()
@@ -149,7 +153,6 @@ class Attempt:
             return {**self._last, "done": True}
         self._saver.check()
         began, before = time.monotonic(), len(self._reported)
-        events: list[dict[str, Any]] = []
         if first := self._training is None:
             if (ended := self._begin()) is not None:
                 return ended
@@ -160,23 +163,23 @@ class Attempt:
         self._unsaved = None  # its tensors are about to change
         record = next(self._training)
         self._epoch = record.epoch
-        if first:
+        if first and not self._again:
             computed_in = {Tag.ARITHMETIC: record.state[ARITHMETIC]} if ARITHMETIC in record.state else {}
             tags = {**hardware_tags(self._context.device, self._context.threads), **computed_in}
-            events.append(tags_event(tags))
+            self._reported = [tags_event(tags), *(event for event in self._reported if event["kind"] != TAGS)]
         seconds, busy = time.monotonic() - began, system_metrics(self._context.device)
         metrics = {**record.metrics, SECONDS: seconds, **busy}
         if not self._again:
             self._reported.append(epoch_event(record.epoch, metrics))
             self._write_tables(record)
         result = {self._context.objective: metrics[self._context.objective], EPOCH: record.epoch}
-        events += self._reported[before:]
+        events = [] if self._again else self._reported[before:]
         if not record.finished:
             self._save(record)
-            return {**result, EVENTS: [] if self._again else events, DONE: False, "done": False}
+            return {**result, EVENTS: events, DONE: False, "done": False}
         if self._finish(record, metrics[self._context.objective]):
             self._last = {**result, DONE: True}
-        return {**result, EVENTS: [] if self._again else events, DONE: True, "done": self._last is None}
+        return {**result, EVENTS: events, DONE: True, "done": self._last is None}
 
     def _write_tables(self, record: EpochRecord) -> None:
         """Write the tables of the last epoch."""
@@ -267,19 +270,26 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             sys.path.append(context.import_folder)  # last, so that it hides no package
         self._context, self._saver = context, Saver()
         self._attempt = Attempt(config, context, self._saver)
+        self._former: Attempt | None = None  # until the study has let the next one begin
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; all state of the previous one belonged to its attempt.
-
-        A trial that has not ended by itself was stopped for good: a study that ends takes no next trial.
-        """
-        self._attempt.give_up()
+        """Take the next trial; all state of the previous one belongs to its attempt."""
+        if self._former is not None:
+            self._former.close(stopped=True)
         self._attempt.release()
-        self._attempt = Attempt(new_config, self._context, self._saver)
+        self._former, self._attempt = self._attempt, Attempt(new_config, self._context, self._saver)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
+        """Train one epoch.
+
+        A trial before that has not ended by itself was stopped for good if this one may begin: a study whose time is up
+        stops all trials, also one that waited for a process.
+        """
+        if self._former is not None and self._attempt.placed:
+            self._former.give_up()
+            self._former.release()
+            self._former = None
         try:
             return self._attempt.step()
         except Exception as error:
@@ -291,7 +301,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the attempt; one that has not ended by itself was stopped early. Wait for the network that is written."""
-        self._attempt.close(stopped=True)
+        for attempt in filter(None, (self._former, self._attempt)):
+            attempt.close(stopped=True)
         self._saver.end()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from ser.training import EpochRecord, load_state
 from ser.training.other_corpora import OtherTest
-from study.schema import ACROSS_CORPORA, UTTERANCES
+from study.schema import ACROSS_CORPORA, UTTERANCES, Tag
 from study.search.journal import Journal
 from study.tracking.event_log import EventLog
 from study.tracking.opening import experiment_id, open_client
@@ -404,6 +404,28 @@ def test_the_state_of_a_stopped_trial_is_that_of_its_last_epoch(context, folder,
     assert load_state(checkpoints(folder)[0])["epoch"] == 2
     Driver(context).run()
     assert losses(context) == undisturbed
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_stopped_trial_keeps_its_state_until_the_study_lets_the_next_one_begin(context, folder, begins):
+    """Hand an actor over as Tune does after a deadline too: to a trial that waited for a process, and is stopped."""
+    trial = actor(replace(context, keep="best"))
+    for _ in range(2):
+        trial.step()
+    trial.reset_config({**CONFIGURATION, "trial": 2})
+    assert DEVICE in trial.step()
+    if begins:
+        trial.step()
+    trial.cleanup()
+    assert bool(checkpoints(folder)) is not begins
+
+
+def test_how_a_trial_was_computed_comes_again_with_its_records(context):
+    """Lose the only result of an attempt: with the study's process, after the last epoch."""
+    attempt(context)
+    Driver(context).run()
+    assert log_of(context).tags[Tag.ARITHMETIC] == "cpu float32"
+    assert log_of(context).last_epoch == EPOCHS
 
 
 def process_state():
