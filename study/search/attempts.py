@@ -1,7 +1,7 @@
 """Processes that died: how often a trial is tried again, and which devices are left out.
 
 One broken GPU fails at once, is free first, and gets the next trial. So deaths are counted by device as well as by
-trial. Trials that share a device can also die together: under MPS an error of one ends all of them, and nothing says
+trial. Trials that share a GPU can also die together: under MPS an error of one ends all of them, and nothing says
 whose it was. Such deaths count once, for the trial whose death is reported first.
 """
 
@@ -46,9 +46,11 @@ class Attempts:
 
     Attributes:
         left_out: Devices on which no trial is trained any more.
+        sharing: Whether trials share GPUs, so that an error of one may end others.
     """
 
     left_out: set[str] = field(default_factory=set)
+    sharing: bool = False
     _devices: set[str] = field(default_factory=set)
     _deaths: list[Death] = field(default_factory=list)
     _suspects: dict[str, set[int]] = field(default_factory=dict)  # device → trials that died there in their first step
@@ -58,6 +60,8 @@ class Attempts:
     def placed(self, device: str, trial: int) -> None:
         """Take note of a device that a trial has got."""
         self._devices.add(device)
+        if not self.sharing:
+            return
         for trials in (*self._there.values(), *self._shaken.values()):
             trials.discard(trial)
         self._there.setdefault(device, set()).add(trial)

@@ -124,7 +124,8 @@ def run_search(
     place = prepared.searches.index(search)
     folder = prepared.folder / search.folder
     networks = KeptNetworks(folder, journal, prepared.selection, prepared.options.keep or "all")
-    attempts = Attempts(set() if left_out is None else left_out)
+    resources = _needed(prepared, search, resources)
+    attempts = Attempts(set() if left_out is None else left_out, sharing=0 < resources.gpus < 1)
     notes = [networks.missing(), networks.remove_unkept()]
     for _ in range(2):  # the second time for networks that were lost with the processes that wrote them
         progress = SearchProgress(
@@ -137,7 +138,6 @@ def run_search(
         )
         if not searcher.left or searcher.out_of_time:
             break
-        resources = _needed(prepared, search, resources)
         trainable = tune.with_parameters(StudyTrial, context=trial_context(prepared, search, resources))
         run_trials(searcher, trainable, resources, folder, [progress])
         networks.remove_unkept()

@@ -260,7 +260,7 @@ def die_together(attempts, numbers, device="GPU 1", epoch=0):
 
 
 def test_trials_that_share_a_device_and_die_together_count_once():
-    attempts = Attempts()
+    attempts = Attempts(sharing=True)
     attempts.placed("GPU 0", 9)
     for first in (1, 2, 3, 4):  # the error of another one is reported first each time
         numbers = [first, *({1, 2, 3, 4} - {first})]
@@ -276,7 +276,7 @@ def test_trials_that_share_a_device_and_die_together_count_once():
 
 
 def test_a_shared_device_where_all_die_in_their_first_step_twice_is_left_out():
-    attempts = Attempts()
+    attempts = Attempts(sharing=True)
     attempts.placed("GPU 0", 9)
     assert die_together(attempts, [1, 2, 3, 4]) == [None] * 4
     assert not attempts.left_out  # one error may have ended all four
@@ -285,7 +285,7 @@ def test_a_shared_device_where_all_die_in_their_first_step_twice_is_left_out():
 
 
 def test_a_death_after_an_epoch_in_between_is_another_one():
-    attempts = Attempts()
+    attempts = Attempts(sharing=True)
     for number in (1, 2):
         attempts.placed("GPU 0", number)
     assert attempts.died(Death(1, 0, "GPU 0", "", True)) is None
