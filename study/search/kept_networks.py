@@ -107,8 +107,9 @@ class KeptNetworks:
         if not gone:
             return ""
         if self._keep == "best":
-            return f"the network of the best trial so far, {gone[0].number}, was not kept: a better one will be"
-        return f"the networks of {len(gone)} finished trials were not kept: those of later ones will be"
+            return f"the network of the best trial so far, {gone[0].number}, is gone: that of a better one will be kept"
+        trials = f"{len(gone)} finished trial{'s' * (len(gone) > 1)}"
+        return f"{trials} without a network, not kept or removed; the networks of later trials will be kept"
 
     def _kept(self) -> list[Entry]:
         """Return the finished trials whose networks are to be kept."""

@@ -18,7 +18,7 @@ from ser.noise import level_name
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, first_line, without_password
 from study.options import RECORD, StudyOptions
-from study.schema import KIND, SEARCH, TRIAL, Tag, status_of
+from study.schema import FINISHED, KIND, SEARCH, STOPPED, TRIAL, Tag, status_of
 from study.tracking.opening import open_existing
 from study.trial.checkpoints import epoch_of, newest_checkpoint
 from study.trial.ended import read_ended
@@ -139,24 +139,25 @@ def newest_of(run_id: str, trial: TrialFolder) -> Trained:
             f"the network of run {run_id!r} is not whole: it is being written now, or its process was killed before it "
             f"was. If study {study.name!r} does not run, resume it: it trains again what it keeps."
         )
-    if status_of(trial.tags, "") and study.keep != "all" and not torn:
-        raise UserError(_not_kept(run_id, trial))
+    if status_of(trial.tags, "") in (FINISHED, STOPPED) and not torn:
+        raise UserError(_without_network(run_id, trial))
     raise UserError(
         f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
         "or resume the study."
     )
 
 
-def _not_kept(run_id: str, trial: TrialFolder) -> str:
-    """Return why a trial that has ended has no network, and the command that trains it again."""
+def _without_network(run_id: str, trial: TrialFolder) -> str:
+    """Return why a trial that has ended has no network, and what gives one."""
     study, name = trial.study, trial.params.get("model.name", "")
     if name in CLASSICAL:
         return f"run {run_id!r} has trained {name}, a classical model, which has no network. Choose another run."
-    kept = "the network of each search's best trial alone" if study.keep == "best" else "no networks"
-    about = f"the network of run {run_id!r} was not kept: study {study.name!r} keeps {kept} (--keep {study.keep})."
+    keep = "" if study.keep == "all" else f"; study {study.name!r} has --keep {study.keep}"
+    about = f"the network of run {run_id!r} is not in {str(trial.path)!r}: it was not kept, or was removed{keep}."
     if trial.tags.get(Tag.STAGE) != SEARCH:
         return f"{about} Repeat the confirmation under another --name, with --keep all."
-    return f"{about} Choose its best run, or train this one again:\n  {training_command(run_id, trial)}"
+    best = ", such as the best of its search" if study.keep == "best" else ""
+    return f"{about} Choose another run{best}, or train this one again:\n  {training_command(run_id, trial)}"
 
 
 def training_command(run_id: str, trial: TrialFolder) -> str:

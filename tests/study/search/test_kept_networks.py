@@ -128,7 +128,7 @@ def test_a_resumed_search_keeps_from_then_on_what_it_is_asked_for(search, keep, 
     assert kept.remove_unkept().endswith(f"--keep {keep}" if keep != "all" else "")
     assert search.networks == left
     # What is gone is gone, and said; it is not trained again.
-    expected = {"all": "networks of 2 finished", "best": "the best trial so far, 2, was not", "none": ""}[keep]
+    expected = {"all": "2 finished trials without", "best": "the best trial so far, 2, is gone", "none": ""}[keep]
     search.kept("none").remove_unkept()
     assert expected in search.kept(keep).missing()
     assert search.kept(keep).lost() == []

@@ -7,7 +7,7 @@ import pytest
 from ser.config import Config
 from ser.utils.errors import UserError
 from study.options import StudyOptions
-from study.schema import FINISHED, SEARCH, Tag
+from study.schema import FAILED, FINISHED, SEARCH, Tag
 from study.tracking.trained_runs import TrialFolder, newest_of, training_command
 from study.trial.checkpoints import save_checkpoint
 from study.trial.ended import Ended
@@ -29,12 +29,13 @@ def made(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({}, r"run 'r' was not kept: study 's' keeps the network of each search's best trial alone \(--keep best\)"),
-        ({"keep": "none"}, r"study 's' keeps no networks \(--keep none\)"),
+        ({}, "the network of run 'r' is not in '.*': it was not kept, or was removed; study 's' has --keep best"),
+        ({"keep": "none"}, r"study 's' has --keep none\. Choose another run, or train this one again"),
+        ({"keep": "all"}, r"or was removed\. Choose another run, or train this one again:\n.* --corpus ravdess"),
         ({"stage": "confirm"}, "Repeat the confirmation under another --name, with --keep all"),
         ({"model": "random_forest"}, "a classical model, which has no network"),
-        ({"keep": "all"}, "has no checkpoint in"),
         ({"status": ""}, "has no checkpoint in"),
+        ({"status": FAILED}, "has no checkpoint in '.*'. Choose another run, or resume the study"),
     ],
 )
 def test_a_run_without_a_network_says_why(made, more, said):
