@@ -139,21 +139,22 @@ def newest_of(run_id: str, trial: TrialFolder) -> Trained:
             f"the network of run {run_id!r} is not whole: it is being written now, or its process was killed before it "
             f"was. If study {study.name!r} does not run, resume it: it trains again what it keeps."
         )
-    if status_of(trial.tags, "") in (FINISHED, STOPPED) and not torn:
-        raise UserError(_without_network(run_id, trial))
+    if status_of(trial.tags, "") in (FINISHED, STOPPED):
+        raise UserError(_without_network(run_id, trial, bool(torn)))
     raise UserError(
         f"run {run_id!r} has no {'whole ' if torn else ''}checkpoint in {str(trial.path)!r}. Choose another run, "
         "or resume the study."
     )
 
 
-def _without_network(run_id: str, trial: TrialFolder) -> str:
+def _without_network(run_id: str, trial: TrialFolder, torn: bool) -> str:
     """Return why a trial that has ended has no network, and what gives one."""
     study, name = trial.study, trial.params.get("model.name", "")
     if name in CLASSICAL:
         return f"run {run_id!r} has trained {name}, a classical model, which has no network. Choose another run."
     keep = "" if study.keep == "all" else f"; study {study.name!r} has --keep {study.keep}"
-    about = f"the network of run {run_id!r} is not in {str(trial.path)!r}: it was not kept, or was removed{keep}."
+    why = "its file is damaged" if torn else f"it was not kept, or was removed{keep}"
+    about = f"the network of run {run_id!r} is not in {str(trial.path)!r}: {why}."
     if trial.tags.get(Tag.STAGE) != SEARCH:
         return f"{about} Repeat the confirmation under another --name, with --keep all."
     best = ", such as the best of its search" if study.keep == "best" else ""

@@ -56,6 +56,15 @@ def test_the_state_of_an_earlier_epoch_is_not_taken_for_the_network_of_a_trial_t
     assert newest_of("r", made()).checkpoint.name == "epoch_0003-0.pt"
 
 
+def test_a_damaged_network_of_a_trial_that_has_ended_is_trained_again_by_the_command(made, tmp_path):
+    save_checkpoint({"epoch": 3, "model": {}}, tmp_path)
+    (tmp_path / "epoch_0003-0.pt").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"its file is damaged\. Choose another run, .*\n.* --corpus ravdess"):
+        newest_of("r", made())
+    with pytest.raises(UserError, match="has no whole checkpoint in .* or resume the study"):
+        newest_of("r", made(status=""))
+
+
 def test_the_command_trains_what_the_trial_did(made):
     words = shlex.split(training_command("r", made()).split("train ", 1)[1])
     settings = words[words.index("--set") + 1 :]
