@@ -12,7 +12,7 @@ from torch import Tensor
 from ser.metrics import classification
 from ser.models import Classifier
 from ser.training.batches import crop_frames, segments, valid_frames
-from ser.training.device.features import DeviceFeatures, page_locked
+from ser.training.device.features import DeviceFeatures
 from ser.training.task import Subset
 
 MIN_SEGMENT_SECONDS = 1.0
@@ -32,10 +32,9 @@ class SegmentedUtterances:
         store = features.store
         cut = segments(store.lengths[rows], frames, min(crop_frames(MIN_SEGMENT_SECONDS, store.front_end), frames))
         owners = rows[cut.owner]
-        lengths = torch.from_numpy(valid_frames(store, owners, cut.starts, frames))
         self.rows, self._owner = rows, cut.owner
         self._windows = features.windows(owners, cut.starts, frames)
-        self._lengths = page_locked(lengths, features.device)
+        self._lengths = torch.from_numpy(valid_frames(store, owners, cut.starts, frames))
 
     def mean(self, compute: Callable[[Tensor, Tensor | None], Tensor], *, with_lengths: bool) -> NDArray[np.float64]:
         """Compute the mean over the segments of each utterance.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ser.config import Config
 from ser.losses import Loss, Mixing, as_distribution
+from ser.models import uploaded
 from ser.training.batches import crop_frames, draw_masks, epoch_order, random_starts, spec_augment, valid_frames
-from ser.training.device.features import DeviceFeatures, Windows, page_locked, upload
+from ser.training.device.features import DeviceFeatures, Windows
 from ser.training.setup import inverse_frequencies, training_targets
 from ser.training.task import Task
 from ser.utils.hashing import derived_seed
@@ -128,7 +129,7 @@ class EpochPlanner:
         sizes = [len(batch) for batch in np.split(order, range(size, len(order), size))]
         mixes = np.random.default_rng(derived_seed(self._seed, "mixing", epoch))
         mixings = [self._loss.mixing(count, mixes) for count in sizes]
-        index = upload(order, device)
+        index = uploaded(torch.from_numpy(order), device)
         first_step = (epoch - 1) * len(sizes)
         return EpochPlan(
             size=size,
@@ -150,7 +151,7 @@ class EpochPlanner:
         bins = self._features.store.frames.shape[1]
         drawn = [draw_masks(count, self._frames, bins, self._config.augment, generator) for count in sizes]
         times, frequencies = (torch.cat(masks) for masks in zip(*drawn, strict=True))
-        return upload(times, self._features.device), upload(frequencies, self._features.device)
+        return uploaded(times, self._features.device), uploaded(frequencies, self._features.device)
 
     def _lengths(
         self,
@@ -165,11 +166,11 @@ class EpochPlanner:
             lengths if mixing is None else torch.maximum(lengths, lengths[mixing.partner])
             for lengths, mixing in zip(torch.split(valid, list(sizes)), mixings, strict=True)
         ]
-        return page_locked(torch.cat(mixed), self._features.device)
+        return torch.cat(mixed)
 
     def _schedule(self, steps: range) -> Tensor | None:
         numbers = torch.tensor([self._loss.schedule(step) for step in steps], dtype=torch.float64)
-        return upload(numbers, self._features.device) if numbers.numel() else None
+        return uploaded(numbers, self._features.device) if numbers.numel() else None
 
 
 def _on_device(mixings: Sequence[Mixing | None], device: torch.device) -> list[Mixing | None]:
@@ -177,7 +178,11 @@ def _on_device(mixings: Sequence[Mixing | None], device: torch.device) -> list[M
     drawn = [mixing for mixing in mixings if mixing is not None]
     if not drawn:
         return list(mixings)
-    shares = upload(torch.tensor([mixing.share for mixing in drawn], dtype=torch.float64), device)
-    partners = upload(torch.cat([mixing.partner for mixing in drawn]), device)
-    moved = map(Mixing, shares, torch.split(partners, [len(mixing.partner) for mixing in drawn]))
-    return [None if mixing is None else next(moved) for mixing in mixings]
+    shares = uploaded(torch.tensor([mixing.share for mixing in drawn], dtype=torch.float64), device)
+    partners = uploaded(torch.cat([mixing.partner for mixing in drawn]), device)
+    moved = zip(shares, torch.split(partners, [len(mixing.partner) for mixing in drawn]), strict=True)
+    return [None if mixing is None else _moved(mixing, *next(moved)) for mixing in mixings]
+
+
+def _moved(mixing: Mixing, share: Tensor, partner: Tensor) -> Mixing:
+    return replace(mixing, share=share, partner=partner)  # keeps the class of a loss's own mixing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser.features.store import FeatureStore
+from ser.models import uploaded
 from ser.training.batches import gather
 from ser.training.device.gpu_memory import STORE_SHARE, free_memory
 
@@ -61,8 +63,8 @@ class Windows:
         self._features, self._rows, self._starts, self._frames = features, rows, starts, frames
         if features.frames is not None:
             offsets = features.store.offsets
-            self._begin = upload(offsets[rows] + starts, features.device)
-            self._end = upload(offsets[rows + 1], features.device)
+            self._begin = uploaded(torch.from_numpy(offsets[rows] + starts), features.device)
+            self._end = uploaded(torch.from_numpy(offsets[rows + 1]), features.device)
             self._position = torch.arange(frames, device=features.device)
 
     def batches(self, size: int) -> Iterator[Tensor]:
@@ -91,8 +93,7 @@ class Windows:
     def _ahead(self, slices: list[slice]) -> Iterator[Tensor]:
         """Yield batches of windows of the host, each copied while the network computes on the one before."""
         device, bins = self._features.device, self._features.store.frames.shape[1]
-        copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        computing = torch.cuda.current_stream(device)
+        copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
 
         def copy(here: slice) -> tuple[Tensor, torch.cuda.Event]:
             # Torch gives page-locked memory out again as soon as the copy from it is done, so two buffers serve.
@@ -111,19 +112,14 @@ class Windows:
             yield windows
 
 
-def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU from which a device copies without making the host wait."""
-    return tensor.pin_memory() if device.type == "cuda" else tensor
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a GPU on which windows are copied, one for the process.
 
-
-def upload(array: NDArray[np.generic] | Tensor, device: torch.device) -> Tensor:
-    """Return an array on a device; the host does not wait for the copy to a GPU.
-
-    Args:
-        array: Array or tensor on the CPU, which must not be written to any more.
-        device: The device.
+    Torch's allocator gives memory that is freed on a stream to that stream alone: with a new one for each epoch, the
+    memory of earlier epochs would lie idle.
     """
-    return page_locked(torch.as_tensor(array), device).to(device, non_blocking=True)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def fits(store: FeatureStore, device: torch.device) -> bool:

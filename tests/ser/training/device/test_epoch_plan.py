@@ -107,12 +107,16 @@ def test_only_some_batches_may_be_mixed(task: Task, monkeypatch: pytest.MonkeyPa
     planner, loss = make(task, Config.from_dotted(SETTINGS | MIXUP))
     shares = iter([None, 0.25, 0.75])
 
+    class OwnMixing(Mixing):
+        """Mixing of a user's loss."""
+
     def mixing(_loss: Loss, size: int, rng: np.random.Generator) -> Mixing | None:
         share = next(shares)
-        return None if share is None else Mixing(share, torch.arange(size).roll(1))
+        return None if share is None else OwnMixing(share, torch.arange(size).roll(1))
 
     monkeypatch.setattr(type(loss), "mixing", mixing)
     plan = planner.plan(1)
+    assert [type(mixing) for mixing in plan.mixings] == [type(None), OwnMixing, OwnMixing]
     targets = [batch.targets for batch in plan.batches()]
     own = [as_distribution(labels, 2) for labels in plan.targets.split(6)]
     assert torch.equal(targets[0], plan.targets[:6])

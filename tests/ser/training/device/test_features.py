@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ser.features.front_ends import FRONT_ENDS, FrontEnd
 from ser.features.store import FeatureStore
 from ser.training.batches import gather
 from ser.training.device import features as module
-from ser.training.device.features import DeviceFeatures, fits, upload
+from ser.training.device.features import DeviceFeatures, fits
 from tests.helpers.fake_cuda import fake_cuda, run_on_fake_cuda
 
 CPU = torch.device("cpu")
@@ -60,19 +61,18 @@ def test_a_cpu_reads_the_store_as_it_lies() -> None:
     assert features.frames is None
     assert features.store is store
     assert not fits(store, CPU)
-    order = np.array([3, 1])
-    assert upload(order, CPU).data_ptr() == order.ctypes.data
 
 
 def cut_on_a_gpu() -> dict[str, Any]:
     """Return, by kind of features and where they lie, whether windows are right, and the waits of their batches.
 
-    Return as well whether a store fits a GPU with just enough free memory, and one with less.
+    Return as well whether a store fits a GPU with just enough free memory, and one with less; and the number of streams
+    that were made.
     """
     found: dict[str, list[Any]] = {}
     device = torch.device("cuda")
     module.UPLOAD_BYTES = 64  # several pieces
-    with fake_cuda() as gpu:
+    with fake_cuda() as gpu, mock.patch.object(torch.cuda, "Stream", wraps=torch.cuda.Stream) as stream:
         for kind, resident, frames in itertools.product(SPECS, (True, False), (1, 5, 30)):
             if kind == "vector" and frames > 1:
                 continue
@@ -90,7 +90,7 @@ def cut_on_a_gpu() -> dict[str, Any]:
         for lacking in (0, 10):
             gpu.free_bytes = 10 * store.frames.nbytes - lacking
             fitting.append(fits(store, device))
-    return {"windows": found, "fits": fitting}
+    return {"windows": found, "fits": fitting, "streams": stream.call_count}
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,10 @@ def on_a_gpu() -> dict[str, Any]:
 def test_windows_on_a_gpu_are_those_of_the_cpu_and_are_cut_without_waits(on_a_gpu: dict[str, Any]) -> None:
     assert len(on_a_gpu["windows"]) == 14
     assert all(of == [True, True, True, []] for of in on_a_gpu["windows"].values()), on_a_gpu["windows"]
+
+
+def test_all_windows_are_copied_on_one_stream_since_each_has_memory_of_its_own(on_a_gpu: dict[str, Any]) -> None:
+    assert on_a_gpu["streams"] == 1
 
 
 def test_a_store_lies_on_a_gpu_if_it_takes_a_tenth_of_the_free_memory_at_most(on_a_gpu: dict[str, Any]) -> None:
