@@ -26,7 +26,7 @@ GROUPS = {
     "search": ("space", "trials", "sampler", "scheduler", "widen"),
     "confirmation": ("study", "top", "seeds", "reference", "primary", "pilot"),
     "resources": ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget", "address"),
-    "records": ("name", "experiment", "tracking_uri", "storage_path", "output", "features"),
+    "records": ("name", "experiment", "tracking_uri", "storage_path", "keep", "arithmetic", "output", "features"),
     "this call": ("plan", "resume", "list_spaces"),
 }  # fmt: skip
 """Title of each group → names of its options."""
