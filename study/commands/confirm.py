@@ -7,7 +7,7 @@ from ``main`` down, then ``study/setup/confirmation.py``.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from study.setup.design import Design
 from study.setup.prepared_study import PreparedStudy
 from study.setup.resolve import absolute, data_name
 from study.tracking.confirmations import chosen, confirmed_table, representatives, trials_of_representative
+from study.tracking.matching import is_head
 from study.tracking.store import quoted, search_all
 
 SCRIPT = "study/confirm.py"
@@ -213,10 +214,7 @@ def summary(table: pd.DataFrame, selection: Selection, options: StudyOptions, de
                 f"{len(design.trained_folds) * len(design.trained_seeds)} trainings"
                 + (f"; in {seen} the search had trained on the test speakers" if seen else "")
             )
-    arithmetic = Counter(row["arithmetic"] for row in trials.to_dict("records") if row.get("arithmetic"))
-    if len(arithmetic) > 1:
-        counts = ", ".join(f"{name}: {count}" for name, count in sorted(arithmetic.items()))
-        lines.append(f"The trainings differ in arithmetic ({counts}): analyses show the newest and name the others.")
+    lines += differing_arithmetic(trials)
     if design.pilot:
         return "\n".join(lines)
     lines += absent_lines(
@@ -228,6 +226,24 @@ def summary(table: pd.DataFrame, selection: Selection, options: StudyOptions, de
         f"{analysis_command('analysis/significance.py', options)}"
     )
     return "\n".join(lines)
+
+
+def differing_arithmetic(trials: pd.DataFrame) -> list[str]:
+    """Return a sentence if an analysis would leave trainings out for their arithmetic; else none.
+
+    Args:
+        trials: Rows of ``study.tracking.confirmations.confirmed_table``.
+    """
+    kinds: dict[tuple[bool, str], Counter[str]] = defaultdict(Counter)
+    for row in trials.to_dict("records"):
+        if row.get("arithmetic"):
+            given = row["parameters"]
+            kinds[is_head(given), given.get("training.precision", "auto")][row["arithmetic"]] += 1
+    counts = sum((found for found in kinds.values() if len(found) > 1), Counter[str]())
+    if not counts:
+        return []
+    counted = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+    return [f"The trainings differ in arithmetic ({counted}): analyses show the newest and name the others."]
 
 
 def write_chosen(table: pd.DataFrame, selection: Selection, options: StudyOptions, folder: Path) -> list[Path]:

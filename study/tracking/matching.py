@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from ser.models.encoders.source import is_encoder
+from ser.models.linear_probe import LINEAR_PROBE
 from ser.utils.command_names import command_line
 from ser.utils.errors import UserError, unknown_name
 from ser.utils.hashing import digest
@@ -65,7 +67,7 @@ def confirm_protocol(protocol: str) -> str:
 def match(runs: Iterable[Run], study: str | None = None, arithmetic: str | None = None) -> Matched:
     """Match the newest trial with those that it can be shown with.
 
-    Trials of a stage have one arithmetic; a search and its confirmation may have two.
+    Trials of a stage have one arithmetic, and its heads on embeddings one; a search and its confirmation may have two.
 
     Args:
         runs: Runs of an experiment, of any kind.
@@ -245,8 +247,13 @@ def _of_arithmetic(runs: Sequence[Run], asked: str | None) -> list[Run]:
         return list(runs)
     if asked is not None:
         return [run for run in runs if run.data.tags.get(Tag.ARITHMETIC, asked) == asked]
-    newest = newest_of(recorded)
-    return [run for run in runs if Tag.ARITHMETIC not in run.data.tags or _is_computed_alike(run, newest)]
+    # A study of heads and of other networks trains the heads on CPUs where the others have GPUs.
+    newest = {
+        kind: newest_of(run for run in recorded if _is_head(run) == kind) for kind in set(map(_is_head, recorded))
+    }
+    return [
+        run for run in runs if Tag.ARITHMETIC not in run.data.tags or _is_computed_alike(run, newest[_is_head(run)])
+    ]
 
 
 def _is_computed_alike(run: Run, other: Run) -> bool:
@@ -257,6 +264,21 @@ def _is_computed_alike(run: Run, other: Run) -> bool:
     one, two = (each.data.tags[Tag.ARITHMETIC] for each in (run, other))
     chosen = any(each.data.params.get("training.precision", "auto") != "auto" for each in (run, other))
     return one == two or (chosen and devices_of(one) == devices_of(two))
+
+
+def _is_head(run: Run) -> bool:
+    """Return whether the model of a trial is a head on stored embeddings."""
+    return is_head(run.data.params)
+
+
+def is_head(parameters: Mapping[str, str]) -> bool:
+    """Return whether a model is a head on stored embeddings, which takes no GPU unless asked to.
+
+    Args:
+        parameters: Configuration by dotted name, as a run has it.
+    """
+    name = parameters.get("model.name", "")
+    return name == LINEAR_PROBE or (is_encoder(name) and parameters.get("model.freeze") == "base")
 
 
 def devices_of(arithmetic: str) -> list[str]:

@@ -166,6 +166,22 @@ def test_a_precision_that_configurations_choose_is_one_of_their_parameters_and_t
     assert shown([*chosen("bfloat16", search("s0", 0, arithmetic=ON_CPU)), *runs])[0] == ["s1", "s2"]
 
 
+def test_heads_on_embeddings_are_trained_on_cpus_and_shown_with_networks_on_gpus():
+    runs = [
+        search("s1", 1, arithmetic=ON_CPU),
+        search("s2", 2, arithmetic=BFLOAT16),
+        search("s3", 3, arithmetic=ON_CPU),
+    ]
+    runs[0].data.params |= {"model.name": "hf:some/encoder", "model.freeze": "base"}
+    runs[2].data.params |= {"model.name": "embedding_head"}
+    assert shown(runs[:2])[0] == ["s1", "s2"]
+    assert shown(runs)[0] == ["s1", "s2", "s3"]
+    assert shown([*runs, search("s4", 4, arithmetic=ON_CPU)]) == (["s1", "s3", "s4"], [], ["s2"])
+    tuned = search("s5", 5, arithmetic=ON_CPU)
+    tuned.data.params |= {"model.name": "hf:some/encoder", "model.freeze": "none"}
+    assert shown([*runs, tuned]) == (["s1", "s3", "s5"], [], ["s2"])
+
+
 def test_a_trial_that_two_devices_have_computed_matches_neither():
     runs = [search("s1", 1, arithmetic=f"{BFLOAT16}, then {ON_CPU}"), search("s2", 2, arithmetic=ON_CPU)]
     assert shown(runs) == (["s2"], [], ["s1"])
