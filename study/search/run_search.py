@@ -53,7 +53,7 @@ class Outcome:
         planned: Number of planned trials.
         suspended: Why trials were left unfinished, if the machine was at fault; otherwise empty.
         unended: Trials that have not ended, those among them that failed in an earlier session and are tried again; or
-            finished ones whose networks were lost.
+            finished ones whose networks were lost and not trained again in vain.
     """
 
     entries: tuple[Entry, ...]
@@ -144,8 +144,9 @@ def run_search(
         if searcher.unended or searcher.suspended or not (lost := networks.lost()):
             break
         numbers = ", ".join(str(entry.number) for entry in lost)
-        notes = [f"trained again for networks that were lost with the processes that wrote them: trial {numbers}"]
-    unended = searcher.unended or len(networks.lost())
+        notes = [f"trial {numbers}: the process died while it wrote the network, which is trained again"]
+    # One that cannot be trained again does not keep other searches waiting; it is tried when the study is resumed.
+    unended = searcher.unended or sum(one.number not in searcher.without_network for one in networks.lost())
     return Outcome(tuple(journal.entries()), planned, searcher.suspended, unended)
 
 

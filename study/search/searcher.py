@@ -118,6 +118,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         """Whether there is nothing more to suggest."""
         self.suspended = ""
         """Why trials were left unfinished through no fault of theirs, such as a full disk; empty if none was."""
+        self.without_network: set[int] = set()
+        """Numbers of finished trials that were trained again for their networks in vain."""
 
     @property
     def out_of_time(self) -> bool:
@@ -281,6 +283,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self.suspended = result[SUSPENDED]
         elif error or FAILURE in result:
             why = result.get(FAILURE) or running.error or "its process died"
+            self.without_network.add(running.entry.number)
             self._say(f"trial {running.entry.number}: its network could not be trained again: {why}")
 
     def _finish(self, number: int) -> None:

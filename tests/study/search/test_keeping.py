@@ -174,6 +174,25 @@ def test_a_full_disk_under_a_network_suspends_the_search_and_loses_no_trial(sear
     unharmed(context)
 
 
+def test_a_network_that_cannot_be_trained_again_is_named_and_keeps_no_other_search_waiting(
+    search, unharmed, monkeypatch
+):
+    def fail(*arguments):
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    context = search("best")
+    assert kill_at(context, monkeypatch, Saver, "start", 1, False)
+    Driver(context, 1).run()  # records what the trial has reported
+    with monkeypatch.context() as patch:
+        patch.setattr(trainable, "_train_epochs", fail)
+        driver = Driver(context, 1)
+        driver.run()
+    assert "trial 1: its network could not be trained again: RuntimeError: CUDA error" in driver.said[0]
+    assert (driver.search.without_network, driver.search.unended) == ({1}, 0)
+    assert [entry.status for entry in driver.journal.entries()] == [FINISHED]
+    unharmed(context)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("keep", KEPT)

@@ -61,7 +61,7 @@ def test_a_damaged_network_of_a_trial_that_has_ended_is_trained_again_by_the_com
     (tmp_path / "epoch_0003-0.pt").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"its file is damaged\. Choose another run, .*\n.* --corpus ravdess"):
         newest_of("r", made())
-    with pytest.raises(UserError, match="has no whole checkpoint in .* or resume the study"):
+    with pytest.raises(UserError, match=r"has no whole checkpoint in .* or resume the study"):
         newest_of("r", made(status=""))
 
 
