@@ -24,7 +24,7 @@ from ser.models.encoders import PREFIX, EncoderFiles
 from ser.models.encoders.folder import SETTINGS
 from ser.models.encoders.source import carried
 from ser.training.batches import crop_frames
-from ser.training.device.arithmetic import Arithmetic, inference_arithmetic
+from ser.training.device.arithmetic import Arithmetic, device_kind, inference_arithmetic
 from ser.training.device.features import DeviceFeatures
 from ser.training.embeddings import device_of, extractor
 from ser.training.evaluation import SegmentedUtterances, predict
@@ -75,7 +75,7 @@ class Checkpoint:
         Raises:
             UserError: The files of the network below a head are not available.
         """
-        return extractor(self.config, "cuda" if self.device.type == "cuda" else "cpu")
+        return extractor(self.config, device_kind(self.device))
 
     def reader_of(self, corpus: Corpus, folder: Path) -> Extractor:
         """Return the front end of the training if the corpus's features of it are stored, else ``reader``.
@@ -90,7 +90,9 @@ class Checkpoint:
             UserError: The files of the network below a head are not available.
         """
         trained = extractor(self.config, device_of(self.front_end))
-        return trained if is_stored(corpus, trained.front_end, folder) else self.reader
+        if trained.front_end == self.reader.front_end or not is_stored(corpus, trained.front_end, folder):
+            return self.reader
+        return trained
 
     def warnings(self, front_end: FrontEnd) -> list[str]:
         """Return a line for people if a head reads embeddings of another kind of device than it was trained on.
@@ -149,7 +151,7 @@ class Checkpoint:
         Returns:
             (n, E) float64.
         """
-        Arithmetic("cuda" if self.device.type == "cuda" else "cpu", "float32").apply()
+        Arithmetic(device_kind(self.device), "float32").apply()
 
         @torch.no_grad()
         def compute(batch: Tensor, lengths: Tensor | None) -> Tensor:

@@ -28,7 +28,7 @@ from ser.models.initial_weights import FOLDER as WEIGHTS
 from ser.models.initial_weights import PRETRAINED, InitialWeights, name_or_path
 from ser.noise import check_level
 from ser.splits import Fold, SplitBy, Validation, check_disjoint, fold_begun, split
-from ser.training.device.arithmetic import Arithmetic, Device, emulation_warning, resolve_arithmetic
+from ser.training.device.arithmetic import Arithmetic, Device, emulation_warning, resolve_arithmetic, together
 from ser.training.embeddings import device_of, extractor, own_device
 from ser.training.loop import DivergedError, EpochRecord, train
 from ser.training.setup import check_labels_fit, check_weights
@@ -127,9 +127,9 @@ def main() -> int:
 
 
 def _resumed_elsewhere(state: State | None, arithmetic: Arithmetic) -> str:
-    """Return a warning if a run that is resumed was computed in another arithmetic so far; else an empty string."""
+    """Return a warning if a run resumes in another arithmetic than that of its last epoch; else an empty string."""
     before = (state or {}).get(ARITHMETIC, arithmetic.name)
-    if before == arithmetic.name:
+    if together(before, arithmetic.name) == before:
         return ""
     return f"the run was computed in {before} so far, and resumes in {arithmetic.name}, which gives other numbers."
 

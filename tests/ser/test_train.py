@@ -362,3 +362,6 @@ def test_what_a_run_is_computed_in_is_printed_and_a_warning_where_it_resumes_oth
         False, "--resume"
     )
     assert "so far" not in printed(True, "--resume")
+    torch.save({**state, "arithmetic": "cpu float32, then cpu bfloat16"}, tmp_path / "run" / "state.pt")
+    assert "so far" not in printed(True, "--resume")
+    assert "in cpu float32, then cpu bfloat16 so far, and resumes in cpu float32" in printed(False, "--resume")

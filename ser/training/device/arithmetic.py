@@ -70,6 +70,15 @@ class Arithmetic:
             switches.fill_uninitialized_memory = False  # takes time, and nothing here reads such memory
 
 
+def device_kind(device: torch.device) -> Device:
+    """Return the kind of a device.
+
+    Args:
+        device: A CPU, or a GPU of CUDA or ROCm.
+    """
+    return "cuda" if device.type == "cuda" else "cpu"
+
+
 def resolve_arithmetic(config: Config, device: torch.device) -> Arithmetic:
     """Return the arithmetic of a training.
 
@@ -80,7 +89,7 @@ def resolve_arithmetic(config: Config, device: torch.device) -> Arithmetic:
     Raises:
         UserError: The device has no TF32, and ``training.precision`` asks for it.
     """
-    kind: Device = "cuda" if device.type == "cuda" else "cpu"
+    kind = device_kind(device)
     precision, deterministic = config.training.precision, config.training.deterministic
     if precision == "auto":
         return Arithmetic(kind, "bfloat16" if has_bfloat16(kind) else "float32", deterministic)
@@ -99,7 +108,7 @@ def inference_arithmetic(config: Config, device: torch.device) -> Arithmetic:
         config: Configuration of the training.
         device: Device that predicts.
     """
-    kind: Device = "cuda" if device.type == "cuda" else "cpu"
+    kind = device_kind(device)
     if config.training.precision == "tf32" and not has_tf32(kind):
         return Arithmetic(kind, "float32", config.training.deterministic)
     return resolve_arithmetic(config, device)
