@@ -14,6 +14,9 @@ from ser.config import AugmentConfig
 from ser.features.front_ends import FrontEnd
 from ser.features.store import FeatureStore
 
+EVALUATION_BATCH = 64
+"""Number of segments that a network evaluates at a time, whatever the batch size of its training."""
+
 
 def crop_frames(seconds: float, front_end: FrontEnd) -> int:
     """Return the number of frames in a crop; 1 for a front end with one vector per utterance."""

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ser.metrics import classification
 from ser.models import Classifier
-from ser.training.batches import crop_frames, segments, valid_frames
+from ser.training.batches import EVALUATION_BATCH, crop_frames, segments, valid_frames
 from ser.training.device.features import DeviceFeatures
 from ser.training.task import Subset
 
 MIN_SEGMENT_SECONDS = 1.0
-EVALUATION_BATCH = 64
 
 
 class SegmentedUtterances:

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ser.config import Config
 from ser.features.store import FeatureStore
-from ser.training.batches import crop_frames
+from ser.training.batches import EVALUATION_BATCH, crop_frames
 from ser.utils.errors import UserError
 
 CONTEXT = 600_000_000
@@ -42,7 +42,8 @@ def memory_needed(config: Config, store: FeatureStore, num_classes: int) -> int:
         num_classes: Number of classes.
 
     Returns:
-        Bytes of torch's allocator at the peak of a step, with room for the feature store, without ``CONTEXT``.
+        Bytes of torch's allocator at the peak of a step or an evaluation, with room for the feature store, without
+        ``CONTEXT``.
     """
     saved: dict[int, Tensor] = {}  # by address, since several operations keep the same activation
 
@@ -60,8 +61,11 @@ def memory_needed(config: Config, store: FeatureStore, num_classes: int) -> int:
             output = model(crops, lengths)
     sizes = [one.untyped_storage().nbytes() for address, one in saved.items() if address not in weights]
     del output
-    # A backward pass holds the gradients of a layer's input and output, and a temporary of that size.
-    activations = (sum(sizes) + 3 * max(sizes, default=0)) * config.training.batch_size // CLIPS_MEASURED
+    # A backward pass holds the gradients of a layer's input and output, and a temporary of that size; an evaluation
+    # keeps nothing, and has a layer's input and output with a temporary, of more segments than a small batch has.
+    largest = 3 * max(sizes, default=0)
+    training, evaluation = (sum(sizes) + largest) * config.training.batch_size, largest * EVALUATION_BATCH
+    activations = max(training, evaluation) // CLIPS_MEASURED
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return round((parameters * BYTES_PER_PARAMETER + activations + WORKSPACE) / (1 - STORE_SHARE))
 

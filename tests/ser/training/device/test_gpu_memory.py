@@ -37,9 +37,16 @@ def test_activations_grow_with_batch_and_crop_and_parameters_do_not() -> None:
 def test_the_largest_activations_of_cnn14_are_those_of_its_first_block() -> None:
     """Count the first block by hand: 500 frames × 64 bins × 8 channels, twice kept by each of its two convolutions."""
     layer = 500 * 64 * 8 * 4
-    assert needed(training__batch_size=2) - 18 * 1.5e6 > 2 * (4 * layer)
+    assert needed(training__batch_size=64) - 18 * 1.5e6 > 64 * (4 * layer)
     # Each further block has twice the channels and a quarter of the cells, so all of them keep less than the first.
-    assert needed(training__batch_size=2) < 18 * 1.5e6 + 2 * (12 * layer + 3 * 2 * layer)
+    assert needed(training__batch_size=64) < 18 * 1.5e6 + 64 * (12 * layer + 3 * 2 * layer)
+
+
+def test_a_small_batch_takes_what_the_64_segments_of_an_evaluation_take() -> None:
+    parameters = 18 * sum(one.numel() for one in config_of().model.build(6).parameters())
+    small = needed(training__batch_size=2)
+    assert small - parameters == pytest.approx(64 * 3 * 500 * 64 * 8 * 4, rel=1e-6)
+    assert small == needed(training__batch_size=4) < needed(training__batch_size=32)
 
 
 def test_an_estimate_leaves_the_random_numbers_alone() -> None:
