@@ -151,7 +151,7 @@ def search_costs(kind: str, folder: Path, size: int) -> Measurement:
         ``median``, ``most`` (95 % quantile) and ``last`` (median of the last hundred): milliseconds per TPE
         suggestion; ``memory``: growth of the process per trial in KB; ``state``: size on disk in MB.
     """
-    options: dict[str, Any] = {"scheduler": "none", "records": False}
+    options: dict[str, Any] = {"scheduler": "none"}
     learned = size if size <= MOST_BY_TPE else LAST_BY_TPE
     simulate(folder / "first", 2 * SLOTS, SLOTS, EPOCHS, **options)  # imports and compiles everything once
     simulate(folder / "second", 2 * SLOTS, SLOTS, EPOCHS, rival=plain_search("tpe"), **options)
