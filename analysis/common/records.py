@@ -431,7 +431,7 @@ def open_records(options: RecordsOptions) -> Records:
         uri,
         name,
         identifier,
-        trials_of(matched.search, names),
+        trials_of(matched.search, names, otherwise=matched.otherwise),
         confirmed_table(matched.confirmed, names),
         SELECTIONS[newest.data.tags[Tag.SELECT_ON]],
         tuple(classes_of_any(shown or named)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Trials:
         selection: Rule by which configurations are chosen.
         chance: UAR of guessing.
         others: Number of trials left out, because their protocol differs (corpus, fold, epochs, width, …).
-        otherwise: Arithmetic → number of trials left out because of it alone.
+        otherwise: Trials left out because of their arithmetic alone.
         contents: Spaces of one name and different content: name → name in the table → studies.
         absent: Sentences on UAR that is over fewer than all classes, from ``absent_remarks``.
     """
@@ -72,7 +72,7 @@ class Trials:
     others: int
     contents: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     absent: Sequence[str] = ()
-    otherwise: Mapping[str, int] = field(default_factory=dict)
+    otherwise: Sequence[Run] = ()
 
     @property
     def left_out(self) -> list[str]:
@@ -81,11 +81,11 @@ class Trials:
         if self.others:
             lines.append(f"{self.others} other trials were left out: another corpus, state of it, fold, size or plan.")
         if self.otherwise:
-            count, names = sum(self.otherwise.values()), ", ".join(sorted(self.otherwise))
-            show = f"{command_line('analysis/best_runs.py')} --arithmetic {shlex.quote(min(self.otherwise))}"
+            count, names = len(self.otherwise), sorted({run.data.tags[Tag.ARITHMETIC] for run in self.otherwise})
+            show = f"{command_line('analysis/best_runs.py')} … --arithmetic {shlex.quote(names[0])}"
             lines.append(
                 f"{count} trial{'s' * (count > 1)} of the same protocol left out, because computed in other arithmetic "
-                f"({names}) than the newest. To show them: {show}"
+                f"({', '.join(names)}) than the newest. To show them: {show}"
             )
         return lines
 
@@ -96,10 +96,13 @@ class Trials:
         A trial that was deleted in MLflow's UI is as unknown as one that has not begun.
         """
         found = []
+        tags = [run.data.tags for run in self.otherwise]
+        otherwise = Counter((each[Tag.STUDY], each[Tag.SPACE], each[Tag.NOISE]) for each in tags)
         for (study, space, noise), group in self.table.groupby(["study", "space", "noise"], sort=False):
             planned = int(group["planned"].max())
-            if planned > len(group):
-                found.append((f"{in_words(str(space))} at {noise} in study {study}", planned - len(group), planned))
+            recorded = len(group) + otherwise[str(study), str(space), str(noise)]
+            if planned > recorded:
+                found.append((f"{in_words(str(space))} at {noise} in study {study}", planned - recorded, planned))
         return found
 
 
@@ -118,18 +121,20 @@ def read_trials(client: MlflowClient, experiment: str, study: str | None = None)
     if study is not None:
         query += f" and tags.`{Tag.STUDY}` = {quoted(study)}"
     found = match(search_all(client, [experiment], query))
-    otherwise = Counter(run.data.tags[Tag.ARITHMETIC] for run in found.otherwise)
-    trials = trials_of(found.search, space_names(found.search), len(found.others) - otherwise.total())
-    return trials and replace(trials, otherwise=otherwise)
+    others = len(found.others) - len(found.otherwise)
+    return trials_of(found.search, space_names(found.search), others, found.otherwise)
 
 
-def trials_of(runs: Sequence[Run], names: Mapping[str, str], others: int = 0) -> Trials | None:
+def trials_of(
+    runs: Sequence[Run], names: Mapping[str, str], others: int = 0, otherwise: Sequence[Run] = ()
+) -> Trials | None:
     """Return a table of comparable search trials.
 
     Args:
         runs: Trials of one protocol, from ``study.tracking.matching.match``.
         names: Run id → name of the space, from ``study.tracking.matching.space_names``.
-        others: Number of trials left out.
+        others: Number of trials left out because of their protocol.
+        otherwise: Trials of either stage that were left out because of their arithmetic alone.
 
     Returns:
         The trials, None if there are none.
@@ -139,7 +144,9 @@ def trials_of(runs: Sequence[Run], names: Mapping[str, str], others: int = 0) ->
     selection = SELECTIONS[newest_of(runs).data.tags[Tag.SELECT_ON]]
     rows = [_row(run, selection, names[run.info.run_id]) for run in runs]
     chance = 1 / len(classes_of_any(runs))
-    return Trials(pd.DataFrame(rows), selection, chance, others, several_contents(runs, names), absent_remarks(runs))
+    contents, absent = several_contents(runs, names), absent_remarks(runs)
+    left_out = [run for run in otherwise if run.data.tags[Tag.STAGE] == SEARCH]
+    return Trials(pd.DataFrame(rows), selection, chance, others, contents, absent, left_out)
 
 
 def absent_remarks(runs: Sequence[Run]) -> list[str]:

@@ -1,6 +1,7 @@
 """Trials of one protocol that were computed in other arithmetic are not mixed, and named with what shows them."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -73,13 +74,21 @@ def test_an_arithmetic_or_a_study_that_is_not_there_is_an_error(store, study, ar
 
 def test_a_confirmation_says_which_trials_of_the_search_it_leaves_out(store):
     trials = read_trials(store.client, store.experiment)
-    assert (len(trials.table), trials.others, trials.otherwise) == (2, 0, {"cuda bfloat16": 3})
+    assert (len(trials.table), trials.others) == (2, 0)
+    assert [run.data.tags["arithmetic"] for run in trials.otherwise] == ["cuda bfloat16"] * 3
     (line,) = trials.left_out
     assert line.startswith(
         "3 trials of the same protocol left out, because computed in other arithmetic (cuda bfloat16)"
     )
-    assert line.endswith("analysis/best_runs.py --arithmetic 'cuda bfloat16'")
+    assert line.endswith("analysis/best_runs.py … --arithmetic 'cuda bfloat16'")
     assert read_trials(store.client, store.experiment, "s").left_out == []
+
+
+@pytest.mark.parametrize(("planned", "missing"), [(5, []), (6, [("cross entropy at clean in study s", 1, 6)])])
+def test_trials_that_are_left_out_for_their_arithmetic_are_on_record(store, planned, missing):
+    trials = read_trials(store.client, store.experiment)
+    of_one_study = replace(trials, table=trials.table.assign(study="s", planned=planned))
+    assert of_one_study.not_recorded == missing
 
 
 def test_the_summary_of_a_confirmation_says_where_its_trainings_differ(store):
