@@ -178,9 +178,11 @@ def training_command(run_id: str, trial: TrialFolder) -> str:
         if value != getattr(default, option):
             words += [f"--{option.replace('_', '-')}", *(value if isinstance(value, tuple) else [str(value)])]
     words += ["--fold", str(trial.fold), "--seed", str(study.seed), "--features", str(trial.features)]
-    name, loss = params["model.name"], params["loss.name"]
-    given = {"model.name": name, "loss.name": loss}
-    usual = Config.from_dotted({**corpus_defaults(study.corpus), **model_defaults(name), **given}).to_dotted()
-    settings = [f"{key}={text}" for key, text in params.items() if key in given or parse_value(text) != usual.get(key)]
+    usual = {**Config().to_dotted(), **corpus_defaults(study.corpus), **model_defaults(params["model.name"])}
+    settings = [
+        f"{key}={text}"
+        for key, text in params.items()
+        if key == "model.name" or key.startswith("loss.") or key not in usual or parse_value(text) != usual[key]
+    ]
     words += ["--output", f"results/train/{run_id}", "--set", *settings]
     return f"{command_line('ser.train')} {shlex.join(words)}"

@@ -1,13 +1,16 @@
 """Tests of what is said of a run whose network was not kept, or was lost."""
 
+import json
 import shlex
+from dataclasses import replace
 
 import pytest
 
-from ser.config import Config
+from ser.config import Config, corpus_defaults, model_defaults, parse_value
 from ser.utils.errors import UserError
 from study.options import StudyOptions
 from study.schema import FAILED, FINISHED, SEARCH, Tag
+from study.setup.spaces import load_space, space_names
 from study.tracking.trained_runs import TrialFolder, newest_of, training_command
 from study.trial.checkpoints import save_checkpoint
 from study.trial.ended import Ended
@@ -73,3 +76,18 @@ def test_the_command_trains_what_the_trial_did(made):
     }  # fmt: skip
     assert {"loss.name=elr", "model.width=0.25", "optimizer.lr=0.0003"} <= set(settings)
     assert not [one for one in settings if one.startswith("model.dropout")]  # as by default
+
+
+@pytest.mark.parametrize("space", [name for name in space_names() if name != "classical"])
+@pytest.mark.parametrize("model", [{}, {"model.name": "embedding_head", "model.base": "cnn6", "model.pretrained": "w"}])
+def test_the_command_has_the_configuration_of_every_loss_and_of_heads(made, space, model):
+    """Compare with the trial's, read from the command as a training reads it, over the defaults that it has."""
+    for config in load_space(space, {}).configurations({"training.precision": "float32", **model}):
+        params = {
+            key: value if isinstance(value, str) else json.dumps(value) for key, value in config.to_dotted().items()
+        }
+        words = shlex.split(training_command("r", replace(made(), params=params)))
+        given = dict(one.split("=", 1) for one in words[words.index("--set") + 1 :])
+        values = {key: parse_value(text) for key, text in given.items()}
+        defaults = {**corpus_defaults("ravdess"), **model_defaults(config.model.name)}
+        assert Config.from_dotted({**defaults, **values}) == config
