@@ -81,16 +81,12 @@ def match(runs: Iterable[Run], study: str | None = None, arithmetic: str | None 
     staged = {stage: [run for run in trials if run.data.tags.get(Tag.STAGE) == stage] for stage in (SEARCH, CONFIRM)}
     searched, confirmed = (list(filter(is_whole, found)) for found in staged.values())
     foreign = sum(map(len, staged.values())) - len(searched) - len(confirmed)
-    asked = [
-        run
-        for run in (*searched, *confirmed)
-        if study in (None, run.data.tags[Tag.STUDY])
-        and arithmetic in (None, ANY_ARITHMETIC, run.data.tags.get(Tag.ARITHMETIC))
-    ]
+    of_study = [run for run in (*searched, *confirmed) if study in (None, run.data.tags[Tag.STUDY])]
+    asked = [run for run in of_study if arithmetic in (None, ANY_ARITHMETIC, run.data.tags.get(Tag.ARITHMETIC))]
     if not asked:
         return Matched(others=(*searched, *confirmed), foreign=foreign)
     newest = newest_of(asked)
-    same = [run for run in asked if _same(run, newest, Tag.STAGE, Tag.PROTOCOL)]
+    same = [run for run in of_study if _same(run, newest, Tag.STAGE, Tag.PROTOCOL)]
     by_data = False
     if newest.data.tags[Tag.STAGE] == SEARCH:
         kept_search, kept_confirmed = same, _confirmations(same, searched, confirmed)

@@ -131,6 +131,7 @@ def test_trials_of_another_arithmetic_than_the_newest_are_left_out_and_named_as_
     found = match(runs, "s")
     assert (ids(found.search), ids(found.others), ids(found.otherwise)) == (["s2", "s3"], ["s1", "t1"], ["s1"])
     assert shown(runs[:3], arithmetic=ON_CPU) == (["s1"], [], ["s2", "s3"])
+    assert ids(match(runs, "s", ON_CPU).otherwise) == ["s2", "s3"]
     assert shown(runs[:3], arithmetic=ANY_ARITHMETIC) == (["s1", "s2", "s3"], [], [])
     assert shown(runs[:3], arithmetic=FLOAT32) == ([], [], ["s1", "s2", "s3"])
 
@@ -145,6 +146,7 @@ def test_trials_without_an_arithmetic_match_any(newest):
     runs = [search("s1", newest), search("s2", 1, arithmetic=ON_CPU)]
     assert shown(runs) == (["s1", "s2"], [], [])
     assert shown([search("s1", 1), search("s2", 2)])[0] == ["s1", "s2"]
+    assert shown([*runs, search("s3", 2, arithmetic=BFLOAT16)], arithmetic=ON_CPU) == (["s1", "s2"], [], ["s3"])
     # Nor do they decide between others.
     assert shown([*runs, search("s3", 2, arithmetic=BFLOAT16)]) == (["s1", "s3"], [], ["s2"])
 
