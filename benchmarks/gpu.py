@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 if not __package__:
     # Run as a script: imports begin at the repository's root, not in this folder.
@@ -121,6 +121,12 @@ def write(path: Path, text: str) -> None:
     path.with_name(f"{path.name}.writing").replace(path)
 
 
+def end_with(reason: str) -> NoReturn:
+    """End because there is no GPU to measure."""
+    print(f"error: {reason} Run it on a machine with a GPU, or with --device cpu.", file=sys.stderr)
+    sys.exit(2)
+
+
 def main(device: str, small: bool, parts: Sequence[str], seconds: float | None, output: Path) -> None:
     """Run the parts, and write and print their tables.
 
@@ -131,6 +137,8 @@ def main(device: str, small: bool, parts: Sequence[str], seconds: float | None, 
         seconds: Time for all of them; parts that would begin later are left out. None is 480, or 60 with ``small``.
         output: Folder for ``gpu.json`` and ``gpu.md``.
     """
+    if device == "cuda" and not torch.backends.cuda.is_built():  # is_available would break CUDA after a fork
+        end_with("this torch is built for CPUs alone.")
     end = time.perf_counter() + (seconds or (60.0 if small else 480.0))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("stopped"))  # ends parts and the MPS daemon
@@ -161,7 +169,7 @@ def main(device: str, small: bool, parts: Sequence[str], seconds: float | None, 
         settings = replace(settings, start="spawn")
         run("machine")
     if error := results["machine"]["error"]:
-        sys.exit(f"{device} cannot be used here: {error}. Run it on a machine with a GPU, or with --device cpu.")
+        end_with(f"{device} cannot be used here: {error}.")
     for name in parts:
         if end - time.perf_counter() < SHORTEST:
             left_out.append(name)
@@ -175,7 +183,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="a first look in a minute")
-    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts to run")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        metavar="PART",
+        choices=tuple(PARTS),
+        default=tuple(PARTS),
+        help=f"parts to run: {'; '.join(PARTS)}",
+    )
     parser.add_argument("--seconds", type=float, help="time for all parts: 480, or 60 with --small")
     parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="folder for gpu.json and gpu.md")
     main(**vars(parser.parse_args()))

@@ -3,7 +3,7 @@
 #   cluster/mps.sh start              start its daemon on this machine, unless it runs
 #   cluster/mps.sh stop               end it, once all trials have ended
 #   cluster/mps.sh run COMMAND ...    run a command with a daemon of its own, for its processes alone
-# Where there is no nvidia-cuda-mps-control, start and stop do nothing, and the command runs without.
+# Where there is no nvidia-cuda-mps-control, start and stop do nothing, the command runs without, and a line says so.
 set -euo pipefail
 
 runs() {
@@ -20,9 +20,19 @@ stop() {
     echo quit | nvidia-cuda-mps-control > /dev/null 2>&1 || true
 }
 
-action=${1:?start, stop or run}
-shift
+action=${1:-}
+if [[ $# -gt 0 ]]; then shift; fi
+case $action in
+    start | stop) valid=$(($# == 0)) ;;
+    run) valid=$(($# > 0)) ;;
+    *) valid=0 ;;
+esac
+if [[ $valid == 0 ]]; then
+    echo "error: expected is: mps.sh start, mps.sh stop, or mps.sh run COMMAND ..." >&2
+    exit 2
+fi
 if ! command -v nvidia-cuda-mps-control > /dev/null; then
+    echo "nvidia-cuda-mps-control is not installed: no MPS; trials that share a GPU take turns" >&2
     if [[ $action == run ]]; then exec "$@"; fi
     exit 0
 fi
@@ -43,9 +53,5 @@ case $action in
         trap 'stop; rm -rf "$folder"' EXIT
         trap : INT TERM HUP # of the command alone, which ends in order; the daemon ends after it
         "$@"
-        ;;
-    *)
-        echo "expected start, stop or run, not $action" >&2
-        exit 2
         ;;
 esac

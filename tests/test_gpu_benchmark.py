@@ -303,3 +303,12 @@ def test_a_fused_network_is_the_same_in_both_memory_formats():
         logits.append(network(features))
     assert fused_format("cuda") == torch.contiguous_format
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-3, atol=1e-3)
+
+
+def test_without_a_gpu_the_benchmark_says_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main("cuda", small=True, parts=["machine"], seconds=None, output=tmp_path / "gpu")
+    assert ended.value.code == 2
+    assert "built for CPUs alone. Run it on a machine with a GPU, or with --device cpu." in capsys.readouterr().err
+    assert not (tmp_path / "gpu").exists()

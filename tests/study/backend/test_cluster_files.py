@@ -279,10 +279,20 @@ def test_without_mps_trials_take_turns(mps):
     done, logged = mps("run", "echo", "done", installed=False)
     assert (done.returncode, done.stdout, logged) == (0, "done\n", [])
     for action in ("start", "stop"):
-        assert mps(action, installed=False)[0].returncode == 0
+        done, _ = mps(action, installed=False)
+        assert done.returncode == 0
+        assert "nvidia-cuda-mps-control is not installed" in done.stderr
     done, _ = mps("run", "echo", "done", FAIL="1")
     assert (done.returncode, done.stdout) == (0, "done\n")
     assert "GPUs are shared in turn" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("begin",), ("run",), ("start", "now")])
+@pytest.mark.parametrize("installed", [True, False])
+def test_mps_refuses_other_words(mps, words, installed):
+    done, logged = mps(*words, installed=installed)
+    assert (done.returncode, done.stdout, logged) == (2, "", [])
+    assert done.stderr == "error: expected is: mps.sh start, mps.sh stop, or mps.sh run COMMAND ...\n"
 
 
 def test_every_way_to_start_workers_with_gpus_starts_mps():
