@@ -193,4 +193,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--seconds", type=float, help="time for all parts: 480, or 60 with --small")
     parser.add_argument("--output", type=Path, default=Path("results/gpu"), help="folder for gpu.json and gpu.md")
-    main(**vars(parser.parse_args()))
+    given = parser.parse_args()
+    if given.seconds is not None and not given.seconds >= SHORTEST:
+        parser.error(f"--seconds is {given.seconds:g}; at least {SHORTEST:g} are needed")
+    main(**vars(given))
