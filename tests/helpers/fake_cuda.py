@@ -29,8 +29,10 @@ control flow, losses and states are as they would be. Mixed devices are an error
 memory with ``non_blocking=True`` does not wait, if it is contiguous (torch makes a pageable copy of any other). A copy
 from other memory does, because CUDA stages it in the host's time, and waits for more than 64 KiB. A copy to the CPU
 with ``non_blocking=True`` holds garbage (NaN) until something has synchronised, and page-locked memory that changes
-while it is copied is an error. Streams and events exist, but all work is done at once, so a missing ``wait_stream`` is
-not found. An LSTM is one operation, as cuDNN's; other layers are not those of cuDNN.
+while it is copied is an error. All work of streams is done at once, so a missing ``wait_stream`` is
+not found, unless a test asks for it: ``tensor.check_stream()`` raises where the current stream has not waited for the
+one that made a tensor, and ``tensor.recorded`` is what ``record_stream`` was called with. An LSTM is one operation, as
+cuDNN's; other layers are not those of cuDNN.
 
 Needs a C++ compiler (``CXX``, else c++ or g++) for three seconds once, and a torch built without CUDA.
 """
@@ -211,6 +213,7 @@ class FakeGpu:
     out_of_memory_after: float = math.inf
     memory_fraction: float | None = None
     emptied: int = 0
+    now: int = 0
     waits: list[Wait] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     _to_host: list[tuple[Any, Any]] = field(default_factory=list)
@@ -301,12 +304,16 @@ def fake_cuda(**settings: Any) -> Iterator[FakeGpu]:
 
 
 class FakeStream:
-    """Stream on which everything is done at once."""
+    """Stream on which everything is done at once; it knows up to which operation it has waited for each other one."""
 
     _gpu: FakeGpu
     device_index = cuda_stream = 0
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.waited: dict[FakeStream | None, int] = {}
+
+    def __deepcopy__(self, memory: Any) -> FakeStream:
+        return self  # a copy of a tensor names the stream that made it
 
     def synchronize(self) -> None:
         self._gpu.wait("synchronize", "stream")
@@ -317,23 +324,35 @@ class FakeStream:
     def record_event(self, event: FakeEvent | None = None) -> FakeEvent:
         import torch
 
-        return event or torch.cuda.Event()  # type: ignore[return-value]
+        found: Any = event or torch.cuda.Event()
+        found.record(self)
+        return found  # type: ignore[no-any-return]
 
-    def wait_event(self, event: FakeEvent) -> None: ...
+    def wait_event(self, event: FakeEvent) -> None:
+        self.waited[event.stream] = event.time
 
-    def wait_stream(self, stream: FakeStream) -> None: ...
+    def wait_stream(self, stream: FakeStream) -> None:
+        self.waited[stream] = self._gpu.now
 
 
 class FakeEvent:
     """Event that is done when it is recorded."""
 
     _gpu: FakeGpu
+    stream: FakeStream | None = None
+    time = 0
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
-    def record(self, stream: FakeStream | None = None) -> None: ...
+    def record(self, stream: FakeStream | None = None) -> None:
+        import torch
 
-    def wait(self, stream: FakeStream | None = None) -> None: ...
+        self.stream, self.time = stream or torch.cuda.current_stream(), self._gpu.now  # type: ignore[assignment]
+
+    def wait(self, stream: FakeStream | None = None) -> None:
+        import torch
+
+        (stream or torch.cuda.current_stream()).wait_event(self)  # type: ignore[arg-type]
 
     def synchronize(self) -> None:
         self._gpu.wait("synchronize", "event")
@@ -353,15 +372,19 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
     # Types, because annotations of other packages join them with None.
     stream_type, event_type = (type(kind.__name__, (kind,), {"_gpu": gpu}) for kind in (FakeStream, FakeEvent))
     default = stream_type()
-    current = [default]
+    of_thread = threading.local()
 
     @contextmanager
     def on_stream(stream: FakeStream | None) -> Iterator[None]:
-        current.append(stream or current[-1])
+        before = current_stream()
+        of_thread.stream = stream or before
         try:
             yield
         finally:
-            current.pop()
+            of_thread.stream = before
+
+    def current_stream(device: Any = None) -> Any:
+        return getattr(of_thread, "stream", default)
 
     def fraction(value: float, device: Any = None) -> None:
         gpu.memory_fraction = value
@@ -402,7 +425,7 @@ def _patched(gpu: FakeGpu) -> Iterator[None]:
         "Stream": stream_type,
         "Event": event_type,
         "stream": on_stream,
-        "current_stream": lambda device=None: current[-1],
+        "current_stream": current_stream,
         "default_stream": lambda device=None: default,
         "device": lambda device=None: nullcontext(),
     }

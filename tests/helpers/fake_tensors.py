@@ -35,6 +35,9 @@ class CudaTensor(Tensor):
     """
 
     _memory: Tensor
+    _stream: Any
+    _time: int
+    recorded: set[Any]
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
@@ -49,7 +52,18 @@ class CudaTensor(Tensor):
             device=GPU,
         )
         made._memory = memory
+        made.is_made()
         return made
+
+    def is_made(self) -> None:
+        """Note which stream has computed the numbers, and when."""
+        self._stream, self._time, self.recorded = torch.cuda.current_stream(), _active[-1].now, set()
+
+    def check_stream(self) -> None:
+        """Raise unless the current stream has waited for the numbers."""
+        stream: Any = torch.cuda.current_stream()
+        if self._stream is not stream and stream.waited.get(self._stream, 0) < self._time:
+            raise RuntimeError("a tensor of another stream is used without an event that was waited for")
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,7 +96,8 @@ class CudaTensor(Tensor):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
         return self.detach().cpu().numpy()
 
-    def record_stream(self, stream: Any) -> None: ...
+    def record_stream(self, stream: Any) -> None:
+        self.recorded.add(stream)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.detach().cpu().__reduce_ex__(protocol)  # as read with map_location="cpu"
@@ -143,7 +158,10 @@ def _held(value: Any) -> Any:
 def _on_gpu(value: Any, wrapped: dict[int, CudaTensor]) -> Any:
     """Return a result with its tensors on the GPU; an operation in place returns its own argument."""
     if isinstance(value, Tensor):
-        return wrapped[id(value)] if id(value) in wrapped else CudaTensor(value)
+        if id(value) not in wrapped:
+            return CudaTensor(value)
+        wrapped[id(value)].is_made()
+        return wrapped[id(value)]
     return type(value)(_on_gpu(each, wrapped) for each in value) if isinstance(value, list | tuple) else value
 
 
@@ -152,6 +170,7 @@ def _log(gpu: FakeGpu, func: Any, name: str, leaves: list[Any]) -> None:
     dtypes = tuple(str(value.dtype).removeprefix("torch.") for value in leaves if isinstance(value, Tensor))
     launches = not (func.is_view or name in ("detach", "_local_scalar_dense", "lift_fresh") or name.startswith("empty"))
     gpu.calls.append(Call(str(func), dtypes, numbers, launches))
+    gpu.now += 1
     if launches and gpu.out_of_memory_after <= 0:
         raise torch.OutOfMemoryError("CUDA out of memory (of the fake GPU)")
     gpu.out_of_memory_after -= launches
@@ -199,6 +218,8 @@ def _copy(gpu: FakeGpu, name: str, func: Any, args: Any, kwargs: Any) -> Any:
             return target
     if target is not None:
         into.copy_(held)  # type: ignore[union-attr]
+        if isinstance(target, CudaTensor):
+            target.is_made()
         return target
     copied = func(held, **kwargs)
     return CudaTensor(copied) if to_gpu else copied

@@ -187,6 +187,12 @@ def refused() -> dict[str, Any]:
         pinned.to("cuda", non_blocking=True)
         pinned.zero_()
         found["changed"] = error_of(torch.cuda.synchronize)
+        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        with torch.cuda.stream(stream):
+            elsewhere, copied = torch.ones(3, device="cuda"), stream.record_event()
+        found["no wait"] = error_of(elsewhere.check_stream)  # type: ignore[attr-defined]
+        current.wait_event(copied)
+        elsewhere.check_stream()  # type: ignore[attr-defined]
         gpu.out_of_memory_after = 2
         found["memory"] = error_of(lambda: [x + 1 for _ in range(3)])
         gpu.out_of_memory_after = math.inf
@@ -220,6 +226,7 @@ def test_what_a_gpu_refuses_is_an_error_and_what_is_logged_is_what_was_done(foun
     assert found["early"]
     assert found["late"] == [2.0, 2.0, 2.0]
     assert found["changed"].startswith("RuntimeError: page-locked memory was changed")
+    assert found["no wait"] == "RuntimeError: a tensor of another stream is used without an event that was waited for"
     assert found["memory"].startswith("OutOfMemoryError")
     assert found["where"] == ["ser/training/label_metrics.py"]
     assert found["calls"] == [

@@ -63,6 +63,13 @@ def test_a_cpu_reads_the_store_as_it_lies() -> None:
     assert not fits(store, CPU)
 
 
+def safe(batch: Any, resident: bool) -> Any:
+    """Return a batch that the network may read: its copy is waited for, and its memory not given out meanwhile."""
+    batch.check_stream()
+    assert resident or torch.cuda.current_stream() in batch.recorded
+    return batch
+
+
 def cut_on_a_gpu() -> dict[str, Any]:
     """Return, by kind of features and where they lie, whether windows are right, and the waits of their batches.
 
@@ -80,7 +87,7 @@ def cut_on_a_gpu() -> dict[str, Any]:
             rows, starts = windows_of(store, frames)
             windows = DeviceFeatures(store, device, resident=resident).windows(rows, starts, frames)
             gpu.clear()
-            batches = [list(windows.batches(2)) for _ in range(2)]
+            batches = [[safe(batch, resident) for batch in windows.batches(2)] for _ in range(2)]
             waits = [str(wait) for wait in gpu.waits]
             expected = gather(store, rows, starts, frames)
             right = all(np.array_equal(torch.cat(cut).cpu().numpy(), expected) for cut in batches)
