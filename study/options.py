@@ -379,8 +379,8 @@ class StudyOptions(TrainingOptions):
                 f"--{'set' if key == 'settings' else key.replace('_', '-')}" for key in sorted(differing)
             )
             raise UserError(
-                f"study {self.name!r} resumes with its own options, and these differ from them: {options}. Leave them out, or "
-                "start a new study under another --name."
+                f"study {self.name!r} resumes with its own options, and these differ from them: {options}. "
+                "Leave them out, or start a new study under another --name."
             )
         values: dict[str, Any] = {}
         for option in fields(StudyOptions):

@@ -143,7 +143,9 @@ def test_a_resumed_study_downloads_the_weights_again_where_its_folder_has_lost_t
     resumed.lock.release()
     assert (options.storage_path / "weights" / files[1].name).exists()
     assert len(requests) == 2
-    with pytest.raises(UserError, match="study 's' resumes with its own options; --pretrained differ"):
+    with pytest.raises(
+        UserError, match="study 's' resumes with its own options, and these differ from them: --pretrained"
+    ):
         prepare(replace(options, pretrained="cnn10", resume=True), QUIET)
 
 
