@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from ser.corpora import Corpus
@@ -14,6 +15,10 @@ from ser.splits import split
 from ser.training.task import Task, make_task
 
 CLASSES = ("high", "low")
+
+# A busy machine stops any single example for longer than a limit of time that would find anything.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 
 def forget_mlflow() -> None:
