@@ -321,4 +321,4 @@ def test_a_trial_is_recorded_as_a_networks_is_and_a_resumed_one_is_not_fitted_ag
     attempt.step()
     again = attempt.step()
     assert {key: again[key] for key in expected} == expected
-    assert [event["kind"] for event in again[EVENTS]] == ["epoch", "artifact"]
+    assert [event["kind"] for event in again[EVENTS]] == ["tags", "epoch", "artifact"]
