@@ -385,7 +385,7 @@ def test_what_a_trial_has_trained_is_scored_and_used_and_its_run_stays_as_it_is(
     other = next(one for one in kind(runs, "trial") if not list(Path(one.data.tags["folder"]).glob("*.pt")))
     unkept = call_here("study/evaluate.py", folder, "--run", other.info.run_id)
     assert unkept.returncode == 2
-    assert "(--keep best). Choose its best run, or train this one again:" in unkept.stderr
+    assert "--keep best. Choose another run, such as the best of its search, or train this one again:" in unkept.stderr
     unknown = call_here("study/evaluate.py", folder, "--run", "nothing")
     assert unknown.returncode == 2
     assert "there is no run 'nothing'" in unknown.stderr

@@ -31,7 +31,7 @@ def test_options_come_back_as_they_were_written(tmp_path):
 def test_resuming_with_another_value_is_refused(tmp_path):
     StudyOptions(name="n", storage_path=tmp_path, trials=7).write("")
     StudyOptions(name="n", storage_path=tmp_path, trials=7, resume=True).resumed()
-    with pytest.raises(UserError, match="--epochs, --set differ"):
+    with pytest.raises(UserError, match=r"differ from them: --epochs, --set\."):
         StudyOptions(name="n", storage_path=tmp_path, epochs=8, settings=("a.b=1",), resume=True).resumed()
 
 
@@ -55,10 +55,10 @@ def test_a_resumed_study_finds_files_that_were_moved(tmp_path):
     now = StudyOptions(name="n", storage_path=tmp_path, resume=True, **moved).resumed()
     assert {key: getattr(now, key) for key in moved} == moved
     for other in (("/new/other.py", "elr"), ("elr", "/new/mine.py"), ("/new/mine.py",)):
-        with pytest.raises(UserError, match="--space differ"):
+        with pytest.raises(UserError, match=r"differ from them: --space\."):
             StudyOptions(name="n", storage_path=tmp_path, resume=True, space=other).resumed()
     StudyOptions(name="n", storage_path=tmp_path, space=("/old/mine.py",)).write("")  # its content is not on record
-    with pytest.raises(UserError, match="--space differ"):
+    with pytest.raises(UserError, match=r"differ from them: --space\."):
         StudyOptions(name="n", storage_path=tmp_path, resume=True, space=("/new/mine.py",)).resumed()
 
 
@@ -100,7 +100,7 @@ def test_a_study_begun_before_classes_could_be_chosen_has_all_of_them(tmp_path):
     record.write_text(json.dumps({key: value for key, value in saved.items() if key != "classes"}))
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().classes == FORMER
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="all").resumed().classes == FORMER
-    with pytest.raises(UserError, match="--classes differ"):
+    with pytest.raises(UserError, match=r"differ from them: --classes\."):
         StudyOptions(name="n", storage_path=tmp_path, resume=True, classes="happy,sad").resumed()
 
 
@@ -115,5 +115,5 @@ def test_a_study_of_version_0_1_keeps_its_folds(tmp_path):
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().split_by == FORMER_AUTO
     record.write_text(json.dumps({**saved, "split_by": "speaker"}))
     assert StudyOptions(name="n", storage_path=tmp_path, resume=True).resumed().split_by == "speaker"
-    with pytest.raises(UserError, match="--split-by differ"):
+    with pytest.raises(UserError, match=r"differ from them: --split-by\."):
         StudyOptions(name="n", storage_path=tmp_path, resume=True, split_by="session").resumed()

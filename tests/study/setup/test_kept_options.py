@@ -26,7 +26,7 @@ def test_a_study_keeps_the_content_of_a_file_of_classes(tmp_path: Path) -> None:
     )
     assert resolve(again).classes == "ang,hap=hap+exc,sad"  # the same file
     file.write_text('{"ang": ["ang"], "sad": ["sad"]}', encoding="utf-8")
-    with pytest.raises(UserError, match="--classes differ"):
+    with pytest.raises(UserError, match=r"differ from them: --classes\."):
         resolve(again)
     file.unlink()
     assert resolve(StudyOptions(name="n", storage_path=tmp_path / "results", resume=True)).classes == (

@@ -76,7 +76,7 @@ def test_a_resumed_study_keeps_its_labels_and_those_of_before_had_the_consensus(
     again = StudyOptions(name="mine", storage_path=tmp_path, resume=True)
     assert again.resumed().labels == ASKED.labels
     assert [space.name for space in load_spaces(again.resumed())] == [space.name for space in load_spaces(ASKED)]
-    with pytest.raises(UserError, match="--labels differ"):
+    with pytest.raises(UserError, match=r"differ from them: --labels\."):
         replace(again, labels=("soft",)).resumed()
     record = json.loads((begun.folder / "study.json").read_text())
     del record["labels"]
