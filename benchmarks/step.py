@@ -30,14 +30,14 @@ import tyro
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.gpu_parts.steps import FieldModel
 from benchmarks.measure import OUTPUT, Results, heading, memory_mb, run_worker, table
 from ser.config import Config
 from ser.corpora import load
 from ser.features.store import open_store
 from ser.losses import build_loss
-from ser.models import Classifier, build_model
+from ser.models import build_model
 from ser.splits import split
-from ser.torchaudio_import import torchaudio
 from ser.training import train
 from ser.training.device.arithmetic import resolve_arithmetic
 from ser.training.task import Task, make_task
@@ -73,28 +73,6 @@ class Recordings(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(crop), int(self._files[number].stem.split("_")[1])
 
 
-class OnWaveforms(nn.Module):
-    """Network that contains its front end and SpecAugment, as in PANNs' own code."""
-
-    def __init__(self, network: Classifier) -> None:
-        super().__init__()
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            RATE, n_fft=512, hop_length=160, f_min=50, f_max=8000, n_mels=64, norm="slaney", mel_scale="slaney"
-        )
-        self.decibels = torchaudio.transforms.AmplitudeToDB()
-        self.masks = nn.Sequential(
-            *[torchaudio.transforms.TimeMasking(64, iid_masks=True) for _ in range(2)],
-            *[torchaudio.transforms.FrequencyMasking(8, iid_masks=True) for _ in range(2)],
-        )
-        self.network = network
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Map waveforms (N, samples) to logits (N, C)."""
-        log_mel = self.masks(self.decibels(self.mel(waveform)).unsqueeze(1)).squeeze(1)
-        logits: Tensor = self.network(log_mel.transpose(1, 2))
-        return logits
-
-
 def reference(name: str, width: float, batch: int, steps: int, folder: Path, *, tuned: bool) -> Iterator[float]:
     """Train with the reference loop; yield the seconds of each epoch."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -104,7 +82,7 @@ def reference(name: str, width: float, batch: int, steps: int, folder: Path, *, 
         for child, layer in module.named_children():
             if isinstance(layer, nn.Dropout):
                 setattr(module, child, nn.Dropout(layer.p))  # torch's dropout instead of the project's
-    model = OnWaveforms(network).to(device).train()
+    model = FieldModel(network).to(device).train()
     precision: dict[str, Any] = {"training.precision": "auto" if tuned else "float32"}
     autocast = resolve_arithmetic(Config.from_dotted(precision), device).autocast()
     if tuned:

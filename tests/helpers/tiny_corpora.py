@@ -1,7 +1,10 @@
 """Small corpora with labels and votes known by hand, and random ones, for tests of label noise."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import soundfile
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -67,3 +70,14 @@ def corpora_in_parts(draw):
 
 def flips(noisy):
     return {i: noisy.labels[i] for i in np.flatnonzero(noisy.labels != noisy.truth)}
+
+
+def write_noise_corpus(folder: Path, count: int = 24, of_a_speaker: int = 4, samples: int = 8000) -> Path:
+    """Write utterances of noise with two labels in turn, as files of 16 kHz with a table; return the table."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, samples), 16000)
+        rows.append({"path": f"{number}.wav", "speaker": f"s{number // of_a_speaker}", "label": "xy"[number % 2]})
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"

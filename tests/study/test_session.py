@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from rich.console import Console
@@ -16,6 +13,7 @@ from study.search.parents import close_runs
 from study.search.run_search import open_search, search_key
 from study.setup.prepare import prepare
 from study.tracking.store import find_run, repeat_if_deleted
+from tests.helpers.tiny_corpora import write_noise_corpus
 
 CHANGES = ("set_terminated", "set_tag", "update_run", "log_inputs", "log_dict", "log_artifacts", "log_batch")
 
@@ -42,14 +40,9 @@ class Deleting:
 def prepared(tmp_path_factory):
     """Prepare a study on eight utterances by four speakers."""
     folder = tmp_path_factory.mktemp("session")
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(8):
-        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 16000), 16000)
-        rows.append({"path": f"{number}.wav", "speaker": f"s{number // 2}", "label": "xy"[number % 2]})
-    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    table = write_noise_corpus(folder, count=8, of_a_speaker=2, samples=16000)
     options = StudyOptions(
-        space=("cross_entropy",), corpus="table", corpus_root=folder / "table.csv", noise=("clean",), name="closed",
+        space=("cross_entropy",), corpus="table", corpus_root=table, noise=("clean",), name="closed",
         experiment="e", epochs=1, trials=1, width=0.03, storage_path=folder / "out",
         tracking_uri=f"sqlite:///{folder}/m.db",
     )  # fmt: skip

@@ -4,10 +4,7 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 from rich.console import Console
 
 from ser.features.store import FeatureStore
@@ -17,6 +14,7 @@ from study.commands.plan import costs, disk_warning, fine_tuning_warning, level_
 from study.options import StudyOptions
 from study.setup.prepare import prepare
 from study.setup.prepared_study import PreparedStudy
+from tests.helpers.tiny_corpora import write_noise_corpus
 from tests.helpers.tiny_encoders import tiny_encoder
 
 SETTINGS = ("training.crop_seconds=0.5", "training.precision=float32")
@@ -26,13 +24,7 @@ SETTINGS = ("training.crop_seconds=0.5", "training.precision=float32")
 def corpus(tmp_path_factory):
     """Make 24 utterances of a second by six speakers."""
     folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(24):
-        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 16000), 16000)
-        rows.append({"path": f"{number}.wav", "speaker": f"s{number // 4}", "label": "xy"[number % 2]})
-    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
-    return folder / "table.csv"
+    return write_noise_corpus(folder, samples=16000)
 
 
 @pytest.fixture(scope="module")

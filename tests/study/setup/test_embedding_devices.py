@@ -16,6 +16,7 @@ from study.setup.confirmation import prepare_confirmation
 from study.setup.prepare import embeddings_device, prepare
 from study.setup.prepared_study import PreparedStudy
 from tests.helpers.pretended_gpu import pretend_gpu
+from tests.helpers.tiny_corpora import write_noise_corpus
 
 QUIET = Console(quiet=True)
 
@@ -24,16 +25,11 @@ QUIET = Console(quiet=True)
 def shared(tmp_path_factory: pytest.TempPathFactory) -> StudyOptions:
     """Return the options of a study of linear probes on a corpus of 24 utterances."""
     folder = tmp_path_factory.mktemp("study")
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(24):
-        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 8000), 16000)
-        rows.append({"path": f"{number}.wav", "speaker": f"s{number // 4}", "label": "xy"[number % 2]})
-    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    table = write_noise_corpus(folder)
     torch.manual_seed(0)
     torch.save(build_model("cnn6", 2, 1 / 32).state_dict(), folder / "base.pt")
     return StudyOptions(
-        space=("cross_entropy",), corpus="table", corpus_root=folder / "table.csv", noise=("clean",), name="s",
+        space=("cross_entropy",), corpus="table", corpus_root=table, noise=("clean",), name="s",
         experiment="e", model="embedding_head", width=1 / 32, storage_path=folder,
         settings=("model.base=cnn6", f"model.pretrained={folder / 'base.pt'}"),
         tracking_uri=f"sqlite:///{folder}/none.db", plan=True,  # without records

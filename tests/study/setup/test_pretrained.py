@@ -4,10 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 import torch
 from rich.console import Console
 
@@ -23,6 +20,7 @@ from study.setup.confirmation import prepare_confirmation
 from study.setup.prepare import prepare
 from tests.helpers.made_records import make_store
 from tests.helpers.published_weights import panns_checkpoint, panns_state
+from tests.helpers.tiny_corpora import write_noise_corpus
 from tests.helpers.weights_server import serving
 
 QUIET = Console(quiet=True)
@@ -32,15 +30,10 @@ QUIET = Console(quiet=True)
 def files(tmp_path_factory):
     """Return a corpus of 24 utterances by six speakers, and a file of weights in the published format."""
     folder = tmp_path_factory.mktemp("files")
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(24):
-        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 8000), 16000)
-        rows.append({"path": f"{number}.wav", "speaker": f"s{number // 4}", "label": "xy"[number % 2]})
-    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    table = write_noise_corpus(folder)
     weights = folder / WEIGHTS["cnn6"].file.name
     torch.save(panns_checkpoint(panns_state(build_model("cnn6", 2))), weights)
-    return folder / "table.csv", weights
+    return table, weights
 
 
 @pytest.fixture(scope="module")
